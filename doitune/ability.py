@@ -1,0 +1,61 @@
+"""The ten abilities of the DoIT data set, its out-of-domain sets, the forms a question can take, and what guessing scores.
+
+Source: the paper's Table 1 and the released scorer; the counts of full training rows are facts about the published data, used
+in messages only and never as budgets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Form = Literal["open", "single_choice", "multi_choice", "tf", "cloze", "math", "ppl_rank"]
+FORMS: tuple[Form, ...] = ("open", "single_choice", "multi_choice", "tf", "cloze", "math", "ppl_rank")
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One ability: `name` is the file stem in the data set and the key in budgets, ledgers and reports."""
+
+    name: str
+    title: str
+    title_zh: str
+    forms: tuple[Form, ...]
+
+
+ABILITIES: tuple[Ability, ...] = (
+    Ability("biology", "STEM - Biology", "生物", ("single_choice",)),
+    Ability("history", "Humanity - History", "历史", ("single_choice", "tf")),
+    Ability("code", "Code Generation", "代码生成", ("ppl_rank",)),
+    Ability("creative_writing", "Creative Writing", "创意写作", ("ppl_rank",)),
+    Ability("chinese", "Chinese", "语文", ("single_choice", "cloze")),
+    Ability("understanding", "Dialogue Understanding", "对话理解", ("single_choice",)),
+    Ability("role_play", "Role-play Chat", "角色扮演", ("ppl_rank",)),
+    Ability("reasoning", "Logical Reasoning", "逻辑推理", ("single_choice",)),
+    Ability("math", "COT for Grad-Math", "数学", ("math",)),
+    Ability("ethics", "Ethics", "伦理", ("multi_choice",)),
+)
+OUT_OF_DOMAIN: tuple[Ability, ...] = (
+    Ability("ceval_physician", "Physician Qualification", "医师资格", ("single_choice",)),
+    Ability("ceval_teacher_qualification", "Teacher Qualification", "教师资格", ("single_choice",)),
+    Ability("ceval_urban_and_rural_planner", "Urban & Rural Planner", "城乡规划师", ("single_choice",)),
+)
+GENERAL = Ability("synthetic", "Synthetic general instructions", "合成通用指令", ("open",))
+
+BY_NAME: dict[str, Ability] = {ability.name: ability for ability in (*ABILITIES, *OUT_OF_DOMAIN, GENERAL)}
+NAMES: tuple[str, ...] = tuple(ability.name for ability in ABILITIES)
+
+
+def chance(form: Form, n_options: int) -> float:
+    """The score in 0..1 of a uniform guess at one question of `form` with `n_options` options.
+
+    multi_choice: one non-empty subset of the options, 1 / (2^n - 1). (The released scorer uses 1/C(4, k), which presumes that
+    the number k of right options is known.) cloze, math and open have no guess worth the name: 0.
+    """
+    if form in ("single_choice", "ppl_rank"):
+        return 1.0 / n_options
+    if form == "tf":
+        return 0.5
+    if form == "multi_choice":
+        return 1.0 / (2**n_options - 1)
+    return 0.0

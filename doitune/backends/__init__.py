@@ -1,0 +1,1 @@
+"""Ways to hold a model: `hf` on any machine, `unsloth` on CUDA. Only this folder imports transformers, peft, bitsandbytes, unsloth."""

@@ -1,0 +1,86 @@
+"""What every backend offers: a model in memory that gives losses, logits and text, and whose adapter can be saved.
+
+Two verbs and not one, because Unsloth's fused path gives a loss and no logits: `loss` for training, validation and ranking,
+`logits` for option letters. No caller asks for both of one batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from doitune.batch import Batch
+
+
+@dataclass(frozen=True)
+class Loss:
+    """`value`: scalar with gradient, the sum of the batch's token losses divided by the `trained_tokens` asked for.
+
+    `sums`: [examples] fp32, without gradient: each example's own sum of token losses in nats, in the batch's order.
+    """
+
+    value: torch.Tensor
+    sums: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Written:
+    """One generated reply: new token ids without the stop token, whether a stop token ended it, and the first step's
+    log-probabilities of the `watch_ids` asked for (nats, over the whole vocabulary)."""
+
+    ids: tuple[int, ...]
+    stopped: bool
+    first_scores: tuple[float, ...]
+
+
+class LoadedModel(ABC):
+    """A base model with one LoRA adapter on it, on one device."""
+
+    name: str
+    device: torch.device
+    tokenizer: Any  # a fast tokenizer of transformers
+    packs: bool  # whether this model can be given packed batches (the probe of a run still has to prove it exact)
+
+    @abstractmethod
+    def loss(self, batch: Batch, trained_tokens: int) -> Loss:
+        """Token losses of `batch`; under `torch.no_grad()` no graph is kept."""
+
+    @abstractmethod
+    def logits(self, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
+        """[rows, len(token_ids)] fp32: next-token logits after each row's last real token, without gradient.
+
+        `batch` is a padded one (not packed). Only the asked rows of the head are computed.
+        """
+
+    @abstractmethod
+    def generate(
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Sequence[int], watch_ids: Sequence[int] = ()
+    ) -> list[Written]:
+        """Greedy replies to a batch of prompts (token ids, any lengths), in their order."""
+
+    @abstractmethod
+    def training(self, on: bool) -> None:
+        """Switch dropout and gradient checkpointing for training, or off for asking."""
+
+    @abstractmethod
+    def without_adapter(self) -> AbstractContextManager[None]:
+        """Inside, the model is the untrained base (token rows of `tokens: new` at their first values)."""
+
+    @abstractmethod
+    def trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """The trained parameters by a stable name, sorted."""
+
+    @abstractmethod
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter in peft's own form (safetensors and JSON) into an existing folder."""
+
+    @abstractmethod
+    def load_adapter(self, folder: Path) -> None:
+        """Read what `save_adapter` wrote into this model; every key, shape and rank must agree (CheckpointError)."""
