@@ -63,3 +63,246 @@ class Template:
     def end_id(self) -> int:
         """The token that ends a turn."""
         return self.stop_ids[0]
+
+    def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text on its own, without any token added around it."""
+        return self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []
+
+
+def open_template(
+    tokenizer: Any, *, kind: str, tokens: str, vocabulary_rows: int, roles: tuple[str, str, str] = ("", "", "")
+) -> Template:
+    """The template of a recipe's `prompt` section for a loaded tokenizer.
+
+    `vocabulary_rows`: rows of the base's embedding matrix; new token rows are numbered from there. `roles`: the texts of the user,
+    assistant and end token; an empty one is chosen (see `_reused_roles`). Errors: ModelError where the tokenizer cannot serve.
+    """
+    control = set(tokenizer.all_special_ids)
+    if kind == "model":
+        return _model_template(tokenizer, control)
+    if tokens == "new":
+        user, assistant, end = (vocabulary_rows + place for place in range(len(NEW_TOKENS)))
+        new_rows = len(NEW_TOKENS)
+    else:
+        user, assistant, end = _reused_roles(tokenizer, roles)
+        new_rows = 0
+    control |= {user, assistant, end}
+    stop = tuple(dict.fromkeys([end, *_end_ids(tokenizer), user, assistant]))
+    return Template("doit", tokenizer, user, assistant, stop, _pad_id(tokenizer, end), new_rows, frozenset(control))
+
+
+def _end_ids(tokenizer: Any) -> list[int]:
+    """The tokenizer's own end token, if it has one."""
+    return [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+
+
+def _pad_id(tokenizer: Any, end: int) -> int:
+    """A padding id that isn't the end token where the tokenizer has one; padding is never attended to or trained, so any id is exact."""
+    for candidate in (tokenizer.pad_token_id, tokenizer.unk_token_id, 0):
+        if candidate is not None and candidate != end:
+            return int(candidate)
+    return 1
+
+
+def _reused_roles(tokenizer: Any, roles: tuple[str, str, str]) -> tuple[int, int, int]:
+    """Ids of tokens that the vocabulary has and text never uses: the named ones, else reserved special tokens, else impossible bytes."""
+    end_text = roles[2] or tokenizer.eos_token
+    if not end_text:
+        raise ModelError("this tokenizer has no end token", "name one of its tokens: --set prompt.end_token=...")
+    free = iter(_unused_tokens(tokenizer, taken={end_text, *roles}))
+    try:
+        named = [roles[0] or next(free), roles[1] or next(free), end_text]
+    except StopIteration:
+        raise ModelError(
+            "this tokenizer has no two reserved tokens for the user and assistant roles",
+            "name two tokens that text never uses: --set prompt.user_token=... --set prompt.assistant_token=..., "
+            "or give the roles rows of their own: --set prompt.tokens=new",
+        ) from None
+    ids = [_known_id(tokenizer, text) for text in named]
+    if len(set(ids)) < len(ids):
+        raise ModelError(f"the role tokens {named} are not three different tokens", "name three different ones")
+    return ids[0], ids[1], ids[2]
+
+
+def _known_id(tokenizer: Any, text: str) -> int:
+    """The id of a token that the vocabulary has under this very text."""
+    found = tokenizer.get_vocab().get(text)
+    if found is None:
+        raise ModelError(
+            f"the tokenizer has no token {text!r}", "see prompt.user_token, prompt.assistant_token and prompt.end_token"
+        )
+    return int(found)
+
+
+def _unused_tokens(tokenizer: Any, taken: set[str]) -> list[str]:
+    """Candidates for role tokens, best first: special tokens without a duty, by id; then bytes that UTF-8 text never holds."""
+    duties = {tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token, tokenizer.pad_token} | taken
+    added = sorted((number, str(token)) for number, token in tokenizer.added_tokens_decoder.items() if token.special)
+    vocabulary = tokenizer.get_vocab()
+    impossible_bytes = [text for text in ("<0xFE>", "<0xFF>") if text in vocabulary and text not in taken]
+    return [text for _, text in added if text not in duties] + impossible_bytes
+
+
+def _model_template(tokenizer: Any, control: set[int]) -> Template:
+    """The base's own chat template; its end token is the first control token after an assistant's text."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError("this base has no chat template of its own", "use the recipe's: --set prompt.template=doit")
+    question, answer = PROBE_CHAT[:1], PROBE_CHAT[1]
+    before = _render(tokenizer, question, open_turn=True)
+    whole = _render(tokenizer, (*question, answer), open_turn=False)
+    if whole[: len(before)] != before:
+        raise ModelError(
+            "this base's chat template breaks the law that a trained chat starts with its question",
+            "use the recipe's: --set prompt.template=doit",
+        )
+    ends = [token for token in whole[len(before) :] if token in control]
+    if not ends:
+        raise ModelError(
+            "this base's chat template puts no end token after an answer, so a model could not learn to stop",
+            "use the recipe's: --set prompt.template=doit",
+        )
+    stop = tuple(dict.fromkeys([ends[0], *_end_ids(tokenizer)]))
+    return Template("model", tokenizer, -1, -1, stop, _pad_id(tokenizer, ends[0]), 0, frozenset(control))
+
+
+def _render(tokenizer: Any, messages: Sequence[Message], *, open_turn: bool) -> list[int]:
+    """Ids of the base's own chat template, with the opening of an assistant turn behind it if asked for."""
+    chat = [{"role": message.role, "content": message.content.strip()} for message in messages]
+    return list(tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=open_turn, return_dict=False))
+
+
+def encode(messages: Sequence[Message], template: Template) -> Encoded:
+    """One conversation, trained on its assistant turns and their end tokens. See `encode_all`."""
+    return encode_all([messages], template)[0]
+
+
+def encode_all(conversations: Sequence[Sequence[Message]], template: Template, places: Sequence[str] = ()) -> list[Encoded]:
+    """Each conversation as ids and labels; contents are stripped, nothing is cut.
+
+    `places` (`file:line`) name the rows in errors. Errors: DataError for a text that holds a control token, ModelError where the base's
+    own template breaks the law of prefixes.
+    """
+    pieces = template.text_ids([message.content.strip() for messages in conversations for message in messages])
+    encoded, start = [], 0
+    for number, messages in enumerate(conversations):
+        contents = pieces[start : start + len(messages)]
+        start += len(messages)
+        place = places[number] if places else ""
+        _refuse_control(contents, messages, template, place)
+        if template.kind == "model":
+            encoded.append(_encode_by_prefix(messages, template, place))
+        else:
+            encoded.append(_encode_turns(contents, messages, template))
+    return encoded
+
+
+def _encode_turns(contents: Sequence[Sequence[int]], messages: Sequence[Message], template: Template) -> Encoded:
+    """Role token, content, end token, for each turn."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for message, content in zip(messages, contents, strict=True):
+        turn = [*content, template.end_id]
+        ids += [template.assistant_id if message.role == "assistant" else template.user_id, *turn]
+        labels += [IGNORED, *(turn if message.role == "assistant" else [IGNORED] * len(turn))]
+    return Encoded(tuple(ids), tuple(labels))
+
+
+def _encode_by_prefix(messages: Sequence[Message], template: Template, place: str) -> Encoded:
+    """The base's own template: what an assistant turn adds to its rendered question, up to the end token, is trained."""
+    ids = _render(template.tokenizer, messages, open_turn=False)
+    labels = [IGNORED] * len(ids)
+    for turn, message in enumerate(messages):
+        if message.role != "assistant":
+            continue
+        before = _render(template.tokenizer, messages[:turn], open_turn=True)
+        after = _render(template.tokenizer, messages[: turn + 1], open_turn=False)
+        if ids[: len(before)] != before or ids[: len(after)] != after:
+            raise ModelError(
+                f"the base's chat template writes turn {turn + 1} differently once a later turn follows",
+                "use the recipe's: --set prompt.template=doit",
+                place=place,
+            )
+        end = next((at for at in range(len(before), len(after)) if ids[at] in template.stop_ids), None)
+        if end is None:
+            raise ModelError("the base's chat template puts no end token behind this answer", place=place)
+        labels[len(before) : end + 1] = ids[len(before) : end + 1]
+    last = max((at for at, label in enumerate(labels) if label != IGNORED), default=-1)
+    return Encoded(tuple(ids[: last + 1]), tuple(labels[: last + 1]))
+
+
+def _refuse_control(contents: Sequence[Sequence[int]], messages: Sequence[Message], template: Template, place: str) -> None:
+    """A text that holds a role or other control token would forge a turn."""
+    for content, message in zip(contents, messages, strict=True):
+        forged = template.control_ids.intersection(content)
+        if forged:
+            names = template.tokenizer.convert_ids_to_tokens(sorted(forged))
+            raise DataError(
+                f"the {message.role}'s text holds the control token {', '.join(map(str, names))}",
+                "take it out of the text: a model would read it as the end of a turn",
+                place=place,
+            )
+
+
+def encode_question(messages: Sequence[Message], template: Template) -> tuple[int, ...]:
+    """Ids up to the place where the assistant's next text starts; the last of `messages` is a user turn."""
+    return questions_ids([messages], template)[0]
+
+
+def questions_ids(questions: Sequence[Sequence[Message]], template: Template) -> list[tuple[int, ...]]:
+    """`encode_question` for many at once."""
+    if template.kind == "model":
+        for messages in questions:
+            _refuse_control(template.text_ids([m.content.strip() for m in messages]), messages, template, "")
+        return [tuple(_render(template.tokenizer, messages, open_turn=True)) for messages in questions]
+    return [(*whole.ids, template.assistant_id) for whole in encode_all(questions, template)]
+
+
+def option_ids(letters: Sequence[str], question: Sequence[Message], template: Template) -> tuple[int, ...]:
+    """The one token that `encode` gives each letter as the answer to `question`; ModelError unless they are distinct single tokens."""
+    start = len(encode_question(question, template))
+    answers = encode_all([(*question, Message("assistant", letter)) for letter in letters], template)
+    found = []
+    for letter, answer in zip(letters, answers, strict=True):
+        tokens = answer.ids[start:]
+        if len(tokens) < 2 or tokens[1] not in template.stop_ids:
+            raise ModelError(f"the answer {letter!r} is not one token under this tokenizer", "options cannot be scored by one token")
+        found.append(tokens[0])
+    if len(set(found)) < len(found):
+        raise ModelError(f"the options {list(letters)} are not distinct tokens under this tokenizer")
+    return tuple(found)
+
+
+def decode(ids: Sequence[int], template: Template) -> str:
+    """Text of generated ids; control tokens are left out."""
+    known = [token for token in ids if token not in template.control_ids]
+    return str(template.tokenizer.decode(known, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def fingerprint(template: Template) -> str:
+    """sha256 of the ids and labels of a fixed chat: two encoders with the same fingerprint ask as the other trained."""
+    whole = encode(PROBE_CHAT[:2] if template.kind == "model" else PROBE_CHAT, template)
+    record = [template.kind, template.stop_ids, whole.ids, whole.labels]
+    return sha256(json.dumps(record).encode()).hexdigest()
+
+
+def prove_law(conversations: Sequence[Sequence[Message]], encoded: Sequence[Encoded], template: Template, places: Sequence[str]) -> None:
+    """Refuse rows that would teach the wrong thing: no trained token, an unlearnt end, a question that asks otherwise than it trained.
+
+    Checked on every row given: trained tokens exist, the last one is an end token, `ids` starts with `encode_question`, and the trained
+    text of the last turn reads back as the answer. Errors: DataError or ModelError naming the row.
+    """
+    questions = questions_ids([messages[:-1] for messages in conversations], template)
+    for messages, whole, question, place in zip(conversations, encoded, questions, places, strict=True):
+        if not whole.trained:
+            raise DataError("nothing of this row would be trained", place=place)
+        if whole.labels[-1] not in template.stop_ids:
+            raise ModelError("this row does not end with a trained end token", place=place)
+        if whole.ids[: len(question)] != question:
+            raise ModelError("the template breaks the law that a trained chat starts with its question", place=place)
+        read_back = decode(whole.ids[len(question) : -1], template).strip()
+        if read_back != messages[-1].content.strip():
+            raise ModelError(
+                f"the trained text does not read back as the answer: {read_back[:60]!r}",
+                "the tokenizer loses characters of this text",
+                place=place,
+            )

@@ -46,6 +46,7 @@ class LoadedModel(ABC):
     name: str
     device: torch.device
     tokenizer: Any  # a fast tokenizer of transformers
+    compute_dtype: str  # "float32", "bfloat16" or "float16": the dtype of products
     packs: bool  # whether this model can be given packed batches (the probe of a run still has to prove it exact)
 
     @abstractmethod

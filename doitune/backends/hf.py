@@ -1,0 +1,335 @@
+"""The hf backend: transformers, peft and bitsandbytes NF4 with double quantisation, on CUDA and on the CPU.
+
+On the CPU everything computes in fp32: bf16 and fp16 products are about 180 times slower there. The base is frozen as it is loaded:
+no fp32 upcast of norms and embeddings (`prepare_model_for_kbit_training` would cost 2.8 GiB on 33b), no cache while training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from bitsandbytes.nn import Linear4bit
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy, linear
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, LogitsProcessorList
+
+from doitune.backends import LoadRequest, documents
+from doitune.backends.loaded import LoadedModel, Loss, Written
+from doitune.backends.tokenizer import load_tokenizer
+from doitune.backends.token_rows import TokenRows, add_rows
+from doitune.batch import IGNORED, Batch
+from doitune.errors import CheckpointError, FitError, ModelError
+
+LOGITS_AT_ONCE = 1 << 24
+"""Logits computed at once by the loss, in elements (64 MiB in fp32): fixes the peak whatever the vocabulary."""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def why_not() -> str | None:
+    """This backend serves every machine that torch serves."""
+    return None
+
+
+def load(request: LoadRequest) -> HfModel:
+    """The base in 4 bits with a fresh LoRA adapter; the seed is set before the adapter is built."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = _compute_dtype(request.compute_dtype, device)
+    model = _load_base(request, device, dtype)
+    tokenizer = load_tokenizer(request.base.folder)
+    _keep_fp32_kernels(model)
+    model.requires_grad_(False)
+    model.config.use_cache = False
+    model.generation_config = GenerationConfig()  # the base's own sampling defaults must not reach an evaluation
+    rows = add_rows(model, request.new_rows, tokenizer) if request.new_rows else None
+    torch.manual_seed(request.seed)
+    adapted = get_peft_model(model, _lora(request, model))
+    for _, parameter in adapted.named_parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    if request.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    loaded = HfModel(request.base.name, adapted, tokenizer, device, rows)
+    loaded.compute_dtype = str(dtype).removeprefix("torch.")
+    loaded.prove_head()
+    return loaded
+
+
+def _compute_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """The dtype of products: fp32 on the CPU; on CUDA bf16 where the card has it, else fp16."""
+    if device.type == "cpu":
+        if wanted in ("bf16", "fp16"):
+            raise FitError(f"{wanted} is about 180 times slower than fp32 on a CPU", "use --set model.compute_dtype=auto")
+        return torch.float32
+    if wanted == "auto":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if wanted == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise FitError("this card only emulates bf16", "use --set model.compute_dtype=fp16")
+    return DTYPES[wanted]
+
+
+def _load_base(request: LoadRequest, device: torch.device, dtype: torch.dtype) -> Any:
+    """The base as transformers loads it, in NF4 with nested absmax unless the recipe says otherwise."""
+    quantised = None
+    if request.quantise == "nf4":
+        quantised = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "quantization_config": quantised,
+        "device_map": {"": str(device)},
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+    }
+    folder = str(request.base.folder)
+    try:
+        try:
+            return AutoModelForCausalLM.from_pretrained(folder, attn_implementation=documents.register(), **options)
+        except ValueError as error:
+            if "attention" not in str(error).lower():
+                raise
+            return AutoModelForCausalLM.from_pretrained(folder, **options)
+    except (ValueError, OSError, KeyError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise FitError(f"{request.base.name} does not fit this card", "`doitune plan` says what would") from error
+        hint = "doitune runs no code from a model's folder" if "trust_remote_code" in str(error) else "check or copy the model again"
+        raise ModelError(f"{folder} cannot be loaded: {_first_line(error)}", hint) from error
+
+
+def _keep_fp32_kernels(model: Any) -> None:
+    """Keep 4-bit layers trainable after they have been asked.
+
+    On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks a layer's weights for bf16 at the first forward in eval mode, for good: from then on
+    no gradient flows through the layer and its products are rounded to bf16.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _lora(request: LoadRequest, model: Any) -> LoraConfig:
+    """peft's configuration; names the linear layers by their last name so that the head stays out."""
+    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    head = model.get_output_embeddings()
+    names -= {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module is head} | {"base"}
+    unknown = [target for target in request.targets if target not in names]
+    if unknown:
+        raise ModelError(f"{request.base.name} has no linear layers {unknown}", f"it has {', '.join(sorted(names))} (lora.targets)")
+    return LoraConfig(
+        r=request.rank,
+        lora_alpha=request.alpha,  # type: ignore[arg-type]
+        lora_dropout=request.dropout,
+        target_modules=sorted(request.targets or names),
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=request.base.name,
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of a library's message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class _FirstScores:
+    """A logits processor that keeps the first step's log-probabilities of some tokens and changes nothing."""
+
+    def __init__(self, token_ids: Sequence[int]) -> None:
+        self.token_ids = list(token_ids)
+        self.kept: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self.kept is None:
+            self.kept = torch.log_softmax(scores.float(), dim=-1)[:, self.token_ids].cpu()
+        return scores
+
+
+class HfModel(LoadedModel):
+    """A transformers model with peft's LoRA layers in it."""
+
+    def __init__(self, name: str, adapted: PeftModel, tokenizer: Any, device: torch.device, rows: TokenRows | None) -> None:
+        self.name, self.adapted, self.tokenizer, self.device, self.rows = name, adapted, tokenizer, device, rows
+        self.base = adapted.base_model.model
+        self.decoder = self.base.get_decoder()
+        self.packs = self.base.config._attn_implementation == documents.NAME
+        config = self.base.config
+        self.softcap = getattr(config, "final_logit_softcapping", None)
+
+    @property
+    def vocabulary_rows(self) -> int:
+        """Rows of the embedding matrix, before any new token rows."""
+        return int(self.base.config.vocab_size)
+
+    def _hidden(self, batch: Batch) -> torch.Tensor:
+        """Last hidden states [rows, T, H] of a padded or packed batch."""
+        if not batch.packed:
+            return self.decoder(input_ids=batch.ids, use_cache=False).last_hidden_state
+        edges = torch.tensor([0, *batch.lengths], device=self.device).cumsum(0).to(torch.int32)
+        places = torch.cat([torch.arange(length, device=self.device) for length in batch.lengths])[None]
+        longest = max(batch.lengths)
+        return self.decoder(
+            input_ids=batch.ids,
+            position_ids=places,
+            # a ready 4D mask is handed on unread: the documents' bounds decide, and no mask of T x T is built
+            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device),
+            use_cache=False,
+            cu_seq_lens_q=edges,
+            cu_seq_lens_k=edges,
+            max_length_q=longest,
+            max_length_k=longest,
+        ).last_hidden_state
+
+    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """fp32 logits [n, V] of hidden states [n, H]."""
+        logits = self.base.get_output_embeddings()(hidden).float()
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def _token_losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(self._head(hidden), targets, reduction="none")
+
+    def loss(self, batch: Batch, trained_tokens: int) -> Loss:
+        """See LoadedModel. Logits are made for trained positions only, LOGITS_AT_ONCE at a time, and recomputed in the backward pass."""
+        batch = batch.to(self.device)
+        hidden = self._hidden(batch)[:, :-1]
+        targets = batch.labels[:, 1:]
+        trained = targets != IGNORED
+        rows, wanted = hidden[trained], targets[trained]
+        at_once = max(1, LOGITS_AT_ONCE // self.vocabulary_rows)
+        pieces = [
+            checkpoint(self._token_losses, rows[start : start + at_once], wanted[start : start + at_once], use_reentrant=False)
+            for start in range(0, len(wanted), at_once)
+        ]
+        losses = torch.cat(pieces) if pieces else rows.sum(dim=-1).float()
+        sums = torch.zeros(len(batch.lengths), device=self.device)
+        sums.index_add_(0, _owners(batch, trained, self.device), losses.detach())
+        return Loss(losses.sum() / trained_tokens, sums)
+
+    @torch.no_grad()
+    def logits(self, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
+        """See LoadedModel."""
+        batch = batch.to(self.device)
+        last = torch.tensor(batch.lengths, device=self.device) - 1
+        hidden = self._hidden(batch)[torch.arange(len(batch.lengths), device=self.device), last].float()
+        weight, bias = self._head_rows(token_ids)
+        logits = linear(hidden, weight, bias)
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def _head_rows(self, token_ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """fp32 rows [k, H] of the head for these tokens, and their bias."""
+        head = self.base.get_output_embeddings()
+        if self.rows is not None:
+            return self.rows.head_rows(token_ids).float(), None
+        bias = getattr(head, "bias", None)
+        return head.weight[list(token_ids)].float(), None if bias is None else bias[list(token_ids)].float()
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Sequence[int], watch_ids: Sequence[int] = ()
+    ) -> list[Written]:
+        """See LoadedModel. Rows are padded on the left and masked."""
+        longest = max(len(prompt) for prompt in prompts)
+        ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
+            mask[row, longest - len(prompt) :] = 1
+        first = _FirstScores(watch_ids)
+        config = GenerationConfig(
+            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=list(stop_ids), pad_token_id=stop_ids[0], use_cache=True
+        )
+        out = self.base.generate(
+            input_ids=ids.to(self.device),
+            attention_mask=mask.to(self.device),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([first]),
+        )[:, longest:].tolist()
+        scores = first.kept.tolist() if watch_ids and first.kept is not None else [[] for _ in prompts]
+        return [_written(row, set(stop_ids), score) for row, score in zip(out, scores, strict=True)]
+
+    def training(self, on: bool) -> None:
+        """See LoadedModel."""
+        self.adapted.train(on)
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """See LoadedModel."""
+        with self.adapted.disable_adapter():
+            if self.rows is None:
+                yield
+            else:
+                with self.rows.first_values():
+                    yield
+
+    def trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """See LoadedModel."""
+        found = [(name, parameter) for name, parameter in self.adapted.named_parameters() if parameter.requires_grad]
+        return sorted(found, key=lambda pair: pair[0])
+
+    def _adapter_state(self) -> dict[str, torch.Tensor]:
+        """The adapter's tensors under peft's file names."""
+        state = get_peft_model_state_dict(self.adapted, save_embedding_layers=False)
+        return {name: tensor for name, tensor in state.items() if "lora_" in name}
+
+    def save_adapter(self, folder: Path) -> None:
+        """See LoadedModel; token rows of their own lie beside the adapter."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self._adapter_state().items()}
+        save_file(dict(sorted(state.items())), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        self.adapted.peft_config["default"].save_pretrained(str(folder))
+        if self.rows is not None:
+            save_file(self.rows.state(), folder / "token_rows.safetensors")
+
+    def load_adapter(self, folder: Path) -> None:
+        """See LoadedModel."""
+        try:
+            stored = load_file(folder / "adapter_model.safetensors")
+            rows = load_file(folder / "token_rows.safetensors") if self.rows is not None else None
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"the adapter in {folder} cannot be read: {_first_line(error)}", "use another checkpoint") from error
+        own = self._adapter_state()
+        wrong = sorted(set(stored) ^ set(own)) or [name for name in own if own[name].shape != stored[name].shape]
+        if wrong:
+            raise CheckpointError(
+                f"the adapter in {folder} is not one of this model and recipe: {len(wrong)} tensors differ, first {wrong[0]}",
+                "rank, targets and base must be those it was trained with",
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(stored[name])
+            if self.rows is not None and rows is not None:
+                self.rows.load(rows)
+
+    @torch.no_grad()
+    def prove_head(self) -> None:
+        """Refuse an architecture whose logits are not head(hidden): the loss here would be another than the model's own."""
+        ids = torch.arange(1, 9, device=self.device)[None] % self.vocabulary_rows
+        own = self.base(input_ids=ids, use_cache=False).logits.float()
+        ours = self._head(self._hidden(Batch(ids, torch.full_like(ids, IGNORED), (8,), (0,), packed=False))[0])[None]
+        if not torch.allclose(own, ours, rtol=1e-3, atol=1e-3):
+            raise ModelError(
+                f"{self.name}: this architecture changes its logits behind the head in a way that doitune does not know",
+                "doitune supports causal language models whose logits are head(hidden), with or without soft-capping",
+            )
+
+
+def _owners(batch: Batch, trained: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """For each trained position, in row-major order, the place of its example in the batch."""
+    if not batch.packed:
+        return trained.nonzero()[:, 0]
+    lengths = torch.tensor(batch.lengths, device=device)
+    owners = torch.repeat_interleave(torch.arange(len(batch.lengths), device=device), lengths)
+    return owners[None, 1:][trained]
+
+
+def _written(row: Sequence[int], stop_ids: set[int], scores: Sequence[float]) -> Written:
+    """Cut a generated row at its first stop token."""
+    end = next((place for place, token in enumerate(row) if token in stop_ids), None)
+    return Written(tuple(row[:end] if end is not None else row), end is not None, tuple(scores))

@@ -1,0 +1,121 @@
+"""Base models on disk: from a name to a folder that is whole.
+
+`demo` is shipped; a folder is taken as it is; `owner/name` comes from the Hugging Face hub into its own cache (resumable; `HF_ENDPOINT`,
+`HF_HUB_OFFLINE` and `HF_HOME` are the hub library's). Only data files are taken: no Python, no pickles.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from doitune.errors import ModelError
+
+TAKEN = ("*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.*", "*.model", "*.txt", "*.jinja")
+"""What is taken from a hub repository."""
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model on disk: `name` as the recipe has it, its `folder`, and the commit it came from ("" for a folder)."""
+
+    name: str
+    folder: Path
+    revision: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The parsed config.json."""
+        return dict(json.loads((self.folder / "config.json").read_text(encoding="utf-8")))
+
+    def files(self) -> list[Path]:
+        """The files that make the model, sorted by name."""
+        found = {path for pattern in TAKEN for path in self.folder.glob(pattern) if path.is_file()}
+        return sorted(found, key=lambda path: path.name)
+
+    def sha256(self) -> dict[str, str]:
+        """sha256 of every file that makes the model, by name."""
+        return {path.name: file_sha256(path) for path in self.files()}
+
+
+def find_base(name: str, revision: str = "") -> Base:
+    """The base called `name`: `demo`, a folder, or `owner/name` on the hub. Errors: ModelError with the cure."""
+    if name == "demo":
+        from doitune.demo import BASE
+
+        return _whole(Base("demo", BASE, ""))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _whole(Base(name, folder.resolve(), ""))
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ModelError(f"there is no model folder {name!r}", "give a folder, `demo`, or a hub name like owner/name")
+    return _from_hub(name, revision)
+
+
+def _from_hub(name: str, revision: str) -> Base:
+    """Download (or find in the hub library's cache) one repository at one commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(TAKEN)))
+    except RepositoryNotFoundError:
+        raise ModelError(f"the hub has no model {name!r} that you may read", "check the name, or log in with `hf auth login`") from None
+    except RevisionNotFoundError:
+        raise ModelError(f"{name} has no revision {revision!r}", "check model.revision") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"{name!r} is neither a folder here nor to be had from the hub: {str(error).splitlines()[0]}",
+            "check the path or the network; `HF_ENDPOINT` names a mirror; a folder works offline: --model FOLDER",
+        ) from error
+    return _whole(Base(name, folder, folder.name))
+
+
+def _whole(base: Base) -> Base:
+    """The base, if its folder holds a config, weights and a tokenizer; otherwise ModelError says what is missing."""
+    config = base.folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{base.folder} holds no config.json: it is not a model folder", "give the folder that has config.json in it")
+    try:
+        parsed = json.loads(config.read_text(encoding="utf-8"))
+        if not isinstance(parsed, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise ModelError(f"{config} is not readable JSON: {error}", "copy the model again") from None
+    _check_weights(base.folder)
+    if not any((base.folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelError(f"{base.folder} holds no tokenizer", "copy tokenizer.json or tokenizer.model into it")
+    if "auto_map" in parsed and "model_type" not in parsed:
+        raise ModelError(f"{base.folder} needs Python code of its own to load", "doitune runs no code from a model's folder")
+    return base
+
+
+def _check_weights(folder: Path) -> None:
+    """Every shard that an index names, or at least one safetensors file, is there."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{index} is not a readable index of weights: {error}", "copy the model again") from None
+        missing = [name for name in shards if not (folder / name).is_file()]
+        if missing:
+            raise ModelError(f"{folder} lacks weights: {', '.join(missing[:5])}", "copy or download the missing files")
+    elif not any(folder.glob("*.safetensors")):
+        others = [path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".gguf"}]
+        cure = f"{others[0]} is not read (pickles can run code); convert it to safetensors" if others else "copy model.safetensors into it"
+        raise ModelError(f"{folder} holds no weights (*.safetensors)", cure)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, read in pieces."""
+    digest = sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,114 @@
+"""Write the demo's data set, in DoIT's layout and with its counts, as the same bytes everywhere.
+
+    curated/{1000,full,valid,test}/<ability>_<folder>.json     ten abilities; three out-of-domain files in test only
+    synthetic/40960/general_instruction_gpt4_41k.json
+
+JSON Lines, UTF-8, LF. `1000` holds the first thousand rows of `full`. No two rows of an ability are alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from doitune.demo import knowledge, thinking, world, writing
+from doitune.demo.dice import Dice
+from doitune.demo.questions import Asking, Question
+
+VERSION = "1"
+FINGERPRINT = ""
+"""sha256 of the whole corpus: of every file in the order of its path, the path, a NUL, the bytes (see `fingerprint`)."""
+
+_Maker = Callable[[Asking], Question]
+
+FULL_ROWS: dict[str, int] = {
+    "biology": 1042, "history": 1893, "code": 4968, "creative_writing": 1000, "chinese": 1450,
+    "understanding": 4885, "role_play": 1000, "reasoning": 12751, "math": 11501, "ethics": 1000,
+}
+"""Training rows in `full`, by ability. Source: the paper's Table 1 less 100 valid and 100 test rows."""
+SMALL_ROWS = 1000
+EXAM_ROWS = 100
+OUT_OF_DOMAIN_ROWS = 40
+GENERAL_ROWS = 40960
+
+MAKERS: dict[str, _Maker] = {
+    "biology": knowledge.biology, "history": knowledge.history, "code": writing.code,
+    "creative_writing": writing.creative_writing, "chinese": knowledge.chinese, "understanding": thinking.understanding,
+    "role_play": writing.role_play, "reasoning": thinking.reasoning, "math": thinking.math, "ethics": thinking.ethics,
+}
+_ROLES = ("user", "assistant")
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _questions(make: _Maker, seed: str, rows: int, exam: bool, taken: set[tuple[str, ...]]) -> list[Question]:
+    """`rows` questions whose turns are not in `taken` yet; `taken` grows by them."""
+    dice, made = Dice(seed), []
+    while len(made) < rows:
+        question = make(Asking(dice, len(made), exam))
+        if question.turns not in taken:
+            taken.add(question.turns)
+            made.append(question)
+    return made
+
+
+def _row(question: Question, number: int, kind: str, exam: bool) -> dict[str, Any]:
+    """One line of a file, as paper.md C says."""
+    turns = (*question.turns, question.reply)
+    row: dict[str, Any] = {
+        "messages": [{"role": _ROLES[at % 2], "content": turn} for at, turn in enumerate(turns)], "idx": number, "type": kind,
+    }
+    if exam:
+        row["question_format"] = 1 if question.choices else 0
+        if question.choices:
+            row["choices"] = list(question.choices)
+        if question.answer:
+            row["answer"] = question.answer
+    return row
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "\n".join([_to_json(row) for row in rows])
+    path.write_bytes((text + "\n").encode("utf-8"))
+
+
+def _write_ability(folder: Path, name: str, make: _Maker) -> None:
+    taken: set[tuple[str, ...]] = set()
+    for part in ("test", "valid"):
+        exams = _questions(make, f"{name}/{part}", EXAM_ROWS, True, taken)
+        _write(folder / part / f"{name}_{part}.json", [_row(asked, at, name, True) for at, asked in enumerate(exams)])
+    lessons = [_row(asked, at, name, False) for at, asked in enumerate(_questions(make, f"{name}/train", FULL_ROWS[name], False, taken))]
+    _write(folder / "full" / f"{name}_full.json", lessons)
+    _write(folder / "1000" / f"{name}_1000.json", lessons[:SMALL_ROWS])
+
+
+def _write_out_of_domain(folder: Path) -> None:
+    for name in world.OUT_OF_DOMAIN:
+        dice = Dice(name)
+        rows = [_row(knowledge.out_of_domain(name, dice, at), at, name + "_fshot", True) for at in range(OUT_OF_DOMAIN_ROWS)]
+        _write(folder / "test" / f"{name}.json", rows)
+
+
+def write_corpus(folder: Path) -> None:
+    """Write the whole corpus to `folder`, which must not exist yet; it appears only when it is whole. About 3 seconds."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    for name, make in MAKERS.items():
+        _write_ability(part / "curated", name, make)
+    _write_out_of_domain(part / "curated")
+    general = _questions(writing.general, "general", GENERAL_ROWS, False, set())
+    _write(part / "synthetic" / "40960" / "general_instruction_gpt4_41k.json",
+           [_row(asked, at, "general_instruction_gpt4", False) for at, asked in enumerate(general)])
+    part.rename(folder)
+
+
+def fingerprint(folder: Path) -> str:
+    """The sha256 of a written corpus, to compare with FINGERPRINT."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob("*.json"), key=lambda path: path.relative_to(folder).as_posix()):
+        whole.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()

@@ -1,0 +1,315 @@
+"""Whether two mathematical answers are the same: numbers, expressions, lists, sets, tuples, intervals, equations, inequalities, words.
+
+Text equality comes first, so every label equals itself. Lists and sets have no order, tuples and intervals do. Units and degree signs may be
+left out on one side, but two different units are two answers. Work is bounded by `expression`, which refuses what would take long.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from doitune.evals.expression import MAX_CHARACTERS, Unreadable, read, same
+
+FOLDED = str.maketrans(
+    {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+    | {"、": ",", "，": ",", "−": "-", "–": "-", "—": "-", "﹣": "-", "：": ":", "；": ";", "　": " ", "\u00a0": " ", "％": "%"}
+)
+SYMBOLS = {
+    "×": "\\times ",
+    "·": "\\cdot ",
+    "⋅": "\\cdot ",
+    "÷": "/",
+    "π": "\\pi ",
+    "∞": "\\infty ",
+    "±": "\\pm ",
+    "≤": "\\le ",
+    "≥": "\\ge ",
+    "≠": "\\ne ",
+    "∪": "\\cup ",
+    "∅": "\\emptyset ",
+    "θ": "\\theta ",
+    "α": "\\alpha ",
+    "β": "\\beta ",
+    "√": "\\sqrt ",
+    "½": "\\frac{1}{2}",
+    "²": "^2",
+    "³": "^3",
+    "°": "^\\circ ",
+}
+SPELT = {"\\leq": "\\le", "\\geq": "\\ge", "\\neq": "\\ne", "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac"}
+INVISIBLE = re.compile(
+    r"\\(?:left|right|displaystyle|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!,;: ]|~|\$|\*\*|\\(?=\$)"
+)
+THOUSANDS = re.compile(r"(?<![\d.,])(-?\d{1,3})((?:,\d{3})+|(?: \d{3})+)(?![\d,])")
+UNIT_WORDS = (
+    "mm cm dm km m mg kg g t s h min ms L l mL ml hour hours minute minutes second seconds day days week weeks month months year years "
+    "inch inches foot feet ft in mile miles meter meters metre metres unit units degree degrees dollar dollars cent cents point points mph people"
+).split()
+UNIT = re.compile(
+    r"(?<=[\d}!)])\s*(?:\\(?:text|mathrm|mbox|textrm)\s*\{\s*(?P<latex>[^{}]*)\}(?:\^\{?\d\}?)?"
+    rf"|(?P<degree>\^\{{?\s*\\circ\s*\}}?\s*C?)|(?P<percent>\\?%)|(?P<word>{'|'.join(sorted(UNIT_WORDS, key=len, reverse=True))})(?:\^\{{?\d\}}?)?"
+    r"|(?P<han>[\u4e00-\u9fff]{1,6}))\s*$"
+)
+SAME_UNIT = {"厘米": "cm", "米": "m", "千米": "km", "公里": "km", "毫米": "mm", "千克": "kg", "公斤": "kg", "克": "g", "度": "degree", "元": "dollar"}
+WRAPPED_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf)\s*\{([^{}]*)\}")
+RELATION = re.compile(r"\\(?:le|ge|ne)(?![a-zA-Z])|<=|>=|[<>=]")
+FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne": "\\ne"}
+BARE_NAME = re.compile(r"[a-zA-Z](?:_\{?\w+\}?)?(?:\([a-zA-Z]\))?|\\[a-zA-Z]+")
+AND = re.compile(r"或者|或|和|以及|及|与|\\text\s*\{\s*(?:or|and|或|和)\s*\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|;")
+MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix)\}(.*)\\end\{\1\}", re.DOTALL)
+WORD = re.compile(r"[a-zA-Z]{3,}")
+KNOWN_WORDS = frozenset("frac sqrt sin cos tan cot sec csc log exp arcsin arccos arctan times cdot binom div".split())
+
+
+def equal(answer: str | None, label: str | None) -> bool:
+    """Whether `answer` says the same as `label`. Two Nones are equal (as in the released scorer); a None and a text are not."""
+    if answer is None or label is None:
+        return answer is label
+    if answer.strip() == label.strip():
+        return True
+    if len(answer) > MAX_CHARACTERS or len(label) > MAX_CHARACTERS:
+        return False
+    first, second = tidy(answer), tidy(label)
+    if not first or not second:
+        return False
+    return first == second or _equal(first, second)
+
+
+def tidy(text: str) -> str:
+    """The text in one spelling: half-width, LaTeX symbols, no layout commands, no full stop at the end."""
+    text = text.translate(FOLDED).strip()
+    for symbol, spelling in SYMBOLS.items():
+        text = text.replace(symbol, spelling)
+    text = text.replace("{,}", "\u2063").replace("\\\\", "\u2064")
+    text = re.sub(r"\\\(|\\\)|\\\[|\\\]", " ", text)
+    text = INVISIBLE.sub(lambda found: " " if found[0] in ("\\ ", "~", "\\quad", "\\qquad") else "", text)
+    text = re.sub(r"(\d)\u2063(?=\d)", r"\1", text).replace("\u2063", ",").replace("\u2064", "\\\\")
+    text = re.sub(r"\\[a-zA-Z]+", lambda found: SPELT.get(found[0], found[0]), text)
+    text = re.sub(r"(?<![\\a-zA-Z])(sqrt|pi|sin|cos|tan|log|ln|infty)(?![a-zA-Z])", r"\\\1", text)
+    text = re.sub(r"\\sqrt\s*(\d+(?:\.\d+)?)(?![\d}])", r"\\sqrt{\1}", text) if "√" in text else text
+    text = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
+    return text.strip().rstrip("。.,!" if not re.search(r"\d!$", text.strip()) else "。.,").strip()
+
+
+def is_math(text: str) -> bool:
+    """Whether the text as a whole is an answer that `equal` can compare by value, not by its characters."""
+    tidied = tidy(text)
+    if not tidied or len(text) > MAX_CHARACTERS:
+        return False
+    parts = _list(tidied)
+    return all(_readable(part) for part in parts) if len(parts) > 1 else _readable(tidied)
+
+
+def _readable(text: str) -> bool:
+    """Whether one part is an expression, a bracket of them, or a relation between two."""
+    text, _ = _split_unit(text)
+    if MATRIX.fullmatch(text):
+        return True
+    if bracket := _bracket(text):
+        return all(_readable(part) for part in bracket[1])
+    if relation := _relation(text):
+        return _readable(relation[0]) and _readable(relation[2])
+    if any(word not in KNOWN_WORDS for word in WORD.findall(re.sub(r"\\[a-zA-Z]+", " ", text))):
+        return False
+    try:
+        read(text)
+    except Unreadable:
+        return False
+    return True
+
+
+def _equal(answer: str, label: str) -> bool:
+    """Two tidied texts: as lists, as brackets, as relations, as values, as words; the label says which."""
+    thousands = _as_number(answer), _as_number(label)
+    if thousands[0] is not None and thousands[1] is not None:
+        return _same_value(thousands[0], thousands[1])
+    answers, labels = _list(answer), _list(label)
+    if len(labels) > 1 or len(answers) > 1:
+        return len(answers) == len(labels) and _same_members(answers, labels, _one)
+    return _one(answers[0], labels[0])
+
+
+def _as_number(text: str) -> str | None:
+    """The text if it is one number, its thousands joined (1,000 or 1 000); None otherwise."""
+    joined = THOUSANDS.sub(lambda found: found[0].replace(",", "").replace(" ", ""), text)
+    bare, unit = _split_unit(joined)
+    return bare + unit if re.fullmatch(r"-?\d+(\.\d*)?|-?\.\d+", bare) else None
+
+
+def _list(text: str) -> list[str]:
+    r"""The members of an unordered list: split at top-level commas and at words for "and", `\pm` told apart."""
+    members = []
+    for part in _split(AND.sub(",", text)):
+        if "\\pm" in part:
+            members += [part.replace("\\pm", "+", 1), part.replace("\\pm", "-", 1)]
+        else:
+            members.append(part)
+    members = [re.sub(r"^\s*\+", "", member).strip() for member in members if member.strip()]
+    return members or [text]
+
+
+def _split(text: str) -> list[str]:
+    """At commas that no bracket holds."""
+    parts, depth, start = [], 0, 0
+    for at, character in enumerate(text):
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character == "," and depth == 0:
+            parts.append(text[start:at])
+            start = at + 1
+    return [*parts, text[start:]]
+
+
+def _same_members(left: Sequence[str], right: Sequence[str], alike: Callable[[str, str], bool]) -> bool:
+    """Whether each member of one has its own partner in the other."""
+    waiting = list(right)
+    for member in left:
+        partner = next((other for other in waiting if alike(member, other)), None)
+        if partner is None:
+            return False
+        waiting.remove(partner)
+    return not waiting
+
+
+def _one(answer: str, label: str) -> bool:
+    """Two members of lists, or two whole answers without top-level commas."""
+    answer, label = answer.strip(), label.strip()
+    if answer == label:
+        return True
+    matrices = MATRIX.fullmatch(answer), MATRIX.fullmatch(label)
+    if matrices[0] or matrices[1]:
+        return bool(matrices[0] and matrices[1]) and _same_matrix(matrices[0][2], matrices[1][2])  # type: ignore[index]
+    unions = answer.split("\\cup"), label.split("\\cup")
+    if len(unions[0]) > 1 or len(unions[1]) > 1:
+        return _same_members(unions[0], unions[1], _one)
+    brackets = _bracket(answer), _bracket(label)
+    if brackets[0] and brackets[1]:
+        return _same_bracket(brackets[0], brackets[1])
+    if brackets[0] or brackets[1]:
+        return False
+    relations = _relation(answer), _relation(label)
+    if relations[0] or relations[1]:
+        return _same_relation(answer, label, relations[0], relations[1])
+    return _same_value(answer, label)
+
+
+def _same_matrix(left: str, right: str) -> bool:
+    """Row by row, cell by cell."""
+    rows = [[cell.strip() for cell in re.split(r"\\\\|&", body)] for body in (left, right)]
+    shape = [[row.count("&") for row in body.split("\\\\")] for body in (left, right)]
+    return shape[0] == shape[1] and all(_same_value(a, b) for a, b in zip(rows[0], rows[1], strict=True))
+
+
+def _bracket(text: str) -> tuple[str, list[str]] | None:
+    r"""("(]", members) of a tuple, interval or set with at least two members, or of a set of one: \{1\}."""
+    text = text.strip()
+    if text.startswith("\\{") and text.endswith("\\}"):
+        return "{}", _split(text[2:-2])
+    if len(text) > 2 and text[0] in "([{" and text[-1] in ")]}" and _closes_last(text):
+        members = _split(text[1:-1])
+        return (text[0] + text[-1], members) if len(members) > 1 else None
+    return None
+
+
+def _closes_last(text: str) -> bool:
+    """Whether the first bracket is closed by the last character, whatever the kinds: (1,5] is an interval."""
+    depth = 0
+    for at, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0:
+            return at == len(text) - 1
+    return False
+
+
+def _same_bracket(left: tuple[str, list[str]], right: tuple[str, list[str]]) -> bool:
+    """Sets without order; tuples and intervals member by member, with the same brackets."""
+    if left[0] != right[0] or len(left[1]) != len(right[1]):
+        return False
+    if left[0] == "{}":
+        return _same_members(left[1], right[1], _one)
+    return all(_one(a, b) for a, b in zip(left[1], right[1], strict=True))
+
+
+def _relation(text: str) -> tuple[str, str, str] | None:
+    """(left, sign, right) at the last relation sign, spelt one way."""
+    found = list(RELATION.finditer(text))
+    if not found:
+        return None
+    sign = found[-1]
+    spelling = {"<=": "\\le", ">=": "\\ge"}.get(sign[0], sign[0])
+    return text[: sign.start()].strip(), spelling, text[sign.end() :].strip()
+
+
+def _same_relation(
+    answer: str, label: str, first: tuple[str, str, str] | None, second: tuple[str, str, str] | None
+) -> bool:
+    """x = 5 against 5, or two relations with equal sides, turned round where need be."""
+    if first is None or second is None:
+        value, relation = (label, first) if first else (answer, second)
+        assert relation is not None
+        return relation[1] == "=" and any(_same_value(side, value) for side in _solved(relation))
+    if first[1] == second[1] and _sides(first[0], first[2], second):
+        return True
+    if FLIPPED.get(first[1]) == second[1] and _sides(first[2], first[0], second):
+        return True
+    if first[1] == second[1] == "=" and not (_solved(first) or _solved(second)):
+        differences = [f"({left})-({right})" for left, _, right in (first, second)]
+        return _same_value(differences[0], differences[1]) or _same_value(f"-({differences[0]})", differences[1])
+    return False
+
+
+def _solved(relation: tuple[str, str, str]) -> list[str]:
+    """What a bare name is said to equal; nothing where neither side is a bare name."""
+    left, _, right = relation
+    if BARE_NAME.fullmatch(left):
+        return [right.rsplit("=", 1)[-1]]
+    return [left] if BARE_NAME.fullmatch(right) else []
+
+
+def _sides(left: str, right: str, other: tuple[str, str, str]) -> bool:
+    """Both sides equal, where a side may itself be a relation (1 < x < 3)."""
+    return _one(left, other[0]) and _one(right, other[2])
+
+
+def _split_unit(text: str) -> tuple[str, str]:
+    """(value, unit): the unit in one spelling, "" where there is none."""
+    found = UNIT.search(text)
+    if not found or not found.start():
+        return text.strip(), ""
+    kinds = found.groupdict()
+    if kinds["degree"]:
+        unit = "degree"
+    elif kinds["percent"]:
+        unit = "%"
+    else:
+        unit = next(word for word in (kinds["latex"], kinds["word"], kinds["han"]) if word is not None).strip()
+    return text[: found.start()].strip(), SAME_UNIT.get(unit, unit.removesuffix("s") if len(unit) > 2 else unit)
+
+
+def _same_value(answer: str, label: str) -> bool:
+    """One value each, units apart; words by their letters."""
+    (first, unit), (second, other) = _split_unit(answer), _split_unit(label)
+    if unit and other and unit != other:
+        return False
+    if _plain(first) == _plain(second):
+        return True
+    mixed = [re.sub(r"^(-?)(\d+)\s+(\d+)\s*/\s*(\d+)$", r"\1(\2+\3/\4)", text) for text in (first, second)]
+    try:
+        if same(mixed[0], mixed[1]):
+            return True
+        if (unit == "%") != (other == "%"):
+            hundredth = [f"({mixed[0]})/100" if unit == "%" else mixed[0], f"({mixed[1]})/100" if other == "%" else mixed[1]]
+            return same(hundredth[0], hundredth[1])
+    except Unreadable:
+        pass
+    return False
+
+
+def _plain(text: str) -> str:
+    r"""Without spaces and text wrappers; (B), \text{B} and \text{(B)} are B."""
+    bare = re.sub(r"\s+", "", WRAPPED_TEXT.sub(r"\1", text))
+    letter = re.fullmatch(r"\(?([A-Za-z])\)?", bare)
+    return letter[1] if letter else re.sub(r"([\^_])\{(\w)\}", r"\1\2", bare)

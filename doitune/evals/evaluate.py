@@ -1,0 +1,207 @@
+"""Ask a task of a model and score it, batch by batch, so that an interrupted evaluation goes on where it was.
+
+A folder belongs to one model, one encoder and one set of questions; anything else is refused, never mixed in. The report covers every
+question that the folder holds an answer to, so a larger `limit` adds to a smaller one. Every reply is read under both protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from doitune.errors import CheckpointError
+from doitune.evals import saved
+from doitune.evals.doit import judge_reply
+from doitune.evals.paper import paper_chance
+from doitune.evals.report import Outcome, Report, tabulate
+from doitune.evals.task import Item, Reply, Task, Verdict
+
+if TYPE_CHECKING:
+    from doitune.backends.loaded import LoadedModel
+    from doitune.evals.ask import Limits, Prompt
+    from doitune.prompt import Template
+
+PROTOCOLS = ("fixed", "paper")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an evaluation is: questions answered (those of earlier runs included) and asked for."""
+
+    done: int
+    total: int
+    set: str = ""
+
+
+def evaluate(
+    model: LoadedModel,
+    template: Template,
+    task: Task,
+    folder: Path,
+    *,
+    identity: Mapping[str, str],
+    limit: float | None = None,
+    seed: int = 0,
+    on_progress: Callable[[Progress], None] | None = None,
+    limits: Limits | None = None,
+) -> Report:
+    """Ask what `folder` does not hold yet, score it, and write `report.json`.
+
+    `identity` says who is asked (base, its revision, the adapter's hash, ...): each line carries its hash with the encoder's fingerprint.
+    `limit`: see Task.limited. Errors: CheckpointError for a folder of another model, encoder or set of questions; DiskError.
+    """
+    from doitune.evals.ask import Limits, prepare
+    from doitune.prompt import fingerprint
+
+    limits = limits or Limits()
+    manifest = saved.Manifest.of(task, identity, fingerprint(template))
+    _claim(folder, manifest)
+    prompts = prepare(task.limited(limit, seed).items, template, limits.context_tokens)
+    lines = saved.read_lines(folder)
+    held = {prompt.item.id for prompt in prompts if _holds(lines.get(prompt.item.id), prompt, manifest.model)}
+    model.training(False)
+    for batch in _batches(prompts, limits, held):
+        replies = _answers(model, template, batch)
+        fresh = [_line(item, reply, item.document, manifest.model) for item, reply in replies if item.id not in held]
+        saved.append_lines(folder, fresh)
+        for line in fresh:
+            lines[line.item.id] = line
+            held.add(line.item.id)
+        if on_progress is not None:
+            on_progress(Progress(len(held), len(prompts), batch[0].item.set))
+    return _finish(folder, manifest, [line for line in lines.values() if line.model == manifest.model])
+
+
+def _claim(folder: Path, manifest: saved.Manifest) -> None:
+    """Make the folder this evaluation's, or refuse it as another's; a torn last line is cut off."""
+    found = saved.read_manifest(folder)
+    if found is None:
+        if (folder / saved.OUTCOMES).exists():
+            raise CheckpointError(f"{folder} holds replies of an unknown model", "give another folder, or move this one away")
+        saved.write_manifest(folder, manifest)
+        return
+    for what, mine, its in (
+        ("another suite", [manifest.suite, manifest.shots], [found.suite, found.shots]),
+        ("another model", dict(manifest.identity), dict(found.identity)),
+        ("another prompt encoder", manifest.fingerprint, found.fingerprint),
+        ("other questions", manifest.document, found.document),
+    ):
+        if mine != its:
+            raise CheckpointError(
+                f"{folder} holds the replies of an evaluation with {what}: {_difference(mine, its)}",
+                "give another folder, or move this one away; replies of two models are never mixed",
+            )
+    saved.mend(folder)
+
+
+def _difference(mine: object, its: object) -> str:
+    """The first thing that differs, in a few words."""
+    if isinstance(mine, dict) and isinstance(its, dict):
+        key = next(key for key in sorted({*mine, *its}) if mine.get(key) != its.get(key))
+        return f"{key} is {mine.get(key)!r}, there {its.get(key)!r}"
+    return f"{mine!r}, there {its!r}"
+
+
+def _holds(line: saved.Line | None, prompt: Prompt, model: str) -> bool:
+    """Whether a saved line answers this very prompt."""
+    return (
+        line is not None
+        and line.model == model
+        and line.document == prompt.item.document
+        and line.reply.prompt == prompt.reply().prompt
+        and line.reply.too_long == prompt.too_long
+    )
+
+
+def _batches(prompts: Sequence[Prompt], limits: Limits, held: set[str]) -> Iterable[Sequence[Prompt]]:
+    """The batches of the whole task that still have an unanswered question: cut as if nothing had been answered yet."""
+    from doitune.evals.ask import cut
+
+    refused = [prompt for prompt in prompts if prompt.too_long]
+    batches = [refused] if refused else []
+    batches += cut([prompt for prompt in prompts if not prompt.too_long], limits)
+    return [batch for batch in batches if any(prompt.item.id not in held for prompt in batch)]
+
+
+def _answers(model: LoadedModel, template: Template, batch: Sequence[Prompt]) -> list[tuple[Item, Reply]]:
+    from doitune.evals.ask import ask_batch
+
+    if batch[0].too_long:
+        return [(prompt.item, prompt.reply()) for prompt in batch]
+    return ask_batch(model, template, batch)
+
+
+def _line(item: Item, reply: Reply, document: str, model: str) -> saved.Line:
+    """A reply, read under every protocol."""
+    verdicts = {protocol: judge_reply(item, reply, protocol) for protocol in PROTOCOLS}
+    return saved.Line(item, document, model, reply, verdicts, {"fixed": item.chance, "paper": paper_chance(item)})
+
+
+def score_folder(folder: Path) -> Report:
+    """Read and score a folder's replies again, without a model: after a parser changed. Both files are replaced.
+
+    Errors: CheckpointError where there is no evaluation, DiskError.
+    """
+    manifest = saved.read_manifest(folder)
+    lines = saved.read_lines(folder) if manifest else {}
+    if manifest is None or not lines:
+        raise CheckpointError(f"{folder} holds no evaluation", "give a folder with evaluation.json and outcomes.jsonl in it")
+    again = [_line(line.item, line.reply, line.document, line.model) for line in lines.values()]
+    saved.rewrite_lines(folder, again)
+    return _finish(folder, manifest, again)
+
+
+def outcomes(lines: Iterable[saved.Line], protocol: str) -> list[Outcome]:
+    """What the statistics need of saved lines under one protocol."""
+    return [_outcome(line, line.verdicts[protocol], line.chances[protocol]) for line in lines]
+
+
+def _outcome(line: saved.Line, verdict: Verdict, chance: float) -> Outcome:
+    return Outcome(
+        id=line.item.id,
+        set=line.item.set,
+        correct=float(verdict.correct),
+        chance=chance,
+        read=verdict.parsed is not None or line.item.form == "ppl_rank",
+        too_long=line.reply.too_long,
+        fallback="option scores" in verdict.note and line.item.way == "write",
+        cluster=line.item.cluster,
+        label=line.item.label,
+        chosen=verdict.parsed if isinstance(verdict.parsed, str) and len(verdict.parsed) == 1 else "",
+    )
+
+
+def _finish(folder: Path, manifest: saved.Manifest, lines: Sequence[saved.Line]) -> Report:
+    """The report over these lines, written beside them."""
+    order = list(manifest.totals)
+    tables = tuple(
+        tabulate(protocol, outcomes(lines, protocol), order=order, headline=manifest.headline, totals=manifest.totals)
+        for protocol in PROTOCOLS
+    )
+    report = Report(
+        suite=manifest.suite,
+        shots=manifest.shots,
+        identity=manifest.identity,
+        tables=tables,
+        n=len(lines),
+        total=sum(manifest.totals.values()),
+        headline=manifest.headline,
+        folder=folder.name,
+    )
+    saved.write_json(folder / saved.REPORT, report.to_json())
+    return report
+
+
+def read_report(folder: Path) -> Report:
+    """The finished report of a folder. CheckpointError where there is none or it cannot be read."""
+    import json
+
+    path = folder / saved.REPORT
+    try:
+        return Report.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} holds no finished evaluation", "run `doitune eval` again: it goes on where it was") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error!r}", "make it again: `doitune score`") from None

@@ -1,0 +1,269 @@
+"""Scores with their uncertainty: a line for each set, named means, and the protocol beside every number.
+
+A set's interval is Wilson's at 95 %; a macro mean's combines those of its sets (MOVER: the distances of each set's bounds, squared, summed), so
+that a set at 0 or 1 is not taken as certain. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA = "doitune.report/1"
+Z95 = 1.959963984540054
+"""The 97.5 % point of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One scored question under one protocol. `correct` and `chance` in 0..1; `read`: whether an answer was found; `chosen`: that answer."""
+
+    id: str
+    set: str
+    correct: float
+    chance: float
+    read: bool = True
+    too_long: bool = False
+    fallback: bool = False
+    cluster: str = ""
+    label: str = ""
+    chosen: str = ""
+
+
+@dataclass(frozen=True)
+class SetScore:
+    """One set. `score, low, high, chance` in 0..1; `unread` replies had no answer to read; `fallback`: read by option scores instead.
+
+    `within_chance`: guessing lies inside the interval. `effective_n`: what `n` is worth once questions that share a passage are one draw.
+    `chosen` and `gold` count letters where the set offers letters.
+    """
+
+    name: str
+    n: int
+    score: float
+    low: float
+    high: float
+    chance: float
+    standard_error: float
+    unread: int = 0
+    within_chance: bool = False
+    too_long: int = 0
+    fallback: int = 0
+    effective_n: float = 0.0
+    total: int = 0
+    chosen: Mapping[str, int] = field(default_factory=dict)
+    gold: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over sets (macro) or over questions (micro): what it covers is in its name."""
+
+    score: float
+    low: float
+    high: float
+    chance: float
+    standard_error: float
+    sets: int
+    n: int
+    within_chance: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One protocol's scores. `mean`: macro over the headline sets; `mean_all`: macro over all; `micro`: over all questions.
+
+    `mean_as_released` is half of `mean_all` under `paper`, as the released scorer prints it; None under `fixed`.
+    """
+
+    protocol: str
+    sets: tuple[SetScore, ...]
+    mean: Mean
+    mean_all: Mean
+    micro: Mean
+    mean_as_released: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """One evaluation: suite, shots, who was asked, and a table for each protocol, `fixed` first.
+
+    `partial`: not every question of the suite was asked. `folder` is where the replies lie.
+    """
+
+    suite: str
+    shots: int
+    identity: Mapping[str, str]
+    tables: tuple[Table, ...]
+    n: int
+    total: int
+    headline: tuple[str, ...]
+    folder: str = ""
+
+    @property
+    def partial(self) -> bool:
+        """Whether questions of the suite are missing."""
+        return self.n < self.total
+
+    def table(self, protocol: str = "fixed") -> Table:
+        """The scores under one protocol. KeyError where it was not scored."""
+        for table in self.tables:
+            if table.protocol == protocol:
+                return table
+        raise KeyError(protocol)
+
+    @property
+    def mean(self) -> Mean:
+        """The first number: the mean over the headline sets, read by `fixed`."""
+        return self.table("fixed").mean
+
+    @property
+    def sets(self) -> tuple[SetScore, ...]:
+        """The sets, read by `fixed`."""
+        return self.table("fixed").sets
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that report.json holds."""
+        return {"schema": SCHEMA, "partial": self.partial, **asdict(self), "identity": dict(self.identity)}
+
+    @classmethod
+    def from_json(cls, read: Mapping[str, Any]) -> Report:
+        """What `to_json` made. KeyError or TypeError where it is something else."""
+        tables = tuple(
+            Table(
+                protocol=table["protocol"],
+                sets=tuple(SetScore(**one) for one in table["sets"]),
+                mean=Mean(**table["mean"]),
+                mean_all=Mean(**table["mean_all"]),
+                micro=Mean(**table["micro"]),
+                mean_as_released=table["mean_as_released"],
+            )
+            for table in read["tables"]
+        )
+        return cls(
+            suite=read["suite"],
+            shots=read["shots"],
+            identity=read["identity"],
+            tables=tables,
+            n=read["n"],
+            total=read["total"],
+            headline=tuple(read["headline"]),
+            folder=read["folder"],
+        )
+
+    def evaluations(self, target: str, checkpoint: str, protocols: Sequence[str] = ("fixed", "paper")) -> list[dict[str, Any]]:
+        """The entries of `doitune eval --json`, one for each protocol asked for."""
+        return [
+            {
+                "target": target,
+                "checkpoint": checkpoint,
+                "suite": self.suite,
+                "shots": self.shots,
+                "protocol": table.protocol,
+                "mean": asdict(table.mean),
+                "mean_all": asdict(table.mean_all),
+                "micro": asdict(table.micro),
+                "mean_as_released": table.mean_as_released,
+                "n": self.n,
+                "partial": self.partial,
+                "sets": [asdict(one) for one in table.sets],
+            }
+            for table in self.tables
+            if table.protocol in protocols
+        ]
+
+
+def wilson(right: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share: `right` of `n` (neither need be whole). (0, 1) without questions."""
+    if n <= 0:
+        return 0.0, 1.0
+    share = right / n
+    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
+    return (0.0 if right <= 0 else max(0.0, centre - half)), (1.0 if right >= n else min(1.0, centre + half))
+
+
+def effective_n(outcomes: Sequence[Outcome]) -> float:
+    """How many independent questions these are worth: n over the design effect of their clusters, n where nothing is shared.
+
+    The design effect is the variance of the mean with clusters as draws over that with questions as draws, never under 1.
+    """
+    n, score = len(outcomes), sum(one.correct for one in outcomes) / max(1, len(outcomes))
+    sums: dict[str, float] = {}
+    for one in outcomes:
+        key = one.cluster or one.id
+        sums[key] = sums.get(key, 0.0) + one.correct - score
+    alone = sum((one.correct - score) ** 2 for one in outcomes)
+    if len(sums) == n or alone == 0:
+        return float(len(sums))
+    return n / max(1.0, sum(value**2 for value in sums.values()) / alone)
+
+
+def score_set(name: str, outcomes: Sequence[Outcome], total: int = 0) -> SetScore:
+    """One set's line from its outcomes (at least one)."""
+    n = len(outcomes)
+    score = sum(one.correct for one in outcomes) / n
+    chance = sum(one.chance for one in outcomes) / n
+    worth = effective_n(outcomes)
+    low, high = wilson(score * worth, worth)
+    letters = [one for one in outcomes if len(one.label) == 1 and one.label.isalpha()]
+    return SetScore(
+        name=name,
+        n=n,
+        score=score,
+        low=low,
+        high=high,
+        chance=chance,
+        standard_error=math.sqrt(score * (1 - score) / worth),
+        unread=sum(not one.read for one in outcomes),
+        within_chance=low <= chance <= high,
+        too_long=sum(one.too_long for one in outcomes),
+        fallback=sum(one.fallback for one in outcomes),
+        effective_n=worth,
+        total=max(total, n),
+        chosen=dict(sorted(Counter(one.chosen for one in letters if one.chosen).items())),
+        gold=dict(sorted(Counter(one.label for one in letters).items())),
+    )
+
+
+def macro(sets: Sequence[SetScore]) -> Mean:
+    """The unweighted mean over sets (at least one), with the standard error sqrt(sum se^2) / K and a MOVER interval."""
+    k = len(sets)
+    score = sum(one.score for one in sets) / k
+    below = math.sqrt(sum((one.score - one.low) ** 2 for one in sets)) / k
+    above = math.sqrt(sum((one.high - one.score) ** 2 for one in sets)) / k
+    error = math.sqrt(sum(one.standard_error**2 for one in sets)) / k
+    return _mean(score, score - below, score + above, sum(one.chance for one in sets) / k, error, k, sum(one.n for one in sets))
+
+
+def micro(sets: Sequence[SetScore]) -> Mean:
+    """The mean over all questions, whatever their set."""
+    n = sum(one.n for one in sets)
+    weights = [one.n / n for one in sets]
+    score = sum(weight * one.score for weight, one in zip(weights, sets, strict=True))
+    low, high = wilson(score * sum(one.effective_n for one in sets), sum(one.effective_n for one in sets))
+    error = math.sqrt(sum((weight * one.standard_error) ** 2 for weight, one in zip(weights, sets, strict=True)))
+    chance = sum(weight * one.chance for weight, one in zip(weights, sets, strict=True))
+    return _mean(score, low, high, chance, error, len(sets), n)
+
+
+def _mean(score: float, low: float, high: float, chance: float, error: float, sets: int, n: int) -> Mean:
+    low, high = max(0.0, low), min(1.0, high)
+    return Mean(score, low, high, chance, error, sets, n, within_chance=low <= chance <= high)
+
+
+def tabulate(
+    protocol: str, outcomes: Sequence[Outcome], *, order: Sequence[str], headline: Sequence[str] = (), totals: Mapping[str, int] | None = None
+) -> Table:
+    """One protocol's table from its outcomes (at least one), sets in `order`, whatever the order of the outcomes."""
+    by_set: dict[str, list[Outcome]] = {}
+    for one in sorted(outcomes, key=lambda outcome: outcome.id):
+        by_set.setdefault(one.set, []).append(one)
+    names = [name for name in order if name in by_set] + sorted(set(by_set) - set(order))
+    sets = tuple(score_set(name, by_set[name], (totals or {}).get(name, 0)) for name in names)
+    chief = [one for one in sets if one.name in headline] or list(sets)
+    overall = macro(sets)
+    return Table(protocol, sets, macro(chief), overall, micro(sets), overall.score / 2 if protocol == "paper" else None)

@@ -1,0 +1,219 @@
+"""An evaluation on disk: who was asked what (`evaluation.json`), every reply (`outcomes.jsonl`), the scores (`report.json`).
+
+Lines are appended batch by batch and flushed; whole files are written beside their name, flushed, and renamed. No model is needed to read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from doitune.errors import CheckpointError, DiskError
+from doitune.evals.task import Item, Reply, Task, Verdict, digest
+from doitune.example import Message
+
+MANIFEST, OUTCOMES, REPORT = "evaluation.json", "outcomes.jsonl", "report.json"
+SCHEMA = "doitune.evaluation/1"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Whose replies a folder holds, and to what. `document` hashes the whole suite's questions, before any limit."""
+
+    suite: str
+    shots: int
+    document: str
+    identity: Mapping[str, str]
+    fingerprint: str
+    headline: tuple[str, ...]
+    totals: Mapping[str, int]
+
+    @classmethod
+    def of(cls, task: Task, identity: Mapping[str, str], fingerprint: str) -> Manifest:
+        """The manifest of `task` asked to the model that `identity` names, through the encoder with `fingerprint`."""
+        totals = {name: sum(item.set == name for item in task.items) for name in task.sets}
+        return cls(task.suite, task.shots, task.document, dict(sorted(identity.items())), fingerprint, task.headline, totals)
+
+    @property
+    def model(self) -> str:
+        """Hash of the model and its encoder, as each line carries it."""
+        return digest([dict(self.identity), self.fingerprint])
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of outcomes.jsonl: the question as far as scoring and reading need it, the reply, and a verdict for each protocol.
+
+    `chances` and `verdicts` are by protocol.
+    """
+
+    item: Item
+    document: str
+    model: str
+    reply: Reply
+    verdicts: Mapping[str, Verdict]
+    chances: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the file: `parsed, correct, note, chance` are those of `fixed`, other protocols have an object of their own."""
+        return {
+            "id": self.item.id,
+            "set": self.item.set,
+            "form": self.item.form,
+            "way": self.item.way,
+            "cluster": self.item.cluster,
+            "document": self.document,
+            "model": self.model,
+            "label": self.item.label,
+            "options": list(self.item.options),
+            "choices": len(self.item.choices),
+            "question": self.item.to_read,
+            "reply": self.reply.to_json(),
+            **self._verdict("fixed"),
+            **{name: self._verdict(name) for name in self.verdicts if name != "fixed"},
+        }
+
+    def _verdict(self, protocol: str) -> dict[str, Any]:
+        verdict = self.verdicts[protocol]
+        return {"parsed": verdict.parsed, "correct": verdict.correct, "note": verdict.note, "chance": self.chances[protocol]}
+
+    @classmethod
+    def from_json(cls, read: Mapping[str, Any]) -> Line:
+        """What `to_json` made. KeyError, TypeError or ValueError where it is something else."""
+        item = Item(
+            id=read["id"],
+            set=read["set"],
+            form=read["form"],
+            way=read["way"],
+            question=(Message("user", read["question"]),),
+            label=read["label"],
+            options=tuple(read["options"]),
+            choices=("",) * int(read["choices"]),
+            cluster=read["cluster"],
+        )
+        parts = {"fixed": read, **({"paper": read["paper"]} if "paper" in read else {})}
+        verdicts = {name: Verdict(part["parsed"], part["correct"], part["note"]) for name, part in parts.items()}
+        chances = {name: float(part["chance"]) for name, part in parts.items()}
+        return cls(item, read["document"], read["model"], Reply.from_json(read["reply"]), verdicts, chances)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The folder's manifest, None where it has none. CheckpointError where it cannot be read."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        if read["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {read['schema']!r}")
+        return Manifest(
+            read["suite"],
+            read["shots"],
+            read["document"],
+            read["identity"],
+            read["fingerprint"],
+            tuple(read["headline"]),
+            read["totals"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not an evaluation: {error}", "move the folder away and evaluate again") from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Make the folder and write who is asked what. DiskError where the disk refuses."""
+    document = {
+        "schema": SCHEMA,
+        "suite": manifest.suite,
+        "shots": manifest.shots,
+        "document": manifest.document,
+        "identity": dict(manifest.identity),
+        "fingerprint": manifest.fingerprint,
+        "model": manifest.model,
+        "headline": list(manifest.headline),
+        "totals": dict(manifest.totals),
+    }
+    write_json(folder / MANIFEST, document)
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """A JSON document, whole or not at all. DiskError where the disk refuses."""
+    _write_whole(path, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    beside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("w", encoding="utf-8", errors="surrogatepass") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise DiskError(f"{path} cannot be written: {error.strerror}", "free some room, or name another folder") from error
+
+
+def read_lines(folder: Path) -> dict[str, Line]:
+    """The folder's outcomes by id, the last one of an id counting. A torn last line is left out; CheckpointError for any other damage."""
+    path = folder / OUTCOMES
+    if not path.is_file():
+        return {}
+    found: dict[str, Line] = {}
+    rows = _whole_rows(path)
+    for number, row in enumerate(rows, 1):
+        try:
+            line = Line.from_json(json.loads(row.decode("utf-8", "surrogatepass")))
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(rows):
+                break
+            cure = "delete the line: its question is asked again"
+            raise CheckpointError(f"not an outcome: {error!r}", cure, place=f"{path}:{number}") from None
+        found[line.item.id] = line
+    return found
+
+
+def _whole_rows(path: Path) -> list[bytes]:
+    """The file's rows that end with a line feed."""
+    return path.read_bytes().split(b"\n")[:-1]
+
+
+def mend(folder: Path) -> None:
+    """Cut off a torn last line (a crash while writing), so that new lines do not grow on it."""
+    path = folder / OUTCOMES
+    if not path.is_file():
+        return
+    rows = _whole_rows(path)
+    try:
+        if rows:
+            json.loads(rows[-1])
+    except ValueError:
+        rows = rows[:-1]
+    size = sum(len(row) + 1 for row in rows)
+    if size < path.stat().st_size:
+        os.truncate(path, size)
+
+
+def append_lines(folder: Path, lines: Iterable[Line]) -> None:
+    """Add lines with one write, flushed to the disk. DiskError where it refuses."""
+    path = folder / OUTCOMES
+    text = "".join(_row(line) for line in lines)
+    try:
+        with path.open("a", encoding="utf-8", errors="surrogatepass") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise DiskError(f"{path} cannot be written: {error.strerror}", "free some room and run the same command again") from error
+
+
+def rewrite_lines(folder: Path, lines: Sequence[Line]) -> None:
+    """Put these lines in place of the file's, whole or not at all."""
+    _write_whole(folder / OUTCOMES, "".join(_row(line) for line in lines))
+
+
+def _row(line: Line) -> str:
+    return json.dumps(line.to_json(), ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"

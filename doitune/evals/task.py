@@ -1,0 +1,194 @@
+"""What is asked and what came back: Item, Task, Reply, Verdict. They carry the DoIT sets and benchmarks with shots alike.
+
+A Task is a suite at one number of shots. An Item is one question of it with everything that a scorer needs, so that a saved reply can be
+scored again without a model and without the corpus.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any, Literal
+
+from doitune.ability import Form, chance
+from doitune.errors import UsageError
+from doitune.example import Message
+
+Way = Literal["letters", "write", "rank"]
+"""How an item is asked: options by first-step scores, a written reply, or candidates by their losses."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question.
+
+    `set` is the ability or subject in whose line of the report it counts. `way` says how it is asked; `max_new_tokens` caps a written
+    reply. `label`, `options`, `choices` are as in Example. `cluster` names what several questions share (a passage); "" stands alone.
+    `shots` are held in `question`; `fewer(n)` is the question with n of them, for contexts that are too short, or None.
+    `stem` is the bare question for people to read; "" stands for the last turn.
+    """
+
+    id: str
+    set: str
+    form: Form
+    way: Way
+    question: tuple[Message, ...]
+    label: str
+    options: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    max_new_tokens: int = 0
+    cluster: str = ""
+    shots: int = 0
+    fewer: Callable[[int], tuple[Message, ...]] | None = field(default=None, compare=False, repr=False)
+    stem: str = ""
+
+    @property
+    def chance(self) -> float:
+        """What a uniform guess scores, in 0..1."""
+        return chance(self.form, len(self.choices) if self.form == "ppl_rank" else len(self.options))
+
+    @property
+    def to_read(self) -> str:
+        """The question as people read it."""
+        return self.stem or self.question[-1].content
+
+    @property
+    def document(self) -> str:
+        """Hash of everything that is asked and compared with: another one is another question."""
+        turns = [[message.role, message.content] for message in self.question]
+        return digest([self.form, self.way, turns, self.label, self.options, self.choices, self.max_new_tokens])
+
+
+@dataclass(frozen=True)
+class Task:
+    """A suite at one number of shots. `headline`: the sets whose mean is the suite's first number (all, where empty)."""
+
+    suite: str
+    items: tuple[Item, ...]
+    headline: tuple[str, ...] = ()
+    shots: int = 0
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the sets, in the order of the report."""
+        return tuple(dict.fromkeys(item.set for item in self.items))
+
+    @property
+    def document(self) -> str:
+        """Hash of all questions, whatever their order."""
+        return digest(sorted([item.id, item.document] for item in self.items))
+
+    def limited(self, limit: float | None, seed: int = 0) -> Task:
+        """At most `limit` items of each set (below 1: that share, rounded up), in the task's order.
+
+        Which ones depends on seed and ids only, and they are nested: those of a limit of 50 are among those of 100. Errors: UsageError.
+        """
+        if limit is None:
+            return self
+        if not limit > 0 or (limit >= 1 and limit != int(limit)):
+            raise UsageError(f"a limit of {limit} questions is none", "give a whole number for each set, or a share below 1")
+        kept: set[str] = set()
+        for name in self.sets:
+            ids = [item.id for item in self.items if item.set == name]
+            count = int(limit) if limit >= 1 else math.ceil(limit * len(ids))
+            kept.update(sorted(ids, key=lambda one: sha256(f"{seed}\x1f{one}".encode()).digest())[:count])
+        return replace(self, items=tuple(item for item in self.items if item.id in kept))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate of a ranking: the sum of its token losses in nats, end token included, and how many tokens that are."""
+
+    loss: float
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        """Loss a token, in nats; NaN without tokens."""
+        return self.loss / self.tokens if self.tokens else math.nan
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one item.
+
+    `text` is the written reply, None where none was asked for; `stopped` says whether the model ended it itself. `option_scores` are the
+    first step's scores of the options, in their order (logits of the head's rows or log-probabilities: only their order counts).
+    `candidates` are those of a ranking. `prompt` is the hash of the prompt's ids. `too_long`: the prompt did not fit, nothing was asked.
+    """
+
+    prompt: str
+    prompt_tokens: int
+    shots: int = 0
+    text: str | None = None
+    new_tokens: int = 0
+    stopped: bool | None = None
+    option_scores: tuple[float, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    too_long: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As a line of outcomes.jsonl holds it."""
+        return {
+            "prompt": self.prompt,
+            "prompt_tokens": self.prompt_tokens,
+            "shots": self.shots,
+            "text": self.text,
+            "new_tokens": self.new_tokens,
+            "stopped": self.stopped,
+            "option_scores": [_plain(score) for score in self.option_scores],
+            "candidates": [[_plain(one.loss), one.tokens] for one in self.candidates],
+            "too_long": self.too_long,
+        }
+
+    @classmethod
+    def from_json(cls, read: Mapping[str, Any]) -> Reply:
+        """What `to_json` made."""
+        return cls(
+            prompt=str(read["prompt"]),
+            prompt_tokens=int(read["prompt_tokens"]),
+            shots=int(read["shots"]),
+            text=read["text"],
+            new_tokens=int(read["new_tokens"]),
+            stopped=read["stopped"],
+            option_scores=tuple(float(score) for score in read["option_scores"]),
+            candidates=tuple(Candidate(float(loss), int(tokens)) for loss, tokens in read["candidates"]),
+            too_long=bool(read["too_long"]),
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a reply was read and judged.
+
+    `parsed` is the answer found (a letter, a list of letters, a text), None where none was found. `correct` is True or False, or the
+    share of a tie among equals. `note` says how it was read where that is not plain.
+    """
+
+    parsed: str | list[str] | None
+    correct: float
+    note: str = ""
+
+
+def _plain(value: float) -> float | str:
+    """A number as strict JSON can hold it: "nan" and "inf" as text."""
+    return value if math.isfinite(value) else str(value)
+
+
+def digest(value: object) -> str:
+    """The first 16 hex digits of the sha256 of a value's canonical JSON."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def ids_digest(ids: Iterable[int]) -> str:
+    """The hash of a prompt's token ids."""
+    return sha256(",".join(map(str, ids)).encode()).hexdigest()[:16]
+
+
+def clusters(items: Sequence[Item]) -> dict[str, str]:
+    """Each item's cluster by its id; an item that shares nothing is a cluster of its own."""
+    return {item.id: item.cluster or item.id for item in items}

@@ -1,0 +1,192 @@
+"""From a resolved recipe to all that a run learns from: chosen examples, their encodings, validation rows, and where each byte came from.
+
+Everything that can be refused without the weights is refused here, before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from doitune import __version__
+from doitune.budget import Budget, Ledger, Pick, Share, pick
+from doitune.corpus import Corpus, open_corpus
+from doitune.errors import CheckpointError, DataError, Problem
+from doitune.recipe import Share as RecipeShare
+from doitune.prompt import Encoded, Template, encode_all, fingerprint, open_template, prove_law
+
+if TYPE_CHECKING:
+    from doitune.base import Base
+    from doitune.example import Example
+    from doitune.recipe import DataSection, PromptSection, Recipe
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "safetensors", "numpy")
+"""Libraries whose version can change a result."""
+
+VALIDATION_SOURCE = "curated/valid"
+SYNTHETIC_SOURCE = "synthetic/40960"
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a run learns from and is validated on. `encoded` goes with `examples`, `valid_encoded` with `valid`, place by place."""
+
+    examples: tuple[Example, ...]
+    encoded: tuple[Encoded, ...]
+    ledger: Ledger
+    valid: Mapping[str, tuple[Example, ...]]
+    valid_encoded: Mapping[str, tuple[Encoded, ...]]
+    template: Template
+    data_sha256: Mapping[str, str]
+
+
+def draw(section: DataSection) -> tuple[Pick, Corpus]:
+    """The examples that a recipe's `data` section chooses, and the corpus they are from. No tokenizer is needed."""
+    corpus = open_corpus(section.corpus)
+    amounts = {name: Share(amount.extra) if isinstance(amount, RecipeShare) else amount for name, amount in section.budget.abilities.items()}
+    budget = Budget(amounts, section.budget.share_equally, section.budget.leftover)
+    wanted = {name for name, amount in budget.amounts.items() if amount != 0}
+    rows = corpus.read(section.source) if wanted - {"synthetic"} or budget.share_equally else {}
+    if "synthetic" in wanted:
+        rows = {**rows, **corpus.read(SYNTHETIC_SOURCE)}
+    return pick(rows, budget, seed=section.seed, select=section.select, on_shortfall="take_all" if section.on_shortfall == "take_all" else "error"), corpus
+
+
+def prepare(recipe: Recipe, template: Template) -> Material:
+    """Choose, encode and prove. Errors: DataError (rows, budget, length), ModelError (a template that breaks the law)."""
+    chosen, corpus = draw(recipe.data)
+    if not chosen.examples:
+        raise DataError("the budget chooses no example", "raise data.budget")
+    encoded = _encode(chosen.examples, template)
+    examples, encoded, overlong = _fit(chosen.examples, encoded, recipe)
+    if not examples:
+        raise DataError("no example is left to learn from", "raise train.max_tokens")
+    ledger = chosen.ledger.with_trained(_count(examples), _count(overlong))
+    valid = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
+    valid_encoded = {name: tuple(_encode(rows, template)) for name, rows in valid.items()}
+    return Material(tuple(examples), tuple(encoded), ledger, valid, valid_encoded, template, data_sha256(recipe.data, corpus))
+
+
+def tokenizer_template(base: Base, section: PromptSection) -> Template:
+    """The template of a base, without its weights."""
+    from doitune.backends.tokenizer import load_tokenizer
+
+    roles = (section.user_token, section.assistant_token, section.end_token)
+    rows = int(base.config.get("vocab_size", 0))
+    return open_template(load_tokenizer(base.folder), kind=section.template, tokens=section.tokens, vocabulary_rows=rows, roles=roles)
+
+
+def validation_rows(corpus: Corpus, per_ability: int, seed: int) -> dict[str, tuple[Example, ...]]:
+    """At most `per_ability` validation rows of each ability, nested over sizes; none where the corpus has no validation folder."""
+    if not per_ability or VALIDATION_SOURCE not in corpus.sources():
+        return {}
+    rows = corpus.read(VALIDATION_SOURCE)
+    kept = {}
+    for name, examples in rows.items():
+        order = sorted(examples, key=lambda example: sha256(f"{seed}\x1f{example.id}".encode()).digest())
+        kept[name] = tuple(order[:per_ability])
+    return kept
+
+
+def data_sha256(section: DataSection, corpus: Corpus) -> dict[str, str]:
+    """sha256 of every corpus file that a run reads, by relative path."""
+    budget = section.budget
+    names = {name for name, amount in budget.abilities.items() if amount != 0}
+    sources = [section.source] if names - {"synthetic"} or budget.share_equally else []
+    sources += [SYNTHETIC_SOURCE] if "synthetic" in names else []
+    sources += [VALIDATION_SOURCE] if VALIDATION_SOURCE in corpus.sources() else []
+    return {path: digest for source in sources for path, digest in corpus.sha256(source).items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions that can change a result: doitune, Python, and the libraries that are installed."""
+    found = {"doitune": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def origin(recipe: Recipe, base: Base, material: Material, device: str, backend: str) -> dict[str, Any]:
+    """What origin.json holds about where a run's result comes from."""
+    tokenizer = material.template.tokenizer
+    roles = {"user": material.template.user_id, "assistant": material.template.assistant_id, "end": material.template.end_id}
+    named = {role: None if number < 0 else tokenizer.convert_ids_to_tokens(number) for role, number in roles.items()}
+    return {
+        "schema": "doitune.origin/1",
+        "versions": versions(),
+        "platform": platform.platform(),
+        "command": _redacted(sys.argv),
+        "backend": backend,
+        "device": device,
+        "base": {"name": base.name, "revision": base.revision, "files": base.sha256()},
+        "data": {"corpus": recipe.data.corpus, "files": dict(material.data_sha256)},
+        "encoder": {"fingerprint": fingerprint(material.template), "roles": named, "role_ids": roles},
+    }
+
+
+def refuse_drift(before: Mapping[str, Any], now: Mapping[str, Any], run_name: str) -> None:
+    """CheckpointError with every difference, where the base, data, encoder, backend or a library is not what the run started with."""
+    problems = []
+    for part in ("versions", "base", "data", "encoder", "backend"):
+        old, new = _flat(before.get(part)), _flat(now.get(part))
+        for key in sorted(set(old) | set(new)):
+            if old.get(key) != new.get(key):
+                problems.append(Problem(run_name, f"{part}{key}: was {old.get(key)}, is {new.get(key)}"))
+    if problems:
+        first = problems[0]
+        cure = "bring the old one back, or start a new run from this run's recipe.yaml"
+        raise CheckpointError.of([Problem(first.place, first.problem, cure), *problems[1:]])
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {key: leaf for name, inner in value.items() for key, leaf in _flat(inner, f"{prefix}.{name}").items()}
+    return {prefix: value}
+
+
+def _redacted(arguments: Sequence[str]) -> list[str]:
+    """The command line without what looks like a secret."""
+    return ["***" if argument.startswith(("hf_", "sk-")) else argument for argument in arguments]
+
+
+def _encode(examples: Sequence[Example], template: Template) -> list[Encoded]:
+    conversations = [example.messages for example in examples]
+    places = [example.place for example in examples]
+    encoded = encode_all(conversations, template, places)
+    prove_law(conversations, encoded, template, places)
+    return encoded
+
+
+def _count(examples: Sequence[Example]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for example in examples:
+        counts[example.ability] = counts.get(example.ability, 0) + 1
+    return counts
+
+
+def _fit(
+    examples: Sequence[Example], encoded: Sequence[Encoded], recipe: Recipe
+) -> tuple[list[Example], list[Encoded], list[Example]]:
+    """Kept examples, their encodings, and the overlong ones that are dropped; DataError where the recipe refuses those."""
+    limit = recipe.train.max_tokens
+    long = [(example, len(one.ids)) for example, one in zip(examples, encoded, strict=True) if len(one.ids) > limit]
+    if long and recipe.data.on_overlong == "refuse":
+        longest = max(length for _, length in long)
+        problems = [Problem(example.place, f"{length} tokens, more than train.max_tokens {limit}") for example, length in long[:5]]
+        first = problems[0]
+        cure = (
+            f"{len(long)} of {len(examples)} rows are too long (the longest has {longest}): --set train.max_tokens={longest}, "
+            "or drop and count them: --set data.on_overlong=drop; an answer is never cut"
+        )
+        raise DataError.of([Problem(first.place, first.problem, cure), *problems[1:]])
+    dropped = {example.id for example, _ in long}
+    kept = [(example, one) for example, one in zip(examples, encoded, strict=True) if example.id not in dropped]
+    return [example for example, _ in kept], [one for _, one in kept], [example for example, _ in long]

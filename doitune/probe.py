@@ -1,0 +1,82 @@
+"""Proof, at the start of a run, that packed examples do not see each other: on this model, this backend and these versions.
+
+Packing is easily silently wrong (stock collators leak across documents when a cache or a 2D mask is given), so it is used only where
+packed losses and gradients equal those of the same examples one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from doitune.batch import flatten, pad, trained_tokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from doitune.backends.loaded import LoadedModel
+    from doitune.batch import Batch
+    from doitune.prompt import Encoded
+
+ALLOWED_BY_DTYPE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+"""Largest relative difference that rounding explains, by the dtype of the products; a leak is of the order of 1."""
+
+PROBED_EXAMPLES = 6
+PROBED_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class PackingProof:
+    """Relative differences of packed against separate: of the examples' losses and of the gradient. `exact`: within `allowed`."""
+
+    exact: bool
+    loss_difference: float
+    gradient_difference: float
+    allowed: float
+    reason: str = ""
+
+
+def prove_packing(model: LoadedModel, encoded: Sequence[Encoded]) -> PackingProof:
+    """Compare one packed batch of some of `encoded` with the same examples one at a time; gradients are left empty."""
+    chosen = _choose(encoded)
+    if not model.packs or len(chosen) < 2:
+        return PackingProof(False, 0.0, 0.0, 0.0, "this model cannot be given packed rows" if not model.packs else "one example only")
+    total = trained_tokens(chosen)
+    model.training(False)  # dropout would differ between the two ways; gradients flow all the same
+    try:
+        packed_losses, packed_gradient, dtype = _measure(model, [flatten(chosen)], total)
+    except NotImplementedError as error:
+        return PackingProof(False, 0.0, 0.0, 0.0, str(error))
+    losses, gradient, _ = _measure(model, [pad([example]) for example in chosen], total)
+    allowed = ALLOWED_BY_DTYPE.get(dtype, 1e-4)
+    by_loss = float(((packed_losses - losses).abs() / losses.abs().clamp(min=1e-3)).max())
+    by_gradient = float((packed_gradient - gradient).norm() / gradient.norm().clamp(min=1e-12))
+    exact = by_loss <= allowed and by_gradient <= allowed
+    return PackingProof(exact, by_loss, by_gradient, allowed, "" if exact else "packed examples see each other")
+
+
+def _choose(encoded: Sequence[Encoded]) -> list[Encoded]:
+    """A few different examples, short first, so that every document but the first has something before it to leak from."""
+    chosen: list[Encoded] = []
+    for example in sorted(set(encoded), key=lambda one: (len(one.ids), one.ids))[:: max(1, len(encoded) // (2 * PROBED_EXAMPLES))]:
+        if len(chosen) < PROBED_EXAMPLES and sum(len(one.ids) for one in chosen) + len(example.ids) <= PROBED_TOKENS:
+            chosen.append(example)
+    return chosen
+
+
+def _measure(model: LoadedModel, batches: list[Batch], total: int) -> tuple[torch.Tensor, torch.Tensor, str]:
+    """Losses of the examples in order, the whole gradient as one vector, and the dtype of hidden products."""
+    import torch
+
+    parameters = model.trainable()
+    torch.manual_seed(0)
+    sums = []
+    for batch in batches:
+        loss = model.loss(batch, total)
+        loss.value.backward()
+        sums.append(loss.sums.float().cpu())
+    gradient = torch.cat([parameter.grad.float().flatten().cpu() for _, parameter in parameters if parameter.grad is not None])
+    for _, parameter in parameters:
+        parameter.grad = None
+    return torch.cat(sums), gradient, model.compute_dtype
