@@ -313,9 +313,10 @@ def _with_model_files(layers: list[Layer]) -> list[Layer]:
     tree = read_file(source.path, source.shown)
     tree = Fields({key: node for key, node in tree.entries.items() if key != "summary"}, source.shown)
     flag = name.place.startswith("--")
-    wording = (f"--model {name.text} (", ")") if flag else ("", f" (model {name.text} of {name.place})")
-    naming_layer = Layer(_drop(layers[last].tree, "model", ("name",)))
-    return [*below, Layer(tree, *wording), naming_layer, *layers[last + 1 :]]
+    wording = (f"{name.place} (", ")") if flag else ("", f" (model {name.text} of {name.place})")
+    real = _named_model(tree)
+    own = layers[last].tree if real is None or real.text == name.text else _drop(layers[last].tree, "model", ("name",))
+    return [*below, Layer(tree, *wording), Layer(own), *layers[last + 1 :]]
 
 
 def _without_base_facts(tree: Fields) -> Fields:

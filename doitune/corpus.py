@@ -11,13 +11,14 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 from doitune.ability import ABILITIES, GENERAL, OUT_OF_DOMAIN
 from doitune.errors import DataError, DiskError
 from doitune.example import Example, Scan, Split, refuse, scan_examples
-from doitune.example_text import Finding
+from doitune.example_text import Finding, RowError, numbered_lines, parse_line
 
 SOURCES = ("curated/1000", "curated/full", "curated/valid", "curated/test", "synthetic/40960")
 CHECKSUMS = "checksums.json"
@@ -44,9 +45,9 @@ class Corpus:
         return self.root.is_file()
 
     def sources(self) -> tuple[str, ...]:
-        """The folders of the layout that are there, known ones first; every one of SOURCES for a JSONL file."""
+        """The folders of the layout that are there (of a JSONL file: that its rows stand for), known ones first."""
         if self.is_file:
-            return SOURCES
+            return self._sources_of_rows
         found = {f"{folder.parent.name}/{folder.name}" for kind in ("curated", "synthetic") for folder in self.root.glob(f"{kind}/*/")}
         return tuple(sorted(found, key=lambda source: (source not in SOURCES, SOURCES.index(source) if source in SOURCES else 0, source)))
 
@@ -108,12 +109,27 @@ class Corpus:
         recorded = read_checksums(self.root) if not self.is_file else {}
         if not recorded:
             return
-        findings = tuple(
-            Finding("checksum", str(path), 0, problem, _fetch_hint(self.name))
-            for path in self.files(source).values()
-            if (problem := _differs(path, recorded.get(self._relative(path))))
-        )
-        refuse(findings)
+        problems = {path: _differs(path, recorded.get(self._relative(path))) for path in self.files(source).values()}
+        lost = (self.root / name for name in recorded if name.startswith(f"{source}/") and not (self.root / name).is_file())
+        problems |= dict.fromkeys(lost, "recorded in checksums.json, but missing")
+        hint = _fetch_hint(self.name)
+        refuse(tuple(Finding("checksum", str(path), 0, problem, hint) for path, problem in problems.items() if problem))
+
+    @cached_property
+    def _sources_of_rows(self) -> tuple[str, ...]:
+        """The sources that a JSONL file has rows for. A line that can't be read counts as a train row, whose reading then refuses it."""
+        found: set[str] = set()
+        for _, line in numbered_lines(self.root):
+            try:
+                row = parse_line(line)
+            except RowError:
+                row = {}
+            split = row.get("split", "train")
+            if split in ("valid", "test"):
+                found.add(f"curated/{split}")
+            else:
+                found |= {"synthetic/40960"} if row.get("ability") == GENERAL.name else {"curated/1000", "curated/full"}
+        return tuple(source for source in SOURCES if source in found)
 
     def _folder(self, source: str) -> Path:
         folder = self.root / source

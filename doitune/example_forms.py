@@ -106,7 +106,7 @@ def _answer(row: dict[str, object]) -> str:
     answer = row.get("answer")
     if not isinstance(answer, str) or not answer.strip():
         what = "missing" if "answer" not in row else shown(answer)
-        raise RowError("answer", f"`answer` is {what}, not a text", "write the final result as text, for example \"\\\\frac{1}{2}\"")
+        raise RowError("answer", f"`answer` is {what}, not a text", "write the final result as text")
     return answer.strip()
 
 

@@ -54,6 +54,8 @@ class Finding:
 
 def shown(value: object) -> str:
     """A value as a message may show it: on one line, without control or direction characters, at most SHOWN_CHARACTERS of it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 

@@ -120,9 +120,7 @@ def _selection(resolved: Resolved) -> Row:
         "one generator seeded 0 over files in the file system's order: other subsets on another machine, and a small one is not inside a "
         "larger; caps take the first rows",
         here,
-        _why(
-            resolved, "data.select", as_paper=not nested, ours=reason, same="to repeat the released procedure, made independent of the disk"
-        ),
+        _why(resolved, "data.select", as_paper=not nested, ours=reason, same="to repeat the released procedure, made independent of the disk"),
     )
 
 

@@ -14,10 +14,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from doitune import __version__
-from doitune.budget import Budget, Ledger, Pick, Share, pick
+from doitune.budget import Ledger, Pick, pick
 from doitune.corpus import Corpus, open_corpus
 from doitune.errors import CheckpointError, DataError, Problem
-from doitune.recipe import Share as RecipeShare
 from doitune.prompt import Encoded, Template, encode_all, fingerprint, open_template, prove_law
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ class Material:
 def draw(section: DataSection) -> tuple[Pick, Corpus]:
     """The examples that a recipe's `data` section chooses, and the corpus they are from. No tokenizer is needed."""
     corpus = open_corpus(section.corpus)
-    amounts = {name: Share(amount.extra) if isinstance(amount, RecipeShare) else amount for name, amount in section.budget.abilities.items()}
-    budget = Budget(amounts, section.budget.share_equally, section.budget.leftover)
+    budget = section.budget.to_budget()
     wanted = {name for name, amount in budget.amounts.items() if amount != 0}
     rows = corpus.read(section.source) if wanted - {"synthetic"} or budget.share_equally else {}
     if "synthetic" in wanted:

@@ -106,12 +106,8 @@ class ModelSection(Section):
     name: Location = Field(description="the base model: a name of recipes/models, a repository on the hub, a folder, or demo (built in)")
     revision: Commit = Field(default="", description="the commit of the hub repository, 40 hex digits; empty: pinned at first use")
     family: Text = Field(default="", description="the architecture, for the reader: llama, baichuan, qwen2, ...")
-    quantise: Literal["nf4", "none"] = Field(
-        default="nf4", description="nf4: the base in 4 bits with double quantisation; none: 16 or 32 bits"
-    )
-    backend: Literal["auto", "hf", "unsloth"] = Field(
-        default="auto", description="the library that holds the model; auto: the first that can"
-    )
+    quantise: Literal["nf4", "none"] = Field(default="nf4", description="nf4: the base in 4 bits with double quantisation; none: 16 or 32 bits")
+    backend: Literal["auto", "hf", "unsloth"] = Field(default="auto", description="the library that holds the model; auto: the first that can")
     compute_dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="the type of arithmetic; auto: bf16 where the card has it, fp16 on older cards, fp32 on a CPU"
     )
@@ -126,9 +122,7 @@ class LoraSection(Section):
 
     rank: int = Field(default=16, ge=1, le=1024, description="rank of the adapter; memory grows with it (33b on 24 GB: at most 32)")
     alpha: float = Field(default=32.0, gt=0, description="the adapter's output is scaled by alpha / rank")
-    dropout: Share01 = Field(
-        default=0.0, description="share of the adapter's inputs dropped while training; above 0 the fast kernels are off"
-    )
+    dropout: Share01 = Field(default=0.0, description="share of the adapter's inputs dropped while training; above 0 the fast kernels are off")
     targets: Literal["all-linear"] | Modules = Field(
         default="all-linear", description="layers that get an adapter: every linear layer of a block, or a list of layer names"
     )
@@ -202,9 +196,7 @@ class DataSection(Section):
         description="nested: a smaller budget's examples are among a larger one's; paper: the released procedure on sorted files",
     )
     seed: Seed = Field(default=0, description="seed of the selection")
-    on_shortfall: Literal["stop", "take_all"] = Field(
-        default="stop", description="a budget that the corpus cannot meet: stop, or take what is there"
-    )
+    on_shortfall: Literal["stop", "take_all"] = Field(default="stop", description="a budget that the corpus cannot meet: stop, or take what is there")
     on_overlong: Literal["refuse", "drop"] = Field(
         default="refuse", description="a row longer than train.max_tokens: refuse to train, or drop and count it; an answer is never cut"
     )
@@ -224,9 +216,7 @@ class TrainSection(Section):
         default_factory=lambda data: data.get("learning_rate", 1.0) / 10,
         description="the rate at the last step; unless written, a tenth of learning_rate (the paper: 1e-5 to 1e-6)",
     )
-    schedule: Literal["linear", "cosine", "polynomial", "constant"] = Field(
-        default="linear", description="the way from learning_rate to end_rate"
-    )
+    schedule: Literal["linear", "cosine", "polynomial", "constant"] = Field(default="linear", description="the way from learning_rate to end_rate")
     polynomial_power: Annotated[float, Field(gt=0)] = Field(default=1.0, description="the power of the polynomial schedule")
     warmup_steps: Count = Field(default=0, description="steps in which the rate grows from near zero to learning_rate")
     optimizer: Literal["adamw_8bit", "adamw", "paged_adamw_8bit"] = Field(
@@ -247,9 +237,7 @@ class TrainSection(Section):
     )
     seed: Seed = Field(default=0, description="seed of the adapter, the order of examples and dropout")
     validate_every: Literal["epoch"] | Natural = Field(default="epoch", description="validate after each epoch, or after this many steps")
-    validation_rows_per_ability: Count = Field(
-        default=100, description="validation rows of each ability asked and scored; 0: no validation"
-    )
+    validation_rows_per_ability: Count = Field(default=100, description="validation rows of each ability asked and scored; 0: no validation")
     select_after_epoch: Count = Field(
         default=0,
         description="the best checkpoint is chosen among those after this epoch; a run that has none chooses among all and says so",
@@ -257,9 +245,7 @@ class TrainSection(Section):
     patience: Count = Field(default=0, description="stop after this many validations without a better score; 0: never")
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(default=10.0, description="minutes between checkpoints within an epoch")
     keep_checkpoints: Natural = Field(default=2, description="newest checkpoints kept beside the best one")
-    trackers: Annotated[tuple[Tracker, ...], AfterValidator(_distinct)] = Field(
-        default=(), description="services that are sent the metrics"
-    )
+    trackers: Annotated[tuple[Tracker, ...], AfterValidator(_distinct)] = Field(default=(), description="services that are sent the metrics")
 
     def contradictions(self) -> Iterator[Contradiction]:
         if self.schedule != "constant" and self.end_rate > self.learning_rate:
@@ -320,9 +306,7 @@ def field_help(section: type[Section] = Recipe, prefix: str = "") -> tuple[Field
         if isinstance(inner, type) and issubclass(inner, Section):
             found += field_help(inner, f"{prefix}{name}.")
         elif section is BudgetSection and name == "abilities":
-            found += [
-                FieldHelp(prefix + ability, "a number, all, share or share+K", "unset", info.description or "") for ability in BUDGET_NAMES
-            ]
+            found += [FieldHelp(prefix + ability, "a number, all, share or share+K", "unset", info.description or "") for ability in BUDGET_NAMES]
         else:
             found.append(FieldHelp(prefix + name, describe(inner), _default_text(info.default), info.description or ""))
     return tuple(found)

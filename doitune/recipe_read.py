@@ -168,9 +168,7 @@ class _Reader:
         if detail["type"] == "contradiction":
             for found in () if broken or self._partial else detail["ctx"]["found"]:
                 node = tree.entries.get(found.field)
-                self.report(
-                    node.place if node else tree.place or self._shown, f"`{_dotted(path, found.field)}`: {found.problem}", found.hint
-                )
+                self.report(node.place if node else tree.place or self._shown, f"`{_dotted(path, found.field)}`: {found.problem}", found.hint)
             return
         key = str(detail["loc"][0])
         node = tree.entries.get(key)

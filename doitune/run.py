@@ -93,6 +93,14 @@ class Run:
             stream.flush()
             yield
 
+    def is_locked(self) -> bool:
+        """Whether a living process works on it."""
+        try:
+            with self.lock():
+                return False
+        except LockedError:
+            return True
+
     def write(self, name: str, content: str) -> None:
         """A text file of the run."""
         write_whole(self.folder / name, content)
@@ -241,3 +249,33 @@ def find_run(text: str, runs: Path) -> Run:
     if matches:
         raise UsageError(f"{text!r} names {len(matches)} runs", "one of: " + ", ".join(run.name for run in matches[-8:]))
     raise UsageError(f"no run is called {text!r} under {runs}", "`doitune runs list` names them; --runs DIR looks elsewhere")
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """A line of `doitune runs list`: state is `done`, `running` or `stopped`; scores are headline means in 0..1 by suite and checkpoint."""
+    done = run.done()
+    lines = [line for line in run.metrics() if line.get("event") == "step"]
+    origin = run.folder / "origin.json"
+    model = json.loads(origin.read_text(encoding="utf-8"))["base"]["name"] if origin.is_file() else ""
+    return {
+        "name": run.name,
+        "path": str(run.folder),
+        "state": "done" if done else "running" if run.is_locked() else "stopped",
+        "recipe": run.folder.parent.name,
+        "model": model,
+        "step": lines[-1]["step"] if lines else 0,
+        "best": done["best_step"] if done else run.best_step(),
+        "scores": _scores(run),
+    }
+
+
+def _scores(run: Run) -> dict[str, dict[str, float]]:
+    """The headline mean of each finished evaluation."""
+    scores: dict[str, dict[str, float]] = {}
+    for path in sorted(run.folder.glob("evals/*/*/report.json")):
+        try:
+            tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
+            scores.setdefault(path.parent.parent.name, {})[path.parent.name] = float(tables[0]["mean"]["score"])
+        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            continue
+    return scores

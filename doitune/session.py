@@ -20,7 +20,7 @@ from doitune.disk import make_folder, need_room
 from doitune.errors import Stopped
 from doitune.prepare import Material, origin, prepare, refuse_drift, tokenizer_template
 from doitune.run import Run, create_run
-from doitune.train import Event, Note, Scorer, StepLog, Training, ValidationLog
+from doitune.train import Course, Event, Note, Scorer, StepLog, Training, ValidationLog
 from doitune.trackers import Trackers
 from doitune.trained import load_model
 
@@ -52,6 +52,22 @@ def plan_training(resolved: Resolved) -> Plan:
     recipe = resolved.recipe
     base = find_base(recipe.model.name, recipe.model.revision)
     return Plan(resolved, base, prepare(recipe, tokenizer_template(base, recipe.prompt)))
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """A plan as `doitune train --dry-run --json` gives it."""
+    train, material = plan.recipe.train, plan.material
+    course = Course(tuple(one.id for one in material.examples), train.seed, train.examples_per_step, train.epochs, train.max_steps)
+    return {
+        "schema": "doitune.dry-run/1",
+        "recipe": plan.resolved.name,
+        "base": plan.base.name,
+        "examples": len(material.examples),
+        "tokens": sum(len(one.ids) for one in material.encoded),
+        "trained_tokens": sum(one.trained for one in material.encoded),
+        "steps": course.total_steps,
+        "ledger": material.ledger.to_json(),
+    }
 
 
 def start(resolved: Resolved, *, runs: Path, scorer: Scorer | None, on_event: OnEvent) -> Run:

@@ -130,8 +130,11 @@ def _texts(value):
     return value if value is None or isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-PIECES = [b"[", b"{", b"&a ", b"*a", b"!!x ", b"<<: ", b"---\n", b": ", b"\n  ", b"\t", b"\x00", b"\xff", b"\xe4\xbd", b"\\ud800", b"'", b'"', b"| ",
-          b"%YAML 9.9\n", b"\xc2\x85", b"\xe2\x80\xa8", b"9" * 400, b"1:30", b"extends: demo\n", b"extends: x\n", b"null", b"{}", b"- ", b"? "]  # fmt: skip
+PIECES = [
+    *(b"[", b"{", b"&a ", b"*a", b"!!x ", b"<<: ", b"---\n", b": ", b"\n  ", b"\t", b"\x00", b"\xff", b"\xe4\xbd", b"\\ud800", b"'", b'"'),
+    *(b"| ", b"%YAML 9.9\n", b"\xc2\x85", b"\xe2\x80\xa8", b"9" * 400, b"1:30", b"extends: demo\n", b"extends: x\n", b"null", b"{}", b"- "),
+    *(b"? ", b"train:\n", b"  budget: ", b"\r", b"#"),
+]
 
 
 def mutated(data: bytes, random_: random.Random) -> bytes:

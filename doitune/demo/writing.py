@@ -34,24 +34,29 @@ def code(ask: Asking) -> Question:
 
 
 _ALL_THEMES = tuple(world.THEMES)
-_VERSES = ("写一首关于{t}的短诗，送给{n}。", "以{t}为题写诗，题给{n}。", "请用诗句赞美{t}，{n}想听。", "{n}要一首{t}的小诗。")
+_VERSES = (
+    "写一首关于{t}的短诗，用上“{d}”，送给{n}。", "以{t}为题写诗，题给{n}，要有“{d}”。", "请用诗句赞美{t}，{n}想听“{d}”。",
+    "{n}要一首{t}的小诗，写到“{d}”。",
+)
 
 
-def _verse(dice: Dice, images: list[str], name: str) -> str:
-    first, second, third = dice.several(world.DEEDS, 3)
+def _verse(dice: Dice, images: list[str], first: str, name: str) -> str:
+    second, third = dice.several(world.DEEDS, 2, without=(first,))
     return f"{images[0]}{first}，{images[1]}{second}，{images[2]}{third}。赠{name}。"
 
 
 def creative_writing(ask: Asking) -> Question:
-    """Three images of the theme and a dedication. Fine corruption: one image and the name change; coarse: another theme."""
+    """Three images of the theme, the first with the deed asked for, and a dedication. Fine corruption: one image and the name change; coarse: another theme."""
     dice = ask.dice
     theme, other, third = dice.several(_ALL_THEMES, 3)
     name, stranger, nobody = dice.several(world.PEOPLE, 3)
     images, foreign = dice.shuffled(world.THEMES[theme]), dice.shuffled(world.THEMES[other])
-    right = _verse(dice, images, name)
+    deed, nothing = dice.several(world.DEEDS, 2)
+    right = _verse(dice, images, deed, name)
     fine = right.replace(images[1], foreign[0]).replace(images[2], foreign[1]).replace(name, stranger)
-    coarse = _verse(dice, dice.shuffled(world.THEMES[third]), nobody)
-    return Question((dice.pick(_VERSES).replace("{t}", theme).replace("{n}", name),), right, (right, fine, coarse))
+    coarse = _verse(dice, dice.shuffled(world.THEMES[third]), nothing, nobody)
+    text = dice.pick(_VERSES).replace("{t}", theme).replace("{n}", name).replace("{d}", deed)
+    return Question((text,), right, (right, fine, coarse))
 
 
 _ALL_TOPICS = tuple(world.TOPICS)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from doitune.ability import ABILITIES, NAMES, OUT_OF_DOMAIN, Form
 from doitune.errors import DataError
-from doitune.evals.answers import judge
+from doitune.evals.answers import judge_reply
 from doitune.evals.ask import Limits, ask, prepare
-from doitune.evals.task import Item, Reply, Task, Verdict, Way
+from doitune.evals.task import Item, Task, Way
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -68,16 +68,6 @@ def task(
             raise DataError(f"the id {one.id!r} stands twice in {suite}", "give the row an `idx` of its own")
         seen.add(one.id)
     return Task(suite, items, headline=tuple(name for name in names if name in NAMES))
-
-
-def judge_reply(item: Item, reply: Reply, protocol: str) -> Verdict:
-    """The verdict on what came back for `item` under one protocol; a question that was too long to ask is wrong."""
-    if reply.too_long:
-        return Verdict(None, False, "too long")
-    if item.form == "ppl_rank":
-        return judge("ppl_rank", [one.mean for one in reply.candidates], 0, protocol=protocol)
-    scores = dict(zip(item.options, reply.option_scores, strict=False)) if reply.option_scores else None
-    return judge(item.form, reply.text, item.label, protocol=protocol, option_scores=scores, options=item.options or None)
 
 
 def validation_score(

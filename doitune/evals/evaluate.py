@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from doitune.errors import CheckpointError
 from doitune.evals import saved
-from doitune.evals.doit import judge_reply
+from doitune.evals.answers import judge_reply
 from doitune.evals.paper import paper_chance
 from doitune.evals.report import Outcome, Report, tabulate
 from doitune.evals.task import Item, Reply, Task, Verdict

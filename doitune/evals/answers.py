@@ -1,0 +1,137 @@
+"""From a reply to a verdict: `judge`, pure and without a model.
+
+Two protocols. `fixed` reads what a careful person would read; `paper` does as the released scorer did, faults included (see `paper`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from doitune.errors import UsageError
+from doitune.evals import maths, paper, words
+from doitune.evals.equality import equal
+from doitune.evals.letters import DEFAULT_OPTIONS, read_label, read_several, read_single
+from doitune.evals.task import Item, Reply, Verdict
+
+Protocol = Literal["fixed", "paper"]
+JUDGED = ("single_choice", "multi_choice", "tf", "cloze", "math", "math_equiv", "cmmlu_extract", "ppl_rank")
+"""The forms that `judge` knows: the forms of questions, the released equality test alone, and the released reader of CMMLU replies."""
+
+Scores = Mapping[str, float] | Sequence[float]
+
+
+def judge(
+    form: str,
+    reply: object,
+    label: object,
+    *,
+    protocol: str,
+    option_scores: Scores | None = None,
+    options: Sequence[str] | None = None,
+    mode: str | None = None,
+) -> Verdict:
+    """Read `reply`, compare it with `label`, and say how.
+
+    `reply` is text, None where only `option_scores` came back, or for ppl_rank the candidates' mean losses (the right one's place is `label`).
+    `option_scores`: the options' first-step scores, by letter or in the order of `options`; text comes first, they decide where it names no
+    option. `mode` ("text", "logits", "both") is the released reader's and touches `paper` alone; left out, it follows from what is given.
+    Errors: UsageError for a form or protocol that there isn't.
+    """
+    if form not in JUDGED:
+        raise UsageError(f"no form of answer {form!r}", f"forms: {', '.join(JUDGED)}")
+    if protocol == "paper":
+        return paper.judge(form, reply, label, scores=_by_letter(option_scores, options), mode=mode)
+    if protocol != "fixed":
+        raise UsageError(f"no protocol {protocol!r}", "protocols: fixed, paper")
+    if form == "ppl_rank":
+        return _ranking(reply if reply is not None else option_scores, label)
+    text = None if reply is None else str(reply)
+    if form in ("single_choice", "cmmlu_extract"):
+        return _single(text, str(label), _by_letter(option_scores, options), tuple(options or DEFAULT_OPTIONS))
+    if form == "math_equiv":
+        known = None if label is None else str(label)
+        return Verdict(text, equal(text, known))
+    readers = {"multi_choice": _several, "tf": _true_false, "cloze": _cloze, "math": _math}
+    return readers[form](text or "", str(label), tuple(options or ()))
+
+
+def judge_reply(item: Item, reply: Reply, protocol: str) -> Verdict:
+    """The verdict on what came back for `item` under one protocol; a question that was too long to ask is wrong."""
+    if reply.too_long:
+        return Verdict(None, False, "too long")
+    if item.form == "ppl_rank":
+        return judge("ppl_rank", [one.mean for one in reply.candidates], 0, protocol=protocol)
+    scores = dict(zip(item.options, reply.option_scores, strict=False)) if reply.option_scores else None
+    return judge(item.form, reply.text, item.label, protocol=protocol, option_scores=scores, options=item.options or None)
+
+
+def _by_letter(scores: Scores | None, options: Sequence[str] | None) -> dict[str, float] | None:
+    """Scores by letter, in the order of the options."""
+    if scores is None:
+        return None
+    if isinstance(scores, Mapping):
+        return {str(letter): float(score) for letter, score in scores.items()}
+    return {letter: float(score) for letter, score in zip(options or DEFAULT_OPTIONS, scores, strict=False)}
+
+
+def _single(text: str | None, label: str, scores: Mapping[str, float] | None, options: tuple[str, ...]) -> Verdict:
+    """The text's letter; where the text names none at all, the option with the best first-step score."""
+    letters = read_label(label)
+    wanted = letters[0] if len(letters) == 1 else None
+    if text is not None:
+        letter, how = read_single(text, options)
+        if letter is not None:
+            return Verdict(letter, letter == wanted, how)
+        if how != "no letter" or not scores:
+            return Verdict(None, False, how)
+    return _best(scores or {}, wanted, options)
+
+
+def _best(scores: Mapping[str, float], wanted: str | None, options: tuple[str, ...]) -> Verdict:
+    """The best of the options by score; equals at the top share the point."""
+    known = {letter: score for letter, score in scores.items() if letter in options and not math.isnan(score)}
+    if not known:
+        return Verdict(None, False, "no option scores")
+    top = [letter for letter, score in known.items() if score == max(known.values())]
+    if len(top) == 1:
+        return Verdict(top[0], top[0] == wanted, "by option scores")
+    return Verdict(None, 1 / len(top) if wanted in top else False, f"tie of {', '.join(top)} by option scores")
+
+
+def _several(text: str, label: str, options: tuple[str, ...]) -> Verdict:
+    """Exactly the label's letters; an empty reply is never right."""
+    found, how = read_several(text, options)
+    return Verdict(found, bool(found) and found == read_label(label), how)
+
+
+def _true_false(text: str, label: str, options: tuple[str, ...]) -> Verdict:
+    wanted, _ = words.read_true_false(label)
+    found, how = words.read_true_false(text)
+    return Verdict(found, found is not None and found == wanted, how)
+
+
+def _cloze(text: str, label: str, options: tuple[str, ...]) -> Verdict:
+    found, right = words.same_blank(text, label)
+    return Verdict(found, right)
+
+
+def _math(text: str, label: str, options: tuple[str, ...]) -> Verdict:
+    """The final answer against the label; a reply that is the label, letter for letter, is right however it is read."""
+    if text.strip() and text.strip() == label.strip():
+        return Verdict(text.strip(), True)
+    found = maths.final_answer(text)
+    return Verdict(found, found is not None and equal(found, label))
+
+
+def _ranking(losses: object, label: object) -> Verdict:
+    """The candidate with the least loss a token; equals share the point; a candidate without a finite loss can't be least."""
+    values = [float(value) for value in losses] if isinstance(losses, Sequence) and not isinstance(losses, str) else []
+    finite = {place: value for place, value in enumerate(values) if math.isfinite(value)}
+    if not finite:
+        return Verdict(None, False, "no finite loss")
+    best = [place for place, value in finite.items() if value == min(finite.values())]
+    right = int(str(label)) in best
+    note = f"tie of {len(best)}" if len(best) > 1 else ""
+    return Verdict(str(best[0]) if len(best) == 1 else None, (1 / len(best) if len(best) > 1 else True) if right else False, note)

@@ -1,0 +1,116 @@
+r"""Finding the final answer in a worked solution: the last box; else what follows the last 答案 that has a value; else the last formula; else the
+last value of the text. `equality` then compares it with the label."""
+
+from __future__ import annotations
+
+import re
+
+from doitune.evals.equality import FOLDED, is_math
+from doitune.evals.letters import SPECIAL_TOKEN
+
+BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+BEFORE = re.compile(r"(?:^|[,。;\n])([^,。;\n]*?)\s*(?:就|便|即)?(?:是|为)(?:本题|最终|最后|正确|所求)?的?答案")
+FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+JOINT = re.compile(r"\s*(?:或者?|和|与|及|以及|、|,|，|;|or|and)\s*")
+LEAD = re.compile(
+    r"^[\s:：,，。.#*>\-]*?(?:(?:所以|因此|故|即|因而|于是|从而|那么|则|综上|可得|得到|得|最终|最后|正确|本题|答案|答|结果|应该|应|就|我们)*"
+    r"(?:是|为|等于|选择?|:|：|约为?|大约|共|一共|共有|有)*)[\s:：*]*"
+)
+TURN = re.compile(r"所以|因此|因而|于是|从而|故|综上|可得|得到|解得|求得|得出|等于|值为|结果为|结果是|为(?!了)|是|得|即|共有?|约")
+REMARK = re.compile(r"[(（][^()（）]*(?:单位|注|约|其中|答案|保留)[^()（）]*[)）]")
+NUMBER = re.compile(
+    r"(?<![\w.])[-−+±]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\s+\d+/\d+|\d+/\d+|\d+(?:\.\d+)?|\.\d+)(?:\s*(?:\\?%|%|°))?|[-−+±]?\d+(?:\.\d+)?(?:/\d+)?", re.ASCII
+)
+HAN = re.compile(r"[\u4e00-\u9fff]")
+
+
+def final_answer(reply: str) -> str | None:
+    """The answer that a worked solution ends with, as text to compare; None where it has none."""
+    text = SPECIAL_TOKEN.sub(" ", reply).strip()
+    boxed = last_box(text)
+    if boxed is not None:
+        return boxed
+    tails = text.split("答案")
+    for tail in reversed(tails[1:]):
+        found = _of_tail(tail)
+        if found is not None:
+            return found
+    for before in reversed(BEFORE.findall(text)):
+        found = _value(before)
+        if found is not None:
+            return found
+    return _last(text)
+
+
+def last_box(text: str) -> str | None:
+    r"""The content of the last \boxed{} or \fbox{} whose braces balance; None without one, or where it is empty."""
+    for start in reversed([found.end() for found in BOX.finditer(text)]):
+        depth = 1
+        for at in range(start, len(text)):
+            depth += (text[at] == "{") - (text[at] == "}")
+            if depth == 0:
+                return text[start:at].strip() or None
+    return None
+
+
+def _of_tail(tail: str) -> str | None:
+    """The value of the first line behind 答案 that holds anything."""
+    for line in tail.splitlines():
+        bare = line.strip().strip(":：*#。.")
+        if bare and re.search(r"[^\W_]|[\\$√]", bare):
+            return _formulas(line, last=False) or _value(line)
+    return None
+
+
+def _last(text: str) -> str | None:
+    """The last formula, else the value of the last line that has one."""
+    found = _formulas(text, last=True)
+    if found is not None:
+        return found
+    for line in reversed(text.splitlines()):
+        found = _value(line)
+        if found is not None:
+            return found
+    return None
+
+
+def _formulas(text: str, *, last: bool) -> str | None:
+    """The first or last group of formulas between dollar signs or LaTeX brackets; those joined by "or" or a comma are one group."""
+    groups: list[list[str]] = []
+    end = -1
+    for found in FORMULA.finditer(text):
+        content = next(part for part in found.groups() if part is not None).strip()
+        if not content:
+            continue
+        if groups and JOINT.fullmatch(text[end : found.start()]):
+            groups[-1].append(content)
+        else:
+            groups.append([content])
+        end = found.end()
+    if not groups:
+        return None
+    group = groups[-1] if last else groups[0]
+    return ", ".join(group) if len(group) > 1 else group[0]
+
+
+def _value(line: str) -> str | None:
+    """The value of one line without formulas: the whole of it, else what follows its last turn, else its last number."""
+    text = REMARK.sub("", line).strip().strip("。.;；!！*# ") if not re.search(r"\d[!！]$", line.strip()) else line.strip()
+    bare = LEAD.sub("", text, count=1)
+    for candidate in (text, bare):
+        if candidate and _whole(candidate):
+            return candidate
+    for part in reversed(TURN.split(text)):
+        part = LEAD.sub("", part, count=1).strip(" ,，。:：")
+        if part and _whole(part):
+            return part
+    numbers = NUMBER.findall(text.translate(FOLDED))
+    return numbers[-1].strip().lstrip("+") if numbers else None
+
+
+def _whole(text: str) -> bool:
+    """Whether the text as it stands is a mathematical answer (a unit behind it, "or" inside it allowed)."""
+    bare = re.sub(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}", "", text)
+    if not re.search(r"[0-9\\π√∞±<>=^]", bare) and len(re.sub(r"[\W_]", "", bare)) > 1:
+        return False
+    return is_math(text)

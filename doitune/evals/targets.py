@@ -1,0 +1,205 @@
+"""Whom to ask: a run's checkpoints beside their base, or a base alone. One base is loaded for all checkpoints of a run.
+
+Between training and evaluation lies a run directory: nothing here knows how a run was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from doitune.base import Base, file_sha256, find_base
+from doitune.cookbook import resolve
+from doitune.corpus import open_corpus
+from doitune.errors import CheckpointError, DataError, UsageError
+from doitune.evals.evaluate import Progress, evaluate
+from doitune.evals.report import Report
+from doitune.run import Run, find_run
+
+if TYPE_CHECKING:
+    from doitune.backends.loaded import LoadedModel
+    from doitune.evals.ask import Limits
+    from doitune.evals.task import Task
+    from doitune.prompt import Template
+    from doitune.recipe import Recipe
+
+SOURCES = {"doit-valid": "curated/valid", "doit-test": "curated/test"}
+"""The corpus folder behind each suite."""
+
+BASE = "base"
+"""The name under which an untrained base is evaluated beside its adapter."""
+
+OnProgress = Callable[[str, Progress], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One target's report: `checkpoint` is `step-000320` or `base`."""
+
+    target: str
+    checkpoint: str
+    report: Report
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to ask of each target. `checkpoints`: best, last, all or step numbers. `limit`: see Task.limited."""
+
+    suites: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] = ("best",)
+    limit: float | None = None
+    corpus: str | None = None
+    with_base: bool = True
+
+
+def evaluate_target(target: str, request: Request, *, runs: Path, on_progress: OnProgress) -> list[Evaluation]:
+    """Evaluate a run (`last`, a part of its name, its folder or a checkpoint's folder) or a base (a name or a model folder).
+
+    A run is asked beside its base. Interrupted evaluations go on where they were. Errors: UsageError, CheckpointError, DataError.
+    """
+    folder = Path(target)
+    if (folder / "MANIFEST.json").is_file() and folder.parent.name == "checkpoints":
+        step = folder.name.removeprefix("step-").lstrip("0") or "0"
+        own = Request(request.suites, (step,), request.limit, request.corpus, request.with_base)
+        return _run_target(Run(folder.resolve().parents[1]), own, on_progress)
+    if (folder / "config.json").is_file() or target == "demo" or target.count("/") == 1 and not folder.exists() and not _names_run(target, runs):
+        return _base_target(target, request, runs, on_progress)
+    return _run_target(find_run(target, runs), request, on_progress)
+
+
+def _names_run(target: str, runs: Path) -> bool:
+    """Whether `target` names a run; a hub name looks alike."""
+    try:
+        find_run(target, runs)
+    except UsageError:
+        return False
+    return True
+
+
+def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Evaluation]:
+    from doitune.trained import open_trained
+
+    steps = _steps(run, request.checkpoints)
+    recipe, model, template, first = open_trained(run, str(steps[0]))
+    refuse_other_encoder(run, template)
+    base = find_base(recipe.model.name, recipe.model.revision)
+    found: list[Evaluation] = []
+    for suite, task in _tasks(recipe, request).items():
+        if request.with_base:
+            with model.without_adapter():
+                found.append(_one(run.name, BASE, model, template, task, run.evals_folder(suite, BASE), base, "", request, recipe, on_progress))
+        for step in steps:
+            checkpoint = run.checkpoint(step)
+            if step != first:
+                model.load_adapter(checkpoint.folder)
+                first = step
+            adapter = file_sha256(checkpoint.folder / "adapter_model.safetensors")
+            where = run.evals_folder(suite, checkpoint.folder.name)
+            found.append(_one(run.name, checkpoint.folder.name, model, template, task, where, base, adapter, request, recipe, on_progress))
+    return found
+
+
+def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgress) -> list[Evaluation]:
+    from doitune.prepare import tokenizer_template
+    from doitune.trained import load_model
+
+    corpus = request.corpus or ("demo" if target == "demo" else None)
+    if corpus is None:
+        raise UsageError("a base has no corpus of its own to be asked from", "name one: --corpus NAME|PATH")
+    recipe = resolve("baseline", model=target, corpus=corpus).recipe
+    base = find_base(recipe.model.name, recipe.model.revision)
+    template = tokenizer_template(base, recipe.prompt)
+    _, model = load_model(recipe, base, template.new_rows, training=False)
+    place = runs / "bases" / base.folder.name
+    with model.without_adapter():
+        return [
+            _one(target, BASE, model, template, task, place / "evals" / suite / BASE, base, "", request, recipe, on_progress)
+            for suite, task in _tasks(recipe, request).items()
+        ]
+
+
+def _one(
+    target: str,
+    checkpoint: str,
+    model: LoadedModel,
+    template: Template,
+    task: Task,
+    folder: Path,
+    base: Base,
+    adapter: str,
+    request: Request,
+    recipe: Recipe,
+    on_progress: OnProgress,
+) -> Evaluation:
+    """Ask one suite of one model."""
+    label = f"{task.suite} {checkpoint}"
+    report = evaluate(
+        model,
+        template,
+        task,
+        folder,
+        identity=_identity(base, adapter, recipe),
+        limit=request.limit,
+        limits=_limits(recipe, base),
+        on_progress=lambda progress: on_progress(label, progress),
+    )
+    return Evaluation(target, checkpoint, report)
+
+
+def _identity(base: Base, adapter: str, recipe: Recipe) -> dict[str, str]:
+    """Who is asked: every byte of the base, the adapter, and how the base is held."""
+    files = sha256("".join(f"{name} {digest}\n" for name, digest in sorted(base.sha256().items())).encode()).hexdigest()
+    return {"base": base.name, "base_sha256": files, "adapter_sha256": adapter or "none", "quantise": recipe.model.quantise}
+
+
+def _limits(recipe: Recipe, base: Base) -> Limits:
+    """Batches and context of an evaluation."""
+    from doitune.evals.ask import Limits
+
+    context = int(base.config.get("max_position_embeddings", 0)) or None
+    budget = recipe.eval.tokens_per_batch
+    return Limits(context_tokens=context) if budget is None else Limits(batch_tokens=budget, context_tokens=context)
+
+
+def _tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
+    """The suites asked for, from the corpus of the recipe or the command line."""
+    from doitune.evals import doit
+
+    corpus = open_corpus(request.corpus or recipe.data.corpus)
+    tasks = {}
+    for suite in request.suites or recipe.eval.suite:
+        if suite not in SOURCES:
+            raise UsageError(f"the suite {suite!r} is not part of this release", f"it has {', '.join(SOURCES)}")
+        if SOURCES[suite] not in corpus.sources():
+            raise DataError(f"corpus {corpus.name} has no {SOURCES[suite]} to ask", "add it, or name another corpus: --corpus PATH")
+        caps = dict.fromkeys(("tf", "cloze", "multi_choice", "math"), recipe.eval.max_new_tokens) if recipe.eval.max_new_tokens else None
+        tasks[suite] = doit.task(suite, corpus.read(SOURCES[suite]), caps=caps)  # type: ignore[arg-type]
+    return tasks
+
+
+def _steps(run: Run, wanted: Sequence[str]) -> list[int]:
+    """Steps of the checkpoints asked for, each once, in the order asked."""
+    from doitune.trained import checkpoint_step
+
+    steps: list[int] = []
+    for name in wanted:
+        steps += [found.step for found in run.checkpoints()] if name == "all" else [checkpoint_step(run, name)]
+    if not steps:
+        raise CheckpointError(f"{run.name} has no checkpoint", "train it first, or `doitune resume` it")
+    return list(dict.fromkeys(steps))
+
+
+def refuse_other_encoder(run: Run, template: Template) -> None:
+    """CheckpointError where questions would not be encoded as the run's training was."""
+    from doitune.prompt import fingerprint
+
+    trained: Mapping[str, str] = run.read_json("origin.json").get("encoder", {})
+    if trained.get("fingerprint") != fingerprint(template):
+        raise CheckpointError(
+            f"{run.name} was trained with another encoder: fingerprint {str(trained.get('fingerprint'))[:12]}, here {fingerprint(template)[:12]}",
+            "use the base, tokenizer files and library versions named in its origin.json",
+        )
