@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -24,9 +24,9 @@ app.add_typer(recipes_app, name="recipes")
 app.add_typer(runs_app, name="runs")
 
 RecipeName = Annotated[str, typer.Argument(help="A recipe's name (`doitune recipes list`) or file, also a run's recipe.yaml.")]
-Model = Annotated[Optional[str], typer.Option("--model", "-m", help="A model of recipes/models, a hub name, or a model folder.")]
-CorpusName = Annotated[Optional[str], typer.Option("--corpus", "-c", help="demo, doit, or the path of a corpus.")]
-Sets = Annotated[Optional[list[str]], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one field, e.g. lora.rank=32. Repeatable.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="A model of recipes/models, a hub name, or a model folder.")]
+CorpusName = Annotated[str | None, typer.Option("--corpus", "-c", help="demo, doit, or the path of a corpus.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one field, e.g. lora.rank=32. Repeatable.")]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress and notes go to stderr.")]
 
@@ -83,9 +83,9 @@ def resume(
 @app.command(name="eval")
 def evaluate(
     targets: Annotated[list[str], typer.Argument(help="Runs (`last`, a name, a folder), checkpoint folders, or bases (demo, a hub name, a folder).")],
-    suite: Annotated[Optional[str], typer.Option("--suite", help="doit-valid, doit-test; several with commas. Default: the recipe's.")] = None,
+    suite: Annotated[str | None, typer.Option("--suite", help="doit-valid, doit-test; several with commas. Default: the recipe's.")] = None,
     checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last, all or step numbers; several with commas.")] = "best",
-    limit: Annotated[Optional[float], typer.Option("--limit", help="At most this many questions of each set, or a share below 1.")] = None,
+    limit: Annotated[float | None, typer.Option("--limit", help="At most this many questions of each set, or a share below 1.")] = None,
     corpus: CorpusName = None,
     base: Annotated[bool, typer.Option("--base/--no-base", help="Ask the untrained base beside its adapter.")] = True,
     runs: Runs = Path("runs"),
@@ -141,7 +141,8 @@ def recipes_show(recipe: RecipeName, model: Model = None, corpus: CorpusName = N
     Example: doitune recipes show reconstruct --model 13b
     """
     from doitune import console
-    from doitune.cookbook import as_tree, flatten, resolve
+    from doitune.cookbook import resolve
+    from doitune.recipe_read import as_tree, flatten
 
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
     tree = as_tree(resolved.recipe)

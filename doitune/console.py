@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
     from doitune.evals.report import Mean, SetScore
     from doitune.evals.targets import Evaluation
+    from doitune.events import Event, StepLog, ValidationLog
     from doitune.run import Run
     from doitune.session import Plan
-    from doitune.train import Event, StepLog, ValidationLog
+
+PIPED_WIDTH = 160
+"""Columns of a table that goes to a file or a pipe."""
 
 _KEPT = "\n\t"
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -40,14 +43,16 @@ def out() -> Console:
     """The console of results."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=width is not None, width=width)
 
 
 def err() -> Console:
     """The console of progress, notes and errors."""
     from rich.console import Console
 
-    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stderr.isatty())
+    width = None if sys.stderr.isatty() else PIPED_WIDTH
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=width is not None, width=width)
 
 
 def say(text: str) -> None:
@@ -135,7 +140,7 @@ class TrainingDisplay:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        from doitune.train import Note, StepLog, ValidationLog
+        from doitune.events import Note, StepLog, ValidationLog
 
         if isinstance(event, StepLog):
             self._step(event)
@@ -183,7 +188,7 @@ def _validation_line(log: ValidationLog) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in words: 42s, 3m05s, 2h07m."""
-    whole = int(round(seconds))
+    whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
     return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
@@ -269,15 +274,18 @@ def _show_suite(suite: str, evaluations: Sequence[Evaluation]) -> None:
         title = BY_NAME[first.name].title if first.name in BY_NAME else first.name
         rows.append([title, str(first.n), f"{100 * first.chance:.0f}", *(_cell(cell) for cell in cells)])
     report = evaluations[0].report
-    rows.append([f"mean of {report.mean.sets} abilities", str(report.mean.n), f"{100 * report.mean.chance:.0f}", *(_cell(one.report.mean) for one in evaluations)])
+    rows.append(_mean_row("abilities", [one.report.mean for one in evaluations]))
     if len(report.sets) != report.mean.sets:
-        means = [one.report.table("fixed").mean_all for one in evaluations]
-        rows.append([f"mean of all {means[0].sets} sets", str(means[0].n), f"{100 * means[0].chance:.0f}", *(_cell(mean) for mean in means)])
+        rows.append(_mean_row("sets, all", [one.report.table("fixed").mean_all for one in evaluations]))
     partial = " (a part of the questions)" if report.partial else ""
     targets = ", ".join(dict.fromkeys(one.target for one in evaluations))
     show_table(columns, rows, title=f"{suite}{partial}: {targets}", right=range(1, len(columns)))
     say("scores in %, with 95 % intervals; protocol fixed; ≈ marks a score that guessing could give")
     _notes(evaluations)
+
+
+def _mean_row(what: str, means: Sequence[Mean]) -> list[str]:
+    return [f"mean of {means[0].sets} {what}", str(means[0].n), f"{100 * means[0].chance:.0f}", *(_cell(mean) for mean in means)]
 
 
 def _notes(evaluations: Sequence[Evaluation]) -> None:
@@ -290,5 +298,5 @@ def _notes(evaluations: Sequence[Evaluation]) -> None:
 
 
 def _cell(score: SetScore | Mean) -> str:
-    mark = " ≈" if score.within_chance else "  "
-    return f"{100 * score.score:5.1f} [{100 * score.low:4.1f}, {100 * score.high:5.1f}]{mark}"
+    mark = "≈" if score.within_chance else " "
+    return f"{100 * score.score:.1f}{mark}[{100 * score.low:2.0f}-{100 * score.high:3.0f}]"

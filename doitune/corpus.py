@@ -171,8 +171,8 @@ def open_corpus(name_or_path: str) -> Corpus:
 
 def corpora_folder() -> Path:
     """The folder in the user's cache that holds fetched and made corpora ($XDG_CACHE_HOME, or ~/.cache)."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    root = cache if cache.is_absolute() else Path.home() / ".cache"
     return root / "doitune" / "corpora"
 
 

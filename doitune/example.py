@@ -175,7 +175,8 @@ def _messages(row: dict[str, object]) -> tuple[Message, ...]:
     if not isinstance(turns, list):
         raise RowError("messages", f"`messages` is {shown(turns)}, not a list of turns", "write a list of user and assistant turns")
     if len(turns) < 2:
-        raise RowError("messages", f"`messages` has {len(turns) or 'no'} turn{'' if turns else 's'}", "a row needs a user turn and an assistant turn at least")
+        problem = f"`messages` has {len(turns) or 'no'} turn{'' if turns else 's'}"
+        raise RowError("messages", problem, "a row needs a user turn and an assistant turn at least")
     messages = tuple(_message(turn, number) for number, turn in enumerate(turns, 1))
     if messages[-1].role != "assistant":
         raise RowError("turn_order", "the last turn is the user's", "end the row with the assistant's answer")

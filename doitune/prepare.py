@@ -14,7 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from doitune import __version__
-from doitune.budget import Ledger, Pick, pick
+from doitune.budget import Ledger, Pick, Shortfall, pick
 from doitune.corpus import Corpus, open_corpus
 from doitune.errors import CheckpointError, DataError, Problem
 from doitune.prompt import Encoded, Template, encode_all, fingerprint, open_template, prove_law
@@ -52,7 +52,8 @@ def draw(section: DataSection) -> tuple[Pick, Corpus]:
     rows = corpus.read(section.source) if wanted - {"synthetic"} or budget.share_equally else {}
     if "synthetic" in wanted:
         rows = {**rows, **corpus.read(SYNTHETIC_SOURCE)}
-    return pick(rows, budget, seed=section.seed, select=section.select, on_shortfall="take_all" if section.on_shortfall == "take_all" else "error"), corpus
+    shortfall: Shortfall = "take_all" if section.on_shortfall == "take_all" else "error"
+    return pick(rows, budget, seed=section.seed, select=section.select, on_shortfall=shortfall), corpus
 
 
 def prepare(recipe: Recipe, template: Template) -> Material:

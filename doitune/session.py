@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.base import Base, find_base
 from doitune.cookbook import freeze, resolve
+from doitune.course import Course
 from doitune.disk import make_folder, need_room
 from doitune.errors import Stopped
+from doitune.events import Event, Note, StepLog, ValidationLog
 from doitune.prepare import Material, origin, prepare, refuse_drift, tokenizer_template
 from doitune.run import Run, create_run
-from doitune.train import Course, Event, Note, Scorer, StepLog, Training, ValidationLog
 from doitune.trackers import Trackers
+from doitune.train import Scorer, Training
 from doitune.trained import load_model
 
 if TYPE_CHECKING:

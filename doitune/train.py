@@ -11,21 +11,24 @@ import math
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.batch import arrange, epoch_order, steps, trained_tokens
+from doitune.batch import arrange, trained_tokens
+from doitune.course import Course
 from doitune.disk import need_room, write_json
 from doitune.errors import CheckpointError, DivergedError, FitError
+from doitune.events import Event, Note, Saved, StepLog, ValidationLog
 from doitune.optimiser import build_optimiser, put_state, rate_at, set_rate, take_state
 from doitune.probe import PackingProof, prove_packing
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
+    from doitune.batch import Batch
     from doitune.example import Example
     from doitune.prepare import Material
-    from doitune.prompt import Encoded, Template
+    from doitune.prompt import Template
     from doitune.recipe import Recipe
     from doitune.run import Run
 
@@ -34,93 +37,6 @@ STATE_SCHEMA = "doitune.state/1"
 
 Scorer = Callable[["LoadedModel", "Template", Mapping[str, Sequence["Example"]]], dict[str, float]]
 """Asks validation questions and gives each ability's score in 0..1; handed in, so that training does not know evaluation."""
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something a reader of the run should know."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class StepLog:
-    """One optimiser step. `step` counts from 1. `positions` are computed token positions, padding included; losses in nats a token."""
-
-    step: int
-    total_steps: int
-    epoch: float
-    loss: float
-    learning_rate: float
-    grad_norm: float
-    trained_tokens: int
-    tokens: int
-    positions: int
-    micro_batches: int
-    seconds: float
-    peak_memory_gib: float
-    loss_by_ability: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ValidationLog:
-    """Validation after `step` steps. `score` is the mean of the abilities' scores in 0..1; losses in nats a token."""
-
-    step: int
-    epoch: float
-    loss: float
-    loss_by_ability: dict[str, float]
-    score: float | None
-    score_by_ability: dict[str, float]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint was written and verified."""
-
-    step: int
-
-
-Event = Note | StepLog | ValidationLog | Saved
-
-
-@dataclass(frozen=True)
-class Course:
-    """Which examples each optimiser step learns from: a pure function of ids, seed, epochs and step size."""
-
-    ids: tuple[str, ...]
-    seed: int
-    examples_per_step: int
-    epochs: int
-    max_steps: int | None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """The last step of an epoch may be smaller."""
-        return math.ceil(len(self.ids) / self.examples_per_step)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run."""
-        whole = self.steps_per_epoch * self.epochs
-        return whole if self.max_steps is None else min(whole, self.max_steps)
-
-    def members(self, step: int) -> tuple[int, ...]:
-        """Places of the examples of step `step` (from 0)."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        return self._epoch(epoch)[place]
-
-    def _epoch(self, epoch: int) -> list[tuple[int, ...]]:
-        known = self.__dict__.get("_known")
-        if known is None or known[0] != epoch:
-            known = (epoch, steps(epoch_order(self.ids, self.seed, epoch), self.examples_per_step))
-            object.__setattr__(self, "_known", known)
-        return known[1]
-
-    def epoch_at(self, step: int) -> float:
-        """Epochs done after `step` steps."""
-        return step / self.steps_per_epoch
 
 
 class Training:
@@ -210,19 +126,11 @@ class Training:
         total = trained_tokens(encoded)
         rate = rate_at(self.step, self.course.total_steps, self.recipe.train)
         torch.manual_seed(_seed_of(self.recipe.train.seed, self.step))
-        self.model.training(True)
-        self._clear_gradients()
-        sums = [0.0] * len(members)
         batches = arrange(encoded, self.budget_tokens, packed=self.packed)
-        for batch in batches:
-            loss = self.model.loss(batch, total)
-            loss.value.backward()
-            for place, value in zip(batch.members, loss.sums.tolist(), strict=True):
-                sums[place] = value
-            self.should_stop()
+        sums = self._gradient(batches, total)
         norm = self._clip()
-        loss_value = math.fsum(sums) / total
-        self._refuse_non_finite(loss_value, norm, members, sums)
+        loss = math.fsum(sums) / total
+        self._refuse_non_finite(loss, norm, members, sums)
         set_rate(self.optimiser, rate)
         self.optimiser.step()
         self._clear_gradients()
@@ -234,7 +142,7 @@ class Training:
             step=self.step,
             total_steps=self.course.total_steps,
             epoch=round(self.course.epoch_at(self.step), 4),
-            loss=loss_value,
+            loss=loss,
             learning_rate=rate,
             grad_norm=norm,
             trained_tokens=total,
@@ -245,6 +153,19 @@ class Training:
             peak_memory_gib=peak_memory_gib(self.model),
             loss_by_ability=self._by_ability(members, sums),
         )
+
+    def _gradient(self, batches: Sequence[Batch], total: int) -> list[float]:
+        """Accumulate the gradient of the step's mean token loss; returns each example's sum of token losses, in the step's order."""
+        self.model.training(True)
+        self._clear_gradients()
+        sums = [0.0] * sum(len(batch.members) for batch in batches)
+        for batch in batches:
+            loss = self.model.loss(batch, total)
+            loss.value.backward()
+            for place, value in zip(batch.members, loss.sums.tolist(), strict=True):
+                sums[place] = value
+            self.should_stop()
+        return sums
 
     def _clip(self) -> float:
         """Norm of the whole gradient before clipping."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,8 @@ MAXIMUM = Budget({**dict.fromkeys(NAMES, "all"), **CAPS})
 
 def rows(name: str, count: int, source: str = "curated/1000") -> list[Example]:
     """`count` different rows of one ability."""
-    return [
-        Example(f"{source}/{name}#{n}", name, (Message("user", f"{name}问{n}"), Message("assistant", f"答{n}")), "open", f"{source}/{name}_x.json:{n + 1}")
-        for n in range(count)
-    ]
+    turns = [(Message("user", f"{name}问{n}"), Message("assistant", f"答{n}")) for n in range(count)]
+    return [Example(f"{source}/{name}#{n}", name, said, "open", f"{source}/{name}_x.json:{n + 1}") for n, said in enumerate(turns)]
 
 
 def corpus(counts: dict[str, int], source: str = "curated/1000") -> dict[str, list[Example]]:
@@ -172,7 +171,7 @@ def test_picks_are_nested_by_id() -> None:
 @given(st.randoms(use_true_random=False), st.integers(0, 5))
 def test_picks_do_not_hang_on_the_order_of_rows_or_abilities(dice: random.Random, seed: int) -> None:
     examples = corpus({"math": 40, "code": 30, "ethics": 9})
-    examples["math"] += [Example(f"curated/1000/math#again{n}", "math", row.messages, "open", row.place) for n, row in enumerate(examples["math"][:9])]
+    examples["math"] += [replace(row, id=f"{row.id}again") for row in examples["math"][:9]]
     budget = Budget({"math": 17, "code": 17, "ethics": 7})
     expected = ids(pick(examples, budget, seed=seed))
     shuffled = {name: dice.sample(examples[name], len(examples[name])) for name in dice.sample(list(examples), 3)}

@@ -12,7 +12,8 @@ from doitune.cookbook import resolve
 from doitune.errors import CheckpointError, DivergedError, FitError, Stopped
 from doitune.run import Run
 from doitune.session import _StopAsked, plan_training, resume, start
-from doitune.train import Event, Note, StepLog, Training, ValidationLog
+from doitune.events import Event, Note, StepLog, ValidationLog
+from doitune.train import Training
 from doitune.trained import load_model, open_trained
 
 

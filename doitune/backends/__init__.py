@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
@@ -49,6 +50,7 @@ class Backend(Protocol):
 
 def pick_backend(wanted: str = "auto") -> tuple[str, Backend]:
     """The backend called `wanted`, or with "auto" the first that this machine can use. FitError lists every reason."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional CPU kernel that doitune doesn't use
     reasons = []
     for name in ORDER if wanted == "auto" else (wanted,):
         backend = cast(Backend, import_module(f"doitune.backends.{name}"))

@@ -19,16 +19,19 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, linear
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, LogitsProcessorList
+from transformers.utils.logging import disable_progress_bar
 
 from doitune.backends import LoadRequest, documents
 from doitune.backends.loaded import LoadedModel, Loss, Written
-from doitune.backends.tokenizer import load_tokenizer
 from doitune.backends.token_rows import TokenRows, add_rows
+from doitune.backends.tokenizer import load_tokenizer
 from doitune.batch import IGNORED, Batch
 from doitune.errors import CheckpointError, FitError, ModelError
 
 LOGITS_AT_ONCE = 1 << 24
 """Logits computed at once by the loss, in elements (64 MiB in fp32): fixes the peak whatever the vocabulary."""
+
+disable_progress_bar()  # the console shows progress
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -47,10 +50,13 @@ def load(request: LoadRequest) -> HfModel:
     _keep_fp32_kernels(model)
     model.requires_grad_(False)
     model.config.use_cache = False
+    model.name_or_path = request.base.name  # the adapter names its base as the recipe does, not by a folder of some cache
     model.generation_config = GenerationConfig()  # the base's own sampling defaults must not reach an evaluation
     rows = add_rows(model, request.new_rows, tokenizer) if request.new_rows else None
     torch.manual_seed(request.seed)
     adapted = get_peft_model(model, _lora(request, model))
+    if rows is not None:
+        rows.train()  # peft froze every parameter that is not its own
     for _, parameter in adapted.named_parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

@@ -62,6 +62,11 @@ class TokenRows:
         self.embedding, self.head = embedding, head
         self.first = {name: tensor.clone() for name, tensor in self.state().items()}
 
+    def train(self) -> None:
+        """Let the rows be trained."""
+        for rows in (self.embedding.rows, self.head.rows):
+            rows.requires_grad_(True)
+
     def state(self) -> dict[str, torch.Tensor]:
         """Tensors to save, on the CPU."""
         return {"embedding": self.embedding.rows.detach().cpu().clone(), "head": self.head.rows.detach().cpu().clone()}

@@ -101,7 +101,7 @@ _SHELVES = (world.THINGS, world.PLACES, world.PEOPLE, world.DOINGS, world.CREATU
 def _shelf(dice: Dice) -> str:
     """Entries are listed, then found again by their letters: letters of entries, and entries of letters."""
     entries = dice.several(dice.pick(_SHELVES), dice.between(3, 6) if dice.happens(0.4) else 4)
-    order = dice.shuffled(list(range(len(entries))))
+    order = [at for _ in range(3) for at in dice.shuffled(list(range(len(entries))))]
     pointer = dice.pick(_POINTERS)
     said = [pointer.replace("{s}", entries[at]).replace("{L}", LETTERS[at]) if dice.happens(0.8) else f"{LETTERS[at]}是{entries[at]}"
             for at in order]

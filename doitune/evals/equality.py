@@ -42,14 +42,12 @@ INVISIBLE = re.compile(
     r"\\(?:left|right|displaystyle|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!,;: ]|~|\$|\*\*|\\(?=\$)"
 )
 THOUSANDS = re.compile(r"(?<![\d.,])(-?\d{1,3})((?:,\d{3})+|(?: \d{3})+)(?![\d,])")
-UNIT_WORDS = (
-    "mm cm dm km m mg kg g t s h min ms L l mL ml hour hours minute minutes second seconds day days week weeks month months year years "
-    "inch inches foot feet ft in mile miles meter meters metre metres unit units degree degrees dollar dollars cent cents point points mph people"
-).split()
+UNIT_WORDS = ["mm", "cm", "dm", "km", "m", "mg", "kg", "g", "t", "s", "h", "min", "ms", "L", "l", "mL", "ml", "hour", "hours", "minute", "minutes", "second", "seconds", "day", "days", "week", "weeks", "month", "months", "year", "years", "inch", "inches", "foot", "feet", "ft", "in", "mile", "miles", "meter", "meters", "metre", "metres", "unit", "units", "degree", "degrees", "dollar", "dollars", "cent", "cents", "point", "points", "mph", "people"]
+WORDS = "|".join(sorted(UNIT_WORDS, key=len, reverse=True))
 UNIT = re.compile(
     r"(?<=[\d}!)])\s*(?:\\(?:text|mathrm|mbox|textrm)\s*\{\s*(?P<latex>[^{}]*)\}(?:\^\{?\d\}?)?"
-    rf"|(?P<degree>\^\{{?\s*\\circ\s*\}}?\s*C?)|(?P<percent>\\?%)|(?P<word>{'|'.join(sorted(UNIT_WORDS, key=len, reverse=True))})(?:\^\{{?\d\}}?)?"
-    r"|(?P<han>[\u4e00-\u9fff]{1,6}))\s*$"
+    rf"|(?P<degree>\^\{{?\s*\\circ\s*\}}?\s*C?)|(?P<percent>\\?%)|(?P<word>(?:{WORDS})(?:/(?:{WORDS}))?)(?:\^\{{?\d\}}?)?"
+    r"|(?P<han>[\u4e00-\u9fff]{1,6}(?:/[\u4e00-\u9fff]{1,4})?))\s*$"
 )
 SAME_UNIT = {"厘米": "cm", "米": "m", "千米": "km", "公里": "km", "毫米": "mm", "千克": "kg", "公斤": "kg", "克": "g", "度": "degree", "元": "dollar"}
 WRAPPED_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf)\s*\{([^{}]*)\}")
@@ -58,8 +56,9 @@ FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne":
 BARE_NAME = re.compile(r"[a-zA-Z](?:_\{?\w+\}?)?(?:\([a-zA-Z]\))?|\\[a-zA-Z]+")
 AND = re.compile(r"或者|或|和|以及|及|与|\\text\s*\{\s*(?:or|and|或|和)\s*\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|;")
 MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix)\}(.*)\\end\{\1\}", re.DOTALL)
+BASE = re.compile(r"^(\d+)_\{?\d+\}?$")
 WORD = re.compile(r"[a-zA-Z]{3,}")
-KNOWN_WORDS = frozenset("frac sqrt sin cos tan cot sec csc log exp arcsin arccos arctan times cdot binom div".split())
+KNOWN_WORDS = frozenset(["frac", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "arcsin", "arccos", "arctan", "times", "cdot", "binom", "div"])
 
 
 def equal(answer: str | None, label: str | None) -> bool:
@@ -78,7 +77,7 @@ def equal(answer: str | None, label: str | None) -> bool:
 
 def tidy(text: str) -> str:
     """The text in one spelling: half-width, LaTeX symbols, no layout commands, no full stop at the end."""
-    text = text.translate(FOLDED).strip()
+    text = re.sub(r"(\d)\s*又\s*(?=\d)", r"\1 ", text.translate(FOLDED).strip())
     for symbol, spelling in SYMBOLS.items():
         text = text.replace(symbol, spelling)
     text = text.replace("{,}", "\u2063").replace("\\\\", "\u2064")
@@ -109,7 +108,7 @@ def _readable(text: str) -> bool:
     if bracket := _bracket(text):
         return all(_readable(part) for part in bracket[1])
     if relation := _relation(text):
-        return _readable(relation[0]) and _readable(relation[2])
+        return (not relation[0] or _readable(relation[0])) and _readable(relation[2])
     if any(word not in KNOWN_WORDS for word in WORD.findall(re.sub(r"\\[a-zA-Z]+", " ", text))):
         return False
     try:
@@ -250,7 +249,8 @@ def _same_relation(
     if first is None or second is None:
         value, relation = (label, first) if first else (answer, second)
         assert relation is not None
-        return relation[1] == "=" and any(_same_value(side, value) for side in _solved(relation))
+        sides = _solved(relation) or ([relation[2]] if first else [])  # 5 x 2 = 10 is an answer of 10; a label 2x + 3y = 7 is not 7
+        return relation[1] == "=" and any(_same_value(side, value) for side in sides)
     if first[1] == second[1] and _sides(first[0], first[2], second):
         return True
     if FLIPPED.get(first[1]) == second[1] and _sides(first[2], first[0], second):
@@ -262,7 +262,7 @@ def _same_relation(
 
 
 def _solved(relation: tuple[str, str, str]) -> list[str]:
-    """What a bare name is said to equal; nothing where neither side is a bare name."""
+    """What a bare name (x, a_1, f(x)) is said to equal; nothing where neither side is a bare name."""
     left, _, right = relation
     if BARE_NAME.fullmatch(left):
         return [right.rsplit("=", 1)[-1]]
@@ -294,6 +294,8 @@ def _same_value(answer: str, label: str) -> bool:
     (first, unit), (second, other) = _split_unit(answer), _split_unit(label)
     if unit and other and unit != other:
         return False
+    if bool(BASE.search(first)) != bool(BASE.search(second)):
+        first, second = BASE.sub(r"\1", first), BASE.sub(r"\1", second)
     if _plain(first) == _plain(second):
         return True
     mixed = [re.sub(r"^(-?)(\d+)\s+(\d+)\s*/\s*(\d+)$", r"\1(\2+\3/\4)", text) for text in (first, second)]

@@ -47,8 +47,7 @@ FUNCTIONS: dict[str, Callable[[complex], complex]] = {
 }
 CONSTANTS: dict[str, Value] = {"\\pi": complex(math.pi), "e": complex(math.e), "i": 1j}
 GREEK = frozenset(
-    "\\alpha \\beta \\gamma \\delta \\epsilon \\varepsilon \\zeta \\eta \\theta \\iota \\kappa \\lambda \\mu \\nu \\xi \\rho \\sigma "
-    "\\tau \\phi \\varphi \\chi \\psi \\omega \\Delta \\Omega \\infty \\emptyset \\varnothing".split()
+    ["\\alpha", "\\beta", "\\gamma", "\\delta", "\\epsilon", "\\varepsilon", "\\zeta", "\\eta", "\\theta", "\\iota", "\\kappa", "\\lambda", "\\mu", "\\nu", "\\xi", "\\rho", "\\sigma", "\\tau", "\\phi", "\\varphi", "\\chi", "\\psi", "\\omega", "\\Delta", "\\Omega", "\\infty", "\\emptyset", "\\varnothing"]
 )
 TIMES = frozenset({"*", "\\cdot", "\\times"})
 DIVIDE = frozenset({"/", "\\div", ":"})
@@ -203,7 +202,7 @@ class _Reader:
         if token in CONSTANTS:
             constant = CONSTANTS[token]
             return lambda point: constant
-        if token.isalpha() and token.isascii() or token in GREEK:
+        if (token.isalpha() and token.isascii()) or token in GREEK:
             return self.variable(token)
         raise Unreadable(f"{token!r} is not known")
 

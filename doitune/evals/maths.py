@@ -10,10 +10,10 @@ from doitune.evals.letters import SPECIAL_TOKEN
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 BEFORE = re.compile(r"(?:^|[,。;\n])([^,。;\n]*?)\s*(?:就|便|即)?(?:是|为)(?:本题|最终|最后|正确|所求)?的?答案")
-FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 JOINT = re.compile(r"\s*(?:或者?|和|与|及|以及|、|,|，|;|or|and)\s*")
 LEAD = re.compile(
-    r"^[\s:：,，。.#*>\-]*?(?:(?:所以|因此|故|即|因而|于是|从而|那么|则|综上|可得|得到|得|最终|最后|正确|本题|答案|答|结果|应该|应|就|我们)*"
+    r"^[\s:：,，。#*]*?(?:(?:所以|因此|故|即|因而|于是|从而|那么|则|综上|可得|得到|得|最终|最后|正确|本题|答案|答|结果|应该|应|就|我们)*"
     r"(?:是|为|等于|选择?|:|：|约为?|大约|共|一共|共有|有)*)[\s:：*]*"
 )
 TURN = re.compile(r"所以|因此|因而|于是|从而|故|综上|可得|得到|解得|求得|得出|等于|值为|结果为|结果是|为(?!了)|是|得|即|共有?|约")
@@ -54,11 +54,18 @@ def last_box(text: str) -> str | None:
 
 
 def _of_tail(tail: str) -> str | None:
-    """The value of the first line behind 答案 that holds anything."""
+    """The value of the first line behind 答案 that holds anything: its first formula, the whole of it, or its first clause with a value."""
     for line in tail.splitlines():
-        bare = line.strip().strip(":：*#。.")
-        if bare and re.search(r"[^\W_]|[\\$√]", bare):
-            return _formulas(line, last=False) or _value(line)
+        if not re.search(r"[^\W_]|[\\$√]", line):
+            continue
+        found = _formulas(line, last=False)
+        if found is not None:
+            return found
+        bare = LEAD.sub("", _trimmed(line), count=1)
+        if bare and _whole(bare):
+            return bare
+        clauses = [clause for clause in re.split(r"[,，;；。]", line) if not re.search(r"不是|并非|而非", clause)]
+        return next((value for value in map(_value, clauses) if value is not None), None)
     return None
 
 
@@ -93,11 +100,16 @@ def _formulas(text: str, *, last: bool) -> str | None:
     return ", ".join(group) if len(group) > 1 else group[0]
 
 
+def _trimmed(line: str) -> str:
+    """A line without remarks in brackets and without what ends a sentence; the exclamation mark behind a number is a factorial."""
+    text = REMARK.sub("", line).strip().lstrip("*# ").rstrip("。.;；* ")
+    return text if re.search(r"\d[!！]$", text) else text.rstrip("！! ")
+
+
 def _value(line: str) -> str | None:
     """The value of one line without formulas: the whole of it, else what follows its last turn, else its last number."""
-    text = REMARK.sub("", line).strip().strip("。.;；!！*# ") if not re.search(r"\d[!！]$", line.strip()) else line.strip()
-    bare = LEAD.sub("", text, count=1)
-    for candidate in (text, bare):
+    text = _trimmed(line)
+    for candidate in (text, LEAD.sub("", text, count=1)):
         if candidate and _whole(candidate):
             return candidate
     for part in reversed(TURN.split(text)):

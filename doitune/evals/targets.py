@@ -6,7 +6,6 @@ Between training and evaluation lies a run directory: nothing here knows how a r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -66,7 +65,7 @@ def evaluate_target(target: str, request: Request, *, runs: Path, on_progress: O
         step = folder.name.removeprefix("step-").lstrip("0") or "0"
         own = Request(request.suites, (step,), request.limit, request.corpus, request.with_base)
         return _run_target(Run(folder.resolve().parents[1]), own, on_progress)
-    if (folder / "config.json").is_file() or target == "demo" or target.count("/") == 1 and not folder.exists() and not _names_run(target, runs):
+    if (folder / "config.json").is_file() or target == "demo" or (target.count("/") == 1 and not folder.exists() and not _names_run(target, runs)):
         return _base_target(target, request, runs, on_progress)
     return _run_target(find_run(target, runs), request, on_progress)
 
