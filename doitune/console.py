@@ -11,6 +11,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import DoituneError
@@ -127,6 +128,7 @@ class TrainingDisplay:
         self.started: float | None = None
         self.first_step = 0
         self.last_line = -1e9
+        self.closed = False
         self.progress: Any = None
         self.task: Any = None
 
@@ -150,7 +152,14 @@ class TrainingDisplay:
             self._line(event.text)
 
     def _line(self, text: str) -> None:
-        self.screen.print(safe(text))
+        """A line, unless nobody reads any more: a run of hours does not end because a pager was closed."""
+        if self.closed:
+            return
+        try:
+            self.screen.print(safe(text))
+        except OSError:
+            self.closed = True
+            sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - lives as long as the process
 
     def _step(self, log: StepLog) -> None:
         now = time.monotonic()

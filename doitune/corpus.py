@@ -1,4 +1,4 @@
-"""Where rows come from: the built-in demo, the fetched DoIT data, a folder in its layout, or one JSONL file.
+"""Where rows come from: the built-in demo, the fetched DoIT data, a folder in its layout, or own rows in JSONL files.
 
 The layout: `curated/{1000,full,valid,test}/<ability>_<folder>.json` and `synthetic/40960/<any name>.json`, JSON lines. A source is one
 of those folders. Files that `checksums.json` beside the data lists are hashed at every use; a changed byte is an error.
@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from doitune.ability import ABILITIES, GENERAL, OUT_OF_DOMAIN
+from doitune.corpus_rows import RowForm
 from doitune.errors import DataError, DiskError
 from doitune.example import Example, Scan, Split, refuse, scan_examples
 from doitune.example_text import Finding, RowError, numbered_lines, parse_line
@@ -30,37 +31,39 @@ _ORDER = {ability.name: place for place, ability in enumerate((*ABILITIES, *OUT_
 
 @dataclass(frozen=True)
 class Corpus:
-    """Rows on disk: `root` is a folder in the layout above, or one JSONL file whose rows name their ability (and split).
+    """Rows on disk: `root` is a folder in the layout above, or holds own rows.
 
-    A JSONL file has every source: its train rows stand for both `curated/1000` and `curated/full` (those of the ability `synthetic` for
-    `synthetic/40960`), its valid and test rows for `curated/valid` and `curated/test`.
+    Own rows are one JSONL file whose rows name their ability (and split), or, with `rows` to say how they are written, such a file or a
+    folder of them. Their train rows stand for both `curated/1000` and `curated/full` (those of the ability `synthetic` for
+    `synthetic/40960`), their valid and test rows for `curated/valid` and `curated/test`.
     """
 
     name: str
     root: Path
+    rows: RowForm | None = None
 
     @property
-    def is_file(self) -> bool:
-        """Whether this corpus is one JSONL file."""
-        return self.root.is_file()
+    def is_own(self) -> bool:
+        """Whether this corpus is of own rows, not in the layout."""
+        return self.rows is not None or self.root.is_file()
 
     def sources(self) -> tuple[str, ...]:
-        """The folders of the layout that are there (of a JSONL file: that its rows stand for), known ones first."""
-        if self.is_file:
+        """The folders of the layout that are there (of own rows: that they stand for), known ones first."""
+        if self.is_own:
             return self._sources_of_rows
         found = {f"{folder.parent.name}/{folder.name}" for kind in ("curated", "synthetic") for folder in self.root.glob(f"{kind}/*/")}
         return tuple(sorted(found, key=lambda source: (source not in SOURCES, SOURCES.index(source) if source in SOURCES else 0, source)))
 
     def files(self, source: str) -> dict[str, Path]:
-        """The file of each ability, in the order of the ten abilities, then the others by name ("" for the one JSONL file).
+        """The file of each ability, in the order of the ten abilities, then the others by name (of own rows: each file by its name).
 
         Errors: DataError when the source or its files are missing, or two files are of one ability.
         """
-        if self.is_file:
-            return {"": self.root}
+        if self.is_own:
+            return {path.name: path for path in self._own_files}
         folder = self._folder(source)
         files: dict[str, Path] = {}
-        for path in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".jsonl") and not path.name.startswith(".")):
+        for path in _row_files(folder):
             ability = _ability_of(path, source)
             if ability in files:
                 problem = f"two files of {ability}: {files[ability].name} and {path.name}"
@@ -71,16 +74,11 @@ class Corpus:
         return dict(sorted(files.items(), key=lambda item: (_ORDER.get(item[0], len(_ORDER)), item[0])))
 
     def scan(self, source: str) -> dict[str, Scan]:
-        """What each file of a source holds, bad rows as findings (by ability; "" for the one JSONL file). Errors: as `files`."""
-        split = _split_of(source)
-        if not self.is_file:
-            return {
-                ability: scan_examples(path, ability=ability, id_prefix=source, split=split)
-                for ability, path in self.files(source).items()
-            }
-        scan = scan_examples(self.root, ability=None, id_prefix=self.name, split=split)
-        general = source.startswith("synthetic/")
-        return {"": Scan(tuple(row for row in scan.examples if split != "train" or (row.ability == GENERAL.name) == general), scan.findings)}
+        """What each file of a source holds, bad rows as findings, by the keys of `files`. Errors: as `files`."""
+        files, split = self.files(source), _split_of(source)
+        if self.is_own:
+            return {name: self._scan_own(path, source) for name, path in files.items()}
+        return {ability: scan_examples(path, ability=ability, id_prefix=source, split=split) for ability, path in files.items()}
 
     def read(self, source: str) -> dict[str, list[Example]]:
         """The rows of each ability of a source, in file order.
@@ -106,7 +104,7 @@ class Corpus:
 
         Errors: DataError naming each file that differs, or that the list does not know.
         """
-        recorded = read_checksums(self.root) if not self.is_file else {}
+        recorded = {} if self.is_own else read_checksums(self.root)
         if not recorded:
             return
         problems = {path: _differs(path, recorded.get(self._relative(path))) for path in self.files(source).values()}
@@ -116,19 +114,35 @@ class Corpus:
         refuse(tuple(Finding("checksum", str(path), 0, problem, hint) for path, problem in problems.items() if problem))
 
     @cached_property
+    def _own_files(self) -> list[Path]:
+        """The files of own rows. Errors: DataError when a folder has none."""
+        files = [self.root] if self.root.is_file() else _row_files(self.root)
+        if not files:
+            raise DataError("no .json or .jsonl file in the folder", "put the rows there", place=str(self.root))
+        return files
+
+    def _scan_own(self, path: Path, source: str) -> Scan:
+        prefix = self.name if path == self.root else f"{self.name}/{path.stem}"
+        split, as_row = _split_of(source), self.rows.as_row if self.rows else None
+        scan = scan_examples(path, ability=None, id_prefix=prefix, split=split, as_row=as_row)
+        general = source.startswith("synthetic/")
+        return Scan(tuple(row for row in scan.examples if split != "train" or (row.ability == GENERAL.name) == general), scan.findings)
+
+    @cached_property
     def _sources_of_rows(self) -> tuple[str, ...]:
-        """The sources that a JSONL file has rows for. A line that can't be read counts as a train row, whose reading then refuses it."""
+        """The sources that own rows stand for. A line that can't be read counts as a train row, whose reading then refuses it."""
         found: set[str] = set()
-        for _, line in numbered_lines(self.root):
-            try:
-                row = parse_line(line)
-            except RowError:
-                row = {}
-            split = row.get("split", "train")
-            if split in ("valid", "test"):
-                found.add(f"curated/{split}")
-            else:
-                found |= {"synthetic/40960"} if row.get("ability") == GENERAL.name else {"curated/1000", "curated/full"}
+        for path in self._own_files:
+            for _, line in numbered_lines(path):
+                try:
+                    row = parse_line(line)
+                except RowError:
+                    row = {}
+                ability = (self.rows.ability if self.rows else "") or row.get("ability")
+                if (split := row.get("split", "train")) in ("valid", "test"):
+                    found.add(f"curated/{split}")
+                else:
+                    found |= {"synthetic/40960"} if ability == GENERAL.name else {"curated/1000", "curated/full"}
         return tuple(source for source in SOURCES if source in found)
 
     def _folder(self, source: str) -> Path:
@@ -139,7 +153,7 @@ class Corpus:
         raise DataError(f"corpus `{self.name}` has no {source} (it has {there})", _fetch_hint(self.name), place=str(self.root))
 
     def _relative(self, path: Path) -> str:
-        return path.name if self.is_file else path.relative_to(self.root).as_posix()
+        return path.name if self.is_own else path.relative_to(self.root).as_posix()
 
 
 @dataclass(frozen=True)
@@ -150,10 +164,10 @@ class Checksum:
     bytes: int
 
 
-def open_corpus(name_or_path: str) -> Corpus:
+def open_corpus(name_or_path: str, rows: RowForm | None = None) -> Corpus:
     """The corpus of that name (`demo` is made on first use, `doit` must have been fetched) or at that path.
 
-    Errors: DataError when there is none, or the folder is not in the layout.
+    `rows` says that the path holds own rows, and how they are written. Errors: DataError when there is none, or the folder is not in the layout.
     """
     if name_or_path == "demo":
         return Corpus("demo", _demo_folder())
@@ -166,7 +180,7 @@ def open_corpus(name_or_path: str) -> Corpus:
     if not path.exists():
         known = ", ".join(KNOWN)
         raise DataError(f"no corpus `{name_or_path}`: neither a known name ({known}) nor a path", "check the spelling of the path")
-    return _checked(Corpus(path.resolve().stem if path.is_file() else path.resolve().name, path))
+    return _checked(Corpus(path.resolve().stem if path.is_file() else path.resolve().name, path, rows))
 
 
 def corpora_folder() -> Path:
@@ -202,7 +216,7 @@ def write_checksums(root: Path, origin: Mapping[str, str]) -> None:
 
 
 def _checked(corpus: Corpus) -> Corpus:
-    if corpus.is_file or corpus.sources():
+    if corpus.root.is_file() or (corpus.root.is_dir() and corpus.sources()):
         return corpus
     if not corpus.root.is_dir():
         raise DataError("neither a folder nor a plain file", "name a folder in the layout, or a JSONL file", place=str(corpus.root))
@@ -230,6 +244,10 @@ def _demo_folder() -> Path:
             return folder
         raise DiskError(f"cannot write: {error.strerror}", "free some room or set XDG_CACHE_HOME", place=str(folder)) from error
     return folder
+
+
+def _row_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in (".json", ".jsonl") and not path.name.startswith("."))
 
 
 def _ability_of(path: Path, source: str) -> str:

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 SHINGLE_CHARACTERS = 13
 COVERAGE = 0.8
 
+MAX_LEAKS_A_ROW = 20
+
 _CHUNK_CHARACTERS = 4_000_000
+_MAX_CANDIDATES = 1000
 _MULTIPLIER = 0x9E3779B97F4A7C15
 _SIEVE_BITS = 24
 _FEW_SHOT = frozenset(ability.name for ability in OUT_OF_DOMAIN)
@@ -79,7 +82,8 @@ def duplicates(examples: Iterable[Example]) -> Iterator[tuple[Example, Example, 
 def leaks_of(chosen: Iterable[Example], judged_on: Iterable[Example] | Mapping[str, Iterable[Example]], *, suite: str = "") -> list[Leak]:
     """Every pair of a chosen train row and a judged row that it gives away, by judged row, the fullest coverage first.
 
-    `judged_on`: rows, all of `suite`, or rows by suite. Memory: about 50 bytes a character of the judged side.
+    `judged_on`: rows, all of `suite`, or rows by suite. Of one judged row at most MAX_LEAKS_A_ROW pairs are told. Memory: about 50 bytes
+    a character of the judged side.
     """
     train = list(chosen)
     suites = judged_on if isinstance(judged_on, Mapping) else {suite: judged_on}
@@ -90,8 +94,11 @@ def leaks_of(chosen: Iterable[Example], judged_on: Iterable[Example] | Mapping[s
     for text, row, coverage in _pairs(train_texts, texts):
         key = (owners[text], row)
         best[key] = max(coverage, best.get(key, 0.0))
-    found = sorted(best.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
-    return [_leak(train[row], *others[other], coverage) for (other, row), coverage in found]
+    found: dict[int, list[tuple[float, int]]] = defaultdict(list)
+    for (other, row), coverage in best.items():
+        found[other].append((-coverage, row))
+    told = ((other, pair) for other in sorted(found) for pair in sorted(found[other])[:MAX_LEAKS_A_ROW])
+    return [_leak(train[row], *others[other], -negative) for other, (negative, row) in told]
 
 
 def _leak(train: Example, suite: str, other: Example, coverage: float) -> Leak:
@@ -142,7 +149,7 @@ class _Index:
         pairs = [_digests(texts[start:stop], start) for start, stop in _chunks(texts)]
         digests, owners = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         self.words, places = np.unique(digests, return_inverse=True)
-        keys = np.unique(owners * len(self.words) + places)
+        keys = _distinct(owners * len(self.words) + places)
         self.owned = keys % len(self.words)
         self.starts = np.searchsorted(keys // len(self.words), np.arange(self.texts + 1))
         self.sieve = np.zeros(1 << _SIEVE_BITS, dtype=bool)
@@ -166,10 +173,13 @@ class _Index:
                     yield text, row, count / len(shingles)
 
     def _counts(self, shingles: Places, probes: Places, needed: int, postings: _Postings) -> Iterator[tuple[int, int]]:
-        """(train row, how many of `shingles` it holds) of the rows that hold `needed` of them; `shingles` come rarest first."""
+        """(train row, how many of `shingles` it holds) of the rows that hold `needed` of them; `shingles` come rarest first.
+
+        Where a text that all rows share makes candidates of more than _MAX_CANDIDATES, only those that hold the most probes are counted.
+        """
         import numpy as np
 
-        rows, counts = np.unique(_gathered(probes, postings), return_counts=True)
+        rows, counts = _candidates(probes, postings)
         for step, shingle in enumerate(shingles[len(probes) :], len(probes) + 1):
             possible = counts >= needed - (len(shingles) - step + 1)
             rows, counts = rows[possible], counts[possible]
@@ -190,16 +200,31 @@ class _Index:
             digests, rows = digests[likely], rows[likely]
             places = np.minimum(np.searchsorted(self.words, digests), len(self.words) - 1)
             hit = self.words[places] == digests
-            found.append(np.unique(places[hit] * len(train) + rows[hit]))
-        keys = np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+            found.append(_distinct(places[hit] * len(train) + rows[hit]))
+        keys = _distinct(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
         return _Postings(keys % max(len(train), 1), np.searchsorted(keys // max(len(train), 1), np.arange(len(self.words) + 1)))
 
 
-def _gathered(shingles: Places, postings: _Postings) -> Places:
-    """The train rows of several shingles, one after the other."""
+def _distinct(keys: Places) -> Places:
+    """The different keys in order (by sorting: for tens of millions of keys numpy's own `unique` hashes, which is ten times slower)."""
     import numpy as np
 
-    return np.concatenate([postings.rows[postings.starts[shingle] : postings.starts[shingle + 1]] for shingle in shingles])
+    keys = np.sort(keys)
+    return keys[np.concatenate((np.ones(min(len(keys), 1), dtype=bool), keys[1:] != keys[:-1]))]
+
+
+def _candidates(probes: Places, postings: _Postings) -> tuple[Places, Places]:
+    """The train rows that hold any of the probes, in order, and how many of them each holds."""
+    import numpy as np
+
+    holders = np.concatenate([postings.rows[postings.starts[probe] : postings.starts[probe + 1]] for probe in probes])
+    if len(holders) <= _MAX_CANDIDATES:
+        return np.unique(holders, return_counts=True)
+    held = np.bincount(holders)
+    rows = np.flatnonzero(held)
+    if len(rows) > _MAX_CANDIDATES:
+        rows = np.sort(rows[np.argsort(-held[rows], kind="stable")[:_MAX_CANDIDATES]])
+    return rows, held[rows]
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:

@@ -88,17 +88,22 @@ def put_state(
     numbers: dict[str, int | float],
 ) -> None:
     """Give the optimiser the state that `take_state` took. CheckpointError where a parameter has none, or one is left over."""
-    left = set(tensors) | set(numbers)
+    stored: dict[str, list[str]] = {}
+    for full in sorted({*tensors, *numbers}):
+        name, key = full.rsplit("/", 1)
+        stored.setdefault(name, []).append(key)
+    names = {name for name, _ in parameters}
+    foreign, lacking = sorted(set(stored) - names), sorted(names - set(stored))
+    if foreign:
+        raise CheckpointError(f"the stored optimiser state is of other parameters, first {foreign[0]}", "it is of another recipe")
+    if stored and lacking:
+        raise CheckpointError(f"the stored optimiser state has nothing for {lacking[0]}", "it is of another recipe or library version")
     for name, parameter in parameters:
-        mine = [key for key in left if key.rsplit("/", 1)[0] == name]
-        if not mine and left:
-            raise CheckpointError(f"the stored optimiser state has nothing for {name}", "it is of another recipe or library version")
         state = optimiser.state[parameter]
-        for full in sorted(mine):
-            key = full.rsplit("/", 1)[1]
+        for key in stored.get(name, ()):
             on_cpu = key == "step"  # torch keeps its step counter on the CPU
-            value = tensors.get(full)
-            state[key] = numbers[full] if value is None else value.clone() if on_cpu else value.to(parameter.device, copy=True)
-        left.difference_update(mine)
-    if left:
-        raise CheckpointError(f"the stored optimiser state is of other parameters, first {sorted(left)[0]}", "it is of another recipe")
+            value = tensors.get(f"{name}/{key}")
+            if value is None:
+                state[key] = numbers[f"{name}/{key}"]
+            else:
+                state[key] = value.clone() if on_cpu else value.to(parameter.device, copy=True)

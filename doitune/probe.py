@@ -41,7 +41,7 @@ def prove_packing(model: LoadedModel, encoded: Sequence[Encoded]) -> PackingProo
     """Compare one packed batch of some of `encoded` with the same examples one at a time; gradients are left empty."""
     chosen = _choose(encoded)
     if not model.packs or len(chosen) < 2:
-        return PackingProof(False, 0.0, 0.0, 0.0, "this model cannot be given packed rows" if not model.packs else "one example only")
+        return PackingProof(False, 0.0, 0.0, 0.0, "this model cannot be given packed rows" if not model.packs else "fewer than two different examples")
     total = trained_tokens(chosen)
     model.training(False)  # dropout would differ between the two ways; gradients flow all the same
     try:
@@ -57,12 +57,16 @@ def prove_packing(model: LoadedModel, encoded: Sequence[Encoded]) -> PackingProo
 
 
 def _choose(encoded: Sequence[Encoded]) -> list[Encoded]:
-    """A few different examples, short first, so that every document but the first has something before it to leak from."""
+    """A few different examples of all lengths, short first, so that every document but the first has something before it to leak from.
+
+    The two shortest are taken whatever their length: fewer prove nothing.
+    """
+    distinct = sorted(set(encoded), key=lambda one: (len(one.ids), one.ids))
     chosen: list[Encoded] = []
-    for example in sorted(set(encoded), key=lambda one: (len(one.ids), one.ids))[:: max(1, len(encoded) // (2 * PROBED_EXAMPLES))]:
+    for example in distinct[:: max(1, len(distinct) // PROBED_EXAMPLES)]:
         if len(chosen) < PROBED_EXAMPLES and sum(len(one.ids) for one in chosen) + len(example.ids) <= PROBED_TOKENS:
             chosen.append(example)
-    return chosen
+    return chosen if len(chosen) > 1 else distinct[:2]
 
 
 def _measure(model: LoadedModel, batches: list[Batch], total: int) -> tuple[torch.Tensor, torch.Tensor, str]:

@@ -77,7 +77,8 @@ def open_template(
     `vocabulary_rows`: rows of the base's embedding matrix; new token rows are numbered from there. `roles`: the texts of the user,
     assistant and end token; an empty one is chosen (see `_reused_roles`). Errors: ModelError where the tokenizer cannot serve.
     """
-    control = set(tokenizer.all_special_ids)
+    # a vocabulary may mark more tokens special than it names
+    control = {*tokenizer.all_special_ids, *(number for number, token in tokenizer.added_tokens_decoder.items() if token.special)}
     if kind == "model":
         return _model_template(tokenizer, control)
     if tokens == "new":
@@ -167,8 +168,16 @@ def _model_template(tokenizer: Any, control: set[int]) -> Template:
 
 def _render(tokenizer: Any, messages: Sequence[Message], *, open_turn: bool) -> list[int]:
     """Ids of the base's own chat template, with the opening of an assistant turn behind it if asked for."""
+    from jinja2 import TemplateError
+
     chat = [{"role": message.role, "content": message.content.strip()} for message in messages]
-    return list(tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=open_turn, return_dict=False))
+    try:
+        return list(tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=open_turn, return_dict=False))
+    except (TemplateError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"the base's chat template cannot be rendered: {str(error).strip() or type(error).__name__}",
+            "use the recipe's: --set prompt.template=doit",
+        ) from error
 
 
 def encode(messages: Sequence[Message], template: Template) -> Encoded:

@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,40 +24,50 @@ from doitune.demo.text import document
 from doitune.demo.tokens import END, SPECIAL, write_tokenizer
 
 SEED = 20231019
-WINDOW_TOKENS = 256
+WINDOW_TOKENS = 128
 WINDOWS_A_STEP = 16
-PEAK_LR = 3e-3
-WARMUP_SHARE = 0.04
-"""Of the time given: the learning rate rises linearly, then falls as a cosine to a fiftieth of its peak."""
-HELD_OUT_WINDOWS = 32
+PEAK_LR = 4e-3
+"""For embeddings and norms (AdamW)."""
+PEAK_TURN = 0.02
+"""For linear layers (Orthogonal): the size of each singular value of a step."""
+WARMUP_SHARE = 0.02
+"""Of the time given: the learning rates rise linearly, then fall as a cosine to a fiftieth of their peak."""
+LISTS_FIRST_SHARE = 0.35
+"""Of the time given: what is read first is mostly lists."""
+HELD_OUT_WINDOWS = 64
 
 
 def shape(vocabulary: int, end: int, pad: int) -> LlamaConfig:
-    """About 2 million weights; widths are multiples of 64 because an NF4 block holds 64 weights."""
+    """About 1.1 million weights in 5 layers; widths are multiples of 64 because an NF4 block holds 64 weights."""
     return LlamaConfig(
-        vocab_size=vocabulary, hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=6,
-        num_key_value_heads=6, max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=1, eos_token_id=end,
-        pad_token_id=pad, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, initializer_range=0.02,
+        vocab_size=vocabulary, hidden_size=128, intermediate_size=320, num_hidden_layers=5, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=1, eos_token_id=end,
+        pad_token_id=pad, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, initializer_range=0.04,
     )
 
 
-def windows(encode: Callable[[str], list[int]], end: int, dice: Dice) -> Iterator[torch.Tensor]:
-    """Steps of packed windows, int64 [WINDOWS_A_STEP, WINDOW_TOKENS]; documents end with `</s>` and run on across windows."""
-    held: list[int] = []
-    size = WINDOW_TOKENS * WINDOWS_A_STEP
-    while True:
-        while len(held) < size:
-            held += [*encode(document(dice)), end]
-        yield torch.tensor(held[:size]).view(WINDOWS_A_STEP, WINDOW_TOKENS)
-        held = held[size:]
+class Reader:
+    """Running text as packed windows; documents end with `</s>` and run on across windows."""
+
+    def __init__(self, encode: Callable[[str], list[int]], end: int, seed: str) -> None:
+        self._encode, self._end, self._dice = encode, end, Dice(seed)
+        self._held: list[int] = []
+
+    def step(self, first: bool) -> torch.Tensor:
+        """The next windows, int64 [WINDOWS_A_STEP, WINDOW_TOKENS]; `first` as in `document`."""
+        size = WINDOW_TOKENS * WINDOWS_A_STEP
+        while len(self._held) < size:
+            self._held += [*self._encode(document(self._dice, first)), self._end]
+        taken, self._held = self._held[:size], self._held[size:]
+        return torch.tensor(taken).view(WINDOWS_A_STEP, WINDOW_TOKENS)
 
 
 def rate(share: float) -> float:
-    """The learning rate after `share` (0..1) of the time."""
+    """The part of the peak learning rates that holds after `share` (0..1) of the time."""
     if share < WARMUP_SHARE:
-        return PEAK_LR * (share + 1e-3) / WARMUP_SHARE
+        return (share + 1e-3) / WARMUP_SHARE
     along = min(1.0, (share - WARMUP_SHARE) / (1 - WARMUP_SHARE))
-    return PEAK_LR * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * along)))
+    return (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * along)))
 
 
 @torch.no_grad()
@@ -69,31 +79,61 @@ def held_out_loss(model: LlamaForCausalLM, held_out: torch.Tensor) -> float:
     return sum(losses) / len(losses)
 
 
-def optimiser(model: LlamaForCausalLM) -> torch.optim.AdamW:
-    """AdamW that decays the linear layers only: norms and embeddings keep their scale, also in rows that no text uses."""
+class Orthogonal(torch.optim.Optimizer):
+    """Steps of momentum made orthogonal (Muon, Jordan et al. 2024), for linear layers: learns list-reading in half the tokens of AdamW.
+
+    In fp32, unlike `torch.optim.Muon`, which multiplies in bf16: two orders of magnitude slower on a CPU without bf16.
+    """
+
+    def __init__(self, weights: list[torch.nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for weight in group["params"]:
+                speed = self.state[weight].setdefault("speed", torch.zeros_like(weight))
+                speed.lerp_(weight.grad, 1 - group["momentum"])
+                turn = _orthogonal(weight.grad.lerp(speed, group["momentum"]))
+                weight.add_(turn * max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5, alpha=-group["lr"])
+
+
+def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """Near the closest matrix with singular values of one: five Newton-Schulz rounds of the quintic of the Muon paper."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if tall else matrix
+    wide = wide / (wide.norm() + 1e-7)
+    for _ in range(5):
+        square = wide @ wide.T
+        wide = 3.4445 * wide + (-4.7750 * square + 2.0315 * square @ square) @ wide
+    return wide.T if tall else wide
+
+
+def optimisers(model: LlamaForCausalLM) -> tuple[torch.optim.Optimizer, ...]:
+    """One for the linear layers, one for embeddings and norms; without weight decay, so rows that no text uses keep their scale."""
     linear = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     other = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    groups: list[dict[str, Any]] = [{"params": linear, "weight_decay": 0.05}, {"params": other, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=PEAK_LR, betas=(0.9, 0.98))
+    return Orthogonal(linear, PEAK_TURN), torch.optim.AdamW(other, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.0)
 
 
-def read(model: LlamaForCausalLM, steps: Iterator[torch.Tensor], held_out: torch.Tensor, seconds: float) -> list[dict[str, float]]:
+def read(model: LlamaForCausalLM, reader: Reader, held_out: torch.Tensor, seconds: float) -> list[dict[str, float]]:
     """Pre-train for `seconds`; prints and gives the held-out losses on the way."""
-    adam = optimiser(model)
-    start, log = time.monotonic(), []
-    share, step = 0.0, 0
+    both = optimisers(model)
+    peaks = [optimiser.param_groups[0]["lr"] for optimiser in both]
+    log: list[dict[str, float]] = []
+    start, share, step = time.monotonic(), 0.0, 0
     while share < 1.0:
-        for group in adam.param_groups:
-            group["lr"] = rate(share)
-        batch = next(steps)
+        batch = reader.step(first=share < LISTS_FIRST_SHARE)
         loss = model(input_ids=batch, labels=batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adam.step()
-        adam.zero_grad(set_to_none=True)
+        for optimiser, peak in zip(both, peaks):
+            optimiser.param_groups[0]["lr"] = peak * rate(share)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         step += 1
         share = (time.monotonic() - start) / seconds
-        if step % 200 == 0 or share >= 1.0:
+        if step % 250 == 0 or share >= 1.0:
             log.append({"step": step, "seconds": round(share * seconds), "held_out_loss": round(held_out_loss(model, held_out), 4)})
             print(json.dumps(log[-1] | {"train_loss": round(loss.item(), 4)}), flush=True)
     return log
@@ -124,9 +164,9 @@ def build(folder: Path, minutes: float) -> dict[str, Any]:
     model = LlamaForCausalLM(shape(vocabulary, end, tokenizer.pad_token_id))
     model.train()
     encode = tokenizer.backend_tokenizer.encode
-    held = windows(lambda text: encode(text).ids, end, Dice("held out"))
-    held_out = torch.cat([next(held) for _ in range(HELD_OUT_WINDOWS // WINDOWS_A_STEP)])
-    log = read(model, windows(lambda text: encode(text).ids, end, Dice("running text")), held_out, minutes * 60)
+    unseen = Reader(lambda text: encode(text).ids, end, "held out")
+    held_out = torch.cat([unseen.step(first=False) for _ in range(HELD_OUT_WINDOWS // WINDOWS_A_STEP)])
+    log = read(model, Reader(lambda text: encode(text).ids, end, "running text"), held_out, minutes * 60)
     reserved = [number for number, piece in enumerate(SPECIAL) if piece.startswith("<reserved")]
     settle_unread_rows(model, reserved)
     model.to(torch.bfloat16).save_pretrained(folder)

@@ -40,18 +40,50 @@ MAKERS: dict[str, _Maker] = {
     "creative_writing": writing.creative_writing, "chinese": knowledge.chinese, "understanding": thinking.understanding,
     "role_play": writing.role_play, "reasoning": thinking.reasoning, "math": thinking.math, "ethics": thinking.ethics,
 }
+SHINGLE = 13
+NEAR_COPY = 0.7
+"""Share of an exam question's shingles at which a training row counts as its near-copy; leak checks commonly allow up to 0.8."""
+_DROPPED = dict.fromkeys(map(ord, " \n\t，。？！：；、“”（）《》.,:?!;()_+-*/={}\\"))
 _ROLES = ("user", "assistant")
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def _questions(make: _Maker, seed: str, rows: int, exam: bool, taken: set[tuple[str, ...]]) -> list[Question]:
-    """`rows` questions whose turns are not in `taken` yet; `taken` grows by them."""
+def _shingles(text: str) -> set[str]:
+    """All runs of SHINGLE characters of the text without spaces and punctuation; the whole text where it is shorter."""
+    plain = text.translate(_DROPPED)
+    return {plain[at : at + SHINGLE] for at in range(max(1, len(plain) - SHINGLE + 1))}
+
+
+class _Exams:
+    """The shingles of valid and test questions, to keep their near-copies out of the training rows."""
+
+    def __init__(self, questions: Iterable[Question]) -> None:
+        self._owners: dict[str, list[int]] = {}
+        self._allowed: list[float] = []
+        for number, question in enumerate(questions):
+            shingles = _shingles("".join(question.turns))
+            self._allowed.append(NEAR_COPY * len(shingles))
+            for shingle in shingles:
+                self._owners.setdefault(shingle, []).append(number)
+
+    def resembled(self, question: Question) -> bool:
+        """Whether a training row shares NEAR_COPY or more of some exam question's shingles."""
+        shared: dict[int, int] = {}
+        for shingle in self._owners.keys() & _shingles("".join(question.turns) + question.reply):
+            for number in self._owners[shingle]:
+                shared[number] = shared.get(number, 0) + 1
+        return any(count >= self._allowed[number] for number, count in shared.items())
+
+
+def _questions(make: _Maker, seed: str, rows: int, taken: set[tuple[str, ...]], exams: _Exams | None = None) -> list[Question]:
+    """`rows` questions whose turns are not in `taken` yet; `taken` grows by them. With `exams`, training rows that resemble none."""
     dice, made = Dice(seed), []
     while len(made) < rows:
-        question = make(Asking(dice, len(made), exam))
-        if question.turns not in taken:
-            taken.add(question.turns)
-            made.append(question)
+        question = make(Asking(dice, len(made), exams is None))
+        if question.turns in taken or (exams is not None and exams.resembled(question)):
+            continue
+        taken.add(question.turns)
+        made.append(question)
     return made
 
 
@@ -78,10 +110,13 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def _write_ability(folder: Path, name: str, make: _Maker) -> None:
     taken: set[tuple[str, ...]] = set()
+    asked: list[Question] = []
     for part in ("test", "valid"):
-        exams = _questions(make, f"{name}/{part}", EXAM_ROWS, True, taken)
-        _write(folder / part / f"{name}_{part}.json", [_row(asked, at, name, True) for at, asked in enumerate(exams)])
-    lessons = [_row(asked, at, name, False) for at, asked in enumerate(_questions(make, f"{name}/train", FULL_ROWS[name], False, taken))]
+        exam = _questions(make, f"{name}/{part}", EXAM_ROWS, taken)
+        asked += exam
+        _write(folder / part / f"{name}_{part}.json", [_row(question, at, name, True) for at, question in enumerate(exam)])
+    taught = _questions(make, f"{name}/train", FULL_ROWS[name], taken, _Exams(asked))
+    lessons = [_row(question, at, name, False) for at, question in enumerate(taught)]
     _write(folder / "full" / f"{name}_full.json", lessons)
     _write(folder / "1000" / f"{name}_1000.json", lessons[:SMALL_ROWS])
 
@@ -100,7 +135,7 @@ def write_corpus(folder: Path) -> None:
     for name, make in MAKERS.items():
         _write_ability(part / "curated", name, make)
     _write_out_of_domain(part / "curated")
-    general = _questions(writing.general, "general", GENERAL_ROWS, False, set())
+    general = _questions(writing.general, "general", GENERAL_ROWS, set(), _Exams(()))
     _write(part / "synthetic" / "40960" / "general_instruction_gpt4_41k.json",
            [_row(asked, at, "general_instruction_gpt4", False) for at, asked in enumerate(general)])
     part.rename(folder)

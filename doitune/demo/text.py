@@ -21,7 +21,7 @@ _HEADS = (
 _TAILS = (
     "看过以后圈了{L}。", "对的是{L}。", "于是记下{L}。", "真的那条是{L}。", "大家都指着{L}。", "{L}。", "应该是{L}。", "{L}这条是真的。",
 )
-_POINTERS = ("{s}归{L}", "{s}是{L}", "{s}在{L}", "{s}记作{L}", "{s}圈了{L}")
+_POINTERS = ("{s}归{L}", "{s}是{L}", "{s}在{L}", "{s}记作{L}", "{s}圈了{L}", "{s}{L}", "{s}{L}")
 
 
 def _listing(dice: Dice, entries: Sequence[str]) -> str:
@@ -225,9 +225,18 @@ _KINDS: tuple[tuple[int, Callable[[Dice], str]], ...] = (
     (2, _talk), (6, _true_or_false), (6, _deeds), (5, _sums), (3, _account), (2, _program), (2, _persona), (2, _verse), (4, _proverb),
     (3, _comparison),
 )
-_DRAWN = tuple(kind for weight, kind in _KINDS for _ in range(weight))
+_FIRST_KINDS: tuple[tuple[int, Callable[[Dice], str]], ...] = (
+    (40, _shelf), (25, _letters_of_facts), (15, _fact_then_letter), (10, _talk_then_letter), (10, _facts),
+)
 
 
-def document(dice: Dice) -> str:
-    """One document of running text, about 20 to 120 tokens."""
-    return dice.pick(_DRAWN)(dice)
+def _drawn(kinds: tuple[tuple[int, Callable[[Dice], str]], ...]) -> tuple[Callable[[Dice], str], ...]:
+    return tuple(kind for weight, kind in kinds for _ in range(weight))
+
+
+_DRAWN, _FIRST_DRAWN = _drawn(_KINDS), _drawn(_FIRST_KINDS)
+
+
+def document(dice: Dice, first: bool = False) -> str:
+    """One document of running text, about 20 to 120 tokens; what is read `first` is mostly lists, which take longest to learn."""
+    return dice.pick(_FIRST_DRAWN if first else _DRAWN)(dice)

@@ -75,7 +75,7 @@ def validation_score(
     template: Template,
     examples: Mapping[str, Sequence[Example]],
     *,
-    limits: Limits = Limits(),
+    limits: Limits | None = None,
     caps: Mapping[Form, int] | None = None,
     protocol: str = "fixed",
 ) -> dict[str, float]:
@@ -84,6 +84,7 @@ def validation_score(
     Switches the model to asking; the caller switches it back (`model.training(True)`).
     """
     asked = task("valid", examples, caps=caps)
+    limits = limits or Limits()
     model.training(False)
     correct: dict[str, list[float]] = {name: [] for name in asked.sets}
     for batch in ask(model, template, prepare(asked.items, template, limits.context_tokens), limits):

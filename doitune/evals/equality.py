@@ -132,8 +132,8 @@ def _equal(answer: str, label: str) -> bool:
 def _as_number(text: str) -> str | None:
     """The text if it is one number, its thousands joined (1,000 or 1 000); None otherwise."""
     joined = THOUSANDS.sub(lambda found: found[0].replace(",", "").replace(" ", ""), text)
-    bare, unit = _split_unit(joined)
-    return bare + unit if re.fullmatch(r"-?\d+(\.\d*)?|-?\.\d+", bare) else None
+    bare, _ = _split_unit(joined)
+    return joined if re.fullmatch(r"-?\d+(\.\d*)?|-?\.\d+", bare) else None
 
 
 def _list(text: str) -> list[str]:
@@ -286,7 +286,7 @@ def _split_unit(text: str) -> tuple[str, str]:
         unit = "%"
     else:
         unit = next(word for word in (kinds["latex"], kinds["word"], kinds["han"]) if word is not None).strip()
-    return text[: found.start()].strip(), SAME_UNIT.get(unit, unit.removesuffix("s") if len(unit) > 2 else unit)
+    return text[: found.start()].strip(), SAME_UNIT.get(unit, unit.removesuffix("s") if unit.isalpha() and len(unit) > 2 else unit)
 
 
 def _same_value(answer: str, label: str) -> bool:

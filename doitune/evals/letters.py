@@ -14,6 +14,9 @@ from dataclasses import dataclass
 DEFAULT_OPTIONS = ("A", "B", "C", "D")
 EVERY_LETTER = "ABCDEF"
 
+NEAR = 60
+"""Characters before and after a letter in which something can be said about it."""
+
 SPECIAL_TOKEN = re.compile(r"</?[A-Za-z_]{1,20}>|<\|[^|>]{1,30}\|>|\[/?INST\]")
 LATEX_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed|fbox|mbox)\s*\{([^{}]*)\}")
 QUOTES = re.compile(r"[\"'“”‘’「」『』`*$#]|\\[()\[\]]")
@@ -55,7 +58,7 @@ ALL = re.compile(
     r"(?:选项)?(?:都|均|全部?)(?:是|对|正确)|all\s+of\s+(?:the\s+above|them)|all\s+(?:\w+\s+){0,2}(?:are\s+)?(?:correct|right|true))(?![^,。]*(?:不|非|错))",
     re.IGNORECASE,
 )
-ALL_BUT = re.compile(r"除了?(.+?)(?:以|之)?外[^。;!?\n]*(?:都|均|全|其余|其他)[^。;!?\n]*")
+ALL_BUT = re.compile(r"除了?([^。;!?\n]{1,20}?)(?:以|之)?外[^。;!?\n]{0,20}(?:都|均|全|其余|其他)[^。;!?\n]{0,20}")
 HEAD = re.compile(r"(?:^|(?<=[\s;,。]))[(\[]?([A-Fa-f])(?:[)\].、:]|(?<=[A-F])[ \t])\s*(?=[\u4e00-\u9fff“\"《])", re.MULTILINE)
 CLAUSE = re.compile(r"[,。;!?()\n]|但是?|而(?!且)|然而")
 SENTENCE = re.compile(r"[。;!?\n]")
@@ -79,7 +82,7 @@ def clean(text: str) -> str:
     text = unicodedata.normalize("NFKC", SPECIAL_TOKEN.sub(" ", text))
     for _ in range(3):
         text = LATEX_TEXT.sub(r" \1 ", text)
-    return QUOTES.sub("", text).replace("\\", " ").strip()
+    return re.sub(r"[ \t]+", " ", QUOTES.sub("", text).replace("\\", " ")).strip()
 
 
 def runs(text: str) -> list[Run]:
@@ -90,16 +93,16 @@ def runs(text: str) -> list[Run]:
         chosen = bool(CHOICE.search(_lead(text, start)))
         if not letters or not _stands_alone(text, start, end, chosen):
             continue
-        before, after = CLAUSE.split(text[:start])[-1], text[end:]
-        clause = CLAUSE.split(after.lstrip("(").replace("(", ",") if after.startswith("(") else after)[0]
-        negated = NOT_BEFORE.search(before) or (WRONG_RIGHT_AFTER if chosen else WRONG_AFTER).match(clause if not after.startswith("(") else "")
+        before, after = CLAUSE.split(text[max(0, start - NEAR) : start])[-1], text[end : end + NEAR]
+        clause = CLAUSE.split(after)[0]
+        negated = NOT_BEFORE.search(before) or (WRONG_RIGHT_AFTER if chosen else WRONG_AFTER).match(clause)
         found.append(Run(letters, start, end, chosen, bool(negated), bool(RIGHT_AFTER.match(after))))
     return found
 
 
 def _lead(text: str, start: int) -> str:
     """What stands before a run on its line, or on the line before where its own is empty."""
-    lines = text[:start].rsplit("\n", 2)
+    lines = text[max(0, start - NEAR) : start].rsplit("\n", 2)
     return lines[-1] if lines[-1].strip() else "".join(lines[-2:])
 
 
@@ -134,7 +137,7 @@ def _between(first: str, last: str) -> list[str]:
 
 def _stands_alone(text: str, start: int, end: int, chosen: bool) -> bool:
     """Whether no word goes on at either edge of a run; an explicit choice may be followed by any Chinese character."""
-    span, after = text[start:end], text[end:]
+    span, after = text[start:end], text[end : end + NEAR]
     if span.islower() and not chosen:
         return False
     if after[:1].isascii() and re.match(r"[A-Za-z0-9_'+^]|-[A-Za-z0-9]", after) and span[-1].isalnum():

@@ -152,7 +152,7 @@ def _write_whole(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as error:
         raise DiskError(f"{path} cannot be written: {error.strerror}", "free some room, or name another folder") from error
 

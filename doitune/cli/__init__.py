@@ -1,0 +1,52 @@
+"""The desk: each command parses, calls one room, and hands the result to the console. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from doitune.cli.evaluation import evaluate
+from doitune.cli.recipes import recipes_app
+from doitune.cli.training import resume, runs_app, train
+from doitune.errors import DoituneError, UsageError
+
+app = typer.Typer(
+    name="doitune",
+    help="Fine-tune a language model on one card, ability by ability, and measure what each ability gained.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(train)
+app.command()(resume)
+app.command(name="eval")(evaluate)
+app.add_typer(recipes_app, name="recipes")
+app.add_typer(runs_app, name="runs")
+
+
+def main() -> None:
+    """Run the desk; errors of a user's are printed with their cure and their exit code."""
+    as_json = "--json" in sys.argv
+    try:
+        code = app(standalone_mode=False)
+    except DoituneError as error:
+        _leave(error, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        message = str(error.format_message()) or "no such command"
+        _leave(UsageError(message, "`doitune --help`, or --help behind a command"), as_json)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave(error: DoituneError, as_json: bool) -> None:
+    from doitune import console
+
+    console.show_error(error, as_json=as_json)
+    sys.exit(error.exit_code)

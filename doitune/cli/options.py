@@ -1,0 +1,20 @@
+"""Arguments and options that several commands share, so that they are called and explained alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeName = Annotated[str, typer.Argument(help="A recipe's name (`doitune recipes list`) or file, also a run's recipe.yaml.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="A model of recipes/models, a hub name, or a model folder.")]
+CorpusName = Annotated[str | None, typer.Option("--corpus", "-c", help="demo, doit, or the path of a corpus.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one field, e.g. lora.rank=32. Repeatable.")]
+Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress and notes go to stderr.")]
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """The parts of a list with commas."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

@@ -1,0 +1,127 @@
+"""`doitune recipes`: list, show, compare, copy, check and explain recipes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from doitune.cli.options import CorpusName, Json, Model, RecipeName, Sets
+
+recipes_app = typer.Typer(help="List, show, compare, copy, check and explain recipes.", no_args_is_help=True)
+
+
+@recipes_app.command("list")
+def recipes_list(as_json: Json = False) -> None:
+    """Recipes and models that can be named.
+
+    Example: doitune recipes list
+    """
+    from dataclasses import asdict
+
+    from doitune import console
+    from doitune.cookbook import list_models, list_recipes
+
+    recipes, models = list_recipes(), list_models()
+    if as_json:
+        entries = [{"name": one.name, "summary": one.summary} for one in models]
+        console.show_json({"schema": "doitune.recipes/1", "recipes": [asdict(one) for one in recipes], "models": entries})
+        return
+    rows = [[one.name, one.summary + (f" (= {one.alias_of})" if one.alias_of else "")] for one in recipes]
+    console.show_table(["recipe", "what it does"], rows)
+    console.show_table(["model", "what it is"], [[one.name, one.summary] for one in models])
+
+
+@recipes_app.command("show")
+def recipes_show(recipe: RecipeName, model: Model = None, corpus: CorpusName = None, sets: Sets = None, as_json: Json = False) -> None:
+    """Every field of a recipe, with where its value came from.
+
+    Example: doitune recipes show reconstruct --model 13b
+    """
+    from doitune import console
+    from doitune.cookbook import resolve
+    from doitune.recipe_read import as_tree, flatten
+
+    resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
+    tree = as_tree(resolved.recipe)
+    if as_json:
+        console.show_json({"schema": "doitune.recipe/1", "recipe": tree, "origins": resolved.origins})
+        return
+    rows = [[name, _shown(value), resolved.origins.get(name, "")] for name, value in flatten(tree).items()]
+    console.show_table(["field", "value", "from"], rows, title=resolved.name)
+
+
+def _shown(value: object) -> str:
+    """A value as a recipe would write it."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(str, value)) + "]"
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@recipes_app.command("diff")
+def recipes_diff(a: RecipeName, b: RecipeName, model: Model = None, as_json: Json = False) -> None:
+    """Fields that two recipes fill differently.
+
+    Example: doitune recipes diff baseline reconstruct
+    """
+    from dataclasses import asdict
+
+    from doitune import console
+    from doitune.cookbook import diff, resolve
+
+    differences = diff(resolve(a, model=model).recipe, resolve(b, model=model).recipe)
+    if as_json:
+        console.show_json({"schema": "doitune.recipe-diff/1", "a": a, "b": b, "differences": [asdict(one) for one in differences]})
+    else:
+        console.show_table(["field", a, b], [[one.field, _shown(one.a), _shown(one.b)] for one in differences])
+
+
+@recipes_app.command("copy")
+def recipes_copy(recipe: RecipeName, target: Annotated[str, typer.Argument(help="The file to write.")]) -> None:
+    """Copy a recipe to a file of your own, to change it.
+
+    Example: doitune recipes copy reconstruct mine.yaml
+    """
+    from doitune import console
+    from doitune.cookbook import copy
+
+    console.say(f"wrote {copy(recipe, target)}")
+
+
+@recipes_app.command("check")
+def recipes_check(files: Annotated[list[str], typer.Argument(help="Recipe files or names.")], as_json: Json = False) -> None:
+    """All problems of recipes at once.
+
+    Example: doitune recipes check mine.yaml
+    """
+    from doitune import console
+    from doitune.cookbook import check
+    from doitune.errors import RecipeError
+
+    problems = check(files)
+    if problems:
+        raise RecipeError.of(problems)
+    if as_json:
+        console.show_json({"schema": "doitune.recipe-check/1", "checked": files, "problems": []})
+    else:
+        console.say(f"{len(files)} recipe(s) without a problem")
+
+
+@recipes_app.command("explain")
+def recipes_explain(recipe: RecipeName, model: Model = None, as_json: Json = False) -> None:
+    """What the paper says, its released code does, and this recipe does, and why.
+
+    Example: doitune recipes explain reconstruct
+    """
+    from dataclasses import asdict
+
+    from doitune import console
+    from doitune.cookbook import resolve
+    from doitune.explain import explain
+
+    rows = explain(resolve(recipe, model=model))
+    if as_json:
+        console.show_json({"schema": "doitune.explain/1", "recipe": recipe, "rows": [asdict(row) for row in rows]})
+        return
+    columns = ["topic", "the paper says", "its code does", "this recipe does", "why"]
+    console.show_table(columns, [[row.topic, row.paper, row.code, row.here, row.why] for row in rows], title=recipe)

@@ -1,0 +1,76 @@
+"""`doitune train`, `resume` and `runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from doitune.cli.options import CorpusName, Json, Model, RecipeName, Runs, Sets
+
+runs_app = typer.Typer(help="What was trained.", no_args_is_help=True)
+
+
+def train(
+    recipe: RecipeName,
+    model: Model = None,
+    corpus: CorpusName = None,
+    sets: Sets = None,
+    runs: Runs = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, check and encode, then say what a training would do.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe.
+
+    Example: doitune train demo --set train.epochs=2
+    """
+    from doitune import console
+    from doitune.cookbook import resolve
+    from doitune.evals.doit import validation_score
+    from doitune.session import describe, plan_training, start
+
+    resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
+    if dry_run:
+        plan = plan_training(resolved)
+        console.show_json(describe(plan)) if as_json else console.show_plan(plan)
+        return
+    with console.TrainingDisplay() as display:
+        run = start(resolved, runs=runs, scorer=validation_score, on_event=display)
+    console.show_run(run, as_json=as_json)
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="A run: its folder, a part of its name, or `last`.")],
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Go on exactly where a run stopped.
+
+    Example: doitune resume last
+    """
+    from doitune import console
+    from doitune.evals.doit import validation_score
+    from doitune.run import find_run
+    from doitune.session import resume as go_on
+
+    with console.TrainingDisplay() as display:
+        found = go_on(find_run(run, runs), scorer=validation_score, on_event=display)
+    console.show_run(found, as_json=as_json)
+
+
+@runs_app.command("list")
+def runs_list(runs: Runs = Path("runs"), as_json: Json = False) -> None:
+    """Runs, with their state and scores.
+
+    Example: doitune runs list
+    """
+    from doitune import console
+    from doitune.run import list_runs, summarise
+
+    entries = [summarise(run) for run in list_runs(runs)]
+    if as_json:
+        console.show_json({"schema": "doitune.runs/1", "runs": entries})
+        return
+    rows = [[one["name"], one["state"], str(one["step"]), str(one["best"] or ""), console.scores_text(one["scores"])] for one in entries]
+    console.show_table(["run", "state", "step", "best", "scores"], rows, right=(2, 3))
