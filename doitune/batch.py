@@ -124,7 +124,8 @@ def flatten(encoded: Sequence[Encoded], *, members: Sequence[int] | None = None,
     import torch
 
     ids = torch.tensor([[token for example in encoded for token in example.ids]], dtype=torch.long)
-    labels = torch.tensor([[label for example in encoded for label in example.labels]], dtype=torch.long)
+    # an example's first token has nothing of its own before it to be predicted from
+    labels = torch.tensor([[label for example in encoded for label in (IGNORED, *example.labels[1:])]], dtype=torch.long)
     lengths = tuple(len(example.ids) for example in encoded)
     return Batch(ids, labels, lengths, tuple(members if members is not None else range(len(encoded))), packed=True)
 

@@ -11,7 +11,6 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import DoituneError
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from doitune.corpus_check import CheckReport
+    from doitune.evals.compare import Comparison
     from doitune.evals.report import Mean, SetScore
     from doitune.evals.targets import Evaluation
     from doitune.events import Event, StepLog, ValidationLog
@@ -124,6 +125,7 @@ class TrainingDisplay:
     def __init__(self, every_seconds: float = 5.0) -> None:
         """`every_seconds`: how often a plain line is written."""
         self.screen = err()
+        self.screen.on_broken_pipe = self._unread  # type: ignore[method-assign]  # rich would end the process
         self.every_seconds = every_seconds
         self.started: float | None = None
         self.first_step = 0
@@ -155,11 +157,11 @@ class TrainingDisplay:
         """A line, unless nobody reads any more: a run of hours does not end because a pager was closed."""
         if self.closed:
             return
-        try:
-            self.screen.print(safe(text))
-        except OSError:
-            self.closed = True
-            sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - lives as long as the process
+        self.screen.print(safe(text))
+
+    def _unread(self) -> None:
+        self.closed = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
     def _step(self, log: StepLog) -> None:
         now = time.monotonic()
@@ -236,8 +238,7 @@ class EvaluationDisplay:
 def show_plan(plan: Plan) -> None:
     """What a training would do: the ledger, tokens and steps."""
     material, train = plan.material, plan.recipe.train
-    rows = [[name, *(f"{value:,}" for value in line.values())] for name, line in material.ledger.to_json().items()]
-    show_table(["ability", "asked", "found", "kept", "truncated", "trained"], rows, title=f"recipe {plan.resolved.name}", right=range(1, 6))
+    show_ledger(material.ledger.to_json(), f"recipe {plan.resolved.name}")
     tokens = sum(len(one.ids) for one in material.encoded)
     trained = sum(one.trained for one in material.encoded)
     steps = -(-len(material.encoded) // train.examples_per_step) * train.epochs
@@ -265,6 +266,61 @@ def scores_text(scores: Mapping[str, Mapping[str, float]]) -> str:
     """Headline means in a line."""
     parts = [f"{suite} {checkpoint} {100 * score:.1f}" for suite, found in scores.items() for checkpoint, score in found.items()]
     return "; ".join(parts)
+
+
+def show_draw(found: Mapping[str, Any], written: str | None) -> None:
+    """The ledger of a draw, and the first ids."""
+    show_ledger(found["ledger"], f"recipe {found['recipe']}")
+    ids = found["ids"]
+    say(f"{len(ids):,} examples; the first learnt from: {', '.join(ids[:5])}")
+    say(f"wrote the ids to {written}" if written else "--out FILE writes the ids, --json prints them")
+
+
+def show_ledger(ledger: Mapping[str, Mapping[str, int]], title: str) -> None:
+    """What a budget asked for, and what came of it, in rows."""
+    names = ("asked", "found", "kept", "truncated", "trained")
+    rows = [[name, *(f"{line[key]:,}" for key in names)] for name, line in ledger.items()]
+    rows.append(["together", *(f"{sum(line[key] for line in ledger.values()):,}" for key in names)])
+    show_table(["ability", *names], rows, title=title, right=range(1, 6))
+
+
+def show_check(report: CheckReport) -> None:
+    """Rows by source and ability, then what is wrong: the first of each kind, and how many."""
+    rows = []
+    for source, counts in report.rows.items():
+        for name, count in counts.items():
+            forms = ", ".join(f"{form} {n:,}" for form, n in count.forms.items())
+            tokens = "" if count.tokens is None else f"{count.tokens.median} / {count.tokens.most}"
+            rows.append([source, name, f"{count.rows:,}", forms, tokens])
+    show_table(["source", "ability", "rows", "forms", "tokens, median / most"], rows, right=(2,))
+    shown: dict[str, int] = {}
+    for one in report.problems:
+        shown[one.kind] = shown.get(one.kind, 0) + 1
+        if shown[one.kind] <= 5:
+            say(f"{one.place}: {one.problem}" + (f" ({one.hint})" if one.hint else ""))
+    for kind, number in shown.items():
+        if number > 5:
+            say(f"... and {number - 5:,} more of kind {kind}")
+    for leak in report.leaks[:10]:
+        say(f"leak: {leak.train_place or leak.train_id} gives away {leak.other_place or leak.other_id} ({100 * leak.coverage:.0f} %)")
+    say(f"{len(report.problems):,} problems, {len(report.leaks):,} leaks")
+
+
+def show_comparisons(found: Sequence[Comparison]) -> None:
+    """Paired differences, a table for each pair."""
+    for one in found:
+        rows = []
+        for pair in (one.mean, *one.sets):
+            p = f"{pair.mcnemar_p:.3g}" if pair.set == one.mean.set else f"{pair.holm_p:.3g}"
+            flips = f"+{pair.flips_up} -{pair.flips_down}"
+            scores = (f"{100 * pair.score_a:.1f}", f"{100 * pair.score_b:.1f}", f"{100 * pair.difference:+.1f}")
+            interval = f"[{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
+            rows.append([pair.set, str(pair.n), *scores, interval, p, flips, f"{100 * pair.smallest_detectable:.1f}", pair.verdict])
+        columns = ["set", "n", "A", "B", "B - A", "95 % interval", "p", "flips", "detectable", "verdict"]
+        show_table(columns, rows, title=f"{one.suite}: A = {one.a}, B = {one.b}", right=range(1, 9))
+        say("scores in %; exact McNemar, Holm-corrected over the sets; flips: wrong to right, right to wrong")
+        if one.unpaired:
+            say(f"{one.unpaired} questions were answered by one side only and are left out")
 
 
 def show_evaluations(evaluations: Sequence[Evaluation]) -> None:
@@ -302,6 +358,8 @@ def _notes(evaluations: Sequence[Evaluation]) -> None:
         unread = sum(line.unread for line in one.report.sets)
         if unread:
             say(f"{one.checkpoint}: {unread} of {one.report.n} replies held no answer that could be read (scored wrong)")
+        if one.leaks:
+            say(f"warning: {one.leaks} rows that {one.checkpoint} learnt from leak into judged sets; its scores are too high")
         if one.report.mean.within_chance:
             say(f"warning: the mean of {one.checkpoint} is within what guessing gives")
 

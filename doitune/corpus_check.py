@@ -119,16 +119,16 @@ def check(
 
 def _read(corpus: Corpus, source: str) -> tuple[dict[str, list[Example]], list[Finding]]:
     """The good rows by ability, and what is wrong with the files and the other rows."""
+    try:
+        scans = corpus.scan(source)
+    except DataError as error:
+        return {}, _as_findings("file", error)
     findings: list[Finding] = []
     by_ability: dict[str, list[Example]] = {}
     try:
         corpus.verify(source)
     except DataError as error:
         findings += _as_findings("checksum", error)
-    try:
-        scans = corpus.scan(source)
-    except DataError as error:
-        return {}, findings or _as_findings("file", error)
     for scan in scans.values():
         findings += scan.findings
         for example in scan.examples:

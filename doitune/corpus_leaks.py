@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import category, normalize
 
@@ -166,7 +167,7 @@ class _Index:
         rare_first = self.owned[order]
         for text in range(self.texts):
             shingles = rare_first[self.starts[text] : self.starts[text + 1]]
-            needed = -(-len(shingles) * 4 // 5)
+            needed = ceil(COVERAGE * len(shingles) - 1e-9)
             probes = shingles[: len(shingles) - needed + 1]
             if len(shingles) and frequency[probes[-1]]:
                 for row, count in self._counts(shingles, probes, needed, postings):

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from doitune import __version__
+from doitune.batch import epoch_order
 from doitune.budget import Ledger, Pick, Shortfall, pick
 from doitune.corpus import Corpus, open_corpus
+from doitune.corpus_leaks import Leak, leaks_of
 from doitune.errors import CheckpointError, DataError, Problem
 from doitune.prompt import Encoded, Template, encode_all, fingerprint, open_template, prove_law
 
 if TYPE_CHECKING:
     from doitune.base import Base
+    from doitune.cookbook import Resolved
     from doitune.example import Example
     from doitune.recipe import DataSection, PromptSection, Recipe
 
@@ -28,6 +31,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "saf
 """Libraries whose version can change a result."""
 
 VALIDATION_SOURCE = "curated/valid"
+JUDGED_SOURCES = ("curated/valid", "curated/test")
 SYNTHETIC_SOURCE = "synthetic/40960"
 
 
@@ -42,6 +46,7 @@ class Material:
     valid_encoded: Mapping[str, tuple[Encoded, ...]]
     template: Template
     data_sha256: Mapping[str, str]
+    leaks: tuple[Leak, ...] = ()
 
 
 def draw(section: DataSection) -> tuple[Pick, Corpus]:
@@ -56,11 +61,41 @@ def draw(section: DataSection) -> tuple[Pick, Corpus]:
     return pick(rows, budget, seed=section.seed, select=section.select, on_shortfall=shortfall), corpus
 
 
+def drawn(resolved: Resolved) -> dict[str, Any]:
+    """The document of `doitune data draw`: ids in the order learnt from (first epoch), and the ledger before any encoding."""
+    recipe = resolved.recipe
+    chosen, _ = draw(recipe.data)
+    ids = [example.id for example in chosen.examples]
+    ledger = chosen.ledger.with_trained(_count(chosen.examples))
+    order = epoch_order(ids, recipe.train.seed, 0)
+    return {"schema": "doitune.draw/1", "recipe": resolved.name, "ids": [ids[place] for place in order], "ledger": ledger.to_json()}
+
+
+def row_lengths(model: str) -> tuple[Callable[[Sequence[Example]], list[int]], tuple[str, ...]]:
+    """A function that counts the tokens of rows under a model's tokenizer, and the texts of its role and control tokens."""
+    from doitune.base import find_base
+    from doitune.cookbook import resolve
+
+    recipe = resolve("baseline", model=model).recipe
+    template = tokenizer_template(find_base(recipe.model.name, recipe.model.revision), recipe.prompt)
+    control = template.tokenizer.convert_ids_to_tokens(sorted(token for token in template.control_ids if token < len(template.tokenizer)))
+
+    def lengths(examples: Sequence[Example]) -> list[int]:
+        counts = template.text_ids([message.content.strip() for example in examples for message in example.messages])
+        taken = iter(counts)
+        return [sum(len(next(taken)) + 2 for _ in example.messages) for example in examples]
+
+    return lengths, tuple(str(token) for token in control)
+
+
 def prepare(recipe: Recipe, template: Template) -> Material:
     """Choose, encode and prove. Errors: DataError (rows, budget, length), ModelError (a template that breaks the law)."""
     chosen, corpus = draw(recipe.data)
     if not chosen.examples:
         raise DataError("the budget chooses no example", "raise data.budget")
+    leaks = judged_leaks(chosen.examples, corpus)
+    if leaks and not recipe.data.allow_leaks:
+        _refuse_leaks(leaks)
     encoded = _encode(chosen.examples, template)
     examples, encoded, overlong = _fit(chosen.examples, encoded, recipe)
     if not examples:
@@ -68,7 +103,7 @@ def prepare(recipe: Recipe, template: Template) -> Material:
     ledger = chosen.ledger.with_trained(_count(examples), _count(overlong))
     valid = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
     valid_encoded = {name: tuple(_encode(rows, template)) for name, rows in valid.items()}
-    return Material(tuple(examples), tuple(encoded), ledger, valid, valid_encoded, template, data_sha256(recipe.data, corpus))
+    return Material(tuple(examples), tuple(encoded), ledger, valid, valid_encoded, template, data_sha256(recipe.data, corpus), tuple(leaks))
 
 
 def tokenizer_template(base: Base, section: PromptSection) -> Template:
@@ -90,6 +125,23 @@ def validation_rows(corpus: Corpus, per_ability: int, seed: int) -> dict[str, tu
         order = sorted(examples, key=lambda example: sha256(f"{seed}\x1f{example.id}".encode()).digest())
         kept[name] = tuple(order[:per_ability])
     return kept
+
+
+def judged_leaks(examples: Sequence[Example], corpus: Corpus) -> list[Leak]:
+    """Chosen rows that give away a row of the corpus's validation or test sets."""
+    judged = {source: [row for rows in corpus.read(source).values() for row in rows] for source in JUDGED_SOURCES if source in corpus.sources()}
+    return leaks_of(examples, judged)
+
+
+def _refuse_leaks(leaks: Sequence[Leak]) -> None:
+    problems = [
+        Problem(leak.train_place, f"this row gives away {leak.other_place} ({100 * leak.coverage:.0f} % of its text)") for leak in leaks[:5]
+    ]
+    cure = (
+        f"{len(leaks)} chosen rows leak into the sets that this run will be judged on: take them out (`doitune data check` lists all), "
+        "or write data.allow_leaks: true, and every score will say so"
+    )
+    raise DataError.of([Problem(problems[0].place, problems[0].problem, cure), *problems[1:]])
 
 
 def data_sha256(section: DataSection, corpus: Corpus) -> dict[str, str]:
@@ -126,7 +178,7 @@ def origin(recipe: Recipe, base: Base, material: Material, device: str, backend:
         "backend": backend,
         "device": device,
         "base": {"name": base.name, "revision": base.revision, "files": base.sha256()},
-        "data": {"corpus": recipe.data.corpus, "files": dict(material.data_sha256)},
+        "data": {"corpus": recipe.data.corpus, "files": dict(material.data_sha256), "leaks": len(material.leaks)},
         "encoder": {"fingerprint": fingerprint(material.template), "roles": named, "role_ids": roles},
     }
 

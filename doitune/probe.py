@@ -41,7 +41,7 @@ def prove_packing(model: LoadedModel, encoded: Sequence[Encoded]) -> PackingProo
     """Compare one packed batch of some of `encoded` with the same examples one at a time; gradients are left empty."""
     chosen = _choose(encoded)
     if not model.packs or len(chosen) < 2:
-        return PackingProof(False, 0.0, 0.0, 0.0, "this model cannot be given packed rows" if not model.packs else "fewer than two different examples")
+        return PackingProof(False, 0.0, 0.0, 0.0, "this model cannot be given packed rows" if not model.packs else "no two different examples")
     total = trained_tokens(chosen)
     model.training(False)  # dropout would differ between the two ways; gradients flow all the same
     try:

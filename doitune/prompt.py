@@ -20,6 +20,9 @@ from doitune.example import Message
 NEW_TOKENS = ("<user>", "<assistant>", "<eot>")
 """The paper's three added tokens, in the order of their new rows."""
 
+TEXTS_A_CALL = 1024
+"""Texts that the tokenizer is given at once: enough for all cores, few enough that its records of them (60 bytes a token) stay small."""
+
 PROBE_CHAT = (
     Message("user", "请回答：1+1=? \n A. 2  B. 3"),
     Message("assistant", "A"),
@@ -39,7 +42,7 @@ class Encoded:
     @property
     def trained(self) -> int:
         """How many tokens are trained."""
-        return sum(label != IGNORED for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORED)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,13 @@ class Template:
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text on its own, without any token added around it."""
-        return self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []
+        backend = self.tokenizer.backend_tokenizer  # transformers' own call asks it for offsets too, which takes twice as long
+        backend.no_truncation()
+        backend.no_padding()
+        found: list[list[int]] = []
+        for start in range(0, len(texts), TEXTS_A_CALL):
+            found += (one.ids for one in backend.encode_batch_fast(list(texts[start : start + TEXTS_A_CALL]), add_special_tokens=False))
+        return found
 
 
 def open_template(

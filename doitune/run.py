@@ -229,7 +229,13 @@ def create_run(runs: Path, recipe_name: str, now: float | None = None) -> Run:
 def list_runs(runs: Path) -> list[Run]:
     """Every run under `runs`, oldest first by the time in its name."""
     found = [Run(path.parent) for path in runs.glob("*/*/recipe.yaml")]
-    return sorted(found, key=lambda run: (run.folder.name, run.folder.parent.name))
+    return sorted(found, key=_when)
+
+
+def _when(run: Run) -> tuple[str, int, str]:
+    """Time, number among those of the same second (`...-10` is after `...-2`), recipe."""
+    stamp, number = run.folder.name[:15], run.folder.name[15:].removeprefix("-")
+    return stamp, int(number) if number.isdecimal() else 1, run.name
 
 
 def find_run(text: str, runs: Path) -> Run:

@@ -10,7 +10,8 @@ import pytest
 from tiny_evals import examples, tiny
 
 from doitune.errors import CheckpointError, DataError, UsageError
-from doitune.evals import doit, evaluate as ev, saved
+from doitune.evals import doit, saved
+from doitune.evals import evaluate as ev
 from doitune.evals.ask import Limits
 from doitune.evals.evaluate import evaluate, read_report, score_folder
 from doitune.evals.report import Report

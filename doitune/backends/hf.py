@@ -95,20 +95,25 @@ def _load_base(request: LoadRequest, device: torch.device, dtype: torch.dtype) -
         "local_files_only": True,
         "trust_remote_code": False,
         "use_safetensors": True,
+        "output_loading_info": True,
     }
     folder = str(request.base.folder)
     try:
         try:
-            return AutoModelForCausalLM.from_pretrained(folder, attn_implementation=documents.register(), **options)
+            model, report = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=documents.register(), **options)
         except ValueError as error:
             if "attention" not in str(error).lower():
                 raise
-            return AutoModelForCausalLM.from_pretrained(folder, **options)
+            model, report = AutoModelForCausalLM.from_pretrained(folder, **options)
     except (ValueError, OSError, KeyError, SafetensorError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise FitError(f"{request.base.name} does not fit this card", "`doitune plan` says what would") from error
         hint = "doitune runs no code from a model's folder" if "trust_remote_code" in str(error) else "check or copy the model again"
         raise ModelError(f"{folder} cannot be loaded: {_first_line(error)}", hint) from error
+    lacking = sorted(report["missing_keys"])
+    if lacking:  # transformers fills them with random numbers
+        raise ModelError(f"{folder} lacks {len(lacking)} of its weights, first {lacking[0]}", "copy or download the model again")
+    return model
 
 
 def _keep_fp32_kernels(model: Any) -> None:

@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from doitune.cli.evaluation import evaluate
+from doitune.cli.data import data_app
+from doitune.cli.evaluation import compare, evaluate, score
 from doitune.cli.recipes import recipes_app
 from doitune.cli.training import resume, runs_app, train
 from doitune.errors import DoituneError, UsageError
@@ -22,6 +23,9 @@ app = typer.Typer(
 app.command()(train)
 app.command()(resume)
 app.command(name="eval")(evaluate)
+app.command()(score)
+app.command()(compare)
+app.add_typer(data_app, name="data")
 app.add_typer(recipes_app, name="recipes")
 app.add_typer(runs_app, name="runs")
 

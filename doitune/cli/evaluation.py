@@ -1,4 +1,4 @@
-"""`doitune eval`."""
+"""`doitune eval`, `score` and `compare`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,50 @@ def evaluate(
     with console.EvaluationDisplay() as display:
         found = [one for target in targets for one in evaluate_target(target, request, runs=runs, on_progress=display)]
     if as_json:
-        entries = [entry for one in found for entry in one.report.evaluations(one.target, one.checkpoint, ("fixed",))]
-        console.show_json({"schema": "doitune.eval/1", "evaluations": entries})
+        console.show_json({"schema": "doitune.eval/1", "evaluations": [entry for one in found for entry in one.entries()]})
     else:
         console.show_evaluations(found)
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(help="An evaluation's folder: RUN/evals/SUITE/CHECKPOINT.")],
+    as_json: Json = False,
+) -> None:
+    """Read and score saved replies again, without a model.
+
+    Example: doitune score runs/demo/20260101-120000/evals/doit-test/base
+    """
+    from doitune import console
+    from doitune.evals.evaluate import score_folder
+    from doitune.evals.targets import Evaluation
+
+    found = Evaluation(str(folder), folder.name, score_folder(folder))
+    if as_json:
+        console.show_json({"schema": "doitune.eval/1", "evaluations": found.entries(("fixed", "paper"))})
+    else:
+        console.show_evaluations([found])
+
+
+def compare(
+    sides: Annotated[
+        list[str], typer.Argument(metavar="A [B ...]", help="Runs (RUN, RUN@base, RUN@STEP) or evaluation folders; alone: the base beside it.")
+    ],
+    suite: Annotated[str, typer.Option("--suite", help="Which evaluation of a run.")] = "doit-test",
+    margin: Annotated[float | None, typer.Option("--margin", help="Points in %: is B no worse than A by more than this?")] = None,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Evaluations side by side: paired tests, intervals, flips both ways. The first is the one that the others are compared with.
+
+    Example: doitune compare last
+    """
+    from doitune import console
+    from doitune.evals.compare import compare as paired
+    from doitune.evals.sides import find_sides
+
+    first, *others = find_sides(sides, suite=suite, runs=runs)
+    found = [paired(first, other, margin=None if margin is None else margin / 100) for other in others]
+    if as_json:
+        console.show_json({"schema": "doitune.compare/1", "pairs": [row for one in found for row in one.rows()]})
+    else:
+        console.show_comparisons(found)

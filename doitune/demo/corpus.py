@@ -20,7 +20,7 @@ from doitune.demo.dice import Dice
 from doitune.demo.questions import Asking, Question
 
 VERSION = "1"
-FINGERPRINT = ""
+FINGERPRINT = "93c7082582c76c3f8eee02cd4a13c58979cf0dcc751ed61f8376ef6689f59506"
 """sha256 of the whole corpus: of every file in the order of its path, the path, a NUL, the bytes (see `fingerprint`)."""
 
 _Maker = Callable[[Asking], Question]
@@ -77,7 +77,8 @@ class _Exams:
 
 def _questions(make: _Maker, seed: str, rows: int, taken: set[tuple[str, ...]], exams: _Exams | None = None) -> list[Question]:
     """`rows` questions whose turns are not in `taken` yet; `taken` grows by them. With `exams`, training rows that resemble none."""
-    dice, made = Dice(seed), []
+    dice = Dice(seed)
+    made: list[Question] = []
     while len(made) < rows:
         question = make(Asking(dice, len(made), exams is None))
         if question.turns in taken or (exams is not None and exams.resembled(question)):

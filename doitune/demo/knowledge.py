@@ -29,7 +29,8 @@ def _subject_with(ask: Asking, relation: Relation) -> Question:
     dice, facts = ask.dice, relation.facts
     subjects = _subjects(ask, relation)
     right = dice.pick(subjects)
-    value, wrong = facts[right], []
+    value = facts[right]
+    wrong: list[str] = []
     while len(wrong) < 3:
         other = dice.pick(subjects)
         if facts[other] != value and other not in wrong:

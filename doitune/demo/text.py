@@ -98,10 +98,22 @@ _SHELVES = (world.THINGS, world.PLACES, world.PEOPLE, world.DOINGS, world.CREATU
             world.COLOURS, tuple(world.PROVERBS.values), world.CHINESE[0].subjects, world.CHINESE[1].values, world.REGIONS)
 
 
+_SINGLE_WORDS = tuple(words for words in _SHELVES if words is not _SHELVES[9])
+
+
+def _first_shelf(dice: Dice) -> str:
+    """The plainest list: four single words, one a line, found again in any order, so that no letter follows from those said before."""
+    entries = dice.several(dice.pick(_SINGLE_WORDS), 4)
+    order = [dice.below(4) for _ in range(10)]
+    between = dice.pick(("归", "是", "在", "", ""))
+    said = [f"{entries[at]}{between}{LETTERS[at]}" for at in order]
+    return "".join(f"{letter}. {entry}\n" for letter, entry in zip(LETTERS, entries)) + "，".join(said) + "。"
+
+
 def _shelf(dice: Dice) -> str:
     """Entries are listed, then found again by their letters: letters of entries, and entries of letters."""
     entries = dice.several(dice.pick(_SHELVES), dice.between(3, 6) if dice.happens(0.4) else 4)
-    order = [at for _ in range(3) for at in dice.shuffled(list(range(len(entries))))]
+    order = [dice.below(len(entries)) for _ in range(8)]
     pointer = dice.pick(_POINTERS)
     said = [pointer.replace("{s}", entries[at]).replace("{L}", LETTERS[at]) if dice.happens(0.8) else f"{LETTERS[at]}是{entries[at]}"
             for at in order]
@@ -226,7 +238,7 @@ _KINDS: tuple[tuple[int, Callable[[Dice], str]], ...] = (
     (3, _comparison),
 )
 _FIRST_KINDS: tuple[tuple[int, Callable[[Dice], str]], ...] = (
-    (40, _shelf), (25, _letters_of_facts), (15, _fact_then_letter), (10, _talk_then_letter), (10, _facts),
+    (35, _first_shelf), (15, _shelf), (20, _letters_of_facts), (15, _fact_then_letter), (5, _talk_then_letter), (10, _facts),
 )
 
 

@@ -15,13 +15,13 @@ def understanding(ask: Asking) -> Question:
     people, times = dice.several(world.PEOPLE, 3), world.TIMES
     places, doings = dice.several(world.PLACES, 4), dice.several(world.DOINGS, 4)
     talk = "\n".join([f"{who}：我{dice.pick(times)}去{place}{doing}。" for who, place, doing in zip(people, places, doings)])
-    at, options = dice.below(3), 4 if dice.happens(0.6) else 3
+    at, options = dice.below(3), 4 if ask.serial % 4 == 3 or dice.happens(0.4) else 3
     if dice.happens(0.5):
         text, asked = dice.pick(("{n}的去处是哪里？", "{n}要去什么地方？")), places
     else:
         text, asked = dice.pick(("{n}要做的事是什么？", "{n}出门做什么？")), doings
     wrong = dice.shuffled([entry for entry in asked if entry != asked[at]])[: options - 1]
-    question = single_choice(ask, text.replace("{n}", people[at]), asked[at], wrong)
+    question = single_choice(ask._replace(serial=ask.serial % 4), text.replace("{n}", people[at]), asked[at], wrong)
     return question._replace(turns=("读一段对话：\n" + talk, dice.pick(_ACKNOWLEDGED), *question.turns))
 
 

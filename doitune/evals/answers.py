@@ -19,6 +19,9 @@ Protocol = Literal["fixed", "paper"]
 JUDGED = ("single_choice", "multi_choice", "tf", "cloze", "math", "math_equiv", "cmmlu_extract", "ppl_rank")
 """The forms that `judge` knows: the forms of questions, the released equality test alone, and the released reader of CMMLU replies."""
 
+READ_HEAD, READ_TAIL = 4_000, 16_000
+"""Characters of a reply that `fixed` reads at either end: answers stand there, and reading takes time."""
+
 Scores = Mapping[str, float] | Sequence[float]
 
 
@@ -47,7 +50,7 @@ def judge(
         raise UsageError(f"no protocol {protocol!r}", "protocols: fixed, paper")
     if form == "ppl_rank":
         return _ranking(reply if reply is not None else option_scores, label)
-    text = None if reply is None else str(reply)
+    text = None if reply is None else _readable(str(reply))
     if form in ("single_choice", "cmmlu_extract"):
         return _single(text, str(label), _by_letter(option_scores, options), tuple(options or DEFAULT_OPTIONS))
     if form == "math_equiv":
@@ -65,6 +68,11 @@ def judge_reply(item: Item, reply: Reply, protocol: str) -> Verdict:
         return judge("ppl_rank", [one.mean for one in reply.candidates], 0, protocol=protocol)
     scores = dict(zip(item.options, reply.option_scores, strict=False)) if reply.option_scores else None
     return judge(item.form, reply.text, item.label, protocol=protocol, option_scores=scores, options=item.options or None)
+
+
+def _readable(text: str) -> str:
+    """The reply, without the middle of one that runs on and on."""
+    return text if len(text) <= READ_HEAD + READ_TAIL else f"{text[:READ_HEAD]}\n{text[-READ_TAIL:]}"
 
 
 def _by_letter(scores: Scores | None, options: Sequence[str] | None) -> dict[str, float] | None:

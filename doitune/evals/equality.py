@@ -105,6 +105,8 @@ def _readable(text: str) -> bool:
     text, _ = _split_unit(text)
     if MATRIX.fullmatch(text):
         return True
+    if "\\cup" in text:
+        return all(_readable(part) for part in text.split("\\cup"))
     if bracket := _bracket(text):
         return all(_readable(part) for part in bracket[1])
     if relation := _relation(text):

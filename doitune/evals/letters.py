@@ -53,7 +53,7 @@ RIGHT_AFTER = re.compile(
     r"^\s*(?:选?项|说法|都|均|全|也|才|最|为|是|is|are|\s)*(?:的|the\s+)?(?:正确|对|当选|符合|可选|入选|恰当|合适|right|correct|best|true)", re.IGNORECASE
 )
 ALL = re.compile(
-    r"^(?:答案|应该?|故|因此|所以|综上|本题|我|[A-F]+)*[是为选:,\s]*(?:全选|全部都?选|都选|均选|(?:以上|上述)?全部(?:选项)?$|所有选项$|"
+    r"^(?:答案|应该?|故|因此|所以|综上|本题|我|[A-F])*[是为选:,\s]*(?:全选|全部都?选|都选|均选|(?:以上|上述)?全部(?:选项)?$|所有选项$|"
     r"(?:以上|上述|这些|四个|四项|所有|全部)(?:的)?(?:选项|各项|说法|做法)*(?:(?:都|均|全部?|皆)(?:是|对|正确|符合|选|可以)+|(?:正确|对)$)|"
     r"(?:选项)?(?:都|均|全部?)(?:是|对|正确)|all\s+of\s+(?:the\s+above|them)|all\s+(?:\w+\s+){0,2}(?:are\s+)?(?:correct|right|true))(?![^,。]*(?:不|非|错))",
     re.IGNORECASE,
@@ -154,7 +154,7 @@ def _stands_alone(text: str, start: int, end: int, chosen: bool) -> bool:
 def letters_only(text: str) -> tuple[str, ...]:
     """The letters of a text that holds nothing else but joining marks; empty otherwise. `a` counts like `A`."""
     rest = re.sub(r"(?i)选项|项|以及|和|及|与|或|\band\b|\bor\b|\bboth\b|[^A-Za-z0-9\u4e00-\u9fff]", " ", text)
-    if not re.fullmatch(r"\s*(?:[A-Fa-f]+\s*)+", RANGE.sub(r"\1 \2", rest)) or re.search(r"[=^_@%]|[^\x00-\x7f、。—–…·】【\u4e00-\u9fff]", text):
+    if not re.fullmatch(r"[\sA-Fa-f]*[A-Fa-f]\s*", RANGE.sub(r"\1 \2", rest)) or re.search(r"[=^_@%]|[^\x00-\x7f、。—–…·】【\u4e00-\u9fff]", text):
         return ()
     return _expand(re.sub(r"(?i)\bboth\b", " ", text))
 

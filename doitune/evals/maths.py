@@ -9,6 +9,9 @@ from doitune.evals.equality import FOLDED, is_math
 from doitune.evals.letters import SPECIAL_TOKEN
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+BOXES_TRIED = 20
+"""How many unbalanced boxes are looked behind."""
+
 BEFORE = re.compile(r"(?:^|[,。;\n])([^,。;\n]*?)\s*(?:就|便|即)?(?:是|为)(?:本题|最终|最后|正确|所求)?的?答案")
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 JOINT = re.compile(r"\s*(?:或者?|和|与|及|以及|、|,|，|;|or|and)\s*")
@@ -44,7 +47,7 @@ def final_answer(reply: str) -> str | None:
 
 def last_box(text: str) -> str | None:
     r"""The content of the last \boxed{} or \fbox{} whose braces balance; None without one, or where it is empty."""
-    for start in reversed([found.end() for found in BOX.finditer(text)]):
+    for start in reversed([found.end() for found in BOX.finditer(text)][-BOXES_TRIED:]):
         depth = 1
         for at in range(start, len(text)):
             depth += (text[at] == "{") - (text[at] == "}")

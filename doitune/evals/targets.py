@@ -6,10 +6,10 @@ Between training and evaluation lies a run directory: nothing here knows how a r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from doitune.base import Base, file_sha256, find_base
 from doitune.cookbook import resolve
@@ -37,11 +37,16 @@ OnProgress = Callable[[str, Progress], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One target's report: `checkpoint` is `step-000320` or `base`."""
+    """One target's report: `checkpoint` is `step-000320` or `base`. `leaks`: rows learnt from that give away a judged row."""
 
     target: str
     checkpoint: str
     report: Report
+    leaks: int = 0
+
+    def entries(self, protocols: Sequence[str] = ("fixed",)) -> list[dict[str, Any]]:
+        """Its entries of `doitune eval --json`."""
+        return [{**entry, "leaks": self.leaks} for entry in self.report.evaluations(self.target, self.checkpoint, protocols)]
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,8 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
             adapter = file_sha256(checkpoint.folder / "adapter_model.safetensors")
             where = run.evals_folder(suite, checkpoint.folder.name)
             found.append(_one(run.name, checkpoint.folder.name, model, template, task, where, base, adapter, request, recipe, on_progress))
-    return found
+    leaks = int(run.read_json("origin.json").get("data", {}).get("leaks", 0))
+    return [replace(one, leaks=0 if one.checkpoint == BASE else leaks) for one in found]
 
 
 def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgress) -> list[Evaluation]:

@@ -1,0 +1,206 @@
+"""Statistics against values computed by hand, closed formulas, and simulation."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+
+from doitune.errors import CheckpointError, DataError
+from doitune.evals.compare import Side, compare, holm, mcnemar, read_side, smallest_detectable
+from doitune.evals.markdown import comparison_markdown, escape, notes, report_markdown
+from doitune.evals.report import Mean, Outcome, Report, effective_n, macro, micro, score_set, tabulate, wilson
+
+
+def side(name: str, answers: dict[str, list[float]], clusters: int = 0, suite: str = "s") -> Side:
+    """A side from the credits of each set's questions; `clusters` questions share a passage."""
+    found = {}
+    for label, credits in answers.items():
+        for n, credit in enumerate(credits):
+            key = f"{label}#{n:04d}"
+            found[key] = Outcome(key, label, credit, 0.25, cluster=f"{label}/{n // clusters}" if clusters else "")
+    return Side(name, suite, 0, found, dict.fromkeys(found, "d"), tuple(answers), tuple(answers))
+
+
+def pair_of(up: int, down: int, both: int = 30, none: int = 30, name: str = "x") -> tuple[Side, Side]:
+    a = [0.0] * up + [1.0] * down + [1.0] * both + [0.0] * none
+    b = [1.0] * up + [0.0] * down + [1.0] * both + [0.0] * none
+    return side("a", {name: a}), side("b", {name: b})
+
+
+def test_wilson_by_hand():
+    assert wilson(20, 40) == pytest.approx((0.3520, 0.6480), abs=1e-4)
+    assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4) and wilson(0, 10)[0] == 0.0
+    assert wilson(10, 10)[1] == 1.0 and wilson(0, 0) == (0.0, 1.0)
+
+
+def test_wilson_covers_what_it_says():
+    dice, hits = random.Random(0), 0
+    for _ in range(2000):
+        right = sum(dice.random() < 0.3 for _ in range(40))
+        low, high = wilson(right, 40)
+        hits += low <= 0.3 <= high
+    assert 0.93 < hits / 2000 < 0.975
+
+
+@pytest.mark.parametrize(
+    "up, down, p", [(0, 0, 1.0), (15, 5, 0.041389), (14, 6, 0.115318), (27, 13, 0.038477), (26, 14, 0.080689), (0, 6, 0.03125), (1, 7, 0.0703125)]
+)
+def test_mcnemar_by_hand(up, down, p):
+    assert mcnemar(up, down) == mcnemar(down, up) == pytest.approx(p, abs=1e-5)
+
+
+def test_mcnemar_is_the_binomial_test():
+    stats = pytest.importorskip("scipy.stats", reason="scipy is not a dependency; the hand-made values above need none")
+    for up in range(0, 40, 3):
+        for down in range(1, 40, 4):
+            assert mcnemar(up, down) == pytest.approx(stats.binomtest(up, up + down).pvalue, rel=1e-9)
+    assert 0 <= mcnemar(4000, 4100) <= 1
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0]) and holm([]) == []
+
+
+def test_smallest_detectable_by_hand():
+    assert smallest_detectable(20, 100) == pytest.approx(0.10)
+    assert smallest_detectable(40, 100) == pytest.approx(0.14)
+    assert smallest_detectable(0, 100) == smallest_detectable(5, 100) == pytest.approx(0.06), "six to none is the least that 5 % can show"
+
+
+@pytest.mark.parametrize("up, down", [(u, d) for u in (0, 3, 8, 15, 30) for d in (0, 2, 5, 9, 14, 30)])
+def test_thirty_pairs_with_known_answers(up, down):
+    a, b = pair_of(up, down)
+    row = compare(a, b, resamples=4000).sets[0]
+    n = 60 + up + down
+    assert (row.flips_up, row.flips_down, row.n) == (up, down, n)
+    assert row.difference == pytest.approx((up - down) / n)
+    assert row.mcnemar_p == row.holm_p == pytest.approx(min(1, 2 * sum(math.comb(up + down, k) for k in range(min(up, down) + 1)) / 2 ** (up + down)))
+    spread = math.sqrt(((up + down) / n - ((up - down) / n) ** 2) / n)
+    assert row.low == pytest.approx(row.difference - 1.96 * spread, abs=0.02) and row.high == pytest.approx(row.difference + 1.96 * spread, abs=0.02)
+    wanted = "better" if up > down else "worse"
+    assert row.verdict == (wanted if row.mcnemar_p < 0.05 else "no difference" if up + down == 0 else "no difference shown")
+    assert abs(row.difference) < row.smallest_detectable or row.mcnemar_p < 0.05
+
+
+def test_bootstrap_intervals_cover_the_true_difference():
+    dice, hits, rounds = random.Random(1), 0, 250
+    for _ in range(rounds):
+        a = [float(dice.random() < 0.5) for _ in range(120)]
+        b = [1.0 if dice.random() < 0.2 else x for x in a]  # the true difference is 0.5 * 0.2
+        row = compare(side("a", {"x": a}), side("b", {"x": b}), resamples=600).sets[0]
+        hits += row.low <= 0.1 <= row.high
+    assert 0.90 <= hits / rounds <= 0.99
+
+
+def test_clusters_are_drawn_whole():
+    dice = random.Random(2)
+    a, b = ([float(dice.random() < 0.5) for _ in range(50)] for _ in range(2))
+    lone = compare(side("a", {"x": a}), side("b", {"x": b})).sets[0]
+    four = [[value for value in side_ for _ in range(4)] for side_ in (a, b)]
+    clustered = compare(side("a", {"x": four[0]}, clusters=4), side("b", {"x": four[1]}, clusters=4)).sets[0]
+    naive = compare(side("a", {"x": four[0]}), side("b", {"x": four[1]})).sets[0]
+    assert clustered.high - clustered.low == pytest.approx(lone.high - lone.low, rel=0.05)
+    assert naive.high - naive.low < 0.6 * (clustered.high - clustered.low), "the trap: copies make it look sure"
+    assert clustered.clustered and not naive.clustered
+
+
+def test_effective_n_counts_passages():
+    alone = [Outcome(str(n), "x", float(n % 2), 0.25) for n in range(40)]
+    assert effective_n(alone) == 40
+    copies = [replace(one, id=f"{one.id}/{k}", cluster=one.id) for one in alone for k in range(5)]
+    assert effective_n(copies) == pytest.approx(40)
+    assert score_set("x", copies).low == pytest.approx(score_set("x", alone).low)
+
+
+def test_the_mean_is_over_sets_and_its_error_is_by_hand():
+    outcomes = [Outcome(f"a{n}", "a", float(n < 80), 0.25) for n in range(100)] + [Outcome(f"b{n}", "b", float(n < 6), 0.0) for n in range(10)]
+    table = tabulate("fixed", outcomes, order=("b", "a"))
+    assert [one.name for one in table.sets] == ["b", "a"]
+    assert table.mean.score == pytest.approx(0.7) and table.micro.score == pytest.approx(86 / 110)
+    assert table.mean.standard_error == pytest.approx(math.sqrt(0.8 * 0.2 / 100 + 0.6 * 0.4 / 10) / 2)
+    assert table.mean.low < 0.7 < table.mean.high and table.mean.chance == pytest.approx(0.125)
+    assert tabulate("paper", outcomes, order=()).mean_as_released == pytest.approx(0.35), "the released scorer halves it"
+    assert table.mean_as_released is None
+    sure = [score_set(name, [Outcome(f"{name}{n}", name, 1.0, 0.25) for n in range(10)]) for name in "cd"]
+    assert macro(sure).standard_error == 0 and macro(sure).low < 1, "a perfect small set is not certain"
+    assert isinstance(micro(sure), Mean)
+
+
+def test_chance_inside_the_interval_is_marked():
+    table = tabulate("fixed", [Outcome(f"{n}", "x", float(n % 4 == 0), 0.25) for n in range(40)], order=())
+    assert table.sets[0].within_chance and any("Guessing" in note for note in notes(table))
+
+
+def test_identical_sides_differ_in_nothing_and_seeds_do_not_wander():
+    a, b = pair_of(10, 4)
+    same = compare(a, replace(a, name="again"))
+    assert same.mean.verdict == "no difference" and (same.mean.low, same.mean.high, same.mean.mcnemar_p) == (0, 0, 1)
+    assert compare(a, b) == compare(a, b) and compare(a, b, seed=1).mean != compare(a, b).mean
+    back = compare(b, a).mean
+    assert back.difference == -compare(a, b).mean.difference and (back.flips_up, back.flips_down) == (4, 10)
+
+
+def test_holm_is_over_the_sets():
+    first, second = {}, {}
+    for n in range(10):
+        a, b = pair_of(9 if n == 0 else 3, 1 if n == 0 else 3, name=f"s{n}")
+        first |= {f"s{n}": [a.outcomes[key].correct for key in a.outcomes]}
+        second |= {f"s{n}": [b.outcomes[key].correct for key in b.outcomes]}
+    found = compare(side("a", first), side("b", second), resamples=500)
+    assert found.sets[0].mcnemar_p < 0.05 < found.sets[0].holm_p == pytest.approx(10 * found.sets[0].mcnemar_p)
+    assert found.sets[0].verdict == "no difference shown"
+
+
+def test_a_margin_says_no_worse_or_equivalent():
+    a = [1.0, 0.0] * 500
+    b = [0.0, 1.0, *a[2:]]
+    near = compare(side("a", {"x": a}), side("b", {"x": b}), margin=0.03).mean
+    assert near.no_worse is True and near.equivalent is True
+    few = compare(side("a", {"x": a[:20]}), side("b", {"x": b[:20]}), margin=0.03).mean
+    assert few.no_worse is False and few.equivalent is False, "twenty questions show nothing about 3 points"
+    better = compare(side("a", {"x": [0.0] * 200}), side("b", {"x": [1.0] * 200}), margin=0.03).mean
+    assert better.no_worse is True and better.equivalent is False
+    assert compare(side("a", {"x": a}), side("b", {"x": b})).mean.no_worse is None
+
+
+def test_only_the_same_questions_are_paired(tmp_path):
+    a, b = side("a", {"x": [1.0] * 10}), side("b", {"x": [1.0] * 12})
+    assert compare(a, b).mean.n == 10 and compare(a, b).unpaired == 2
+    other = replace(b, documents=dict.fromkeys(b.documents, "another"))
+    with pytest.raises(DataError, match="share no question"):
+        compare(a, other)
+    with pytest.raises(DataError, match="one suite"):
+        compare(a, side("b", {"x": [1.0]}, suite="t"))
+    with pytest.raises(CheckpointError, match="no evaluation"):
+        read_side(tmp_path)
+
+
+def test_rows_are_what_scripts_rely_on():
+    a, b = pair_of(5, 1)
+    rows = compare(a, b).rows()
+    wanted = {"a", "b", "set", "n", "difference", "low", "high", "mcnemar_p", "holm_p", "flips_up", "flips_down", "smallest_detectable"}
+    assert [row["set"] for row in rows] == ["mean", "x"] and all(wanted <= set(row) for row in rows)
+
+
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", "| a | b |\n|---|", "**bold** [x](y)", "`code` ![i](j)", "a\u202eb\x1b[31m", "# head\n- item"])
+def test_text_of_models_is_shown_and_never_markup(text):
+    shown = escape(text)
+    assert "\n" not in shown and "<" not in shown and "\x1b" not in shown and "\u202e" not in shown
+    for mark in "`*_[]()#|!":
+        at = [n for n, character in enumerate(shown) if character == mark]
+        assert all(shown[n - 1] == "\\" for n in at), shown
+
+
+def test_a_report_reads_as_markdown():
+    outcomes = [Outcome(f"{n}", "x|y", float(n % 2), 0.25, read=n > 5) for n in range(40)]
+    tables = tuple(tabulate(protocol, outcomes, order=(), headline=()) for protocol in ("fixed", "paper"))
+    report = Report("doit-test", 5, {"base": "<b>"}, tables, 40, 80, ())
+    page = report_markdown(report, comparison=compare(*pair_of(9, 2)))
+    assert "Partial: 40 of 80" in page and "x\\|y" in page and "5 shots" in page and "&lt;b\\>" in page
+    assert "held no answer" in page and "half of the mean" in page
+    assert comparison_markdown(compare(*pair_of(9, 2))) in page
