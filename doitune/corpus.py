@@ -17,8 +17,9 @@ from pathlib import Path
 
 from doitune.ability import ABILITIES, GENERAL, OUT_OF_DOMAIN
 from doitune.corpus_rows import RowForm
+from doitune.disk import whole_folder, write_json
 from doitune.errors import DataError, DiskError
-from doitune.example import Example, Scan, Split, refuse, scan_examples
+from doitune.example import Example, Scan, Split, is_ability_name, refuse, scan_examples
 from doitune.example_text import Finding, RowError, numbered_lines, parse_line
 
 SOURCES = ("curated/1000", "curated/full", "curated/valid", "curated/test", "synthetic/40960")
@@ -206,13 +207,7 @@ def write_checksums(root: Path, origin: Mapping[str, str]) -> None:
     """Record size and sha256 of every file of the layout under `root`, with where they came from. Errors: DiskError."""
     files = sorted(path for kind in ("curated", "synthetic") for path in root.glob(f"{kind}/*/*") if path.suffix in (".json", ".jsonl"))
     entries = {path.relative_to(root).as_posix(): {"sha256": _digest(path), "bytes": path.stat().st_size} for path in files}
-    text = json.dumps({"schema": CHECKSUMS_SCHEMA, **origin, "files": entries}, ensure_ascii=False, indent=1) + "\n"
-    beside = root / f"{CHECKSUMS}.{os.getpid()}"
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(root / CHECKSUMS)
-    except OSError as error:
-        raise DiskError(f"cannot write: {error.strerror}", "free some room or set XDG_CACHE_HOME", place=str(root)) from error
+    write_json(root / CHECKSUMS, {"schema": CHECKSUMS_SCHEMA, **origin, "files": entries})
 
 
 def _checked(corpus: Corpus) -> Corpus:
@@ -231,18 +226,15 @@ def _demo_folder() -> Path:
     folder = corpora_folder() / f"demo-{FINGERPRINT[:16]}"
     if (folder / CHECKSUMS).is_file():
         return folder
-    beside = folder.with_name(f"{folder.name}.{os.getpid()}")
+    shutil.rmtree(folder, ignore_errors=True)
     try:
-        beside.mkdir(parents=True, exist_ok=True)
-        write_corpus(beside)
-        write_checksums(beside, {"name": "demo", "fingerprint": FINGERPRINT})
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        if (folder / CHECKSUMS).is_file():
+        with whole_folder(folder) as beside:
+            write_corpus(beside)
+            write_checksums(beside, {"name": "demo", "fingerprint": FINGERPRINT})
+    except DiskError as error:
+        if (folder / CHECKSUMS).is_file():  # another process was quicker
             return folder
-        raise DiskError(f"cannot write: {error.strerror}", "free some room or set XDG_CACHE_HOME", place=str(folder)) from error
+        raise DiskError(error.problem, "free some room, or set XDG_CACHE_HOME to a folder elsewhere") from error
     return folder
 
 
@@ -251,10 +243,16 @@ def _row_files(folder: Path) -> list[Path]:
 
 
 def _ability_of(path: Path, source: str) -> str:
-    """The ability that a file's name says: `math_full.json` in `curated/full` is math's; the one file in `synthetic/` is synthetic's."""
+    """The ability that a file's name says: `math_full.json` in `curated/full` is math's; the one file in `synthetic/` is synthetic's.
+
+    Errors: DataError for a name that no ability may have.
+    """
     if source.startswith("synthetic/"):
         return GENERAL.name
-    return path.stem.removesuffix("_" + source.rpartition("/")[2])
+    stem = path.stem.removesuffix("_" + source.rpartition("/")[2])
+    if not is_ability_name(stem):
+        raise DataError(f"`{stem}` is not a name for an ability", "name the file in letters, digits, _ and -", place=str(path))
+    return stem
 
 
 def _split_of(source: str) -> Split:

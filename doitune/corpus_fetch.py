@@ -15,8 +15,7 @@ from pathlib import Path
 
 from doitune.corpus import CHECKSUMS, Checksum, Corpus, corpora_folder, open_corpus, read_checksums, write_checksums
 from doitune.corpus_hubs import LAYOUT, Hub, HuggingFace, ModelScope, RemoteFile
-from doitune.disk import disk_error
-from doitune.errors import DataError, Problem, UsageError
+from doitune.errors import DataError, DiskError, Problem, UsageError
 
 PINNED_REVISION = ""
 """The commit on the Hugging Face hub that a first fetch brings; empty: the newest one, which is then recorded. Known of the paper's
@@ -61,15 +60,18 @@ def fetch(
             origin = _download(hub, staging, final, revision or _pinned(final, hub), tell)
         _publish(staging, final, origin)
     except OSError as error:
-        raise disk_error(final.parent, error) from error
+        problem = f"cannot write in {final.parent}: {error.strerror or error}"
+        raise DiskError(problem, "make room, or set XDG_CACHE_HOME to a folder elsewhere") from error
     return open_corpus(name)
 
 
 def origin_of(corpus: Corpus) -> dict[str, str]:
     """Where a fetched corpus came from: source, repository, revision (empty texts where that was not recorded)."""
-    path = corpus.root / CHECKSUMS
-    document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {key: str(document.get(key, "")) for key in _ORIGIN}
+    try:
+        document = json.loads((corpus.root / CHECKSUMS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        document = {}
+    return {key: str(document.get(key, "")) if isinstance(document, dict) else "" for key in _ORIGIN}
 
 
 def clone_commit(folder: Path) -> str:
@@ -202,7 +204,7 @@ def _publish(staging: Path, final: Path, origin: dict[str, str]) -> None:
     """Record the digests and give the folder its name. Errors: DataError when the same revision had other bytes before."""
     write_checksums(staging, origin)
     before, now = origin_of(Corpus("doit", final)), read_checksums(staging)
-    if before == origin and origin["revision"]:
+    if before == origin and origin["revision"] and _readable(final):
         _refuse_changes(read_checksums(final), now)
     old = final.with_name(f".{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -210,6 +212,14 @@ def _publish(staging: Path, final: Path, origin: dict[str, str]) -> None:
         final.rename(old)
     staging.rename(final)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _readable(root: Path) -> bool:
+    """Whether the list of checksums is whole; a damaged one is replaced by a fetch, not compared with."""
+    try:
+        return bool(read_checksums(root))
+    except DataError:
+        return False
 
 
 def _refuse_changes(before: dict[str, Checksum], now: dict[str, Checksum]) -> None:

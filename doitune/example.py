@@ -83,6 +83,11 @@ class Scan:
     findings: tuple[Finding, ...]
 
 
+def is_ability_name(name: str) -> bool:
+    """Whether an ability may be called so: letters of any script, digits, `_` and `-`, at most 64."""
+    return _ABILITY_NAME.fullmatch(name) is not None
+
+
 def content_key(messages: tuple[Message, ...]) -> bytes:
     """A digest of what a conversation says: equal for equal turns, whatever the line ends and outer spaces in them."""
     said = "\x1f".join(f"{turn.role}\x1e{turn.content.strip()}" for turn in messages)
@@ -211,7 +216,7 @@ def _content(turn: dict[str, object], number: int) -> str:
 
 def _own_ability(row: dict[str, object]) -> str:
     name = row.get("ability")
-    if not isinstance(name, str) or not _ABILITY_NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_ability_name(name):
         said = shown(name) if "ability" in row else "missing"
         raise RowError("ability", f"`ability` is {said}, not a name", "name the ability in letters, digits, _ and -")
     return name

@@ -11,7 +11,8 @@ import pytest
 
 from doitune.ability import NAMES
 from doitune.corpus import CHECKSUMS, SOURCES, corpora_folder, open_corpus, read_checksums, write_checksums
-from doitune.errors import DataError
+from doitune.corpus_fetch import fetch
+from doitune.errors import DataError, DiskError
 
 
 def line(text: str, **more: object) -> str:
@@ -97,6 +98,8 @@ def test_every_wrong_place_has_its_problem_and_its_cure(tmp_path: Path) -> None:
     twice = write_layout(tmp_path / "twice")
     (twice / "synthetic/40960/more.json").write_text(line("x"), encoding="utf-8")
     (twice / "curated/valid/math_valid.json").write_text("\n", encoding="utf-8")
+    odd = write_layout(tmp_path / "odd")
+    (odd / "curated/1000/my math_1000.json").write_text(line("x"), encoding="utf-8")
     (tmp_path / "rows.jsonl").write_text(line("x", ability="math"), encoding="utf-8")
     cases = [
         ("nowhere", "curated/full", "no corpus `nowhere`: neither a known name \\(demo, doit\\) nor a path"),
@@ -105,6 +108,7 @@ def test_every_wrong_place_has_its_problem_and_its_cure(tmp_path: Path) -> None:
         (str(tmp_path / "empty"), "curated/full", "the folder is not in the corpus layout"),
         (str(half), "curated/full", "no .json file in the folder"),
         (str(half), "curated/2000", "corpus `half` has no curated/2000"),
+        (str(odd), "curated/1000", "`my math` is not a name for an ability"),
         (str(twice), "synthetic/40960", "two files of synthetic: general_instruction_gpt4_41k.json and more.json"),
         (str(twice), "curated/valid", "math_valid.json: the file holds no row"),
         (str(tmp_path / "rows.jsonl"), "curated/valid", "no row for curated/valid"),
@@ -166,6 +170,15 @@ def test_the_demo_is_made_once_in_the_cache_and_a_half_made_one_is_made_again(tm
     assert "math" in open_corpus("demo").read("curated/1000")
     assert len(demo_maker) == 2
     assert [path.name for path in corpora_folder().iterdir()] == ["demo-0123456789abcdef"]
+
+
+def test_a_cache_that_cannot_be_written_is_a_problem_of_the_disk(tmp_path: Path, monkeypatch, demo_maker) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    for use in (lambda: open_corpus("demo"), lambda: fetch(source=str(write_layout(tmp_path / "c")))):
+        with pytest.raises(DiskError, match="cannot write in") as caught:
+            use()
+        assert caught.value.exit_code == 74 and "XDG_CACHE_HOME" in caught.value.hint
 
 
 def test_a_cache_named_by_a_relative_path_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

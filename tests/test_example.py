@@ -151,6 +151,17 @@ def test_a_bad_row_is_refused_with_its_file_line_and_problem(tmp_path: Path, spl
     assert len(scan.examples) == 2
 
 
+def test_a_file_of_every_kind_of_bad_row_loses_none_and_keeps_the_good_ones(tmp_path: Path) -> None:
+    path = tmp_path / "math_1000.json"
+    bad = [line if isinstance(line, bytes) else line.encode() for split, ability, line, _ in BAD if (split, ability) == ("train", "math")]
+    fine = row(USER, ANSWER).encode()
+    path.write_bytes(b"\n".join(part for line in bad for part in (line, fine)))
+    scan = scan_examples(path, ability="math", id_prefix="c", split="train")
+    assert len(bad) > 45
+    assert [finding.line for finding in scan.findings] == [2 * number + 1 for number in range(len(bad))]
+    assert [example.place for example in scan.examples] == [f"{path}:{2 * number + 2}" for number in range(len(bad))]
+
+
 def test_all_problems_come_at_once_the_first_ones_whole_the_others_counted(tmp_path: Path) -> None:
     path = tmp_path / "math_1000.json"
     path.write_text("\n".join([reply("")] * 25 + ["{}"] * 3 + [row(USER, ANSWER)]), encoding="utf-8")

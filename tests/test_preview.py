@@ -24,9 +24,9 @@ BASICS = ["<unk>", "<s>", "</s>", "<free_a>", "<free_b>"]
 
 
 def level() -> PreTrainedTokenizerFast:
-    """Byte-level: a token is a byte, but for two merges that end inside of characters and one that holds a space."""
+    """Byte-level: a token is a byte, but for merges across and inside of characters and one that starts with a space."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("ä", "½"), ("Ġ", "t"), ("Ġt", "h"), ("ł", "ä")]  # the first two bytes of 你; the last byte of 怠 with the first of 你
+    merges = [("ł", "ä"), ("ä", "½"), ("Ġ", "t"), ("Ġt", "h")]  # the last byte of 怠 with the first of 你; the first two of 你
     vocabulary = {name: number for number, name in enumerate([*BASICS, *alphabet, *(a + b for a, b in merges)])}
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -36,10 +36,9 @@ def level() -> PreTrainedTokenizerFast:
 
 def pieces() -> PreTrainedTokenizerFast:
     """As LLaMA's: spaces are ▁, one is put before a text and dropped from it again, unknown characters fall back to bytes."""
-    known = ["▁", "你", "好", "t", "h", "e", "▁th", "▁the", *(f"<0x{byte:02X}>" for byte in range(256))]
+    known = ["▁", "你", "好", "t", "h", "e", *(f"<0x{byte:02X}>" for byte in range(256))]
     vocabulary = {name: number for number, name in enumerate([*BASICS, *known])}
-    merges = [("▁t", "h")] if False else []
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     made.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(content=" ", left=1, right=0)]

@@ -16,7 +16,9 @@ SHARPNESS = 20.0
 """Attention score of a look-back head at its distance, before softmax."""
 EMBEDDING_SCALE = 0.08
 """Standard deviation of an embedding's entries, and the size of the part that all embeddings share."""
-LIKENESS = 0.18
+PASSED_ON = 0.25
+"""Output scale of the heads that look up a label and pass it on."""
+LIKENESS = 0.25
 """Standard deviation of the shared query and key weights of heads that find the same word again."""
 
 
@@ -27,9 +29,12 @@ def head_start(model: LlamaForCausalLM, generator: torch.Generator) -> None:
     shared = EMBEDDING_SCALE * torch.ones(config.hidden_size)
     embedding = model.get_input_embeddings().weight
     embedding.copy_(shared + EMBEDDING_SCALE * torch.randn(embedding.shape, generator=generator))
+    label = torch.linalg.qr(torch.randn(config.hidden_size, config.head_dim, generator=generator)).Q
     for number, layer in enumerate(model.model.layers):
         attention = layer.self_attn
         _copying(attention, config.num_attention_heads, generator)
+        if number < 3:
+            _pass_on(attention, (2,) if number == 0 else (0, 1), label)
         if number == 0:
             for head, tokens in enumerate(LOOK_BACK_TOKENS):
                 _look_back(attention, head, tokens, config.rope_parameters["rope_theta"])
@@ -47,6 +52,15 @@ def _copying(attention: torch.nn.Module, heads: int, generator: torch.Generator)
         basis = torch.linalg.qr(torch.randn(value.shape[1], size, generator=generator)).Q
         value[rows] = basis.T
         output[:, rows] = EMBEDDING_SCALE * basis
+
+
+def _pass_on(attention: torch.nn.Module, heads: tuple[int, ...], basis: torch.Tensor) -> None:
+    """Let these heads read and write one common subspace, `basis` [width, head size]: what one of them writes the next passes on."""
+    size = attention.head_dim
+    for head in heads:
+        rows = slice(head * size, (head + 1) * size)
+        attention.v_proj.weight[rows] = basis.T
+        attention.o_proj.weight[:, rows] = PASSED_ON * basis
 
 
 def _look_back(attention: torch.nn.Module, head: int, tokens: int, theta: float) -> None:

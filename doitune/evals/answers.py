@@ -37,10 +37,9 @@ def judge(
 ) -> Verdict:
     """Read `reply`, compare it with `label`, and say how.
 
-    `reply` is text, None where only `option_scores` came back, or for ppl_rank the candidates' mean losses (the right one's place is `label`).
-    `option_scores`: the options' first-step scores, by letter or in the order of `options`; text comes first, they decide where it names no
-    option. `mode` ("text", "logits", "both") is the released reader's and touches `paper` alone; left out, it follows from what is given.
-    Errors: UsageError for a form or protocol that there isn't.
+    `reply`: text; None where only `option_scores` came back; for ppl_rank the candidates' mean losses (`label` is the right one's place).
+    `option_scores`: first-step scores by letter or in the order of `options`; they decide where the text names no option. `mode` ("text",
+    "logits", "both") is the released reader's, for `paper` alone; left out, it follows from what is given. Errors: UsageError.
     """
     if form not in JUDGED:
         raise UsageError(f"no form of answer {form!r}", f"forms: {', '.join(JUDGED)}")
@@ -54,8 +53,7 @@ def judge(
     if form in ("single_choice", "cmmlu_extract"):
         return _single(text, str(label), _by_letter(option_scores, options), tuple(options or DEFAULT_OPTIONS))
     if form == "math_equiv":
-        known = None if label is None else str(label)
-        return Verdict(text, equal(text, known))
+        return Verdict(text, equal(text, None if label is None else str(label)))
     readers = {"multi_choice": _several, "tf": _true_false, "cloze": _cloze, "math": _math}
     return readers[form](text or "", str(label), tuple(options or ()))
 

@@ -164,9 +164,7 @@ def write(model: LoadedModel, template: Template, batch: Sequence[Prompt]) -> li
     watched = option_ids(first.options, first.question, template) if first.options else ()
 
     def texts(part: Sequence[Prompt]) -> list[Reply]:
-        written = model.generate(
-            [prompt.ids for prompt in part], max_new_tokens=first.max_new_tokens, stop_ids=template.stop_ids, watch_ids=watched
-        )
+        written = model.generate([prompt.ids for prompt in part], max_new_tokens=first.max_new_tokens, stop_ids=template.stop_ids, watch_ids=watched)
         return [
             replace(
                 prompt.reply(),

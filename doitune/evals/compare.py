@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,17 +100,13 @@ def read_side(folder: Path, name: str = "", protocol: str = "fixed") -> Side:
     return Side(name or folder.name, manifest.suite, manifest.shots, found, documents, manifest.headline, order)
 
 
-def compare(
-    a: Side, b: Side, *, protocol: str = "fixed", margin: float | None = None, resamples: int = RESAMPLES, seed: int = 0
-) -> Comparison:
+def compare(a: Side, b: Side, *, protocol: str = "fixed", margin: float | None = None, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
     """Every set that both sides answered, and the mean over them. `margin` in 0..1.
 
     Errors: DataError where the two were not asked the same suite, or share no question.
     """
     if (a.suite, a.shots) != (b.suite, b.shots):
-        raise DataError(
-            f"{a.name} answered {a.suite} with {a.shots} shots, {b.name} {b.suite} with {b.shots}", "compare evaluations of one suite"
-        )
+        raise DataError(f"{a.name} answered {a.suite} with {a.shots} shots, {b.name} {b.suite} with {b.shots}", "compare evaluations of one suite")
     ids = [key for key in a.outcomes if key in b.outcomes and a.documents[key] == b.documents[key]]
     if not ids:
         raise DataError(f"{a.name} and {b.name} share no question", "evaluate both with the same corpus, limit and seed")
@@ -198,15 +194,18 @@ def _within(draws: np.ndarray, margin: float | None) -> tuple[bool | None, bool 
 
 def _judged(pair: Pair, holm_p: float) -> Pair:
     """The row with its corrected p and its verdict in words."""
-    if holm_p < LEVEL:
-        verdict = "better" if pair.difference > 0 else "worse"
-    else:
-        verdict = "no difference" if pair.flips_up + pair.flips_down == 0 else "no difference shown"
-    return Pair(**{**asdict(pair), "holm_p": holm_p, "verdict": verdict})
+    verdict = _verdict(holm_p < LEVEL, pair.difference, pair.flips_up + pair.flips_down)
+    return replace(pair, holm_p=holm_p, verdict=verdict)
+
+
+def _verdict(sure: bool, difference: float, flips: int) -> str:
+    if sure:
+        return "better" if difference > 0 else "worse"
+    return "no difference shown" if flips else "no difference"
 
 
 def _mean(sets: Sequence[Pair], draws: Mapping[str, np.ndarray], margin: float | None) -> Pair:
-    """The unweighted mean over sets; its verdict follows from its interval, McNemar's p pools their questions."""
+    """The unweighted mean over sets. McNemar's p pools their questions; a verdict needs it and the interval, for few flips make that too short."""
     import numpy as np
 
     together = np.mean([draws[pair.set] for pair in sets], axis=0)
@@ -215,10 +214,7 @@ def _mean(sets: Sequence[Pair], draws: Mapping[str, np.ndarray], margin: float |
     scores = [sum(getattr(pair, side) for pair in sets) / len(sets) for side in ("score_a", "score_b")]
     p = mcnemar(up, down)
     n = sum(pair.n for pair in sets)
-    if low > 0 or high < 0:
-        verdict = "better" if low > 0 else "worse"
-    else:
-        verdict = "no difference" if up + down == 0 else "no difference shown"
+    sure = (low > 0 or high < 0) and p < LEVEL
     return Pair(
         sets[0].a,
         sets[0].b,
@@ -235,7 +231,7 @@ def _mean(sets: Sequence[Pair], draws: Mapping[str, np.ndarray], margin: float |
         down,
         smallest_detectable(up + down, n),
         any(pair.clustered for pair in sets),
-        verdict,
+        _verdict(sure, scores[1] - scores[0], up + down),
         *_within(together, margin),
     )
 

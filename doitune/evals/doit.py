@@ -30,7 +30,9 @@ ORDER: tuple[str, ...] = tuple(ability.name for ability in (*ABILITIES, *OUT_OF_
 def item(example: Example, *, choice: Way = "letters", caps: Mapping[Form, int] = MAX_NEW_TOKENS) -> Item:
     """One example as a question. Errors: DataError for an example without a form to be scored by."""
     if example.form == "open":
-        raise DataError("this row has no form that a scorer can read", "a valid or test row is a choice, a ranking or has an answer", place=example.place)
+        raise DataError(
+            "this row has no form that a scorer can read", "a valid or test row is a choice, a ranking or has an answer", place=example.place
+        )
     way: Way = {"ppl_rank": "rank", "single_choice": choice}.get(example.form, "write")  # type: ignore[assignment]
     return Item(
         id=example.id,

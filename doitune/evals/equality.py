@@ -38,12 +38,14 @@ SYMBOLS = {
     "°": "^\\circ ",
 }
 SPELT = {"\\leq": "\\le", "\\geq": "\\ge", "\\neq": "\\ne", "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac"}
-INVISIBLE = re.compile(
-    r"\\(?:left|right|displaystyle|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!,;: ]|~|\$|\*\*|\\(?=\$)"
-)
+INVISIBLE = re.compile(r"\\(?:left|right|displaystyle|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!,;: ]|~|\$|\*\*|\\(?=\$)")
 THOUSANDS = re.compile(r"(?<![\d.,])(-?\d{1,3})((?:,\d{3})+|(?: \d{3})+)(?![\d,])")
-UNIT_WORDS = ["mm", "cm", "dm", "km", "m", "mg", "kg", "g", "t", "s", "h", "min", "ms", "L", "l", "mL", "ml", "hour", "hours", "minute", "minutes", "second", "seconds", "day", "days", "week", "weeks", "month", "months", "year", "years", "inch", "inches", "foot", "feet", "ft", "in", "mile", "miles", "meter", "meters", "metre", "metres", "unit", "units", "degree", "degrees", "dollar", "dollars", "cent", "cents", "point", "points", "mph", "people"]
-WORDS = "|".join(sorted(UNIT_WORDS, key=len, reverse=True))
+WORDS = (
+    "(?:hour|minute|second|day|week|month|year|inch|mile|meter|metre|unit|degree|dollar|cent|point)(?:s|es)?|foot|feet|ft|people|mph"
+    "|mm|cm|dm|km|mg|kg|min|ms|m[Ll]|m|g|t|s|h|[Ll]"
+)
+"""Units in plain letters behind a number."""
+
 UNIT = re.compile(
     r"(?<=[\d}!)])\s*(?:\\(?:text|mathrm|mbox|textrm)\s*\{\s*(?P<latex>[^{}]*)\}(?:\^\{?\d\}?)?"
     rf"|(?P<degree>\^\{{?\s*\\circ\s*\}}?\s*C?)|(?P<percent>\\?%)|(?P<word>(?:{WORDS})(?:/(?:{WORDS}))?)(?:\^\{{?\d\}}?)?"
@@ -58,7 +60,7 @@ AND = re.compile(r"或者|或|和|以及|及|与|\\text\s*\{\s*(?:or|and|或|和
 MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix)\}(.*)\\end\{\1\}", re.DOTALL)
 BASE = re.compile(r"^(\d+)_\{?\d+\}?$")
 WORD = re.compile(r"[a-zA-Z]{3,}")
-KNOWN_WORDS = frozenset(["frac", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "arcsin", "arccos", "arctan", "times", "cdot", "binom", "div"])
+KNOWN_WORD = re.compile(r"frac|sqrt|(?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|exp|times|cdot|binom|div")
 
 
 def equal(answer: str | None, label: str | None) -> bool:
@@ -111,7 +113,7 @@ def _readable(text: str) -> bool:
         return all(_readable(part) for part in bracket[1])
     if relation := _relation(text):
         return (not relation[0] or _readable(relation[0])) and _readable(relation[2])
-    if any(word not in KNOWN_WORDS for word in WORD.findall(re.sub(r"\\[a-zA-Z]+", " ", text))):
+    if any(not KNOWN_WORD.fullmatch(word) for word in WORD.findall(re.sub(r"\\[a-zA-Z]+", " ", text))):
         return False
     try:
         read(text)
@@ -244,9 +246,7 @@ def _relation(text: str) -> tuple[str, str, str] | None:
     return text[: sign.start()].strip(), spelling, text[sign.end() :].strip()
 
 
-def _same_relation(
-    answer: str, label: str, first: tuple[str, str, str] | None, second: tuple[str, str, str] | None
-) -> bool:
+def _same_relation(answer: str, label: str, first: tuple[str, str, str] | None, second: tuple[str, str, str] | None) -> bool:
     """x = 5 against 5, or two relations with equal sides, turned round where need be."""
     if first is None or second is None:
         value, relation = (label, first) if first else (answer, second)

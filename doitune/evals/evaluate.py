@@ -63,12 +63,11 @@ def evaluate(
     held = {prompt.item.id for prompt in prompts if _holds(lines.get(prompt.item.id), prompt, manifest.model)}
     model.training(False)
     for batch in _batches(prompts, limits, held):
-        replies = _answers(model, template, batch)
-        fresh = [_line(item, reply, item.document, manifest.model) for item, reply in replies if item.id not in held]
-        saved.append_lines(folder, fresh)
-        for line in fresh:
-            lines[line.item.id] = line
-            held.add(line.item.id)
+        answers = [(item, reply) for item, reply in _answers(model, template, batch) if item.id not in held]
+        fresh = {item.id: _line(item, reply, item.document, manifest.model) for item, reply in answers}
+        saved.append_lines(folder, fresh.values())
+        lines |= fresh
+        held |= set(fresh)
         if on_progress is not None:
             on_progress(Progress(len(held), len(prompts), batch[0].item.set))
     return _finish(folder, manifest, [line for line in lines.values() if line.model == manifest.model])
@@ -177,8 +176,7 @@ def _finish(folder: Path, manifest: saved.Manifest, lines: Sequence[saved.Line])
     """The report over these lines, written beside them."""
     order = list(manifest.totals)
     tables = tuple(
-        tabulate(protocol, outcomes(lines, protocol), order=order, headline=manifest.headline, totals=manifest.totals)
-        for protocol in PROTOCOLS
+        tabulate(protocol, outcomes(lines, protocol), order=order, headline=manifest.headline, totals=manifest.totals) for protocol in PROTOCOLS
     )
     report = Report(
         suite=manifest.suite,

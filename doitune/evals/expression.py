@@ -46,9 +46,12 @@ FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "\\exp": cmath.exp,
 }
 CONSTANTS: dict[str, Value] = {"\\pi": complex(math.pi), "e": complex(math.e), "i": 1j}
-GREEK = frozenset(
-    ["\\alpha", "\\beta", "\\gamma", "\\delta", "\\epsilon", "\\varepsilon", "\\zeta", "\\eta", "\\theta", "\\iota", "\\kappa", "\\lambda", "\\mu", "\\nu", "\\xi", "\\rho", "\\sigma", "\\tau", "\\phi", "\\varphi", "\\chi", "\\psi", "\\omega", "\\Delta", "\\Omega", "\\infty", "\\emptyset", "\\varnothing"]
+NAMED = re.compile(
+    r"\\(?:alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|(?:var)?phi|chi|psi|omega"
+    r"|Delta|Omega|infty|emptyset|varnothing)"
 )
+"""Commands that stand for a name."""
+
 TIMES = frozenset({"*", "\\cdot", "\\times"})
 DIVIDE = frozenset({"/", "\\div", ":"})
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
@@ -202,7 +205,7 @@ class _Reader:
         if token in CONSTANTS:
             constant = CONSTANTS[token]
             return lambda point: constant
-        if (token.isalpha() and token.isascii()) or token in GREEK:
+        if (token.isalpha() and token.isascii()) or NAMED.fullmatch(token):
             return self.variable(token)
         raise Unreadable(f"{token!r} is not known")
 

@@ -29,7 +29,9 @@ RANGE = re.compile(rf"([A-F]){TO}([A-F])", re.IGNORECASE)
 LOOSE_END = re.compile(r"(?:[ \t、,;/&.+|]|和|及|与|或|跟|以及|还有|and|or)+$")
 HAN = re.compile(r"[\u4e00-\u9fff]")
 HAN_BEFORE = frozenset("选是为项案择答除和与及或了有即母定应到至而非取填先次另")
-HAN_AFTER = re.compile(r"是|为|对|正|错|不|都|均|全|当|符|最|也|的|才|应|更|两|三|四|因|所|故|选|可|即|属|有误|没|吧|啊|呢|而|并|项|答|说|合|恰|同|要|必|和|与|及|或")
+HAN_AFTER = re.compile(
+    r"是|为|对|正|错|不|都|均|全|当|符|最|也|的|才|应|更|两|三|四|因|所|故|选|可|即|属|有误|没|吧|啊|呢|而|并|项|答|说|合|恰|同|要|必|和|与|及|或"
+)
 ENGLISH_ARTICLE = re.compile(r"\s+(?!is\b|are\b|and\b|or\b|because\b|since\b|as\b|was\b|seems\b|fits\b|but\b|not\b)[a-z]{2}")
 
 CHOICE = re.compile(
@@ -50,7 +52,8 @@ WRONG = r"(?:不(?:正确|对|符|选|当|能选|应选|恰当|合|是|成立|�
 WRONG_AFTER = re.compile(rf"^\s*(?:(?!因为|由于|其他|其余|所以|而).){{0,18}}?{WRONG}", re.IGNORECASE)
 WRONG_RIGHT_AFTER = re.compile(rf"^\s*(?:选?项|说法|都|均|全|也|是|为|的|is|are|\s)*{WRONG}", re.IGNORECASE)
 RIGHT_AFTER = re.compile(
-    r"^\s*(?:选?项|说法|都|均|全|也|才|最|为|是|is|are|\s)*(?:的|the\s+)?(?:正确|对|当选|符合|可选|入选|恰当|合适|right|correct|best|true)", re.IGNORECASE
+    r"^\s*(?:选?项|说法|都|均|全|也|才|最|为|是|is|are|\s)*(?:的|the\s+)?(?:正确|对|当选|符合|可选|入选|恰当|合适|right|correct|best|true)",
+    re.IGNORECASE,
 )
 ALL = re.compile(
     r"^(?:答案|应该?|故|因此|所以|综上|本题|我|[A-F])*[是为选:,\s]*(?:全选|全部都?选|都选|均选|(?:以上|上述)?全部(?:选项)?$|所有选项$|"

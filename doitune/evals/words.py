@@ -23,7 +23,9 @@ TRUE_WORDS = (
     r"(?:没有?|无|并无|毫无|找不出|挑不出)(?:什么|任何|一点|半点|明显|明显的)?(?:错误|错|误|问题|毛病|不妥|不当|不对)|(?:不|并非|不是|并不|不能说|不算)(?:是|算)?(?:错误|错)的?|无误|(?:确实|的确)如此|"
     r"正确|准确|成立|属实|真|对|符合(?:史实|事实|题意|实际)|是(?:的|啊|呀)?(?=[,。;!?\s]|$)"
 )
-FALSE_ENGLISH = r"not\s+(?:\w+\s+){0,2}?(?:true|correct|right|accurate)|isn't\s+(?:true|correct|right)|incorrect|inaccurate|untrue|false|wrong|no|f|x|n"
+FALSE_ENGLISH = (
+    r"not\s+(?:\w+\s+){0,2}?(?:true|correct|right|accurate)|isn't\s+(?:true|correct|right)|incorrect|inaccurate|untrue|false|wrong|no|f|x|n"
+)
 TRUE_ENGLISH = r"not\s+(?:false|wrong|incorrect)|true|correct|right|accurate|yes|t|v|y"
 FALSE_SIGNS, TRUE_SIGNS = "×✗✘❌❎✖╳✕", "√✓✔✅☑"
 VERDICT = re.compile(
@@ -36,7 +38,10 @@ LEAD_IN = re.compile(
 )
 NUMBERING = re.compile(r"^\s*(?:[(\[]\d{1,2}[)\]]|\d{1,2}[.、)](?!\d))\s*")
 OUTER = "$\\\"'“”‘’「」『』《》〈〉()[]【】{}*_`#.,;:!?。、…—-~ \t\n"
-REMARK = re.compile(r"^(.+?)[,。;\s]*[(\[【][^()\[\]【】]*[)\]】]?$|^(.+?)[,。;]\s*(?:出自|选自|语出|因为|解析|理由|原因|意思|意为|即|这是|此句|此处|该|是由|来自).*$", re.DOTALL)
+REMARK = re.compile(
+    r"^(.+?)[,。;\s]*[(\[【][^()\[\]【】]*[)\]】]?$|^(.+?)[,。;]\s*(?:出自|选自|语出|因为|解析|理由|原因|意思|意为|即|这是|此句|此处|该|是由|来自).*$",
+    re.DOTALL,
+)
 QUOTED = re.compile(r"[\"“「『](.+?)[\"”」』]")
 FILLS = re.compile(r"(?:是|为|填|写|入|:|答)\s*[\"“「『]")
 NEGATED = re.compile(r"不|非|没|无法|勿")

@@ -1,6 +1,6 @@
 """How long the paper's 41,490 rows take from files to ids: read, checked, encoded and proved, beside a slow tokenizer, ids identical.
 
-    python tests/bench/bench_encode.py [--tokenizer FOLDER] [--rows-per-cent 100] [--slow-rows 400]
+    python tests/bench/bench_encode.py [--tokenizer FOLDER] [--rows-per-cent 100] [--slow-rows 1000]
 
 The rows are generated: as many as the paper's `full` folder has, each ability's rows as long on the mean as the published file's (its
 bytes by its rows), in words of common Chinese characters with punctuation, digits and some English. The tokenizer is a real one of about
@@ -173,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokenizer", type=Path, default=SMOLLM2, help="a folder with tokenizer.json")
     parser.add_argument("--rows-per-cent", type=int, default=100, help="how much of the 41,490 rows")
-    parser.add_argument("--slow-rows", type=int, default=400, help="rows for the slow side")
+    parser.add_argument("--slow-rows", type=int, default=1000, help="rows for the slow side")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         run(asked.tokenizer.expanduser(), asked.rows_per_cent, asked.slow_rows, Path(scratch))
