@@ -27,7 +27,7 @@ OVERALL = "all"
 SPREAD_FOR_LOG = 10
 """The histogram is logarithmic where the longest row is this many times as long as the shortest."""
 
-_LOG_STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+_LOG_STEPS = (1.0, 1.6, 2.5, 4.0, 6.3)  # ISO 3's preferred numbers: readable, and bins of one width on a logarithmic axis
 _LINEAR_BINS = 16
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 
@@ -125,11 +125,11 @@ def _rank(sizes: Sequence[int], per_cent: int) -> int:
 
 
 def _log_edges(least: int, most: int) -> tuple[int, ...]:
-    """1, 2, 3, 5, 7, 10, 15, 20, 30, ... around `least` and beyond `most`."""
+    """1, 2, 4, 6, 10, 16, 25, 40, 63, 100, 160, ... around `least` and beyond `most`."""
     found: list[int] = [0] if least < 1 else []
     decade = 1
     while not found or found[-1] <= most:
-        found += [round(step * decade) for step in _LOG_STEPS if step * decade == round(step * decade)]
+        found += sorted({round(step * decade) for step in _LOG_STEPS})
         decade *= 10
     return _around(found, least, most)
 

@@ -210,12 +210,15 @@ def test_the_two_selections_are_not_the_same(drawn: Draw, world: World) -> None:
 
 @pytest.mark.parametrize("kind", ["curated", "synthetic"])
 def test_a_smaller_budgets_rows_are_among_a_larger_ones(drawn: Draw, world: World, kind: str) -> None:
-    """The released subsets are not nested: growth curves would compare other rows."""
     chosen = [set(ids(drawn(f"{kind}-{total}", world.plain))) for total in (*SIZES, *([SYNTHETIC] if kind == "synthetic" else []))]
     assert len(chosen) >= 6
     assert all(smaller < larger for smaller, larger in zip(chosen, chosen[1:]))
-    paper = [set(ids(drawn(f"{kind}-{total}", world.plain, "paper"))) for total in SIZES[:5]]
-    assert not all(smaller < larger for smaller, larger in zip(paper, paper[1:]))
+
+
+def test_the_released_curated_subsets_are_not_nested(drawn: Draw, world: World) -> None:
+    """Why `nested` is the default: with the released procedure the points of a growth curve learn from other rows."""
+    chosen = [set(ids(drawn(f"curated-{total}", world.plain, "paper"))) for total in SIZES]
+    assert not any(smaller < larger for smaller, larger in zip(chosen[:4], chosen[1:5]))
 
 
 def test_the_settings_on_full_are_nested_too(drawn: Draw, world: World) -> None:

@@ -18,7 +18,7 @@ EMBEDDING_SCALE = 0.08
 """Standard deviation of an embedding's entries, and the size of the part that all embeddings share."""
 PASSED_ON = 0.25
 """Output scale of the heads that look up a label and pass it on."""
-LIKENESS = 0.25
+LIKENESS = 0.20
 """Standard deviation of the shared query and key weights of heads that find the same word again."""
 
 
@@ -40,7 +40,7 @@ def head_start(model: LlamaForCausalLM, generator: torch.Generator) -> None:
                 _look_back(attention, head, tokens, config.rope_parameters["rope_theta"])
         elif number < 3:
             for head in range(2):
-                _find_again(attention, head, generator)
+                _find_again(attention, head, label, generator)
 
 
 def _copying(attention: torch.nn.Module, heads: int, generator: torch.Generator) -> None:
@@ -78,10 +78,11 @@ def _look_back(attention: torch.nn.Module, head: int, tokens: int, theta: float)
     attention.k_proj.weight[head * size : (head + 1) * size] = key
 
 
-def _find_again(attention: torch.nn.Module, head: int, generator: torch.Generator) -> None:
-    """The same weights for queries and keys, in the slow rotary pairs only, blind to the shared part of the embeddings."""
+def _find_again(attention: torch.nn.Module, head: int, label: torch.Tensor, generator: torch.Generator) -> None:
+    """The same weights for queries and keys, in the slow rotary pairs only, blind to labels and to the shared part of the embeddings."""
     size, width = attention.head_dim, attention.q_proj.weight.shape[1]
     alike = LIKENESS * torch.randn(size, width, generator=generator)
+    alike -= alike @ label @ label.T
     alike -= alike.mean(dim=1, keepdim=True)
     fast = size // 5
     alike[:fast], alike[size // 2 : size // 2 + fast] = 0.0, 0.0

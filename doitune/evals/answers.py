@@ -127,7 +127,7 @@ def _math(text: str, label: str, options: tuple[str, ...]) -> Verdict:
     """The final answer against the label; a reply that is the label, letter for letter, is right however it is read."""
     if text.strip() and text.strip() == label.strip():
         return Verdict(text.strip(), True)
-    found = maths.final_answer(text)
+    found = maths.final_answer(text) or text.strip(" \n。.$") or None
     return Verdict(found, found is not None and equal(found, label))
 
 

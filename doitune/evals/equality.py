@@ -28,6 +28,7 @@ SYMBOLS = {
     "≠": "\\ne ",
     "∪": "\\cup ",
     "∅": "\\emptyset ",
+    "∈": "\\in ",
     "θ": "\\theta ",
     "α": "\\alpha ",
     "β": "\\beta ",
@@ -37,7 +38,15 @@ SYMBOLS = {
     "³": "^3",
     "°": "^\\circ ",
 }
-SPELT = {"\\leq": "\\le", "\\geq": "\\ge", "\\neq": "\\ne", "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac"}
+SPELT = {
+    "\\leq": "\\le",
+    "\\geq": "\\ge",
+    "\\neq": "\\ne",
+    "\\dfrac": "\\frac",
+    "\\tfrac": "\\frac",
+    "\\cfrac": "\\frac",
+    "\\varnothing": "\\emptyset",
+}
 INVISIBLE = re.compile(r"\\(?:left|right|displaystyle|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!,;: ]|~|\$|\*\*|\\(?=\$)")
 THOUSANDS = re.compile(r"(?<![\d.,])(-?\d{1,3})((?:,\d{3})+|(?: \d{3})+)(?![\d,])")
 WORDS = (
@@ -52,7 +61,7 @@ UNIT = re.compile(
     r"|(?P<han>[\u4e00-\u9fff]{1,6}(?:/[\u4e00-\u9fff]{1,4})?))\s*$"
 )
 SAME_UNIT = {"厘米": "cm", "米": "m", "千米": "km", "公里": "km", "毫米": "mm", "千克": "kg", "公斤": "kg", "克": "g", "度": "degree", "元": "dollar"}
-WRAPPED_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf)\s*\{([^{}]*)\}")
+WRAPPED_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|mathbb)\s*\{([^{}]*)\}")
 RELATION = re.compile(r"\\(?:le|ge|ne)(?![a-zA-Z])|<=|>=|[<>=]")
 FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne": "\\ne"}
 BARE_NAME = re.compile(r"[a-zA-Z](?:_\{?\w+\}?)?(?:\([a-zA-Z]\))?|\\[a-zA-Z]+")
@@ -89,6 +98,7 @@ def tidy(text: str) -> str:
     text = re.sub(r"\\[a-zA-Z]+", lambda found: SPELT.get(found[0], found[0]), text)
     text = re.sub(r"(?<![\\a-zA-Z])(sqrt|pi|sin|cos|tan|log|ln|infty)(?![a-zA-Z])", r"\\\1", text)
     text = re.sub(r"\\sqrt\s*(\d+(?:\.\d+)?)(?![\d}])", r"\\sqrt{\1}", text) if "√" in text else text
+    text = re.sub(r"^\s*(?:[¥￥€£]\s*|[a-zA-Z]\s*\\in(?![a-zA-Z])\s*)", "", text)
     text = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
     return text.strip().rstrip("。.,!" if not re.search(r"\d!$", text.strip()) else "。.,").strip()
 

@@ -74,9 +74,8 @@ def read(text: str) -> tuple[Node, frozenset[str]]:
 
 def same(left: str, right: str) -> bool:
     """Whether two expressions are one value, wherever their variables are tried. Raises Unreadable."""
-    (first, names), (second, others) = read(left), read(right)
-    if names != others:
-        return False
+    (first, these), (second, those) = read(left), read(right)
+    names = these | those
     for sample in SAMPLES if names else SAMPLES[:1]:
         point: dict[str, Value] = {name: complex(sample * (1 + place / 7)) for place, name in enumerate(sorted(names))}
         try:

@@ -49,7 +49,7 @@ NOT_BEFORE = re.compile(
     re.IGNORECASE,
 )
 WRONG = r"(?:不(?:正确|对|符|选|当|能选|应选|恰当|合|是|成立|准确|属|可|妥|行|够|太|完全|道德)|错|误|排除|(?:以|之)?外|incorrect|wrong|false|not\b)"
-WRONG_AFTER = re.compile(rf"^\s*(?:(?!因为|由于|其他|其余|所以|而).){{0,18}}?{WRONG}", re.IGNORECASE)
+WRONG_AFTER = re.compile(rf"^\s*(?:(?!因为|由于|其他|其余|所以|而|because|since|others?).){{0,18}}?{WRONG}", re.IGNORECASE)
 WRONG_RIGHT_AFTER = re.compile(rf"^\s*(?:选?项|说法|都|均|全|也|是|为|的|is|are|\s)*{WRONG}", re.IGNORECASE)
 RIGHT_AFTER = re.compile(
     r"^\s*(?:选?项|说法|都|均|全|也|才|最|为|是|is|are|\s)*(?:的|the\s+)?(?:正确|对|当选|符合|可选|入选|恰当|合适|right|correct|best|true)",
@@ -151,7 +151,7 @@ def _stands_alone(text: str, start: int, end: int, chosen: bool) -> bool:
     if HAN.match(after) and not (chosen or marked or HAN_AFTER.match(after)):
         return False
     previous = text[start - 1 : start]
-    return chosen or marked or not (HAN.match(previous) and previous not in HAN_BEFORE)
+    return chosen or marked or bool(RIGHT_AFTER.match(after)) or not (HAN.match(previous) and previous not in HAN_BEFORE)
 
 
 def letters_only(text: str) -> tuple[str, ...]:
@@ -237,7 +237,7 @@ def read_label(label: str) -> list[str]:
     found = letters_only(text) or _listed(text)
     if not found and (head := RUN.match(text)):
         found = _expand(head[0])
-    return sorted(set(found))
+    return sorted(set(found or read_several(label)[0] or ()))
 
 
 def _all(text: str) -> bool:

@@ -8,7 +8,7 @@ import unicodedata
 from doitune.evals.letters import LATEX_TEXT, SPECIAL_TOKEN, clean
 
 NEUTRAL = re.compile(
-    r"对不起|对于|对此|正确的?答案(?:应该|应)?[是为:]*|[^,。;!?\n]{0,60}[吗么呢]\s*[?]|对照|对应|对待|对象|对方|对比|对话|对策|对手|对外|对内|绝对|相对|反对|面对|针对|核对|应对|派对|一对|对错|正误|是否|"
+    r"对不起|对于|对此|正确的?答案(?:应该|应)?[是为:]*|[^,。;!?\n]{0,60}[吗么呢]\s*[?]|对照|对应|对待|对象|对方|对比|对话|对策|对手|对外|对内|绝对|相对|半对半?错?|一半|反对|面对|针对|核对|应对|派对|一对|对错|正误|是否|"
     r"对不对|是不是|正不正确|错过|错综|看似[^,。;]*|似乎[^,。;]*|貌似[^,。;]*|虽然?[^,。;]*|尽管[^,。;]*|表面上[^,。;]*|(?:是否|能否)[^,。;]{0,4}(?:正确|错误|对|错)(?=[,。;?]|$)|"
     r"(?:无法|难以|不能|不好|没法|不会)(?:判断|确定|回答|判定)[^,。;]*|(?:不确定|不清楚|不知道)[^,。;]*"
 )
@@ -21,7 +21,7 @@ FALSE_WORDS = (
 )
 TRUE_WORDS = (
     r"(?:没有?|无|并无|毫无|找不出|挑不出)(?:什么|任何|一点|半点|明显|明显的)?(?:错误|错|误|问题|毛病|不妥|不当|不对)|(?:不|并非|不是|并不|不能说|不算)(?:是|算)?(?:错误|错)的?|无误|(?:确实|的确)如此|"
-    r"正确|准确|成立|属实|真|对|符合(?:史实|事实|题意|实际)|是(?:的|啊|呀)?(?=[,。;!?\s]|$)"
+    r"正确|准确|成立|属实|真|对|符合(?:史实|事实|历史|题意|实际)|合理|妥当|恰当|有道理|是(?:的|啊|呀)?(?=[,。;!?\s]|$)"
 )
 FALSE_ENGLISH = (
     r"not\s+(?:\w+\s+){0,2}?(?:true|correct|right|accurate)|isn't\s+(?:true|correct|right)|incorrect|inaccurate|untrue|false|wrong|no|f|x|n"
@@ -90,7 +90,7 @@ def same_blank(reply: str, label: str) -> tuple[str | None, bool]:
 
 def _fold(text: str) -> str:
     """Half-width, composed; lines kept."""
-    return unicodedata.normalize("NFKC", LATEX_TEXT.sub(r"\1", text)).replace("**", "")
+    return unicodedata.normalize("NFKC", LATEX_TEXT.sub(r"\1", text)).replace("**", "").replace("○", "〇").replace("◯", "〇")
 
 
 def _bare(text: str) -> str:
