@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import DoituneError
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from doitune.evals.compare import Comparison
     from doitune.evals.report import Mean, SetScore
     from doitune.evals.targets import Evaluation
-    from doitune.events import Event, StepLog, ValidationLog
+    from doitune.preview import Row as PreviewRow
     from doitune.run import Run
     from doitune.session import Plan
+    from doitune.stats import Stats
 
 PIPED_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -119,120 +120,12 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: 
     out().print(grid(columns, rows, title=title, right=right))
 
 
-class TrainingDisplay:
-    """A training as it goes: a live bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, every_seconds: float = 5.0) -> None:
-        """`every_seconds`: how often a plain line is written."""
-        self.screen = err()
-        self.screen.on_broken_pipe = self._unread  # type: ignore[method-assign]  # rich would end the process
-        self.every_seconds = every_seconds
-        self.started: float | None = None
-        self.first_step = 0
-        self.last_line = -1e9
-        self.closed = False
-        self.progress: Any = None
-        self.task: Any = None
-
-    def __enter__(self) -> TrainingDisplay:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-            self.progress = None
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        from doitune.events import Note, StepLog, ValidationLog
-
-        if isinstance(event, StepLog):
-            self._step(event)
-        elif isinstance(event, ValidationLog):
-            self._line(_validation_line(event))
-        elif isinstance(event, Note):
-            self._line(event.text)
-
-    def _line(self, text: str) -> None:
-        """A line, unless nobody reads any more: a run of hours does not end because a pager was closed."""
-        if self.closed:
-            return
-        self.screen.print(safe(text))
-
-    def _unread(self) -> None:
-        self.closed = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-
-    def _step(self, log: StepLog) -> None:
-        now = time.monotonic()
-        if self.started is None:
-            self.started, self.first_step = now - log.seconds, log.step - 1
-        left = (now - self.started) / max(1, log.step - self.first_step) * (log.total_steps - log.step)
-        if self.screen.is_terminal and not os.environ.get("NO_COLOR"):
-            self._bar(log, left)
-        elif now - self.last_line >= self.every_seconds or log.step == log.total_steps:
-            self.last_line = now
-            self._line(_step_line(log, left))
-
-    def _bar(self, log: StepLog, left: float) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        if self.progress is None:
-            self.progress = Progress(BarColumn(bar_width=24), TextColumn("{task.description}", markup=False), console=self.screen)
-            self.progress.start()
-            self.task = self.progress.add_task("", total=log.total_steps)
-        self.progress.update(self.task, completed=log.step, description=_step_line(log, left))
-
-
-def _step_line(log: StepLog, left_seconds: float) -> str:
-    speed = log.tokens / log.seconds if log.seconds else 0.0
-    return (
-        f"step {log.step}/{log.total_steps}  epoch {log.epoch:.2f}  loss {log.loss:.4f}  rate {log.learning_rate:.2e}  "
-        f"norm {log.grad_norm:.2f}  {speed:,.0f} tokens/s  {log.peak_memory_gib:.1f} GiB  {duration(left_seconds)} left"
-    )
-
-
-def _validation_line(log: ValidationLog) -> str:
-    score = "" if log.score is None else f"  score {100 * log.score:.1f}"
-    return f"validation after step {log.step}: loss {log.loss:.4f}{score}  ({duration(log.seconds)})"
-
-
 def duration(seconds: float) -> str:
     """Seconds in words: 42s, 3m05s, 2h07m."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
     return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
-class EvaluationDisplay:
-    """How far an evaluation is: one live line on a terminal, a plain line for each suite elsewhere."""
-
-    def __init__(self) -> None:
-        self.screen = err()
-        self.label = ""
-        self.last_line = -1e9
-        self.status: Any = None
-
-    def __enter__(self) -> EvaluationDisplay:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.status is not None:
-            self.status.stop()
-
-    def __call__(self, label: str, progress: Any) -> None:
-        """Show `progress` (done, total) of the evaluation called `label`."""
-        text = safe(f"{label}: {progress.done} of {progress.total} questions")
-        if self.screen.is_terminal:
-            if self.status is None:
-                self.status = self.screen.status(text)
-                self.status.start()
-            self.status.update(text)
-        elif label != self.label or progress.done == progress.total or time.monotonic() - self.last_line > 10:
-            self.screen.print(text)
-            self.last_line = time.monotonic()
-        self.label = label
 
 
 def show_plan(plan: Plan) -> None:
@@ -304,6 +197,50 @@ def show_check(report: CheckReport) -> None:
     for leak in report.leaks[:10]:
         say(f"leak: {leak.train_place or leak.train_id} gives away {leak.other_place or leak.other_id} ({100 * leak.coverage:.0f} %)")
     say(f"{len(report.problems):,} problems, {len(report.leaks):,} leaks")
+
+
+TRAINED, CONTROL = "green", "bold magenta"
+"""Styles of a preview's trained text and control tokens."""
+
+
+def show_preview(rows: Sequence[PreviewRow]) -> None:
+    """Rows in pieces: trained text green, control tokens by name; without colours trained text stands in brackets."""
+    screen = out()
+    coloured = screen.is_terminal and not os.environ.get("NO_COLOR")
+    for row in rows:
+        long = ", longer than train.max_tokens" if row.overlong else ""
+        say(f"{row.ability}: {row.id} ({row.place}), {row.tokens} tokens, {row.trained} trained{long}")
+        parts: list[tuple[str, str]] = []
+        for trained, group in groupby(row.pieces, key=lambda piece: piece.trained):
+            texts = [(f"<{safe(one.text)}:{one.control}>" if one.control else safe(one.text), bool(one.control)) for one in group]
+            opened, closed = ("", "") if coloured or not trained else ("[[", "]]")
+            parts += [(opened, ""), *((text, CONTROL if named else TRAINED if trained else "") for text, named in texts), (closed, "")]
+        screen.print(_styled(*parts))
+        screen.print()
+
+
+def show_stats(found: Stats, written: str | None) -> None:
+    """Lengths by ability, then the histogram of all."""
+    from doitune.stats import histogram
+
+    columns = ["ability", "rows", "shortest", "median", "mean", "p90", "p99", "longest", "trained", "over the limit"]
+    rows = [
+        [
+            line.name,
+            f"{line.rows:,}",
+            *(str(value) for value in (line.shortest, f"{line.median:g}")),
+            f"{line.mean:.0f}",
+            *(str(value) for value in (line.p90, line.p99, line.longest)),
+            f"{100 * line.trained_share:.0f} %",
+            str(line.over_limit),
+        ]
+        for line in found.lines
+    ]
+    show_table(columns, rows, title="lengths in tokens", right=range(1, 10))
+    for line in histogram(found):
+        say(line)
+    if written:
+        say(f"wrote {written}")
 
 
 def show_comparisons(found: Sequence[Comparison]) -> None:

@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from doitune import __version__
+from doitune.base import Base, find_base
 from doitune.batch import epoch_order
 from doitune.budget import Ledger, Pick, Shortfall, pick
 from doitune.corpus import Corpus, open_corpus
@@ -22,7 +23,6 @@ from doitune.errors import CheckpointError, DataError, Problem
 from doitune.prompt import Encoded, Template, encode_all, fingerprint, open_template, prove_law
 
 if TYPE_CHECKING:
-    from doitune.base import Base
     from doitune.cookbook import Resolved
     from doitune.example import Example
     from doitune.recipe import DataSection, PromptSection, Recipe
@@ -73,11 +73,9 @@ def drawn(resolved: Resolved) -> dict[str, Any]:
 
 def row_lengths(model: str) -> tuple[Callable[[Sequence[Example]], list[int]], tuple[str, ...]]:
     """A function that counts the tokens of rows under a model's tokenizer, and the texts of its role and control tokens."""
-    from doitune.base import find_base
     from doitune.cookbook import resolve
 
-    recipe = resolve("baseline", model=model).recipe
-    template = tokenizer_template(find_base(recipe.model.name, recipe.model.revision), recipe.prompt)
+    template = recipe_template(resolve("baseline", model=model).recipe)
     control = template.tokenizer.convert_ids_to_tokens(sorted(token for token in template.control_ids if token < len(template.tokenizer)))
 
     def lengths(examples: Sequence[Example]) -> list[int]:
@@ -113,6 +111,11 @@ def tokenizer_template(base: Base, section: PromptSection) -> Template:
     roles = (section.user_token, section.assistant_token, section.end_token)
     rows = int(base.config.get("vocab_size", 0))
     return open_template(load_tokenizer(base.folder), kind=section.template, tokens=section.tokens, vocabulary_rows=rows, roles=roles)
+
+
+def recipe_template(recipe: Recipe) -> Template:
+    """The template of a recipe's base, without its weights."""
+    return tokenizer_template(find_base(recipe.model.name, recipe.model.revision), recipe.prompt)
 
 
 def validation_rows(corpus: Corpus, per_ability: int, seed: int) -> dict[str, tuple[Example, ...]]:

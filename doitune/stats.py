@@ -188,8 +188,8 @@ _STYLE = (
     "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.small{fill:#9198a1}.paper{fill:#0d1117}.bar{fill:#4493f8}.line{stroke:#3d444d}"
     ".median{stroke:#f0883e}.limit{stroke:#f85149}}"
 )
-_LEFT, _WIDTH, _RIGHT = 170, 560, 150
-_TOP, _HIGH, _STRIP = 52, 180, 34
+_LEFT, _WIDTH, _RIGHT = 170, 560, 220
+_TOP, _HIGH, _STRIP = 60, 180, 34
 
 
 def histogram_svg(found: Stats) -> str:
@@ -236,13 +236,13 @@ def _axes(found: Stats) -> Iterator[str]:
     """Numbers and units of both axes of the first panel."""
     most, bottom = max(found.overall.counts), _TOP + _HIGH
     for rows in (0, most // 2, most) if most > 1 else (0, most):
-        yield _text(_LEFT - 8, bottom - _HIGH * rows / most + 4, f"{rows:,}", "small", "end")
-    yield _text(_LEFT - 8, _TOP - 8, "rows", "small", "end")
+        yield _text(_LEFT - 8, bottom - _HIGH * rows / most + 4, f"{rows:,} rows", "small", "end")
     every = -(-len(found.edges) // 14)
     for edge in found.edges[::every]:
         yield _text(_across(found, edge), bottom + 15, f"{edge:,}", "small", "middle")
     scale = ", logarithmic" if found.logarithmic else ""
-    yield _text(_LEFT + _WIDTH / 2, bottom + 31, f"length of a row (tokens{scale}); orange: median", "small", "middle")
+    legend = f"length of a row (tokens{scale}); orange: median; dashed: train.max_tokens, where in range"
+    yield _text(_LEFT + _WIDTH / 2, bottom + 31, legend, "small", "middle")
 
 
 def _strip(found: Stats, line: Lengths, top: int) -> Iterator[str]:
@@ -251,7 +251,7 @@ def _strip(found: Stats, line: Lengths, top: int) -> Iterator[str]:
     yield _text(_LEFT - 8, base - 4, _short(line.name), "", "end", full=line.name)
     yield from _panel(found, line, top + 4, _STRIP - 10)
     yield _text(_LEFT + _WIDTH + 8, base - 12, f"{line.rows:,} rows", "small")
-    yield _text(_LEFT + _WIDTH + 8, base, f"median {line.median:,.0f}, {100 * line.trained_share:.0f} % trained", "small")
+    yield _text(_LEFT + _WIDTH + 8, base, f"median {line.median:,.0f} tokens, {100 * line.trained_share:.0f} % trained", "small")
 
 
 def _across(found: Stats, tokens: float) -> float:

@@ -10,9 +10,9 @@ import pytest
 
 from doitune.cookbook import resolve
 from doitune.errors import CheckpointError, DivergedError, FitError, Stopped
+from doitune.events import Event, Note, StepLog, ValidationLog
 from doitune.run import Run
 from doitune.session import _StopAsked, plan_training, resume, start
-from doitune.events import Event, Note, StepLog, ValidationLog
 from doitune.train import Training
 from doitune.trained import load_model, open_trained
 
@@ -38,7 +38,7 @@ def _quiet(event: Event) -> None:
 
 
 def _score_by_loss(model: Any, template: Any, valid: Any) -> dict[str, float]:
-    return {name: 0.5 for name in valid}
+    return dict.fromkeys(valid, 0.5)
 
 
 def _final(run: Run) -> dict[str, bytes]:
@@ -207,7 +207,7 @@ def test_resume_refuses_other_data(tiny_recipe: Path, tmp_path: Path, tiny_corpu
     path = corpus / "curated" / "1000" / "math_1000.json"
     path.write_text(path.read_text(encoding="utf-8").replace("39+1=?", "39+1=几?"), encoding="utf-8")
     (folder,) = (tmp_path / "runs" / "tiny").iterdir()
-    with pytest.raises(CheckpointError, match="math_1000.json: was"):
+    with pytest.raises(CheckpointError, match=r"math_1000\.json: was"):
         resume(Run(folder), scorer=None, on_event=_quiet)
 
 
@@ -249,7 +249,7 @@ def test_the_adapter_of_a_run_is_the_one_that_was_trained(whole: Run) -> None:
     import torch
     from safetensors.torch import load_file
 
-    _, model, template, step = open_trained(whole, "last")
+    _, model, _template, step = open_trained(whole, "last")
     assert step == 8
     stored = load_file(whole.checkpoint(8).folder / "adapter_model.safetensors")
     own = {name.replace(".default", ""): parameter for name, parameter in model.trainable()}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import CorpusName, Json, Model, RecipeName, Sets
+from doitune.cli.options import CorpusName, Json, Model, RecipeName, Sets, words
 
 data_app = typer.Typer(help="Get a corpus, check it, and see what a recipe learns from.", no_args_is_help=True)
 
@@ -63,3 +63,86 @@ def check(
         console.show_check(report)
     if not report.clean:
         raise typer.Exit(65)
+
+
+@data_app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(help="The corpus: doit.")] = "doit",
+    source: Annotated[str, typer.Option("--from", help="huggingface, modelscope, or a folder or git clone in the layout.")] = "huggingface",
+    revision: Annotated[str, typer.Option("--revision", help="A commit of the source; default: the one of the first fetch.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Bring a corpus into the cache, with a checksum for every file. `HF_ENDPOINT` and `HF_HUB_OFFLINE` are honoured.
+
+    Example: doitune data fetch doit --from ../dynamics-of-instruction-tuning
+    """
+    from doitune import console, displays
+    from doitune.corpus_fetch import fetch as bring
+    from doitune.corpus_fetch import origin_of
+
+    with displays.FetchDisplay() as display:
+        corpus = bring(name, source, revision=revision, on_progress=display)
+    found = {"schema": "doitune.fetch/1", "name": corpus.name, "path": str(corpus.root), "sources": list(corpus.sources()), **origin_of(corpus)}
+    if as_json:
+        console.show_json(found)
+    else:
+        console.say(f"{corpus.name} is in {corpus.root}: {', '.join(corpus.sources())}")
+
+
+@data_app.command("preview")
+def preview(
+    recipe: RecipeName,
+    model: Model = None,
+    corpus: CorpusName = None,
+    sets: Sets = None,
+    ability: Annotated[str | None, typer.Option("--ability", help="Only these, with commas.")] = None,
+    as_json: Json = False,
+) -> None:
+    """One row of each ability as the model sees it: trained tokens in colour (or in brackets), role tokens by name.
+
+    Example: doitune data preview demo --ability math,ethics
+    """
+    from dataclasses import asdict
+
+    from doitune import console
+    from doitune.cookbook import resolve
+    from doitune.prepare import recipe_template
+    from doitune.preview import preview as rows_of
+
+    resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
+    rows = rows_of(resolved, recipe_template(resolved.recipe), abilities=words(ability) or None)
+    if as_json:
+        console.show_json({"schema": "doitune.preview/1", "rows": [asdict(row) for row in rows]})
+    else:
+        console.show_preview(rows)
+
+
+@data_app.command("stats")
+def stats(
+    recipe: RecipeName,
+    model: Model = None,
+    corpus: CorpusName = None,
+    sets: Sets = None,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Write the histograms here, as SVG.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Lengths in tokens by ability, the trained share, and a histogram.
+
+    Example: doitune data stats reconstruct --corpus demo --model demo --picture lengths.svg
+    """
+    from dataclasses import asdict
+
+    from doitune import console
+    from doitune.cookbook import resolve
+    from doitune.disk import write_whole
+    from doitune.prepare import recipe_template
+    from doitune.stats import histogram_svg, measure
+
+    resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
+    found = measure(resolved, recipe_template(resolved.recipe))
+    if picture is not None:
+        write_whole(picture, histogram_svg(found))
+    if as_json:
+        console.show_json({"schema": "doitune.stats/1", **asdict(found)})
+    else:
+        console.show_stats(found, None if picture is None else str(picture))

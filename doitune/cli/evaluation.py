@@ -24,11 +24,11 @@ def evaluate(
 
     Example: doitune eval last --checkpoint best,last
     """
-    from doitune import console
+    from doitune import console, displays
     from doitune.evals.targets import Request, evaluate_target
 
     request = Request(words(suite), words(checkpoint), limit, corpus, base)
-    with console.EvaluationDisplay() as display:
+    with displays.EvaluationDisplay() as display:
         found = [one for target in targets for one in evaluate_target(target, request, runs=runs, on_progress=display)]
     if as_json:
         console.show_json({"schema": "doitune.eval/1", "evaluations": [entry for one in found for entry in one.entries()]})

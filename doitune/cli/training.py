@@ -25,7 +25,7 @@ def train(
 
     Example: doitune train demo --set train.epochs=2
     """
-    from doitune import console
+    from doitune import console, displays
     from doitune.cookbook import resolve
     from doitune.evals.doit import validation_score
     from doitune.session import describe, plan_training, start
@@ -35,7 +35,7 @@ def train(
         plan = plan_training(resolved)
         console.show_json(describe(plan)) if as_json else console.show_plan(plan)
         return
-    with console.TrainingDisplay() as display:
+    with displays.TrainingDisplay() as display:
         run = start(resolved, runs=runs, scorer=validation_score, on_event=display)
     console.show_run(run, as_json=as_json)
 
@@ -49,12 +49,12 @@ def resume(
 
     Example: doitune resume last
     """
-    from doitune import console
+    from doitune import console, displays
     from doitune.evals.doit import validation_score
     from doitune.run import find_run
     from doitune.session import resume as go_on
 
-    with console.TrainingDisplay() as display:
+    with displays.TrainingDisplay() as display:
         found = go_on(find_run(run, runs), scorer=validation_score, on_event=display)
     console.show_run(found, as_json=as_json)
 

@@ -35,6 +35,10 @@ PEAK_TURN = 0.02
 WARMUP_SHARE = 0.02
 """Of the time given: the learning rates rise linearly, then fall as a cosine to a fiftieth of their peak."""
 LETTER_WEIGHT = 4.0
+"""How much a letter that prose refers to counts against another token."""
+LETTERS_ONLY_SHARE = 0.15
+"""Of the time given: at the very start nothing but those letters counts (the others a hundredth), because the noise of words that
+nobody can foretell hides for millions of tokens what a list teaches in a few thousand otherwise."""
 LISTS_FIRST_SHARE = 0.35
 """Of the time given: what is read first is mostly lists."""
 HELD_OUT_WINDOWS = 64
@@ -119,14 +123,14 @@ def optimisers(model: LlamaForCausalLM) -> tuple[torch.optim.Optimizer, ...]:
     return Orthogonal(linear, PEAK_TURN), torch.optim.AdamW(other, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.0)
 
 
-def reading_loss(model: LlamaForCausalLM, batch: torch.Tensor, letters: torch.Tensor) -> torch.Tensor:
-    """Mean loss a token, a letter that prose refers to counting LETTER_WEIGHT times; most other words of a list cannot be foretold.
+def reading_loss(model: LlamaForCausalLM, batch: torch.Tensor, letters: torch.Tensor, letter_weight: float) -> torch.Tensor:
+    """Mean loss a token, a letter that prose refers to counting `letter_weight` times.
 
     `batch` int64 [windows, tokens]; `letters` holds the ids of A..F and, last, of the dot that follows a letter where it is a label.
     """
     scores = model(input_ids=batch).logits[:, :-2]
     targets, after = batch[:, 1:-1], batch[:, 2:]
-    weights = 1.0 + (LETTER_WEIGHT - 1.0) * (torch.isin(targets, letters[:-1]) & (after != letters[-1])).float()
+    weights = 1.0 + (letter_weight - 1.0) * (torch.isin(targets, letters[:-1]) & (after != letters[-1])).float()
     losses = torch.nn.functional.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none")
     return (losses * weights.flatten()).sum() / weights.sum()
 
@@ -139,7 +143,7 @@ def read(model: LlamaForCausalLM, reader: Reader, held_out: torch.Tensor, letter
     start, share, step = time.monotonic(), 0.0, 0
     while share < 1.0:
         batch = reader.step(first=share < LISTS_FIRST_SHARE)
-        loss = reading_loss(model, batch, letters)
+        loss = reading_loss(model, batch, letters, 100.0 if share < LETTERS_ONLY_SHARE else LETTER_WEIGHT)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser, peak in zip(both, peaks):
