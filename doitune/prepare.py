@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from doitune import __version__
 from doitune.base import Base, find_base
@@ -19,7 +19,9 @@ from doitune.batch import epoch_order
 from doitune.budget import Ledger, Pick, Shortfall, pick
 from doitune.corpus import Corpus, open_corpus
 from doitune.corpus_leaks import Leak, leaks_of
-from doitune.errors import CheckpointError, DataError, Problem
+from doitune.corpus_rows import Form as OwnForm
+from doitune.corpus_rows import RowForm
+from doitune.errors import CheckpointError, DataError, Problem, UsageError
 from doitune.prompt import Encoded, Template, encode_all, fingerprint, open_template, prove_law
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Material:
 
 def draw(section: DataSection) -> tuple[Pick, Corpus]:
     """The examples that a recipe's `data` section chooses, and the corpus they are from. No tokenizer is needed."""
-    corpus = open_corpus(section.corpus)
+    corpus = recipe_corpus(section)
     budget = section.budget.to_budget()
     wanted = {name for name, amount in budget.amounts.items() if amount != 0}
     rows = corpus.read(section.source) if wanted - {"synthetic"} or budget.share_equally else {}
@@ -59,6 +61,20 @@ def draw(section: DataSection) -> tuple[Pick, Corpus]:
         rows = {**rows, **corpus.read(SYNTHETIC_SOURCE)}
     shortfall: Shortfall = "take_all" if section.on_shortfall == "take_all" else "error"
     return pick(rows, budget, seed=section.seed, select=section.select, on_shortfall=shortfall), corpus
+
+
+def recipe_corpus(section: DataSection) -> Corpus:
+    """The corpus that a recipe's `data` section names, its rows read in the form that the section declares."""
+    return own_corpus(section.corpus, section.rows, section.rows_ability)
+
+
+def own_corpus(name_or_path: str, rows: str, ability: str) -> Corpus:
+    """A corpus whose rows are in the form called `rows` (doit, messages, alpaca, sharegpt). UsageError for another form."""
+    if rows == "doit":
+        return open_corpus(name_or_path)
+    if rows not in get_args(OwnForm):
+        raise UsageError(f"no form of rows is called {rows!r}", f"doit, {', '.join(get_args(OwnForm))}")
+    return open_corpus(name_or_path, RowForm(cast(OwnForm, rows), ability))
 
 
 def drawn(resolved: Resolved) -> dict[str, Any]:

@@ -187,6 +187,10 @@ class DataSection(Section):
     """Which examples are learnt from."""
 
     corpus: Location = Field(description="where rows come from: doit, demo, a fetched corpus's name, or a path")
+    rows: Literal["doit", "messages", "alpaca", "sharegpt"] = Field(
+        default="doit", description="how the rows are written: the data set's own form, or one that other trainers read, for rows of your own"
+    )
+    rows_ability: Token = Field(default="", description="the ability of every row of your own; empty: each row names its own in the field `ability`")
     source: InnerFolder = Field(
         default="curated/1000", description="the corpus's folder that the ten abilities are drawn from; synthetic rows have their own"
     )
@@ -201,6 +205,14 @@ class DataSection(Section):
         default="refuse", description="a row longer than train.max_tokens: refuse to train, or drop and count it; an answer is never cut"
     )
     allow_leaks: bool = Field(default=False, description="train although chosen rows leak into evaluation sets; every score then says so")
+
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        if self.rows_ability and self.rows_ability not in BUDGET_NAMES:
+            problem = f"no ability `{self.rows_ability}`"
+            yield Contradiction("rows_ability", problem, f"the abilities are {', '.join(BUDGET_NAMES)}")
+        if self.rows_ability and self.rows == "doit":
+            yield Contradiction("rows_ability", "rows_ability is for rows of your own", "write data.rows: messages, alpaca or sharegpt")
 
 
 class TrainSection(Section):

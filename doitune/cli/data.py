@@ -44,6 +44,8 @@ def check(
     corpus: Annotated[str, typer.Argument(help="demo, doit, or the path of a corpus.")],
     model: Annotated[str | None, typer.Option("--model", "-m", help="Count tokens with this model's tokenizer.")] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="With --model: the longest row that may be learnt from.")] = 2048,
+    rows: Annotated[str, typer.Option("--rows", help="The form of rows of your own: doit, messages, alpaca, sharegpt.")] = "doit",
+    ability: Annotated[str, typer.Option("--ability", help="With --rows: the ability of every row.")] = "",
     as_json: Json = False,
 ) -> None:
     """Bad rows, hidden characters, control tokens, duplicates, and leaks into the sets that a model is judged on. Exit 65 if there are any.
@@ -51,12 +53,11 @@ def check(
     Example: doitune data check demo --model demo
     """
     from doitune import console
-    from doitune.corpus import open_corpus
     from doitune.corpus_check import check as check_corpus
-    from doitune.prepare import row_lengths
+    from doitune.prepare import own_corpus, row_lengths
 
     lengths, tokens = row_lengths(model) if model else (None, ())
-    report = check_corpus(open_corpus(corpus), encode_lengths=lengths, max_tokens=max_tokens if model else None, role_tokens=tokens)
+    report = check_corpus(own_corpus(corpus, rows, ability), encode_lengths=lengths, max_tokens=max_tokens if model else None, role_tokens=tokens)
     if as_json:
         console.show_json(report.to_json())
     else:

@@ -20,7 +20,7 @@ from doitune.demo.dice import Dice
 from doitune.demo.questions import Asking, Question
 
 VERSION = "1"
-FINGERPRINT = "93c7082582c76c3f8eee02cd4a13c58979cf0dcc751ed61f8376ef6689f59506"
+FINGERPRINT = "33f2687e328845e114053137062d3e151625d357fad9e0bacf6a9b5d0ad33b75"
 """sha256 of the whole corpus: of every file in the order of its path, the path, a NUL, the bytes (see `fingerprint`)."""
 
 _Maker = Callable[[Asking], Question]

@@ -7,6 +7,8 @@ known as mimetic initialisation (Trockman and Kolter 2023, arXiv 2305.09828); tr
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import LlamaForCausalLM
 
@@ -25,13 +27,14 @@ LIKENESS = 0.20
 @torch.no_grad()
 def head_start(model: LlamaForCausalLM, generator: torch.Generator) -> None:
     """Overwrite embeddings and attention: look-back heads in the first layer, finding-again heads in the two after it."""
-    config = model.config
+    config: Any = model.config
     shared = EMBEDDING_SCALE * torch.ones(config.hidden_size)
-    embedding = model.get_input_embeddings().weight
+    embedding: Any = model.get_input_embeddings().weight
     embedding.copy_(shared + EMBEDDING_SCALE * torch.randn(embedding.shape, generator=generator))
     label = torch.linalg.qr(torch.randn(config.hidden_size, config.head_dim, generator=generator)).Q
-    for number, layer in enumerate(model.model.layers):
-        attention = layer.self_attn
+    layers: Any = model.model.layers
+    for number, layer in enumerate(layers):
+        attention: Any = layer.self_attn
         _copying(attention, config.num_attention_heads, generator)
         if number < 3:
             _pass_on(attention, (2,) if number == 0 else (0, 1), label)
@@ -43,7 +46,7 @@ def head_start(model: LlamaForCausalLM, generator: torch.Generator) -> None:
                 _find_again(attention, head, label, generator)
 
 
-def _copying(attention: torch.nn.Module, heads: int, generator: torch.Generator) -> None:
+def _copying(attention: Any, heads: int, generator: torch.Generator) -> None:
     """Each head writes what it reads: output weights are the transposed value weights, whose rows are orthonormal in a head."""
     value, output = attention.v_proj.weight, attention.o_proj.weight
     size = value.shape[0] // heads
@@ -54,7 +57,7 @@ def _copying(attention: torch.nn.Module, heads: int, generator: torch.Generator)
         output[:, rows] = EMBEDDING_SCALE * basis
 
 
-def _pass_on(attention: torch.nn.Module, heads: tuple[int, ...], basis: torch.Tensor) -> None:
+def _pass_on(attention: Any, heads: tuple[int, ...], basis: torch.Tensor) -> None:
     """Let these heads read and write one common subspace, `basis` [width, head size]: what one of them writes the next passes on."""
     size = attention.head_dim
     for head in heads:
@@ -63,7 +66,7 @@ def _pass_on(attention: torch.nn.Module, heads: tuple[int, ...], basis: torch.Te
         attention.o_proj.weight[:, rows] = PASSED_ON * basis
 
 
-def _look_back(attention: torch.nn.Module, head: int, tokens: int, theta: float) -> None:
+def _look_back(attention: Any, head: int, tokens: int, theta: float) -> None:
     """Queries and keys from the shared part of the embeddings only, keys turned ahead by `tokens` in the three fastest rotary pairs."""
     size, width = attention.head_dim, attention.q_proj.weight.shape[1]
     query, key = torch.zeros(size, width), torch.zeros(size, width)
@@ -78,7 +81,7 @@ def _look_back(attention: torch.nn.Module, head: int, tokens: int, theta: float)
     attention.k_proj.weight[head * size : (head + 1) * size] = key
 
 
-def _find_again(attention: torch.nn.Module, head: int, label: torch.Tensor, generator: torch.Generator) -> None:
+def _find_again(attention: Any, head: int, label: torch.Tensor, generator: torch.Generator) -> None:
     """The same weights for queries and keys, in the slow rotary pairs only, blind to labels and to the shared part of the embeddings."""
     size, width = attention.head_dim, attention.q_proj.weight.shape[1]
     alike = LIKENESS * torch.randn(size, width, generator=generator)
