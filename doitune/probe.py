@@ -19,8 +19,16 @@ if TYPE_CHECKING:
     from doitune.batch import Batch
     from doitune.prompt import Encoded
 
+    Measured = tuple[torch.Tensor, torch.Tensor]
+
 ALLOWED_BY_DTYPE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
-"""Largest relative difference that rounding explains, by the dtype of the products; a leak is of the order of 1."""
+"""Relative difference that rounding always explains, by the dtype of the products."""
+
+ROUNDINGS = 4
+"""What is allowed is at least this many times what rounding alone does to these examples: a deep model magnifies it a thousandfold."""
+
+MOST_ALLOWED = 0.2
+"""Never more than this: a leak is of the order of 1."""
 
 PROBED_EXAMPLES = 6
 PROBED_TOKENS = 1024
@@ -28,13 +36,17 @@ PROBED_TOKENS = 1024
 
 @dataclass(frozen=True)
 class PackingProof:
-    """Relative differences of packed against separate: of the examples' losses and of the gradient. `exact`: within `allowed`."""
+    """Relative differences of packed against separate: of the examples' losses and of the gradient. `exact`: both within `allowed`.
+
+    `rounding`: the same difference of padded against separate, where nothing can leak.
+    """
 
     exact: bool
     loss_difference: float
     gradient_difference: float
     allowed: float
     reason: str = ""
+    rounding: float = 0.0
 
 
 def prove_packing(model: LoadedModel, encoded: Sequence[Encoded]) -> PackingProof:
@@ -45,15 +57,21 @@ def prove_packing(model: LoadedModel, encoded: Sequence[Encoded]) -> PackingProo
     total = trained_tokens(chosen)
     model.training(False)  # dropout would differ between the two ways; gradients flow all the same
     try:
-        packed_losses, packed_gradient, dtype = _measure(model, [flatten(chosen)], total)
+        packed = _measure(model, [flatten(chosen)], total)
     except NotImplementedError as error:
         return PackingProof(False, 0.0, 0.0, 0.0, str(error))
-    losses, gradient, _ = _measure(model, [pad([example]) for example in chosen], total)
-    allowed = ALLOWED_BY_DTYPE.get(dtype, 1e-4)
-    by_loss = float(((packed_losses - losses).abs() / losses.abs().clamp(min=1e-3)).max())
-    by_gradient = float((packed_gradient - gradient).norm() / gradient.norm().clamp(min=1e-12))
+    separate = _measure(model, [pad([example]) for example in chosen], total)
+    rounding = max(_differences(_measure(model, [pad(chosen)], total), separate))
+    allowed = min(MOST_ALLOWED, max(ALLOWED_BY_DTYPE.get(model.compute_dtype, 1e-4), ROUNDINGS * rounding))
+    by_loss, by_gradient = _differences(packed, separate)
     exact = by_loss <= allowed and by_gradient <= allowed
-    return PackingProof(exact, by_loss, by_gradient, allowed, "" if exact else "packed examples see each other")
+    return PackingProof(exact, by_loss, by_gradient, allowed, "" if exact else "packed examples see each other", rounding)
+
+
+def _differences(one: Measured, other: Measured) -> tuple[float, float]:
+    """Relative differences of the losses (the largest) and of the gradient."""
+    by_loss = float(((one[0] - other[0]).abs() / other[0].abs().clamp(min=1e-3)).max())
+    return by_loss, float((one[1] - other[1]).norm() / other[1].norm().clamp(min=1e-12))
 
 
 def _choose(encoded: Sequence[Encoded]) -> list[Encoded]:
@@ -69,8 +87,8 @@ def _choose(encoded: Sequence[Encoded]) -> list[Encoded]:
     return chosen if len(chosen) > 1 else distinct[:2]
 
 
-def _measure(model: LoadedModel, batches: list[Batch], total: int) -> tuple[torch.Tensor, torch.Tensor, str]:
-    """Losses of the examples in order, the whole gradient as one vector, and the dtype of hidden products."""
+def _measure(model: LoadedModel, batches: list[Batch], total: int) -> Measured:
+    """Losses of the examples in order, and the whole gradient as one vector."""
     import torch
 
     parameters = model.trainable()
@@ -83,4 +101,4 @@ def _measure(model: LoadedModel, batches: list[Batch], total: int) -> tuple[torc
     gradient = torch.cat([parameter.grad.float().flatten().cpu() for _, parameter in parameters if parameter.grad is not None])
     for _, parameter in parameters:
         parameter.grad = None
-    return torch.cat(sums), gradient, model.compute_dtype
+    return torch.cat(sums), gradient
