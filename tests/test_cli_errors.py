@@ -257,7 +257,7 @@ NAMES: dict[str, tuple[list[str], int, tuple[str, ...]]] = {
     "unknown option": (["train", "demo", "--fast"], 2, ("--fast",)),
     "unknown command": (["trian"], 2, ("trian",)),
     "missing argument": (["train"], 2, ("recipe",)),
-    "not a number": (["eval", "last", "--limit", "few"], 2, ("--limit", "number")),
+    "not a number": (["eval", "last", "--limit", "few"], 2, ("--limit",)),
 }
 
 

@@ -190,7 +190,7 @@ def _rounded(sizes: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> Non
     def noisy(model: Any, batches: Any, total: int) -> Any:
         losses, gradient = real(model, batches, total)
         if len(batches) == 1:
-            noise = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(batches[0].packed))
+            noise = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(int(batches[0].packed)))
             gradient = gradient + noise / noise.norm() * gradient.norm() * sizes[0 if batches[0].packed else 1]
         return losses, gradient
 
