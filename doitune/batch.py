@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from doitune.encoded import IGNORED, Encoded
+
 if TYPE_CHECKING:
     import torch
-
-    from doitune.prompt import Encoded
-
-IGNORED = -100
-"""Label of a position that is not trained (the value that torch's cross-entropy leaves out)."""
 
 MICRO_BATCH_COST_TOKENS = 128
 """What a micro-batch costs besides its positions, in tokens: dequantising the base once (design: about 135 on a 4090)."""

@@ -21,8 +21,9 @@ from doitune.corpus import Corpus, open_corpus
 from doitune.corpus_leaks import Leak, leaks_of
 from doitune.corpus_rows import Form as OwnForm
 from doitune.corpus_rows import RowForm
+from doitune.encoded import Encoded
 from doitune.errors import CheckpointError, DataError, Problem, UsageError
-from doitune.prompt import Encoded, Template, encode_all, fingerprint, open_template, prove_law
+from doitune.prompt import Template, encode_all, fingerprint, open_template, prove_law
 
 if TYPE_CHECKING:
     from doitune.cookbook import Resolved

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from doitune.batch import IGNORED
+from doitune.encoded import IGNORED, Encoded
 from doitune.errors import UsageError
 from doitune.prepare import draw
-from doitune.prompt import NEW_TOKENS, Encoded, Template, encode_all
+from doitune.prompt import NEW_TOKENS, Template, encode_all
 
 if TYPE_CHECKING:
     from doitune.cookbook import Resolved

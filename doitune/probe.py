@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from doitune.backends.loaded import LoadedModel
     from doitune.batch import Batch
-    from doitune.prompt import Encoded
+    from doitune.encoded import Encoded
 
     Measured = tuple[torch.Tensor, torch.Tensor]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from doitune.batch import IGNORED
+from doitune.encoded import IGNORED, Encoded
 from doitune.errors import DataError, ModelError
 from doitune.example import Message
 
@@ -33,19 +33,6 @@ PROBE_CHAT = (
     Message("assistant", "因为 1 + 1 = 2。"),
 )
 """A fixed chat whose ids are the encoder's fingerprint."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One conversation as token ids; `labels` equal the ids where trained, IGNORED elsewhere (not shifted)."""
-
-    ids: tuple[int, ...]
-    labels: tuple[int, ...]
-
-    @property
-    def trained(self) -> int:
-        """How many tokens are trained."""
-        return len(self.labels) - self.labels.count(IGNORED)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from doitune.errors import Stopped
 from doitune.events import Event, Note, StepLog, ValidationLog
 from doitune.prepare import Material, origin, prepare, refuse_drift, tokenizer_template
 from doitune.run import Run, create_run
-from doitune.trackers import Trackers
+from doitune.trackers import Trackers, refuse_missing
 from doitune.train import Scorer, Training
 from doitune.trained import load_model
 
@@ -76,6 +76,7 @@ def start(resolved: Resolved, *, runs: Path, scorer: Scorer | None, on_event: On
     """Train a recipe in a new run directory under `runs`; returns the finished run."""
     make_folder(runs)
     need_room(runs, 1 << 20)
+    refuse_missing(resolved.recipe.train.trackers)
     plan = plan_training(resolved)
     backend, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=True)
     run = create_run(runs, resolved.name)

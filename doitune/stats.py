@@ -14,9 +14,10 @@ from html import escape
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from doitune.encoded import Encoded
 from doitune.errors import DataError
 from doitune.prepare import draw
-from doitune.prompt import Encoded, Template, encode_all
+from doitune.prompt import Template, encode_all
 
 if TYPE_CHECKING:
     from doitune.cookbook import Resolved

@@ -5,6 +5,7 @@ metrics.jsonl is written in any case and is the record; a tracker that fails to 
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from doitune.errors import FitError
@@ -12,6 +13,14 @@ from doitune.run import Run
 
 INSTALL = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 """What `pip install` calls each tracker."""
+
+
+def refuse_missing(names: tuple[str, ...]) -> None:
+    """FitError for a tracker whose package is not installed; called before a run begins."""
+    missing = [name for name in names if find_spec(INSTALL[name]) is None]
+    if missing:
+        packages = " ".join(INSTALL[name] for name in missing)
+        raise FitError(f"not installed: the tracker {', '.join(missing)}", f"pip install {packages}, or --set train.trackers=[]")
 
 
 class Trackers:
@@ -22,14 +31,12 @@ class Trackers:
         self.started: list[Any] = []
         if not names:
             return
+        refuse_missing(names)
         from accelerate import PartialState
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
         PartialState(cpu=True)  # accelerate's trackers ask it whether this is the main process
-        available = {str(getattr(name, "value", name)) for name in get_available_trackers()}
         for name in names:
-            if name not in available:
-                raise FitError(f"the tracker {name} is not installed", f"pip install {INSTALL[name]}, or --set train.trackers=[]")
             kind = LOGGER_TYPE_TO_CLASS[name]
             where = {"logging_dir": str(run.folder / "trackers")} if getattr(kind, "requires_logging_directory", False) else {}
             tracker = kind(run.name.replace("/", "-"), **where)

@@ -8,13 +8,14 @@ import pytest
 import torch
 from tiny_evals import examples, tiny, with_shots
 
-from doitune.batch import IGNORED, pad
+from doitune.batch import pad
+from doitune.encoded import IGNORED, Encoded
 from doitune.errors import FitError
 from doitune.evals import doit
 from doitune.evals.ask import Limits, ask, ask_batch, cut, prepare
 from doitune.evals.task import Reply
 from doitune.example import Message
-from doitune.prompt import Encoded, encode, encode_question
+from doitune.prompt import encode, encode_question
 
 CAPS = {"math": 6, "tf": 4, "single_choice": 4}
 

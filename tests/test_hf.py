@@ -14,11 +14,12 @@ from conftest import make_tiny_base
 
 from doitune.backends import LoadRequest, hf
 from doitune.base import find_base
-from doitune.batch import IGNORED, Batch, flatten, pad, trained_tokens
+from doitune.batch import Batch, flatten, pad, trained_tokens
 from doitune.cookbook import resolve
+from doitune.encoded import IGNORED, Encoded
 from doitune.errors import CheckpointError, FitError, ModelError
 from doitune.probe import prove_packing
-from doitune.prompt import Encoded, encode, open_template
+from doitune.prompt import encode, open_template
 from doitune.session import start
 
 STOPS = (2,)

@@ -17,24 +17,25 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "doitune"
 
 ORDER = (
-    "errors", "disk", "ability", "demo", "example", "corpus", "budget", "recipe", "cookbook", "explain", "base", "run",
-    "batch", "prompt", "course", "events", "backends", "probe", "optimiser", "prepare", "preview", "trackers", "train", "trained", "session",
-    "evals", "console", "cli",
+    "errors", "disk", "ability", "demo", "example", "corpus", "budget", "recipe", "cookbook", "explain", "base", "run", "encoded",
+    "batch", "prompt", "course", "events", "backends", "probe", "optimiser", "prepare", "preview", "stats", "trackers", "train", "trained", "session",
+    "evals", "console", "displays", "cli",
 )  # fmt: skip
 """Rooms from the ground up (design.md, section 2): each may import those before it and its own family (`corpus`, `corpus_check`; a folder)."""
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "datasets", "accelerate", "tokenizers", "safetensors", "unsloth", "numpy"}
-HEAVY_ROOMS = {"backends.documents", "backends.hf", "backends.token_rows", "backends.tokenizer", "demo.build"}
+HEAVY_ROOMS = {"backends.documents", "backends.hf", "backends.token_rows", "backends.tokenizer", "demo.build", "demo.start"}
 """Modules that may import heavy libraries as they are imported; everywhere else an import stands inside the function that needs it."""
 
 MODEL_LIBRARIES = {"transformers", "peft", "bitsandbytes", "unsloth", "accelerate", "datasets"}
 ALLOWED_OUTSIDE = {
     ("optimiser", "bitsandbytes"),  # its 8-bit optimisers
     ("trackers", "accelerate"),  # its trackers
-    ("demo.build", "transformers"),  # the script that makes the demo's base
+    ("demo.build", "transformers"),  # the scripts that make the demo's base
+    ("demo.start", "transformers"),
 }
 
-PRINTS = {"console", "demo.build"}
+PRINTS = {"console", "demo.build", "demo.start"}
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,12 @@ def test_training_and_evaluation_do_not_know_each_other() -> None:
 
 def test_only_the_desk_knows_the_console_and_typer() -> None:
     callers = {family(one.room) for one in own() if one.name == "doitune.console"}
-    assert callers == {"cli"}
+    assert callers == {"cli", "displays"}, "displays is the console's live part"
+    assert {family(one.room) for one in own() if one.name == "doitune.displays"} == {"cli"}
     typer = {family(one.room) for one in imports() if one.name.split(".")[0] == "typer"}
     assert "cli" in typer and typer <= {"cli", "console"}
     assert not [str(one) for one in imports() if one.name.split(".")[0] == "click"], "recent releases of typer carry their own click"
-    assert {family(one.room) for one in imports() if one.name.split(".")[0] == "rich"} <= {"console", "cli"}
+    assert {family(one.room) for one in imports() if one.name.split(".")[0] == "rich"} <= {"console", "displays", "cli"}
 
 
 def test_only_the_console_prints() -> None:

@@ -14,10 +14,10 @@ import torch
 from doitune import probe
 from doitune.backends import LoadRequest, documents, hf
 from doitune.base import find_base
-from doitune.batch import IGNORED, flatten, pad, trained_tokens
+from doitune.batch import flatten, pad, trained_tokens
 from doitune.cookbook import resolve
+from doitune.encoded import IGNORED, Encoded
 from doitune.probe import prove_packing
-from doitune.prompt import Encoded
 from doitune.session import start
 from doitune.train import Event, Note
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from doitune.batch import IGNORED
+from doitune.encoded import IGNORED
 from doitune.errors import DataError, ModelError
 from doitune.example import Message
 from doitune.prompt import (

@@ -13,11 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from doitune.base import find_base
-from doitune.batch import IGNORED
 from doitune.cookbook import resolve
+from doitune.encoded import IGNORED, Encoded
 from doitune.errors import DataError
 from doitune.prepare import tokenizer_template
-from doitune.prompt import Encoded
 from doitune.recipe import PromptSection
 from doitune.stats import OVERALL, Stats, histogram, histogram_svg, measure, stats
 

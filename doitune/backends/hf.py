@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, linear
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, LogitsProcessorList
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers.cache_utils import Cache, DynamicLayer
 from transformers.utils.logging import disable_progress_bar
 
 from doitune.backends import LoadRequest, documents
-from doitune.backends.loaded import LoadedModel, Loss, Written
+from doitune.backends.loaded import LoadedModel, Loss, Prefix, Written
 from doitune.backends.token_rows import TokenRows, add_rows
 from doitune.backends.tokenizer import load_tokenizer
-from doitune.batch import IGNORED, Batch
+from doitune.batch import Batch
+from doitune.encoded import IGNORED
 from doitune.errors import CheckpointError, FitError, ModelError
 
 LOGITS_AT_ONCE = 1 << 24
@@ -164,6 +167,21 @@ class _FirstScores:
         return scores
 
 
+class _PrefixLayer(DynamicLayer):
+    """One layer's keys and values of a prefix, for every row that goes on from it. It stores nothing, so that it can be used again."""
+
+    def __init__(self, read: DynamicLayer) -> None:
+        super().__init__()
+        self.lazy_initialization(read.keys, read.values)
+        self.keys, self.values = read.keys, read.values
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """[rows, heads, prefix + T, d] of the rows' own [rows, heads, T, d]."""
+        rows = len(key_states)
+        keys = torch.cat([self.keys.expand(rows, -1, -1, -1), key_states], dim=2)
+        return keys, torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=2)
+
+
 class HfModel(LoadedModel):
     """A transformers model with peft's LoRA layers in it."""
 
@@ -180,8 +198,11 @@ class HfModel(LoadedModel):
         """Rows of the embedding matrix, before any new token rows."""
         return int(self.base.config.vocab_size)
 
-    def _hidden(self, batch: Batch) -> torch.Tensor:
-        """Last hidden states [rows, T, H] of a padded or packed batch."""
+    def _hidden(self, batch: Batch, prefix: Prefix | None = None) -> torch.Tensor:
+        """Last hidden states [rows, T, H] of a padded or packed batch, or of what follows `prefix`."""
+        if prefix is not None:  # causal attention keeps real tokens from the padding on the right, so no row needs a mask of its own
+            places = torch.arange(prefix.tokens, prefix.tokens + batch.ids.shape[1], device=self.device)[None]
+            return self.decoder(input_ids=batch.ids, position_ids=places, past_key_values=prefix.state, use_cache=True).last_hidden_state
         if not batch.packed:
             return self.decoder(input_ids=batch.ids, use_cache=False).last_hidden_state
         edges = torch.tensor([0, *batch.lengths], device=self.device).cumsum(0).to(torch.int32)
@@ -210,7 +231,12 @@ class HfModel(LoadedModel):
     def loss(self, batch: Batch, trained_tokens: int) -> Loss:
         """See LoadedModel. Logits are made for trained positions only, LOGITS_AT_ONCE at a time, and recomputed in the backward pass."""
         batch = batch.to(self.device)
-        hidden = self._hidden(batch)[:, :-1]
+        losses, sums = self._losses(batch, None)
+        return Loss(losses.sum() / trained_tokens, sums)
+
+    def _losses(self, batch: Batch, prefix: Prefix | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of each trained position, and each example's sum."""
+        hidden = self._hidden(batch, prefix)[:, :-1]
         targets = batch.labels[:, 1:]
         trained = targets != IGNORED
         rows, wanted = hidden[trained], targets[trained]
@@ -222,17 +248,50 @@ class HfModel(LoadedModel):
         losses = torch.cat(pieces) if pieces else rows.sum(dim=-1).float()
         sums = torch.zeros(len(batch.lengths), device=self.device)
         sums.index_add_(0, _owners(batch, trained, self.device), losses.detach())
-        return Loss(losses.sum() / trained_tokens, sums)
+        return losses, sums
 
     @torch.no_grad()
     def logits(self, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
         """See LoadedModel."""
-        batch = batch.to(self.device)
+        return self._logits(batch.to(self.device), token_ids, None)
+
+    def _logits(self, batch: Batch, token_ids: Sequence[int], prefix: Prefix | None) -> torch.Tensor:
         last = torch.tensor(batch.lengths, device=self.device) - 1
-        hidden = self._hidden(batch)[torch.arange(len(batch.lengths), device=self.device), last].float()
+        hidden = self._hidden(batch, prefix)[torch.arange(len(batch.lengths), device=self.device), last].float()
         weight, bias = self._head_rows(token_ids)
         logits = linear(hidden, weight, bias)
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    @torch.no_grad()
+    def read(self, ids: Sequence[int]) -> Prefix:
+        """See LoadedModel. Every layer keeps all positions: sliding windows are a matter of the mask."""
+        cache = DynamicCache()
+        self.decoder(input_ids=torch.tensor([list(ids)], device=self.device), past_key_values=cache, use_cache=True)
+        return Prefix(len(ids), Cache(layers=[_PrefixLayer(layer) for layer in cache.layers]))
+
+    @torch.no_grad()
+    def logits_after(self, prefix: Prefix, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
+        """See LoadedModel."""
+        return self._logits(batch.to(self.device), token_ids, prefix)
+
+    @torch.no_grad()
+    def losses_after(self, prefix: Prefix, batch: Batch) -> torch.Tensor:
+        """See LoadedModel."""
+        return self._losses(batch.to(self.device), prefix)[1]
+
+    @cached_property
+    def shares_prefix(self) -> bool:  # type: ignore[override]
+        """Whether two rows after a prefix say what they say after the whole prompt; an architecture with another memory does not."""
+        ids = [[place % self.vocabulary_rows for place in range(start, start + 24)] for start in (1, 9)]
+        ids[1][:16] = ids[0][:16]
+        wanted = range(min(64, self.vocabulary_rows))
+        try:
+            apart = self.logits_after(self.read(ids[0][:16]), _padded([ids[0][16:], ids[1][16:20]]), wanted)
+        except (AttributeError, NotImplementedError, TypeError, ValueError, IndexError):
+            return False
+        whole = self.logits(_padded([ids[0], ids[1][:20]]), wanted)
+        slack = 1e-4 if whole.dtype == torch.float32 and self.compute_dtype == "float32" else 0.05
+        return bool((apart - whole).abs().max() <= slack * whole.abs().max().clamp(min=1))
 
     def _head_rows(self, token_ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """fp32 rows [k, H] of the head for these tokens, and their bias."""
@@ -329,6 +388,12 @@ class HfModel(LoadedModel):
                 f"{self.name}: this architecture changes its logits behind the head in a way that doitune does not know",
                 "doitune supports causal language models whose logits are head(hidden), with or without soft-capping",
             )
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Batch:
+    """Bare ids as a batch, padded on the right."""
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(list(row)) for row in rows], batch_first=True)
+    return Batch(ids, torch.full_like(ids, IGNORED), tuple(map(len, rows)), tuple(range(len(rows))), packed=False)
 
 
 def _owners(batch: Batch, trained: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -40,6 +40,17 @@ class Written:
     first_scores: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Prefix:
+    """The start of several prompts, run once: how many tokens, and what the model that ran it kept of them.
+
+    It can go before any number of batches; it holds only as long as the model's weights stay as they were.
+    """
+
+    tokens: int
+    state: Any
+
+
 class LoadedModel(ABC):
     """A base model with one LoRA adapter on it, on one device."""
 
@@ -48,6 +59,7 @@ class LoadedModel(ABC):
     tokenizer: Any  # a fast tokenizer of transformers
     compute_dtype: str  # "float32", "bfloat16" or "float16": the dtype of products
     packs: bool  # whether this model can be given packed batches (the probe of a run still has to prove it exact)
+    shares_prefix: bool = False  # whether `read`, `logits_after` and `losses_after` are there, and proved exact on this model
 
     @abstractmethod
     def loss(self, batch: Batch, trained_tokens: int) -> Loss:
@@ -59,6 +71,19 @@ class LoadedModel(ABC):
 
         `batch` is a padded one (not packed). Only the asked rows of the head are computed.
         """
+
+    def read(self, ids: Sequence[int]) -> Prefix:
+        """Run a prefix, without gradient, for `logits_after` and `losses_after`. Only where `shares_prefix`."""
+        raise NotImplementedError
+
+    def logits_after(self, prefix: Prefix, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
+        """`logits` of rows that each go on from `prefix`; the batch holds what follows it, at least a token a row."""
+        raise NotImplementedError
+
+    def losses_after(self, prefix: Prefix, batch: Batch) -> torch.Tensor:
+        """[rows] fp32: each row's sum of token losses in nats after `prefix`, without gradient. A row's first token has no loss: it has to
+        be one that isn't trained."""
+        raise NotImplementedError
 
     @abstractmethod
     def generate(

@@ -233,12 +233,12 @@ def _comparison(dice: Dice) -> str:
 
 
 _KINDS: tuple[tuple[int, Callable[[Dice], str]], ...] = (
-    (8, _facts), (24, _fact_then_letter), (6, _subject_then_letter), (14, _letters_of_facts), (10, _shelf), (8, _talk_then_letter),
-    (2, _talk), (6, _true_or_false), (6, _deeds), (5, _sums), (3, _account), (2, _program), (2, _persona), (2, _verse), (4, _proverb),
-    (3, _comparison),
+    (24, _facts), (20, _fact_then_letter), (6, _subject_then_letter), (12, _letters_of_facts), (6, _shelf), (7, _talk_then_letter),
+    (2, _talk), (6, _true_or_false), (6, _deeds), (5, _sums), (3, _account), (2, _program), (2, _persona), (2, _verse), (5, _proverb),
+    (2, _comparison),
 )
 _FIRST_KINDS: tuple[tuple[int, Callable[[Dice], str]], ...] = (
-    (35, _first_shelf), (15, _shelf), (20, _letters_of_facts), (15, _fact_then_letter), (5, _talk_then_letter), (10, _facts),
+    (20, _first_shelf), (10, _shelf), (15, _letters_of_facts), (15, _fact_then_letter), (10, _talk_then_letter), (30, _facts),
 )
 
 

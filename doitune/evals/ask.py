@@ -1,30 +1,40 @@
 """Questions to a loaded model, many at once: letters by first-step scores, written replies, candidates by their losses.
 
-Questions are sorted by length and cut into batches under a token budget, longest first. The cut depends on the questions alone, so that an
-interrupted evaluation asks the very batches of one that ran through. Out of memory halves the budget and goes on.
+Questions are sorted by length and cut into batches under a token budget, longest first. What the prompts of a set have in common at their
+start (solved examples) is run once, and its keys and values serve all of them. The cut depends on the questions alone, so that an
+interrupted evaluation asks the very batches of one that ran through. Out of memory halves the budget, for later batches too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from os.path import commonprefix
 from typing import TYPE_CHECKING
 
-from doitune.batch import IGNORED, pad
+from doitune.batch import MICRO_BATCH_COST_TOKENS, pad
 from doitune.errors import FitError
-from doitune.evals.task import Candidate, Item, Reply, ids_digest
-from doitune.example import Message
-from doitune.prompt import Encoded, Template, decode, encode_all, option_ids, questions_ids
+from doitune.evals.prompts import Prompt, prepare, unlabelled
+from doitune.evals.task import Candidate, Item, Reply
+from doitune.prompt import Encoded, Template, decode, option_ids
 
 if TYPE_CHECKING:
-    from doitune.backends.loaded import LoadedModel
+    from doitune.backends.loaded import LoadedModel, Prefix
+
+__all__ = ["Asked", "Kept", "Limits", "Prompt", "ask", "ask_batch", "cut", "prepare"]
+
+PREFIX_POSITION = 0.25
+"""What a position of a shared prefix takes in a batch, as a share of a position that is run: keys and values of one layer at a time."""
+
+WORTH_TOKENS = 2 * MICRO_BATCH_COST_TOKENS
+"""A prefix is shared where that saves more than this: it costs a forward of its own, and a set's batches hold no other set's questions."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """How much is asked at once: positions of a batch, padding included; the model's context (None: no limit known).
 
-    `exact` asks one question at a time, so that no figure depends on what shared its batch.
+    `exact` asks one question at a time and shares nothing, so that no figure depends on what shared its batch.
     """
 
     batch_tokens: int = 8192
@@ -32,84 +42,38 @@ class Limits:
     exact: bool = False
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """One item made ready: `rows` are what the model reads (one prompt; or question and candidate, labelled, for each candidate).
+@dataclass
+class Kept:
+    """What asking keeps between batches of one model: the prefix read last, and the positions over which memory ran out."""
 
-    `length` is what the longest row takes, room for the reply included. `shots` are those left in; `too_long` says that it cannot be asked.
-    """
+    ids: tuple[int, ...] = ()
+    prefix: Prefix | None = None
+    most_positions: float = field(default=float("inf"))
 
-    item: Item
-    ids: tuple[int, ...]
-    rows: tuple[Encoded, ...]
-    length: int
-    shots: int
-    too_long: bool
-
-    @property
-    def positions(self) -> int:
-        """Positions that this item adds to a batch of its own length."""
-        return self.length * len(self.rows)
-
-    def reply(self) -> Reply:
-        """A reply that holds nothing yet but the prompt."""
-        return Reply(ids_digest(self.ids), len(self.ids), self.shots, too_long=self.too_long)
+    def read(self, model: LoadedModel, ids: tuple[int, ...]) -> Prefix:
+        """The prefix, run by the model unless it was the last one."""
+        if self.prefix is None or self.ids != ids:
+            self.prefix = None  # the old one's memory is free before the new one is run
+            self.prefix, self.ids = model.read(ids), ids
+        return self.prefix
 
 
 Asked = tuple[Item, Reply]
 Ask = Callable[[Sequence[Prompt]], list[Reply]]
 
 
-def prepare(items: Sequence[Item], template: Template, context_tokens: int | None = None) -> list[Prompt]:
-    """Each item's prompt. A prompt over the context loses shots one by one; one that still does not fit is marked, never cut."""
-    questions = questions_ids([item.question for item in items], template)
-    prompts = _rows(items, questions, template)
-    if context_tokens is None:
-        return prompts
-    return [prompt if prompt.length <= context_tokens else _shortened(prompt, template, context_tokens) for prompt in prompts]
+def cut(prompts: Sequence[Prompt], limits: Limits, *, shares: bool = True) -> list[list[Prompt]]:
+    """Batches of prompts that can be asked together, longest first: the same way, options and cap, and under the token budget.
 
-
-def _rows(items: Sequence[Item], questions: Sequence[tuple[int, ...]], template: Template) -> list[Prompt]:
-    """Prompts of items whose questions are encoded; the candidates of rankings are encoded together."""
-    chats = [(*item.question, Message("assistant", choice)) for item in items if item.way == "rank" for choice in item.choices]
-    candidates = iter(encode_all(chats, template))
-    prompts = []
-    for item, ids in zip(items, questions, strict=True):
-        if item.way == "rank":
-            rows = tuple(_answer_only(next(candidates), len(ids)) for _ in item.choices)
-        else:
-            rows = (Encoded(ids, (IGNORED,) * len(ids)),)
-        length = max(len(row.ids) for row in rows) + (item.max_new_tokens if item.way == "write" else 0)
-        prompts.append(Prompt(item, ids, rows, length, item.shots, too_long=False))
-    return prompts
-
-
-def _answer_only(whole: Encoded, start: int) -> Encoded:
-    """The conversation with the labels of its last answer alone: earlier assistant turns are given, not scored."""
-    return Encoded(whole.ids, (IGNORED,) * start + whole.labels[start:])
-
-
-def _shortened(prompt: Prompt, template: Template, context_tokens: int) -> Prompt:
-    """The prompt with as many shots as fit, or marked as too long."""
-    item = prompt.item
-    for shots in range(item.shots - 1, -1, -1) if item.fewer is not None else ():
-        assert item.fewer is not None
-        fewer = replace(item, question=item.fewer(shots), shots=shots)
-        shorter = _rows([fewer], questions_ids([fewer.question], template), template)[0]
-        if shorter.length <= context_tokens:
-            return replace(shorter, item=item)
-    return replace(prompt, too_long=True)
-
-
-def cut(prompts: Sequence[Prompt], limits: Limits) -> list[list[Prompt]]:
-    """Batches of prompts that can be asked together, longest first: the same way, options and cap, and under the token budget."""
+    `shares`: whether the model can go on from a prefix. Then `shared` of a batch's prompts is one number.
+    """
     groups: dict[tuple[object, ...], list[Prompt]] = {}
-    for prompt in prompts:
+    for prompt in _with_prefixes(prompts) if shares and not limits.exact else prompts:
         item = prompt.item
-        kind = (item.way, item.options, item.max_new_tokens) if item.way != "rank" else (item.way,)
-        groups.setdefault(kind, []).append(prompt)
+        kind: tuple[object, ...] = (item.way, item.options, item.max_new_tokens) if item.way != "rank" else (item.way,)
+        groups.setdefault((*kind, prompt.ids[: prompt.shared]), []).append(prompt)
     batches: list[list[Prompt]] = []
-    for group in groups.values():
+    for group in sorted(groups.values(), key=lambda group: -max(prompt.length for prompt in group)):
         waiting = sorted(group, key=lambda prompt: (-prompt.length, prompt.item.id))
         while waiting:
             count = 1 if limits.exact else _how_many(waiting, limits.batch_tokens)
@@ -118,21 +82,45 @@ def cut(prompts: Sequence[Prompt], limits: Limits) -> list[list[Prompt]]:
     return batches
 
 
+def _with_prefixes(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts with `shared` set: the start that a set's letter questions (of as many shots) have in common; a ranking's whole question."""
+    groups: dict[tuple[object, ...], list[Prompt]] = {}
+    for place, prompt in enumerate(prompts):
+        item = prompt.item
+        kind = (item.set, item.options, prompt.shots, prompt.released_shots) if item.way == "letters" else (place,)
+        groups.setdefault((item.way, *kind), []).append(prompt)
+    found = []
+    for (way, *_), group in groups.items():
+        rows = [row.ids for prompt in group for row in prompt.rows]
+        whole = commonprefix([rows[0] if way == "letters" else group[0].ids, *rows])
+        shared = min(len(whole), min(map(len, rows)) - 1, len(group[0].ids) - 1) if way != "write" else 0
+        worth = shared * (len(rows) - 1) > WORTH_TOKENS
+        found += [replace(prompt, shared=shared) for prompt in group] if worth else group
+    return found
+
+
+def _positions(prompts: Sequence[Prompt]) -> float:
+    """What a batch of these takes, in positions that are run: rows as wide as the longest, and the shared prefix beside each."""
+    shared, rows = prompts[0].shared, sum(len(prompt.rows) for prompt in prompts)
+    return rows * (max(prompt.length for prompt in prompts) - shared * (1 - PREFIX_POSITION))
+
+
 def _how_many(waiting: Sequence[Prompt], budget_tokens: int) -> int:
     """How many of `waiting` (longest first) fit a batch as wide as the first; at least one."""
-    width, rows = waiting[0].length, 0
+    one_row = _positions(waiting[:1]) / len(waiting[0].rows)
+    rows = 0
     for count, prompt in enumerate(waiting):
         rows += len(prompt.rows)
-        if rows * width > budget_tokens and count:
+        if rows * one_row > budget_tokens and count:
             return count
     return len(waiting)
 
 
-def ask_batch(model: LoadedModel, template: Template, batch: Sequence[Prompt]) -> list[Asked]:
-    """Replies to a batch that `cut` made, whatever its way."""
-    ways: dict[str, Callable[[LoadedModel, Template, Sequence[Prompt]], list[Asked]]]
+def ask_batch(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept | None = None) -> list[Asked]:
+    """Replies to a batch that `cut` made, whatever its way. `kept` is handed from batch to batch of one model."""
+    ways: dict[str, Callable[[LoadedModel, Template, Sequence[Prompt], Kept], list[Asked]]]
     ways = {"letters": rank_letters, "write": write, "rank": rank_choices}
-    return ways[batch[0].item.way](model, template, batch)
+    return ways[batch[0].item.way](model, template, batch, kept or Kept())
 
 
 def ask(model: LoadedModel, template: Template, prompts: Sequence[Prompt], limits: Limits) -> Iterator[list[Asked]]:
@@ -140,25 +128,49 @@ def ask(model: LoadedModel, template: Template, prompts: Sequence[Prompt], limit
     refused = [prompt for prompt in prompts if prompt.too_long]
     if refused:
         yield [(prompt.item, prompt.reply()) for prompt in refused]
-    for batch in cut([prompt for prompt in prompts if not prompt.too_long], limits):
-        yield ask_batch(model, template, batch)
+    kept = Kept()
+    for batch in cut([prompt for prompt in prompts if not prompt.too_long], limits, shares=model.shares_prefix):
+        yield ask_batch(model, template, batch, kept)
 
 
-def rank_letters(model: LoadedModel, template: Template, batch: Sequence[Prompt]) -> list[Asked]:
+def bare_ids(letters: Sequence[str], template: Template) -> tuple[int, ...]:
+    """The tokens that the vocabulary spells just like the letters, which the released code scores; empty where it has none of its own each.
+
+    Source: DoIT evaluate/{cmmlu,agieval}/run_prediction_llama.py scores `A`, although an answer starts with another token, `▁A`.
+    """
+    known = template.tokenizer.get_vocab()
+    found = tuple(known[letter] for letter in letters if letter in known)
+    return found if len(set(found)) == len(letters) else ()
+
+
+def scored_ids(item: Item, template: Template) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens whose logits stand for an item's options: those that `encode` gives them as an answer, and the bare ones. ModelError."""
+    return option_ids(item.options, item.question, template), bare_ids(item.options, template) if item.bare else ()
+
+
+def rank_letters(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
     """First-step scores of each item's options: one forward, the head's rows of the options only.
 
-    All items of `batch` offer the same options. Their ids are those that `encode` gives the letters as an answer.
+    All items of `batch` offer the same options. A prompt's last row is the released code's, from which the bare letters are read.
     """
-    letters = option_ids(batch[0].item.options, batch[0].item.question, template)
+    letters, bare = scored_ids(batch[0].item, template)
+    shared = batch[0].shared
 
     def scores(part: Sequence[Prompt]) -> list[Reply]:
-        found = model.logits(pad([prompt.rows[0] for prompt in part], pad_id=template.pad_id), letters).tolist()
-        return [replace(prompt.reply(), option_scores=tuple(row)) for prompt, row in zip(part, found, strict=True)]
+        rows = pad([unlabelled(row.ids[shared:]) for prompt in part for row in prompt.rows], pad_id=template.pad_id)
+        asked = (*letters, *bare)
+        found = model.logits_after(kept.read(model, part[0].ids[:shared]), rows, asked) if shared else model.logits(rows, asked)
+        lines = iter(found.tolist())
+        return [_scored(prompt, [next(lines) for _ in prompt.rows], len(letters)) for prompt in part]
 
-    return _halving(scores, batch)
+    return _halving(scores, batch, kept)
 
 
-def write(model: LoadedModel, template: Template, batch: Sequence[Prompt]) -> list[Asked]:
+def _scored(prompt: Prompt, rows: Sequence[Sequence[float]], options: int) -> Reply:
+    return replace(prompt.reply(), option_scores=tuple(rows[0][:options]), bare_scores=tuple(rows[-1][options:]))
+
+
+def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
     """Greedy replies, and the first step's log-probabilities of the options where the items offer any. One cap for the whole batch."""
     first = batch[0].item
     watched = option_ids(first.options, first.question, template) if first.options else ()
@@ -176,40 +188,48 @@ def write(model: LoadedModel, template: Template, batch: Sequence[Prompt]) -> li
             for prompt, one in zip(part, written, strict=True)
         ]
 
-    return _halving(texts, batch)
+    return _halving(texts, batch, kept)
 
 
-def rank_choices(model: LoadedModel, template: Template, batch: Sequence[Prompt]) -> list[Asked]:
-    """Each candidate's own sum of token losses, its end token included."""
+def rank_choices(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
+    """Each candidate's own sum of token losses, its end token included; a long question is run once for all of its candidates."""
     import torch
+
+    shared = batch[0].shared
 
     @torch.no_grad()
     def losses(part: Sequence[Prompt]) -> list[Reply]:
-        rows = [row for prompt in part for row in prompt.rows]
+        rows = [Encoded(row.ids[shared:], row.labels[shared:]) for prompt in part for row in prompt.rows]
         trained = [row.trained for row in rows]
-        sums = model.loss(pad(rows, pad_id=template.pad_id), max(1, sum(trained))).sums.tolist()
-        found = iter([Candidate(loss, tokens) for loss, tokens in zip(sums, trained, strict=True)])
+        padded = pad(rows, pad_id=template.pad_id)
+        if shared:
+            sums = model.losses_after(kept.read(model, part[0].ids[:shared]), padded)
+        else:
+            sums = model.loss(padded, max(1, sum(trained))).sums
+        found = iter([Candidate(loss, tokens) for loss, tokens in zip(sums.tolist(), trained, strict=True)])
         return [replace(prompt.reply(), candidates=tuple(next(found) for _ in prompt.rows)) for prompt in part]
 
-    return _halving(losses, batch)
+    return _halving(losses, batch, kept)
 
 
-def _halving(run: Ask, batch: Sequence[Prompt]) -> list[Asked]:
-    """`run` over the batch; where memory runs out, over its halves. FitError where a single question does not fit."""
+def _halving(run: Ask, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
+    """`run` over the batch; over its halves where memory runs out or ran out over as much. FitError where a single question does not fit."""
     import torch
 
-    try:
-        replies = run(batch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise FitError(
-                f"no memory for one question of {batch[0].length} tokens ({batch[0].item.id})",
-                "free the card, or take a smaller model",
-            ) from None
-        replies = []
+    replies: list[Reply] = []
+    if len(batch) == 1 or _positions(batch) < kept.most_positions:
+        try:
+            replies = run(batch)
+        except torch.OutOfMemoryError:
+            kept.most_positions = min(kept.most_positions, _positions(batch))
+            if len(batch) == 1:
+                raise FitError(
+                    f"no memory for one question of {batch[0].length} tokens ({batch[0].item.id})",
+                    "free the card, or take a smaller model",
+                ) from None
     if replies:
         return [(prompt.item, reply) for prompt, reply in zip(batch, replies, strict=True)]
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     middle = len(batch) // 2
-    return _halving(run, batch[:middle]) + _halving(run, batch[middle:])
+    return _halving(run, batch[:middle], kept) + _halving(run, batch[middle:], kept)

@@ -20,6 +20,12 @@ from doitune.example import Message
 Way = Literal["letters", "write", "rank"]
 """How an item is asked: options by first-step scores, a written reply, or candidates by their losses."""
 
+Count = Callable[[str], int]
+"""A text's length in tokens as a tokenizer's plain call gives it, any token added around it included."""
+
+Released = Callable[[Count], tuple[tuple[Message, ...], int]]
+"""From a count of tokens to the question as the released code asks it, and the shots left in it."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -28,7 +34,8 @@ class Item:
     `set` is the ability or subject in whose line of the report it counts. `way` says how it is asked; `max_new_tokens` caps a written
     reply. `label`, `options`, `choices` are as in Example. `cluster` names what several questions share (a passage); "" stands alone.
     `shots` are held in `question`; `fewer(n)` is the question with n of them, for contexts that are too short, or None.
-    `stem` is the bare question for people to read; "" stands for the last turn.
+    `stem` is the bare question for people to read; "" stands for the last turn. `bare`: protocol `paper` scores the letters as the
+    vocabulary spells them (`A`, not the token that an answer starts with), in the question that `released` gives (None: the same one).
     """
 
     id: str
@@ -44,6 +51,8 @@ class Item:
     shots: int = 0
     fewer: Callable[[int], tuple[Message, ...]] | None = field(default=None, compare=False, repr=False)
     stem: str = ""
+    bare: bool = False
+    released: Released | None = field(default=None, compare=False, repr=False)
 
     @property
     def chance(self) -> float:
@@ -64,12 +73,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Task:
-    """A suite at one number of shots. `headline`: the sets whose mean is the suite's first number (all, where empty)."""
+    """A suite at one number of shots. `headline`: the sets whose mean is the suite's first number (all, where empty).
+
+    `groups`: sets by the name of a group with a mean of its own; a set may be in several.
+    """
 
     suite: str
     items: tuple[Item, ...]
     headline: tuple[str, ...] = ()
     shots: int = 0
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -118,6 +131,7 @@ class Reply:
     `text` is the written reply, None where none was asked for; `stopped` says whether the model ended it itself. `option_scores` are the
     first step's scores of the options, in their order (logits of the head's rows or log-probabilities: only their order counts).
     `candidates` are those of a ranking. `prompt` is the hash of the prompt's ids. `too_long`: the prompt did not fit, nothing was asked.
+    `bare_scores`: scores of the bare letters for protocol `paper`, in the released code's question with `released_shots`.
     """
 
     prompt: str
@@ -129,6 +143,8 @@ class Reply:
     option_scores: tuple[float, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     too_long: bool = False
+    bare_scores: tuple[float, ...] = ()
+    released_shots: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a line of outcomes.jsonl holds it."""
@@ -142,6 +158,8 @@ class Reply:
             "option_scores": [_plain(score) for score in self.option_scores],
             "candidates": [[_plain(one.loss), one.tokens] for one in self.candidates],
             "too_long": self.too_long,
+            "bare_scores": [_plain(score) for score in self.bare_scores],
+            "released_shots": self.released_shots,
         }
 
     @classmethod
@@ -157,6 +175,8 @@ class Reply:
             option_scores=tuple(float(score) for score in read["option_scores"]),
             candidates=tuple(Candidate(float(loss), int(tokens)) for loss, tokens in read["candidates"]),
             too_long=bool(read["too_long"]),
+            bare_scores=tuple(float(score) for score in read.get("bare_scores", ())),
+            released_shots=read.get("released_shots"),
         )
 
 

@@ -16,8 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from doitune.batch import IGNORED, MICRO_BATCH_COST_TOKENS, Batch, arrange, pad
-from doitune.prompt import Encoded
+from doitune.batch import MICRO_BATCH_COST_TOKENS, Batch, arrange, pad
+from doitune.encoded import IGNORED, Encoded
 
 ROWS, STEP, MEDIAN, SIGMA, CAP = 2048, 64, 90, 1.0, 2048
 

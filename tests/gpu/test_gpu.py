@@ -18,12 +18,12 @@ from bitsandbytes.nn import Linear4bit
 
 from doitune.backends import LoadRequest, hf
 from doitune.base import find_base
-from doitune.batch import IGNORED, flatten, pad, trained_tokens
+from doitune.batch import flatten, pad, trained_tokens
 from doitune.cookbook import resolve
+from doitune.encoded import IGNORED, Encoded
 from doitune.errors import Stopped
 from doitune.events import Event, StepLog
 from doitune.probe import prove_packing
-from doitune.prompt import Encoded
 from doitune.run import Run
 from doitune.session import resume, start
 from doitune.trained import open_trained
