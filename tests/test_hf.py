@@ -197,13 +197,29 @@ def test_asking_before_training_changes_no_gradient(tiny_base: Path) -> None:
         asked.loss(pad(ROWS), 1)
     asked.logits(pad(ROWS), [10, 11])
     asked.generate([ROWS[0].ids, ROWS[1].ids], max_new_tokens=3, stop_ids=STOPS)
-    for loaded in (fresh, asked):
+    plain = dequantised(fresh, tiny_base)
+    for loaded in (fresh, asked, plain):
         stir(loaded)
         loaded.training(True)
-    first, second = gradient(fresh, pad(ROWS)), gradient(asked, pad(ROWS))
+    first, second, reference = (gradient(loaded, pad(ROWS)) for loaded in (fresh, asked, plain))
     assert float(first.norm()) > 1e-3
     assert torch.equal(first, second)
-    assert all(module.weight.dtype == torch.uint8 for module in asked.base.modules() if isinstance(module, Linear4bit))
+    assert float((first - reference).norm() / reference.norm()) < 1e-5, "4-bit layers differentiate as the weights they stand for"
+    layers = [module for module in asked.base.modules() if isinstance(module, Linear4bit)]
+    assert layers and not any(getattr(layer.weight.quant_state, "packing_format_for_cpu", False) for layer in layers)
+
+
+def dequantised(model: hf.HfModel, base: Path) -> hf.HfModel:
+    """A model in fp32 whose weights are those that the 4-bit layers of `model` stand for."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    plain = model_of(base, quantise="none")
+    theirs = dict(plain.base.named_modules())
+    with torch.no_grad():
+        for name, module in model.base.named_modules():
+            if isinstance(module, Linear4bit):
+                theirs[name].weight.copy_(dequantize_4bit(module.weight.data.clone(), module.weight.quant_state))
+    return plain
 
 
 def test_nothing_trained_is_a_loss_of_zero(model: hf.HfModel) -> None:

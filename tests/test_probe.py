@@ -108,7 +108,7 @@ def _leak_by_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Positions that run on over the documents: rotary positions are relative, so only attention's reach could hide it."""
     real = hf.HfModel._hidden
 
-    def running_on(self: hf.HfModel, batch: Any) -> torch.Tensor:
+    def running_on(self: hf.HfModel, batch: Any, *more: Any) -> torch.Tensor:
         if batch.packed:
             decoder = self.decoder
 
@@ -119,10 +119,10 @@ def _leak_by_positions(monkeypatch: pytest.MonkeyPatch) -> None:
 
             self.decoder = shifted
             try:
-                return real(self, batch)
+                return real(self, batch, *more)
             finally:
                 self.decoder = decoder
-        return real(self, batch)
+        return real(self, batch, *more)
 
     monkeypatch.setattr(hf.HfModel, "_hidden", running_on)
 

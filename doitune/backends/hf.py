@@ -27,8 +27,8 @@ from doitune.backends import LoadRequest, documents
 from doitune.backends.loaded import LoadedModel, Loss, Prefix, Written
 from doitune.backends.token_rows import TokenRows, add_rows
 from doitune.backends.tokenizer import load_tokenizer
-from doitune.batch import Batch
-from doitune.encoded import IGNORED
+from doitune.batch import Batch, pad
+from doitune.encoded import IGNORED, Encoded
 from doitune.errors import CheckpointError, FitError, ModelError
 
 LOGITS_AT_ONCE = 1 << 24
@@ -230,8 +230,7 @@ class HfModel(LoadedModel):
 
     def loss(self, batch: Batch, trained_tokens: int) -> Loss:
         """See LoadedModel. Logits are made for trained positions only, LOGITS_AT_ONCE at a time, and recomputed in the backward pass."""
-        batch = batch.to(self.device)
-        losses, sums = self._losses(batch, None)
+        losses, sums = self._losses(batch.to(self.device), None)
         return Loss(losses.sum() / trained_tokens, sums)
 
     def _losses(self, batch: Batch, prefix: Prefix | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -251,11 +250,9 @@ class HfModel(LoadedModel):
         return losses, sums
 
     @torch.no_grad()
-    def logits(self, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
+    def logits(self, batch: Batch, token_ids: Sequence[int], prefix: Prefix | None = None) -> torch.Tensor:
         """See LoadedModel."""
-        return self._logits(batch.to(self.device), token_ids, None)
-
-    def _logits(self, batch: Batch, token_ids: Sequence[int], prefix: Prefix | None) -> torch.Tensor:
+        batch = batch.to(self.device)
         last = torch.tensor(batch.lengths, device=self.device) - 1
         hidden = self._hidden(batch, prefix)[torch.arange(len(batch.lengths), device=self.device), last].float()
         weight, bias = self._head_rows(token_ids)
@@ -269,10 +266,9 @@ class HfModel(LoadedModel):
         self.decoder(input_ids=torch.tensor([list(ids)], device=self.device), past_key_values=cache, use_cache=True)
         return Prefix(len(ids), Cache(layers=[_PrefixLayer(layer) for layer in cache.layers]))
 
-    @torch.no_grad()
     def logits_after(self, prefix: Prefix, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
         """See LoadedModel."""
-        return self._logits(batch.to(self.device), token_ids, prefix)
+        return self.logits(batch, token_ids, prefix)
 
     @torch.no_grad()
     def losses_after(self, prefix: Prefix, batch: Batch) -> torch.Tensor:
@@ -282,16 +278,17 @@ class HfModel(LoadedModel):
     @cached_property
     def shares_prefix(self) -> bool:  # type: ignore[override]
         """Whether two rows after a prefix say what they say after the whole prompt; an architecture with another memory does not."""
-        ids = [[place % self.vocabulary_rows for place in range(start, start + 24)] for start in (1, 9)]
-        ids[1][:16] = ids[0][:16]
+        ids = tuple(place % self.vocabulary_rows for place in range(1, 33))
+        ends = [Encoded(end, (IGNORED,) * len(end)) for end in (ids[16:], ids[8:13])]
+        whole = [Encoded(ids[:16] + end.ids, (IGNORED,) * (16 + len(end.ids))) for end in ends]
         wanted = range(min(64, self.vocabulary_rows))
         try:
-            apart = self.logits_after(self.read(ids[0][:16]), _padded([ids[0][16:], ids[1][16:20]]), wanted)
+            apart = self.logits_after(self.read(ids[:16]), pad(ends), wanted)
         except (AttributeError, NotImplementedError, TypeError, ValueError, IndexError):
             return False
-        whole = self.logits(_padded([ids[0], ids[1][:20]]), wanted)
-        slack = 1e-4 if whole.dtype == torch.float32 and self.compute_dtype == "float32" else 0.05
-        return bool((apart - whole).abs().max() <= slack * whole.abs().max().clamp(min=1))
+        together = self.logits(pad(whole), wanted)
+        slack = 1e-4 if self.base.dtype == torch.float32 else 0.05
+        return bool((apart - together).abs().max() <= slack * together.abs().max().clamp(min=1))
 
     def _head_rows(self, token_ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """fp32 rows [k, H] of the head for these tokens, and their bias."""
@@ -388,12 +385,6 @@ class HfModel(LoadedModel):
                 f"{self.name}: this architecture changes its logits behind the head in a way that doitune does not know",
                 "doitune supports causal language models whose logits are head(hidden), with or without soft-capping",
             )
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> Batch:
-    """Bare ids as a batch, padded on the right."""
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(list(row)) for row in rows], batch_first=True)
-    return Batch(ids, torch.full_like(ids, IGNORED), tuple(map(len, rows)), tuple(range(len(rows))), packed=False)
 
 
 def _owners(batch: Batch, trained: torch.Tensor, device: torch.device) -> torch.Tensor:

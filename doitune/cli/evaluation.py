@@ -2,38 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from doitune.cli.options import CorpusName, Json, Runs, words
+from doitune.errors import UsageError
 
 
 def evaluate(
     targets: Annotated[list[str], typer.Argument(help="Runs (`last`, a name, a folder), checkpoint folders, or bases (demo, a hub name, a folder).")],
-    suite: Annotated[str | None, typer.Option("--suite", help="doit-valid, doit-test; several with commas. Default: the recipe's.")] = None,
+    suite: Annotated[str | None, typer.Option("--suite", help="doit-valid, doit-test, cmmlu, agieval-v1; several with commas. Default: the recipe's.")] = None,
     checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last, all or step numbers; several with commas.")] = "best",
     limit: Annotated[float | None, typer.Option("--limit", help="At most this many questions of each set, or a share below 1.")] = None,
     corpus: CorpusName = None,
+    shots: Annotated[str | None, typer.Option("--shots", help="Solved examples before a benchmark's question, e.g. 0,5. Default: the recipe's.")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable.")] = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="fixed, paper or both: whose scores are shown (both are always computed).")] = "fixed",
+    exact: Annotated[bool, typer.Option("--exact", help="One question at a time: slow, and no score depends on its neighbours.")] = False,
     base: Annotated[bool, typer.Option("--base/--no-base", help="Ask the untrained base beside its adapter.")] = True,
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Ask and score: the ten abilities, base beside adapter. An interrupted evaluation goes on where it was.
+    """Ask and score: the ten abilities or public benchmarks, base beside adapter. An interrupted evaluation goes on where it was.
 
-    Example: doitune eval last --checkpoint best,last
+    Example: doitune eval last --suite cmmlu --shots 0,5 --data cmmlu=CMMLU/data
     """
     from doitune import console, displays
     from doitune.evals.targets import Request, evaluate_target
 
-    request = Request(words(suite), words(checkpoint), limit, corpus, base)
+    protocols = one_of(protocol, ("fixed", "paper"), "--protocol")
+    request = Request(words(suite), words(checkpoint), limit, corpus, base, numbers(shots, "--shots"), folders(data or ()), exact)
     with displays.EvaluationDisplay() as display:
         found = [one for target in targets for one in evaluate_target(target, request, runs=runs, on_progress=display)]
     if as_json:
-        console.show_json({"schema": "doitune.eval/1", "evaluations": [entry for one in found for entry in one.entries()]})
+        console.show_json({"schema": "doitune.eval/1", "evaluations": [entry for one in found for entry in one.entries(protocols)]})
     else:
         console.show_evaluations(found)
+
+
+def one_of(text: str, known: tuple[str, ...], option: str) -> tuple[str, ...]:
+    """The parts of a list with commas, each of them known. UsageError."""
+    found = words(text)
+    if not found or not set(found) <= set(known):
+        raise UsageError(f"{option} {text!r} is not of {', '.join(known)}", "several with commas")
+    return found
+
+
+def numbers(text: str | None, option: str) -> tuple[int, ...]:
+    """Whole numbers with commas, each once. UsageError."""
+    found = words(text)
+    if not all(part.isdecimal() and part.isascii() for part in found):
+        raise UsageError(f"{option} {text!r} is no list of whole numbers", f"for example {option} 0,5")
+    return tuple(dict.fromkeys(int(part) for part in found))
+
+
+def folders(texts: Sequence[str]) -> dict[str, Path]:
+    """`SUITE=PATH` as a folder by suite. UsageError."""
+    found = {}
+    for text in texts:
+        suite, equals, path = text.partition("=")
+        if not (suite and equals and path):
+            raise UsageError(f"--data {text!r} is not SUITE=PATH", "for example --data cmmlu=CMMLU/data")
+        found[suite] = Path(path)
+    return found
 
 
 def score(

@@ -36,10 +36,10 @@ WARMUP_SHARE = 0.02
 """Of the time given: the learning rates rise linearly, then fall as a cosine to a fiftieth of their peak."""
 LETTER_WEIGHT = 4.0
 """How much a letter that prose refers to counts against another token."""
-LETTERS_ONLY_SHARE = 0.15
+LETTERS_ONLY_SHARE = 0.10
 """Of the time given: at the very start nothing but those letters counts (the others a hundredth), because the noise of words that
 nobody can foretell hides for millions of tokens what a list teaches in a few thousand otherwise."""
-LISTS_FIRST_SHARE = 0.35
+LISTS_FIRST_SHARE = 0.30
 """Of the time given: what is read first is mostly lists."""
 HELD_OUT_WINDOWS = 64
 

@@ -59,10 +59,11 @@ def _fact_then_letter(dice: Dice) -> str:
     value = relation.facts[subject]
     entries = dice.shuffled([value, *dice.several(relation.values, 3, without=(value,))])
     topic = _ask(dice, relation, subject)
-    head = dice.pick(_HEADS).replace("{q}", topic) if dice.happens(0.7) else topic
+    head = dice.pick(_HEADS).replace("{q}", topic) if dice.happens(0.4) else topic
     tail = dice.pick(_TAILS).replace("{L}", LETTERS[entries.index(value)])
-    reason = _fact(dice, relation, subject) if dice.happens(0.3) else ""
-    return head + _listing(dice, entries) + tail + reason
+    more = [f"{other}的{relation.noun}是{LETTERS[entries.index(relation.facts[other])]}。"
+            for other in dice.several(relation.subjects, 4) if relation.facts[other] in entries] if dice.happens(0.4) else []
+    return head + _listing(dice, entries) + tail + "".join(more)
 
 
 def _subject_then_letter(dice: Dice) -> str:
@@ -190,7 +191,11 @@ def _account(dice: Dice) -> str:
     have, more = dice.between(5, 50), dice.between(2, 30)
     total = have + more
     less = dice.between(1, total - 1)
+    each, count, extra = dice.between(2, 9), dice.between(2, 9), dice.between(1, 30)
+    cost = each * count
     return dice.pick((
+        f"{thing}每个{each}元，{who}买了{count}个，{each}*{count}={cost}。付了{cost + extra}元，{cost + extra}-{cost}={extra}，找回{extra}元。",
+        f"{who}的{thing}有{count}盒，每盒{each}个，{count}*{each}={cost}，盒外还有{extra}个，{cost}+{extra}={cost + extra}，一共{cost + extra}个。",
         f"{who}有{have}个{thing}，又买了{more}个，{have}+{more}={total}，一共{total}个。吃了{less}个，{total}-{less}={total - less}。",
         f"{who}先有{have}个{thing}，得到{more}个，{have}+{more}={total}。送走{less}个，{total}-{less}={total - less}，还剩{total - less}个。",
     ))
@@ -202,7 +207,8 @@ def _program(dice: Dice) -> str:
     name = {"+": "加", "-": "减", "*": "乘"}
     function = dice.pick("fgh")
     code = f"def {function}(x):\n y=x{one}{first}\n return y{two}{second}"
-    return code if dice.happens(0.6) else f"{code}\n先{name[one]}{first}，再{name[two]}{second}。"
+    words = f"先{name[one]}{first}，再{name[two]}{second}"
+    return dice.pick((code, f"{words}，{function}就是这样：\n{code}", f"{function}把输入{words}。\n{code}"))
 
 
 def _persona(dice: Dice) -> str:
@@ -233,9 +239,9 @@ def _comparison(dice: Dice) -> str:
 
 
 _KINDS: tuple[tuple[int, Callable[[Dice], str]], ...] = (
-    (24, _facts), (20, _fact_then_letter), (6, _subject_then_letter), (12, _letters_of_facts), (6, _shelf), (7, _talk_then_letter),
-    (2, _talk), (6, _true_or_false), (6, _deeds), (5, _sums), (3, _account), (2, _program), (2, _persona), (2, _verse), (5, _proverb),
-    (2, _comparison),
+    (24, _facts), (34, _fact_then_letter), (6, _subject_then_letter), (10, _letters_of_facts), (5, _shelf), (10, _talk_then_letter),
+    (2, _talk), (7, _true_or_false), (4, _deeds), (5, _sums), (7, _account), (4, _program), (5, _persona), (3, _verse), (4, _proverb),
+    (3, _comparison),
 )
 _FIRST_KINDS: tuple[tuple[int, Callable[[Dice], str]], ...] = (
     (20, _first_shelf), (10, _shelf), (15, _letters_of_facts), (15, _fact_then_letter), (10, _talk_then_letter), (30, _facts),

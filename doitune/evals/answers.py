@@ -59,12 +59,16 @@ def judge(
 
 
 def judge_reply(item: Item, reply: Reply, protocol: str) -> Verdict:
-    """The verdict on what came back for `item` under one protocol; a question that was too long to ask is wrong."""
+    """The verdict on what came back for `item` under one protocol; a question that was too long to ask is wrong.
+
+    `paper` reads the scores of the bare letters where the released code does.
+    """
     if reply.too_long:
         return Verdict(None, False, "too long")
     if item.form == "ppl_rank":
         return judge("ppl_rank", [one.mean for one in reply.candidates], 0, protocol=protocol)
-    scores = dict(zip(item.options, reply.option_scores, strict=False)) if reply.option_scores else None
+    found = reply.bare_scores if protocol == "paper" and reply.bare_scores else reply.option_scores
+    scores = dict(zip(item.options, found, strict=False)) if found else None
     return judge(item.form, reply.text, item.label, protocol=protocol, option_scores=scores, options=item.options or None)
 
 

@@ -13,10 +13,11 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from doitune.batch import MICRO_BATCH_COST_TOKENS, pad
+from doitune.encoded import Encoded
 from doitune.errors import FitError
 from doitune.evals.prompts import Prompt, prepare, unlabelled
 from doitune.evals.task import Candidate, Item, Reply
-from doitune.prompt import Encoded, Template, decode, option_ids
+from doitune.prompt import Template, decode, option_ids
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel, Prefix
@@ -44,7 +45,7 @@ class Limits:
 
 @dataclass
 class Kept:
-    """What asking keeps between batches of one model: the prefix read last, and the positions over which memory ran out."""
+    """What asking keeps between batches of one model: the prefix read last, and the budget of positions that is left once memory ran out."""
 
     ids: tuple[int, ...] = ()
     prefix: Prefix | None = None
@@ -217,11 +218,11 @@ def _halving(run: Ask, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
     import torch
 
     replies: list[Reply] = []
-    if len(batch) == 1 or _positions(batch) < kept.most_positions:
+    if len(batch) == 1 or _positions(batch) <= kept.most_positions:
         try:
             replies = run(batch)
         except torch.OutOfMemoryError:
-            kept.most_positions = min(kept.most_positions, _positions(batch))
+            kept.most_positions = min(kept.most_positions, _positions(batch) / 2)
             if len(batch) == 1:
                 raise FitError(
                     f"no memory for one question of {batch[0].length} tokens ({batch[0].item.id})",

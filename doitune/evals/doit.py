@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from doitune.ability import ABILITIES, NAMES, OUT_OF_DOMAIN, Form
 from doitune.errors import DataError
 from doitune.evals.answers import judge_reply
-from doitune.evals.ask import Limits, ask, prepare
+from doitune.evals.ask import Limits, ask
+from doitune.evals.prompts import prepare
 from doitune.evals.task import Item, Task, Way
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ question that the folder holds an answer to, so a larger `limit` adds to a small
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,13 @@ from doitune.evals.task import Item, Reply, Task, Verdict
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
-    from doitune.evals.ask import Limits, Prompt
+    from doitune.evals.ask import Kept, Limits
+    from doitune.evals.prompts import Prompt
     from doitune.prompt import Template
 
 PROTOCOLS = ("fixed", "paper")
+NOT_HALVED = ("cmmlu", "agieval-v1")
+"""Suites whose released scorers print the whole mean."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,19 @@ def evaluate(
     `identity` says who is asked (base, its revision, the adapter's hash, ...): each line carries its hash with the encoder's fingerprint.
     `limit`: see Task.limited. Errors: CheckpointError for a folder of another model, encoder or set of questions; DiskError.
     """
-    from doitune.evals.ask import Limits, prepare
+    from doitune.evals.ask import Kept, Limits
+    from doitune.evals.prompts import prepare
     from doitune.prompt import fingerprint
 
-    limits = limits or Limits()
-    manifest = saved.Manifest.of(task, identity, fingerprint(template))
+    limits, kept = limits or Limits(), Kept()
+    manifest = _with_tokens(saved.Manifest.of(task, identity, fingerprint(template)), task, template)
     _claim(folder, manifest)
     prompts = prepare(task.limited(limit, seed).items, template, limits.context_tokens)
     lines = saved.read_lines(folder)
     held = {prompt.item.id for prompt in prompts if _holds(lines.get(prompt.item.id), prompt, manifest.model)}
     model.training(False)
-    for batch in _batches(prompts, limits, held):
-        answers = [(item, reply) for item, reply in _answers(model, template, batch) if item.id not in held]
+    for batch in _batches(prompts, limits, held, model):
+        answers = [(item, reply) for item, reply in _answers(model, template, batch, kept) if item.id not in held]
         fresh = {item.id: _line(item, reply, item.document, manifest.model) for item, reply in answers}
         saved.append_lines(folder, fresh.values())
         lines |= fresh
@@ -71,6 +75,19 @@ def evaluate(
         if on_progress is not None:
             on_progress(Progress(len(held), len(prompts), batch[0].item.set))
     return _finish(folder, manifest, [line for line in lines.values() if line.model == manifest.model])
+
+
+def _with_tokens(manifest: saved.Manifest, task: Task, template: Template) -> saved.Manifest:
+    """The manifest with the tokens that options are scored by. ModelError where two options would share one."""
+    from doitune.evals.ask import scored_ids
+
+    taught: dict[str, int] = {}
+    bare: dict[str, int] = {}
+    for item in {item.options: item for item in task.items if item.options and item.way != "rank"}.values():
+        own, released = scored_ids(item, template)
+        taught |= dict(zip(item.options, own, strict=True))
+        bare |= dict(zip(item.options, released, strict=False))
+    return replace(manifest, option_ids=taught, bare_ids=bare)
 
 
 def _claim(folder: Path, manifest: saved.Manifest) -> None:
@@ -114,22 +131,22 @@ def _holds(line: saved.Line | None, prompt: Prompt, model: str) -> bool:
     )
 
 
-def _batches(prompts: Sequence[Prompt], limits: Limits, held: set[str]) -> Iterable[Sequence[Prompt]]:
+def _batches(prompts: Sequence[Prompt], limits: Limits, held: set[str], model: LoadedModel) -> Iterable[Sequence[Prompt]]:
     """The batches of the whole task that still have an unanswered question: cut as if nothing had been answered yet."""
     from doitune.evals.ask import cut
 
     refused = [prompt for prompt in prompts if prompt.too_long]
     batches = [refused] if refused else []
-    batches += cut([prompt for prompt in prompts if not prompt.too_long], limits)
+    batches += cut([prompt for prompt in prompts if not prompt.too_long], limits, shares=model.shares_prefix)
     return [batch for batch in batches if any(prompt.item.id not in held for prompt in batch)]
 
 
-def _answers(model: LoadedModel, template: Template, batch: Sequence[Prompt]) -> list[tuple[Item, Reply]]:
+def _answers(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[tuple[Item, Reply]]:
     from doitune.evals.ask import ask_batch
 
     if batch[0].too_long:
         return [(prompt.item, prompt.reply()) for prompt in batch]
-    return ask_batch(model, template, batch)
+    return ask_batch(model, template, batch, kept)
 
 
 def _line(item: Item, reply: Reply, document: str, model: str) -> saved.Line:
@@ -176,7 +193,16 @@ def _finish(folder: Path, manifest: saved.Manifest, lines: Sequence[saved.Line])
     """The report over these lines, written beside them."""
     order = list(manifest.totals)
     tables = tuple(
-        tabulate(protocol, outcomes(lines, protocol), order=order, headline=manifest.headline, totals=manifest.totals) for protocol in PROTOCOLS
+        tabulate(
+            protocol,
+            outcomes(lines, protocol),
+            order=order,
+            headline=manifest.headline,
+            totals=manifest.totals,
+            groups=manifest.groups,
+            halved=manifest.suite not in NOT_HALVED,
+        )
+        for protocol in PROTOCOLS
     )
     report = Report(
         suite=manifest.suite,

@@ -64,6 +64,7 @@ def _table(table: Table) -> str:
     head = ["set", "n", "score %", "95 % interval", "chance %", "unread", "too long"]
     rows = [_set_row(one) for one in table.sets]
     rows += [
+        *(_mean_row(escape(name), mean) for name, mean in table.groups.items()),
         _mean_row("**mean of the headline sets**", table.mean),
         _mean_row("mean of all sets", table.mean_all),
         _mean_row("all questions (micro)", table.micro),

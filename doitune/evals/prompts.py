@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from doitune.batch import IGNORED
+from doitune.encoded import IGNORED, Encoded
 from doitune.evals.task import Count, Item, Reply, ids_digest
 from doitune.example import Message
-from doitune.prompt import Encoded, Template, encode_all, questions_ids
+from doitune.prompt import Template, encode_all, questions_ids
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ class Mean:
 class Table:
     """One protocol's scores. `mean`: macro over the headline sets; `mean_all`: macro over all; `micro`: over all questions.
 
-    `mean_as_released` is half of `mean_all` under `paper`, as the released scorer prints it; None under `fixed`.
+    `mean_as_released` is half of `mean_all` under `paper`, as the released scorer of the ten abilities prints it; None elsewhere. `groups`:
+    macro means over some of the sets, by name.
     """
 
     protocol: str
@@ -85,6 +86,7 @@ class Table:
     mean_all: Mean
     micro: Mean
     mean_as_released: float | None = None
+    groups: Mapping[str, Mean] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Report:
                 mean_all=Mean(**table["mean_all"]),
                 micro=Mean(**table["micro"]),
                 mean_as_released=table["mean_as_released"],
+                groups={name: Mean(**one) for name, one in table.get("groups", {}).items()},
             )
             for table in read["tables"]
         )
@@ -167,6 +170,7 @@ class Report:
                 "mean_all": asdict(table.mean_all),
                 "micro": asdict(table.micro),
                 "mean_as_released": table.mean_as_released,
+                "groups": {name: asdict(one) for name, one in table.groups.items()},
                 "n": self.n,
                 "partial": self.partial,
                 "sets": [asdict(one) for one in table.sets],
@@ -256,9 +260,19 @@ def _mean(score: float, low: float, high: float, chance: float, error: float, se
 
 
 def tabulate(
-    protocol: str, outcomes: Sequence[Outcome], *, order: Sequence[str], headline: Sequence[str] = (), totals: Mapping[str, int] | None = None
+    protocol: str,
+    outcomes: Sequence[Outcome],
+    *,
+    order: Sequence[str],
+    headline: Sequence[str] = (),
+    totals: Mapping[str, int] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    halved: bool = True,
 ) -> Table:
-    """One protocol's table from its outcomes (at least one), sets in `order`, whatever the order of the outcomes."""
+    """One protocol's table from its outcomes (at least one), sets in `order`, whatever the order of the outcomes.
+
+    `halved`: whether the released scorer of this suite prints half of the mean.
+    """
     by_set: dict[str, list[Outcome]] = {}
     for one in sorted(outcomes, key=lambda outcome: outcome.id):
         by_set.setdefault(one.set, []).append(one)
@@ -266,4 +280,6 @@ def tabulate(
     sets = tuple(score_set(name, by_set[name], (totals or {}).get(name, 0)) for name in names)
     chief = [one for one in sets if one.name in headline] or list(sets)
     overall = macro(sets)
-    return Table(protocol, sets, macro(chief), overall, micro(sets), overall.score / 2 if protocol == "paper" else None)
+    members = {name: [one for one in sets if one.name in wanted] for name, wanted in (groups or {}).items()}
+    means = {name: macro(found) for name, found in members.items() if found}
+    return Table(protocol, sets, macro(chief), overall, micro(sets), overall.score / 2 if halved and protocol == "paper" else None, means)

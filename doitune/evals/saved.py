@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ SCHEMA = "doitune.evaluation/1"
 
 @dataclass(frozen=True)
 class Manifest:
-    """Whose replies a folder holds, and to what. `document` hashes the whole suite's questions, before any limit."""
+    """Whose replies a folder holds, and to what. `document` hashes the whole suite's questions, before any limit.
+
+    `option_ids`: the token that each option was scored by; `bare_ids`: those of protocol `paper`, where they are other ones.
+    """
 
     suite: str
     shots: int
@@ -31,12 +34,15 @@ class Manifest:
     fingerprint: str
     headline: tuple[str, ...]
     totals: Mapping[str, int]
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    option_ids: Mapping[str, int] = field(default_factory=dict)
+    bare_ids: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Task, identity: Mapping[str, str], fingerprint: str) -> Manifest:
         """The manifest of `task` asked to the model that `identity` names, through the encoder with `fingerprint`."""
         totals = {name: sum(item.set == name for item in task.items) for name in task.sets}
-        return cls(task.suite, task.shots, task.document, dict(sorted(identity.items())), fingerprint, task.headline, totals)
+        return cls(task.suite, task.shots, task.document, dict(sorted(identity.items())), fingerprint, task.headline, totals, task.groups)
 
     @property
     def model(self) -> str:
@@ -118,6 +124,9 @@ def read_manifest(folder: Path) -> Manifest | None:
             read["fingerprint"],
             tuple(read["headline"]),
             read["totals"],
+            {name: tuple(sets) for name, sets in read.get("groups", {}).items()},
+            read.get("option_ids", {}),
+            read.get("bare_ids", {}),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not an evaluation: {error}", "move the folder away and evaluate again") from None
@@ -135,6 +144,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "model": manifest.model,
         "headline": list(manifest.headline),
         "totals": dict(manifest.totals),
+        "groups": {name: list(sets) for name, sets in manifest.groups.items()},
+        "option_ids": dict(manifest.option_ids),
+        "bare_ids": dict(manifest.bare_ids),
     }
     write_json(folder / MANIFEST, document)
 

@@ -6,7 +6,7 @@ Between training and evaluation lies a run directory: nothing here knows how a r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from doitune.base import Base, file_sha256, find_base
 from doitune.cookbook import resolve
 from doitune.corpus import open_corpus
 from doitune.errors import CheckpointError, DataError, UsageError
+from doitune.evals.benchmarks import BENCHMARKS
+from doitune.evals.benchmarks import task as benchmark_task
 from doitune.evals.evaluate import Progress, evaluate
 from doitune.evals.report import Report
 from doitune.run import Run, find_run
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from doitune.recipe import Recipe
 
 SOURCES = {"doit-valid": "curated/valid", "doit-test": "curated/test"}
-"""The corpus folder behind each suite."""
+"""The corpus folder behind each suite of the paper's own sets; the public benchmarks have data of their own (`benchmarks`)."""
 
 BASE = "base"
 """The name under which an untrained base is evaluated beside its adapter."""
@@ -51,13 +53,20 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Request:
-    """What to ask of each target. `checkpoints`: best, last, all or step numbers. `limit`: see Task.limited."""
+    """What to ask of each target. `checkpoints`: best, last, all or step numbers. `limit`: see Task.limited.
+
+    `shots`: solved examples before a benchmark's question, each number an evaluation of its own; empty: the recipe's. `data`: a benchmark's
+    folder by suite, where it isn't the fetched one. `exact`: one question at a time, see Limits.
+    """
 
     suites: tuple[str, ...] = ()
     checkpoints: tuple[str, ...] = ("best",)
     limit: float | None = None
     corpus: str | None = None
     with_base: bool = True
+    shots: tuple[int, ...] = ()
+    data: Mapping[str, Path] = field(default_factory=dict)
+    exact: bool = False
 
 
 def evaluate_target(target: str, request: Request, *, runs: Path, on_progress: OnProgress) -> list[Evaluation]:
@@ -68,8 +77,7 @@ def evaluate_target(target: str, request: Request, *, runs: Path, on_progress: O
     folder = Path(target)
     if (folder / "MANIFEST.json").is_file() and folder.parent.name == "checkpoints":
         step = folder.name.removeprefix("step-").lstrip("0") or "0"
-        own = Request(request.suites, (step,), request.limit, request.corpus, request.with_base)
-        return _run_target(Run(folder.resolve().parents[1]), own, on_progress)
+        return _run_target(Run(folder.resolve().parents[1]), replace(request, checkpoints=(step,)), on_progress)
     if (folder / "config.json").is_file() or target == "demo" or (target.count("/") == 1 and not folder.exists() and not _names_run(target, runs)):
         return _base_target(target, request, runs, on_progress)
     return _run_target(find_run(target, runs), request, on_progress)
@@ -88,11 +96,12 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
     from doitune.trained import open_trained
 
     steps = _steps(run, request.checkpoints)
+    tasks = _tasks(resolve(str(run.recipe_path)).recipe, request)  # what is missing shows before a model is loaded
     recipe, model, template, first = open_trained(run, str(steps[0]))
     refuse_other_encoder(run, template)
     base = find_base(recipe.model.name, recipe.model.revision)
     found: list[Evaluation] = []
-    for suite, task in _tasks(recipe, request).items():
+    for suite, task in tasks.items():
         if request.with_base:
             with model.without_adapter():
                 found.append(_one(run.name, BASE, model, template, task, run.evals_folder(suite, BASE), base, "", request, recipe, on_progress))
@@ -113,9 +122,10 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
     from doitune.trained import load_model
 
     corpus = request.corpus or ("demo" if target == "demo" else None)
-    if corpus is None:
-        raise UsageError("a base has no corpus of its own to be asked from", "name one: --corpus NAME|PATH")
     recipe = resolve("baseline", model=target, corpus=corpus).recipe
+    if corpus is None and not set(request.suites or recipe.eval.suite) <= set(BENCHMARKS):
+        raise UsageError("a base has no corpus of its own to be asked from", "name one: --corpus NAME|PATH")
+    tasks = _tasks(recipe, request)
     base = find_base(recipe.model.name, recipe.model.revision)
     template = tokenizer_template(base, recipe.prompt)
     _, model = load_model(recipe, base, template.new_rows, training=False)
@@ -123,7 +133,7 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
     with model.without_adapter():
         return [
             _one(target, BASE, model, template, task, place / "evals" / suite / BASE, base, "", request, recipe, on_progress)
-            for suite, task in _tasks(recipe, request).items()
+            for suite, task in tasks.items()
         ]
 
 
@@ -141,7 +151,8 @@ def _one(
     on_progress: OnProgress,
 ) -> Evaluation:
     """Ask one suite of one model."""
-    label = f"{task.suite} {checkpoint}"
+    shots = f", {task.shots} shots" if task.suite in BENCHMARKS else ""
+    label = f"{task.suite}{shots} {checkpoint}"
     report = evaluate(
         model,
         template,
@@ -149,7 +160,7 @@ def _one(
         folder,
         identity=_identity(base, adapter, recipe),
         limit=request.limit,
-        limits=_limits(recipe, base),
+        limits=_limits(recipe, base, request.exact),
         on_progress=lambda progress: on_progress(label, progress),
     )
     return Evaluation(target, checkpoint, report)
@@ -161,29 +172,41 @@ def _identity(base: Base, adapter: str, recipe: Recipe) -> dict[str, str]:
     return {"base": base.name, "base_sha256": files, "adapter_sha256": adapter or "none", "quantise": recipe.model.quantise}
 
 
-def _limits(recipe: Recipe, base: Base) -> Limits:
+def _limits(recipe: Recipe, base: Base, exact: bool) -> Limits:
     """Batches and context of an evaluation."""
     from doitune.evals.ask import Limits
 
     context = int(base.config.get("max_position_embeddings", 0)) or None
     budget = recipe.eval.tokens_per_batch
-    return Limits(context_tokens=context) if budget is None else Limits(batch_tokens=budget, context_tokens=context)
+    limits = Limits(context_tokens=context, exact=exact)
+    return limits if budget is None else replace(limits, batch_tokens=budget)
 
 
 def _tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
-    """The suites asked for, from the corpus of the recipe or the command line."""
+    """What is asked, by the name of its folder below `evals`: `doit-test`, `cmmlu`, `cmmlu-5shot`, each with `-exact` where that was wanted."""
+    suites = request.suites or recipe.eval.suite
+    known = (*SOURCES, *BENCHMARKS)
+    unknown = [suite for suite in (*suites, *request.data) if suite not in known]
+    if unknown:
+        raise UsageError(f"no suite is called {unknown[0]!r}", f"there are {', '.join(known)}")
+    tasks: dict[str, Task] = {}
+    for suite in suites:
+        if suite in SOURCES:
+            tasks[suite] = _own_task(suite, recipe, request)
+        for shots in (request.shots or recipe.eval.shots) if suite in BENCHMARKS else ():
+            tasks[f"{suite}-{shots}shot" if shots else suite] = benchmark_task(suite, shots, request.data.get(suite))
+    return {f"{name}-exact": task for name, task in tasks.items()} if request.exact else tasks
+
+
+def _own_task(suite: str, recipe: Recipe, request: Request) -> Task:
+    """One of the paper's own suites, from the corpus of the recipe or the command line."""
     from doitune.evals import doit
 
     corpus = open_corpus(request.corpus or recipe.data.corpus)
-    tasks = {}
-    for suite in request.suites or recipe.eval.suite:
-        if suite not in SOURCES:
-            raise UsageError(f"the suite {suite!r} is not part of this release", f"it has {', '.join(SOURCES)}")
-        if SOURCES[suite] not in corpus.sources():
-            raise DataError(f"corpus {corpus.name} has no {SOURCES[suite]} to ask", "add it, or name another corpus: --corpus PATH")
-        caps = dict.fromkeys(("tf", "cloze", "multi_choice", "math"), recipe.eval.max_new_tokens) if recipe.eval.max_new_tokens else None
-        tasks[suite] = doit.task(suite, corpus.read(SOURCES[suite]), caps=caps)  # type: ignore[arg-type]
-    return tasks
+    if SOURCES[suite] not in corpus.sources():
+        raise DataError(f"corpus {corpus.name} has no {SOURCES[suite]} to ask", "add it, or name another corpus: --corpus PATH")
+    caps = dict.fromkeys(("tf", "cloze", "multi_choice", "math"), recipe.eval.max_new_tokens) if recipe.eval.max_new_tokens else None
+    return doit.task(suite, corpus.read(SOURCES[suite]), caps=caps)  # type: ignore[arg-type]
 
 
 def _steps(run: Run, wanted: Sequence[str]) -> list[int]:
