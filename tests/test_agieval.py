@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import csv
 import json
+import re
 from collections import Counter
+from functools import cache
 
 import pytest
 from tiny_benchmarks import make_agieval, real, record
@@ -131,7 +133,7 @@ def by_the_book(folder, name, shots):
             text = "问题 %d.   %s %s\n从以下选项中选择:    %s\n答案：从A到D, 我们应选择"
             last = text % (len(turns) // 2 + 1, row["passage"] or "", row["question"], " ".join(row["options"]))
         else:
-            last = "%s问题：%s 选项：%s\n答案：从A到D, 我们应选择" % (row["passage"] or "", row["question"], " ".join(row["options"]))
+            last = "{}问题：{} 选项：{}\n答案：从A到D, 我们应选择".format(row["passage"] or "", row["question"], " ".join(row["options"]))
         found[place] = ([*turns, last] if shots else [last], row["label"][0])
     return found
 
@@ -152,14 +154,21 @@ def test_real_prompts_and_counts(shots):
 
 
 def test_real_shots_that_the_reference_uses():
-    """With about the reference tokenizer's 0.7 tokens a character, only gaokao-chinese lacks room: most with one example, some none or two."""
+    """The reference's own counts are 0:21, 1:182, 2:43 in gaokao-chinese and all examples elsewhere; its tokenizer isn't here. A stand-in that
+    takes as much for Chinese gives the same but for how gaokao-chinese divides."""
     task = agieval.task(real("agieval"), 5)
-    used = {name: Counter(item.released(lambda text: round(0.7 * len(text)))[1] for item in task.items if item.set == name) for name in task.sets}
+
+    @cache
+    def count(text: str) -> int:
+        chinese = len(re.findall("[\u4e00-\u9fff]", text))
+        return round(0.8 * chinese + 0.5 * (len(text) - chinese))
+
+    used = {name: Counter(item.released(count)[1] for item in task.items if item.set == name) for name in task.sets}
     for name, (_, kept, examples) in KEPT.items():
         if name != "gaokao-chinese":
             assert used[name] == {examples: kept}
-    assert sum(used["gaokao-chinese"].values()) == 246 and set(used["gaokao-chinese"]) == {0, 1, 2}
-    assert max(used["gaokao-chinese"], key=used["gaokao-chinese"].__getitem__) == 1
+    found = used["gaokao-chinese"]
+    assert set(found) == {0, 1, 2} and sum(found.values()) == 246 and found[0] < found[2] < found[1]
 
 
 def test_a_set_that_is_not_there_is_left_out(tmp_path):

@@ -210,3 +210,29 @@ def test_a_released_question_with_other_shots_is_asked_beside(loaded):
         assert reply.prompt != whole[item.id].prompt, "a reply to one question doesn't stand for both"
     tight = prepare(items[:1], template, len(encode_question(items[0].fewer(1), template)) - 1)[0]
     assert (tight.shots, tight.released_shots, len(tight.rows)) == (0, 0, 1), "a released prompt over the context is not cut"
+
+
+def test_whole_batches_may_be_interrupted_between_shared_starts(loaded, tmp_path):
+    """Five interruptions change no score, bit for bit: the batches and their prefixes depend on the questions alone."""
+    task = Task("cmmlu", tuple(with_examples(30)), shots=3)
+    limits = Limits(batch_tokens=200)
+    whole = evaluate(*loaded, task, tmp_path / "whole", identity={"base": "tiny"}, limits=limits)
+    calls = []
+
+    class Interrupted(BaseException):
+        pass
+
+    def stop(progress):
+        calls.append(progress)
+        if len(calls) % 2 == 0 and len(calls) <= 10:
+            raise Interrupted
+
+    interruptions = 0
+    for _ in range(6):
+        try:
+            parts = evaluate(*loaded, task, tmp_path / "parts", identity={"base": "tiny"}, limits=limits, on_progress=stop)
+        except Interrupted:
+            interruptions += 1
+    assert interruptions == 5 and parts.tables == whole.tables
+    lines = [sorted((tmp_path / name / "outcomes.jsonl").read_text("utf-8").splitlines()) for name in ("whole", "parts")]
+    assert lines[0] == lines[1] and len(lines[0]) == len(task.items)

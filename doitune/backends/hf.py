@@ -167,7 +167,7 @@ class _FirstScores:
         return scores
 
 
-class _PrefixLayer(DynamicLayer):
+class _PrefixLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values of a prefix, for every row that goes on from it. It stores nothing, so that it can be used again."""
 
     def __init__(self, read: DynamicLayer) -> None:

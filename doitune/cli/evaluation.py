@@ -14,11 +14,11 @@ from doitune.errors import UsageError
 
 def evaluate(
     targets: Annotated[list[str], typer.Argument(help="Runs (`last`, a name, a folder), checkpoint folders, or bases (demo, a hub name, a folder).")],
-    suite: Annotated[str | None, typer.Option("--suite", help="doit-valid, doit-test, cmmlu, agieval-v1; several with commas. Default: the recipe's.")] = None,
+    suite: Annotated[str | None, typer.Option("--suite", help="doit-valid, doit-test, cmmlu, agieval-v1. Default: the recipe's.")] = None,
     checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last, all or step numbers; several with commas.")] = "best",
     limit: Annotated[float | None, typer.Option("--limit", help="At most this many questions of each set, or a share below 1.")] = None,
     corpus: CorpusName = None,
-    shots: Annotated[str | None, typer.Option("--shots", help="Solved examples before a benchmark's question, e.g. 0,5. Default: the recipe's.")] = None,
+    shots: Annotated[str | None, typer.Option("--shots", help="Solved examples before a benchmark's question, e.g. 0,5.")] = None,
     data: Annotated[list[str] | None, typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable.")] = None,
     protocol: Annotated[str, typer.Option("--protocol", help="fixed, paper or both: whose scores are shown (both are always computed).")] = "fixed",
     exact: Annotated[bool, typer.Option("--exact", help="One question at a time: slow, and no score depends on its neighbours.")] = False,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from doitune.batch import MICRO_BATCH_COST_TOKENS, pad
@@ -93,11 +92,17 @@ def _with_prefixes(prompts: Sequence[Prompt]) -> list[Prompt]:
     found = []
     for (way, *_), group in groups.items():
         rows = [row.ids for prompt in group for row in prompt.rows]
-        whole = commonprefix([rows[0] if way == "letters" else group[0].ids, *rows])
-        shared = min(len(whole), min(map(len, rows)) - 1, len(group[0].ids) - 1) if way != "write" else 0
+        shared = _common_start(rows, len(group[0].ids) - 1) if way != "write" else 0
         worth = shared * (len(rows) - 1) > WORTH_TOKENS
         found += [replace(prompt, shared=shared) for prompt in group] if worth else group
     return found
+
+
+def _common_start(rows: Sequence[tuple[int, ...]], at_most: int) -> int:
+    """How many first ids all rows have in common, a token of each row left over."""
+    first, last = min(rows), max(rows)  # what the ends of the sorted rows share, all of them do
+    top = min(at_most, *(len(row) - 1 for row in rows))
+    return next((place for place in range(top) if first[place] != last[place]), top)
 
 
 def _positions(prompts: Sequence[Prompt]) -> float:

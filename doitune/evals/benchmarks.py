@@ -187,7 +187,7 @@ def _gather(benchmark: Benchmark, place: Path, target: Path, tell: OnFile) -> No
 
 def _members(names: Iterable[str], benchmark: Benchmark) -> list[tuple[str, str]]:
     """The benchmark's paths and the archive's members that hold them, whatever folder they are packed in."""
-    found = {}
+    found: dict[str, str] = {}
     for member in names:
         match = re.fullmatch(rf"(?:[^/]+/)*?({benchmark.files.pattern})", member)
         if match and "__MACOSX" not in member:
