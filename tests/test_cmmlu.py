@@ -104,11 +104,16 @@ def test_fixed_drops_shots_one_by_one_and_lists_what_never_fits(tmp_path):
     shorter = prepare(task.items, loaded[1], max(sizes) - 150)
     assert {prompt.shots for prompt in shorter} <= {3, 4} and all(prompt.rows[0].ids == prompt.ids for prompt in shorter)
     report = evaluate(*loaded, task, tmp_path / "evals", identity={"base": "tiny"}, limits=None)
-    assert report.n == len(task.items) and report.shots == 5
+    assert report.n == len(task.items) and report.shots == 5 and not any(one.fewer_shots for one in report.sets)
     from doitune.evals.ask import Limits
 
     tight = evaluate(*loaded, task, tmp_path / "tight", identity={"base": "tiny"}, limits=Limits(context_tokens=60))
     assert sum(one.too_long for one in tight.sets) == len(task.items)
+    some = evaluate(*loaded, task, tmp_path / "some", identity={"base": "tiny"}, limits=Limits(context_tokens=max(sizes) - 150))
+    assert sum(one.fewer_shots for one in some.sets) == sum(prompt.shots < 5 for prompt in shorter) > 0
+    from doitune.evals.markdown import report_markdown
+
+    assert "no room for all of their examples" in report_markdown(some)
 
 
 def test_the_mean_is_over_subjects_and_categories_have_their_own(tmp_path):

@@ -94,7 +94,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(loaded, monkeypatch):
 
     monkeypatch.setattr(model, "logits", tight)
     found = answers(model, template, items, Limits())
-    assert sizes[0] == 8 and min(sizes) <= 2
+    assert sizes[0] > 2 and min(sizes) <= 2
     assert {key: one.prompt for key, one in found.items()} == {key: one.prompt for key, one in expected.items()}
     monkeypatch.setattr(model, "logits", lambda batch, ids: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
     with pytest.raises(FitError, match="no memory for one question"):

@@ -98,9 +98,9 @@ def test_a_prefix_is_not_changed_by_what_follows_it(loaded):
     prompts = next(batch for batch in cut(prepare(with_examples(12), template), Limits(batch_tokens=400)) if batch[0].shared)
     kept = Kept()
     first = ask_batch(model, template, prompts, kept)
-    held = kept.prefix
+    (held,) = kept.prefixes.values()
     assert ask_batch(model, template, prompts, kept) == first, "the second use says the same"
-    assert kept.prefix is held, "and was not run again"
+    assert list(kept.prefixes.values()) == [held], "and was not run again"
     assert held.state.get_seq_length() == held.tokens == prompts[0].shared
 
 
@@ -199,6 +199,8 @@ def test_paper_reads_the_bare_letters_and_fixed_those_that_were_taught(loaded, t
 def test_a_released_question_with_other_shots_is_asked_beside(loaded):
     model, template = loaded
     items = [replace(item, released=lambda count, item=item: (item.fewer(1), 1)) for item in with_examples(12)]
+    shared = {(prompt.shared, prompt.released_shared) for batch in cut(prepare(items, template), Limits()) for prompt in batch}
+    assert all(own > released > 0 for own, released in shared), "each kind of prompt goes on from a start of its own"
     asked = replies(model, template, items, Limits(batch_tokens=2000))
     own = replies(model, template, [replace(item, question=item.fewer(1), released=None) for item in items], Limits(exact=True))
     whole = replies(model, template, [replace(item, released=None) for item in items], Limits(exact=True))

@@ -20,7 +20,7 @@ from doitune.demo.dice import Dice
 from doitune.demo.questions import Asking, Question
 
 VERSION = "1"
-FINGERPRINT = "33f2687e328845e114053137062d3e151625d357fad9e0bacf6a9b5d0ad33b75"
+FINGERPRINT = "810fc593cab4f085d4466271f5829b6b082c91f6cd5974b6605bc237093a0da8"
 """sha256 of the whole corpus: of every file in the order of its path, the path, a NUL, the bytes (see `fingerprint`)."""
 
 _Maker = Callable[[Asking], Question]
@@ -48,42 +48,53 @@ _ROLES = ("user", "assistant")
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def _shingles(text: str) -> set[str]:
-    """All runs of SHINGLE characters of the text without spaces and punctuation; the whole text where it is shorter."""
-    plain = text.translate(_DROPPED)
-    return {plain[at : at + SHINGLE] for at in range(max(1, len(plain) - SHINGLE + 1))}
+def _shingles(plain: str) -> set[str]:
+    """All runs of SHINGLE characters; none of a shorter text."""
+    return {plain[at : at + SHINGLE] for at in range(len(plain) - SHINGLE + 1)}
 
 
 class _Exams:
-    """The shingles of valid and test questions, to keep their near-copies out of the training rows."""
+    """The texts of valid and test questions, with and without their answers, to keep near-copies out of the training rows."""
 
     def __init__(self, questions: Iterable[Question]) -> None:
         self._owners: dict[str, list[int]] = {}
         self._allowed: list[float] = []
-        for number, question in enumerate(questions):
-            shingles = _shingles("".join(question.turns))
-            self._allowed.append(NEAR_COPY * len(shingles))
-            for shingle in shingles:
-                self._owners.setdefault(shingle, []).append(number)
+        self._short: set[str] = set()
+        for question in questions:
+            asked = "".join(question.turns)
+            for text in (asked, asked + question.reply):
+                self._add(text.translate(_DROPPED))
+
+    def _add(self, plain: str) -> None:
+        if len(plain) < 2 * SHINGLE:
+            self._short.add(plain)  # so few shingles that one more or less decides: a row that holds the whole text is a copy
+        shingles = _shingles(plain)
+        for shingle in shingles:
+            self._owners.setdefault(shingle, []).append(len(self._allowed))
+        self._allowed.append(max(1.0, NEAR_COPY * len(shingles)))
 
     def resembled(self, question: Question) -> bool:
-        """Whether a training row shares NEAR_COPY or more of some exam question's shingles."""
+        """Whether a training row holds a short exam text, or shares NEAR_COPY or more of some exam text's shingles."""
+        plain = ("".join(question.turns) + question.reply).translate(_DROPPED)
+        if len(plain) < 100 and any(text in plain for text in self._short):
+            return True
         shared: dict[int, int] = {}
-        for shingle in self._owners.keys() & _shingles("".join(question.turns) + question.reply):
+        for shingle in self._owners.keys() & _shingles(plain):
             for number in self._owners[shingle]:
                 shared[number] = shared.get(number, 0) + 1
         return any(count >= self._allowed[number] for number, count in shared.items())
 
 
-def _questions(make: _Maker, seed: str, rows: int, taken: set[tuple[str, ...]], exams: _Exams | None = None) -> list[Question]:
-    """`rows` questions whose turns are not in `taken` yet; `taken` grows by them. With `exams`, training rows that resemble none."""
+def _questions(make: _Maker, seed: str, rows: int, taken: set[str], exams: _Exams | None = None) -> list[Question]:
+    """`rows` questions whose text is not in `taken` yet, which grows by them. With `exams`, training rows that resemble none."""
     dice = Dice(seed)
     made: list[Question] = []
     while len(made) < rows:
         question = make(Asking(dice, len(made), exams is None))
-        if question.turns in taken or (exams is not None and exams.resembled(question)):
+        plain = "".join(question.turns).translate(_DROPPED)
+        if plain in taken or (exams is not None and exams.resembled(question)):
             continue
-        taken.add(question.turns)
+        taken.add(plain)
         made.append(question)
     return made
 
@@ -110,7 +121,7 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _write_ability(folder: Path, name: str, make: _Maker) -> None:
-    taken: set[tuple[str, ...]] = set()
+    taken: set[str] = set()
     asked: list[Question] = []
     for part in ("test", "valid"):
         exam = _questions(make, f"{name}/{part}", EXAM_ROWS, taken)

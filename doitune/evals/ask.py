@@ -1,17 +1,18 @@
 """Questions to a loaded model, many at once: letters by first-step scores, written replies, candidates by their losses.
 
-Questions are sorted by length and cut into batches under a token budget, longest first. What the prompts of a set have in common at their
+Questions are sorted by length and cut into batches under a token budget, longest first, so that padding costs least. What the prompts of a set have in common at their
 start (solved examples) is run once, and its keys and values serve all of them. The cut depends on the questions alone, so that an
 interrupted evaluation asks the very batches of one that ran through. Out of memory halves the budget, for later batches too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from doitune.batch import MICRO_BATCH_COST_TOKENS, pad
+from doitune.batch import MICRO_BATCH_COST_TOKENS, cut_sorted, pad
 from doitune.encoded import Encoded
 from doitune.errors import FitError
 from doitune.evals.prompts import Prompt, prepare, unlabelled
@@ -44,18 +45,18 @@ class Limits:
 
 @dataclass
 class Kept:
-    """What asking keeps between batches of one model: the prefix read last, and the budget of positions that is left once memory ran out."""
+    """What asking keeps between batches of one model: the prefixes read last, and the budget of positions that is left once memory ran out."""
 
-    ids: tuple[int, ...] = ()
-    prefix: Prefix | None = None
-    most_positions: float = field(default=float("inf"))
+    prefixes: dict[tuple[int, ...], Prefix] = field(default_factory=dict)
+    most_positions: float = float("inf")
 
     def read(self, model: LoadedModel, ids: tuple[int, ...]) -> Prefix:
-        """The prefix, run by the model unless it was the last one."""
-        if self.prefix is None or self.ids != ids:
-            self.prefix = None  # the old one's memory is free before the new one is run
-            self.prefix, self.ids = model.read(ids), ids
-        return self.prefix
+        """The prefix, run by the model unless it is one of the last two (a set's own and its released one)."""
+        if ids not in self.prefixes:
+            while len(self.prefixes) > 1:
+                del self.prefixes[next(iter(self.prefixes))]  # its memory is free before the new one is run
+            self.prefixes[ids] = model.read(ids)
+        return self.prefixes[ids]
 
 
 Asked = tuple[Item, Reply]
@@ -65,20 +66,19 @@ Ask = Callable[[Sequence[Prompt]], list[Reply]]
 def cut(prompts: Sequence[Prompt], limits: Limits, *, shares: bool = True) -> list[list[Prompt]]:
     """Batches of prompts that can be asked together, longest first: the same way, options and cap, and under the token budget.
 
-    `shares`: whether the model can go on from a prefix. Then `shared` of a batch's prompts is one number.
+    `shares`: whether the model can go on from a prefix. The prompts of a batch share the same ones.
     """
     groups: dict[tuple[object, ...], list[Prompt]] = {}
     for prompt in _with_prefixes(prompts) if shares and not limits.exact else prompts:
         item = prompt.item
         kind: tuple[object, ...] = (item.way, item.options, item.max_new_tokens) if item.way != "rank" else (item.way,)
-        groups.setdefault((*kind, prompt.ids[: prompt.shared]), []).append(prompt)
+        groups.setdefault((*kind, prompt.ids[: prompt.shared], prompt.rows[-1].ids[: prompt.released_shared]), []).append(prompt)
     batches: list[list[Prompt]] = []
     for group in sorted(groups.values(), key=lambda group: -max(prompt.length for prompt in group)):
         waiting = sorted(group, key=lambda prompt: (-prompt.length, prompt.item.id))
-        while waiting:
-            count = 1 if limits.exact else _how_many(waiting, limits.batch_tokens)
-            batches.append(waiting[:count])
-            waiting = waiting[count:]
+        sizes = [math.ceil(_positions([prompt])) for prompt in waiting]
+        places = [[place] for place in range(len(waiting))] if limits.exact else cut_sorted(sizes, limits.batch_tokens)
+        batches += [[waiting[place] for place in part] for part in places]
     return batches
 
 
@@ -91,35 +91,35 @@ def _with_prefixes(prompts: Sequence[Prompt]) -> list[Prompt]:
         groups.setdefault((item.way, *kind), []).append(prompt)
     found = []
     for (way, *_), group in groups.items():
-        rows = [row.ids for prompt in group for row in prompt.rows]
-        shared = _common_start(rows, len(group[0].ids) - 1) if way != "write" else 0
-        worth = shared * (len(rows) - 1) > WORTH_TOKENS
-        found += [replace(prompt, shared=shared) for prompt in group] if worth else group
+        if way == "letters":
+            shared = _worth_sharing([prompt.ids for prompt in group])
+            released = _worth_sharing([prompt.rows[1].ids for prompt in group if len(prompt.rows) > 1])
+            found += [replace(prompt, shared=shared, released_shared=released) for prompt in group]
+        else:
+            rows = [row.ids for prompt in group for row in prompt.rows] if way == "rank" else []
+            found += [replace(prompt, shared=_worth_sharing(rows, len(prompt.ids) - 1)) for prompt in group]
     return found
 
 
-def _common_start(rows: Sequence[tuple[int, ...]], at_most: int) -> int:
-    """How many first ids all rows have in common, a token of each row left over."""
+def _worth_sharing(rows: Sequence[tuple[int, ...]], at_most: int | None = None) -> int:
+    """How many first ids all rows have in common, a token of each row left over; 0 where too little would be saved."""
+    if len(rows) < 2:
+        return 0
     first, last = min(rows), max(rows)  # what the ends of the sorted rows share, all of them do
-    top = min(at_most, *(len(row) - 1 for row in rows))
-    return next((place for place in range(top) if first[place] != last[place]), top)
+    top = min(len(row) - 1 for row in rows) if at_most is None else min(at_most, *(len(row) - 1 for row in rows))
+    shared = next((place for place in range(top) if first[place] != last[place]), top)
+    return shared if shared * (len(rows) - 1) > WORTH_TOKENS else 0
 
 
 def _positions(prompts: Sequence[Prompt]) -> float:
     """What a batch of these takes, in positions that are run: rows as wide as the longest, and the shared prefix beside each."""
-    shared, rows = prompts[0].shared, sum(len(prompt.rows) for prompt in prompts)
-    return rows * (max(prompt.length for prompt in prompts) - shared * (1 - PREFIX_POSITION))
-
-
-def _how_many(waiting: Sequence[Prompt], budget_tokens: int) -> int:
-    """How many of `waiting` (longest first) fit a batch as wide as the first; at least one."""
-    one_row = _positions(waiting[:1]) / len(waiting[0].rows)
-    rows = 0
-    for count, prompt in enumerate(waiting):
-        rows += len(prompt.rows)
-        if rows * one_row > budget_tokens and count:
-            return count
-    return len(waiting)
+    saved = 1 - PREFIX_POSITION
+    if prompts[0].item.way != "letters":
+        return sum(len(prompt.rows) for prompt in prompts) * (max(prompt.length for prompt in prompts) - prompts[0].shared * saved)
+    own = [len(prompt.ids) for prompt in prompts]
+    released = [len(prompt.rows[1].ids) for prompt in prompts if len(prompt.rows) > 1]
+    positions = len(own) * (max(own) - prompts[0].shared * saved)
+    return positions + (len(released) * (max(released) - prompts[0].released_shared * saved) if released else 0)
 
 
 def ask_batch(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept | None = None) -> list[Asked]:
@@ -157,23 +157,28 @@ def scored_ids(item: Item, template: Template) -> tuple[tuple[int, ...], tuple[i
 def rank_letters(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
     """First-step scores of each item's options: one forward, the head's rows of the options only.
 
-    All items of `batch` offer the same options. A prompt's last row is the released code's, from which the bare letters are read.
+    All items of `batch` offer the same options. Where the released code would keep other shots, its prompts are a forward of their own, from
+    which the bare letters are read.
     """
     letters, bare = scored_ids(batch[0].item, template)
-    shared = batch[0].shared
+
+    def scored(rows: Sequence[tuple[int, ...]], shared: int) -> list[list[float]]:
+        padded = pad([unlabelled(row[shared:]) for row in rows], pad_id=template.pad_id)
+        asked = (*letters, *bare)
+        found = model.logits_after(kept.read(model, rows[0][:shared]), padded, asked) if shared else model.logits(padded, asked)
+        return found.tolist()
 
     def scores(part: Sequence[Prompt]) -> list[Reply]:
-        rows = pad([unlabelled(row.ids[shared:]) for prompt in part for row in prompt.rows], pad_id=template.pad_id)
-        asked = (*letters, *bare)
-        found = model.logits_after(kept.read(model, part[0].ids[:shared]), rows, asked) if shared else model.logits(rows, asked)
-        lines = iter(found.tolist())
-        return [_scored(prompt, [next(lines) for _ in prompt.rows], len(letters)) for prompt in part]
+        own = scored([prompt.ids for prompt in part], part[0].shared)
+        twice = [prompt for prompt in part if len(prompt.rows) > 1]
+        released = iter(scored([prompt.rows[1].ids for prompt in twice], part[0].released_shared) if twice else [])
+        lines = [(row, next(released) if len(prompt.rows) > 1 else row) for prompt, row in zip(part, own, strict=True)]
+        return [
+            replace(prompt.reply(), option_scores=tuple(row[: len(letters)]), bare_scores=tuple(other[len(letters) :]))
+            for prompt, (row, other) in zip(part, lines, strict=True)
+        ]
 
     return _halving(scores, batch, kept)
-
-
-def _scored(prompt: Prompt, rows: Sequence[Sequence[float]], options: int) -> Reply:
-    return replace(prompt.reply(), option_scores=tuple(rows[0][:options]), bare_scores=tuple(rows[-1][options:]))
 
 
 def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:

@@ -16,7 +16,7 @@ from doitune.evals import saved
 from doitune.evals.answers import judge_reply
 from doitune.evals.paper import paper_chance
 from doitune.evals.report import Outcome, Report, tabulate
-from doitune.evals.task import Item, Reply, Task, Verdict
+from doitune.evals.task import Item, Reply, Task
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -171,10 +171,12 @@ def score_folder(folder: Path) -> Report:
 
 def outcomes(lines: Iterable[saved.Line], protocol: str) -> list[Outcome]:
     """What the statistics need of saved lines under one protocol."""
-    return [_outcome(line, line.verdicts[protocol], line.chances[protocol]) for line in lines]
+    return [_outcome(line, protocol) for line in lines]
 
 
-def _outcome(line: saved.Line, verdict: Verdict, chance: float) -> Outcome:
+def _outcome(line: saved.Line, protocol: str) -> Outcome:
+    verdict, chance = line.verdicts[protocol], line.chances[protocol]
+    shots = line.reply.released_shots if protocol == "paper" else None
     return Outcome(
         id=line.item.id,
         set=line.item.set,
@@ -186,6 +188,7 @@ def _outcome(line: saved.Line, verdict: Verdict, chance: float) -> Outcome:
         cluster=line.item.cluster,
         label=line.item.label,
         chosen=verdict.parsed if isinstance(verdict.parsed, str) and len(verdict.parsed) == 1 else "",
+        fewer_shots=(line.reply.shots if shots is None else shots) < line.item.shots,
     )
 
 

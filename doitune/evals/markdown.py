@@ -94,6 +94,8 @@ def notes(table: Table) -> list[str]:
             found.append(f"{one.name}: {one.unread} of {one.n} replies held no answer that could be read.")
         if one.too_long:
             found.append(f"{one.name}: {one.too_long} questions were too long to ask and count as wrong.")
+        if one.fewer_shots:
+            found.append(f"{one.name}: {one.fewer_shots} of {one.n} prompts had no room for all of their examples.")
         if one.fallback:
             found.append(f"{one.name}: {one.fallback} replies named no option and were read by option scores.")
         favourite = _favourite(one)

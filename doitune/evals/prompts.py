@@ -17,7 +17,8 @@ class Prompt:
     labelled, for each candidate).
 
     `length` is what the longest row takes, room for the reply included. `shots` are those left in; `too_long` says that it cannot be asked.
-    `shared`: how many first tokens its rows have in common with those of all prompts that are asked after it in one go.
+    `shared`: how many first tokens its rows have in common with those of all prompts that go on from one run of them; `released_shared`: so
+    of its released row alone.
     """
 
     item: Item
@@ -28,6 +29,7 @@ class Prompt:
     too_long: bool
     released_shots: int | None = None
     shared: int = 0
+    released_shared: int = 0
 
     def reply(self) -> Reply:
         """A reply that holds nothing yet but the prompt."""

@@ -31,6 +31,7 @@ class Outcome:
     cluster: str = ""
     label: str = ""
     chosen: str = ""
+    fewer_shots: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class SetScore:
     """One set. `score, low, high, chance` in 0..1; `unread` replies had no answer to read; `fallback`: read by option scores instead.
 
     `within_chance`: guessing lies inside the interval. `effective_n`: what `n` is worth once questions that share a passage are one draw.
-    `chosen` and `gold` count letters where the set offers letters.
+    `chosen` and `gold` count letters where the set offers letters. `fewer_shots`: questions whose prompt had no room for all of its examples.
     """
 
     name: str
@@ -56,6 +57,7 @@ class SetScore:
     total: int = 0
     chosen: Mapping[str, int] = field(default_factory=dict)
     gold: Mapping[str, int] = field(default_factory=dict)
+    fewer_shots: int = 0
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,7 @@ def score_set(name: str, outcomes: Sequence[Outcome], total: int = 0) -> SetScor
         total=max(total, n),
         chosen=dict(sorted(Counter(one.chosen for one in letters if one.chosen).items())),
         gold=dict(sorted(Counter(one.label for one in letters).items())),
+        fewer_shots=sum(one.fewer_shots for one in outcomes),
     )
 
 

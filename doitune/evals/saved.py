@@ -77,6 +77,7 @@ class Line:
             "label": self.item.label,
             "options": list(self.item.options),
             "choices": len(self.item.choices),
+            "shots": self.item.shots,
             "question": self.item.to_read,
             "reply": self.reply.to_json(),
             **self._verdict("fixed"),
@@ -100,6 +101,7 @@ class Line:
             options=tuple(read["options"]),
             choices=("",) * int(read["choices"]),
             cluster=read["cluster"],
+            shots=int(read.get("shots", 0)),
         )
         parts = {"fixed": read, **({"paper": read["paper"]} if "paper" in read else {})}
         verdicts = {name: Verdict(part["parsed"], part["correct"], part["note"]) for name, part in parts.items()}

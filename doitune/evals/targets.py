@@ -123,7 +123,7 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
 
     corpus = request.corpus or ("demo" if target == "demo" else None)
     recipe = resolve("baseline", model=target, corpus=corpus).recipe
-    if corpus is None and not set(request.suites or recipe.eval.suite) <= set(BENCHMARKS):
+    if corpus is None and set(request.suites or recipe.eval.suite) & set(SOURCES):
         raise UsageError("a base has no corpus of its own to be asked from", "name one: --corpus NAME|PATH")
     tasks = _tasks(recipe, request)
     base = find_base(recipe.model.name, recipe.model.revision)
