@@ -5,6 +5,10 @@ The order in which the abilities are meant to need fine-tuning rows, fewest firs
 what pre-training has already shown as prose (personas, good and bad acts, themed verse) needs few rows, because only the form of
 the answer is new; facts asked for with option letters need some; a skill that prose shows only in pieces (chains of comparisons,
 word problems in several steps) needs hundreds.
+
+Measured on the shipped base (NF4, LoRA r 16, one seed, 16 / 160 / 640 rows of each ability), the order holds only in part: biology,
+history, understanding and ethics rise all the way, chinese is done by 160; role_play, code and math have hardly moved by 640 rows,
+because the base has read too little of them.
 """
 
 from __future__ import annotations
