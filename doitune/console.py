@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from doitune.corpus_check import CheckReport
-    from doitune.evals.compare import Comparison
-    from doitune.evals.report import Mean, SetScore
-    from doitune.evals.targets import Evaluation
     from doitune.preview import Row as PreviewRow
     from doitune.run import Run
     from doitune.session import Plan
@@ -241,66 +238,3 @@ def show_stats(found: Stats, written: str | None) -> None:
         say(line)
     if written:
         say(f"wrote {written}")
-
-
-def show_comparisons(found: Sequence[Comparison]) -> None:
-    """Paired differences, a table for each pair."""
-    for one in found:
-        rows = []
-        for pair in (one.mean, *one.sets):
-            p = f"{pair.mcnemar_p:.3g}" if pair.set == one.mean.set else f"{pair.holm_p:.3g}"
-            flips = f"+{pair.flips_up} -{pair.flips_down}"
-            scores = (f"{100 * pair.score_a:.1f}", f"{100 * pair.score_b:.1f}", f"{100 * pair.difference:+.1f}")
-            interval = f"[{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
-            rows.append([pair.set, str(pair.n), *scores, interval, p, flips, f"{100 * pair.smallest_detectable:.1f}", pair.verdict])
-        columns = ["set", "n", "A", "B", "B - A", "95 % interval", "p", "flips", "detectable", "verdict"]
-        show_table(columns, rows, title=f"{one.suite}: A = {one.a}, B = {one.b}", right=range(1, 9))
-        say("scores in %; exact McNemar, Holm-corrected over the sets; flips: wrong to right, right to wrong")
-        if one.unpaired:
-            say(f"{one.unpaired} questions were answered by one side only and are left out")
-
-
-def show_evaluations(evaluations: Sequence[Evaluation]) -> None:
-    """One table for each suite: an ability a line, the base beside the checkpoints, intervals and chance."""
-    for suite in dict.fromkeys(one.report.suite for one in evaluations):
-        _show_suite(suite, [one for one in evaluations if one.report.suite == suite])
-
-
-def _show_suite(suite: str, evaluations: Sequence[Evaluation]) -> None:
-    from doitune.ability import BY_NAME
-
-    columns = ["ability", "n", "chance", *(one.checkpoint for one in evaluations)]
-    rows = []
-    for number, first in enumerate(evaluations[0].report.sets):
-        cells = [one.report.sets[number] for one in evaluations]
-        title = BY_NAME[first.name].title if first.name in BY_NAME else first.name
-        rows.append([title, str(first.n), f"{100 * first.chance:.0f}", *(_cell(cell) for cell in cells)])
-    report = evaluations[0].report
-    rows.append(_mean_row("abilities", [one.report.mean for one in evaluations]))
-    if len(report.sets) != report.mean.sets:
-        rows.append(_mean_row("sets, all", [one.report.table("fixed").mean_all for one in evaluations]))
-    partial = " (a part of the questions)" if report.partial else ""
-    targets = ", ".join(dict.fromkeys(one.target for one in evaluations))
-    show_table(columns, rows, title=f"{suite}{partial}: {targets}", right=range(1, len(columns)))
-    say("scores in %, with 95 % intervals; protocol fixed; ≈ marks a score that guessing could give")
-    _notes(evaluations)
-
-
-def _mean_row(what: str, means: Sequence[Mean]) -> list[str]:
-    return [f"mean of {means[0].sets} {what}", str(means[0].n), f"{100 * means[0].chance:.0f}", *(_cell(mean) for mean in means)]
-
-
-def _notes(evaluations: Sequence[Evaluation]) -> None:
-    for one in evaluations:
-        unread = sum(line.unread for line in one.report.sets)
-        if unread:
-            say(f"{one.checkpoint}: {unread} of {one.report.n} replies held no answer that could be read (scored wrong)")
-        if one.leaks:
-            say(f"warning: {one.leaks} rows that {one.checkpoint} learnt from leak into judged sets; its scores are too high")
-        if one.report.mean.within_chance:
-            say(f"warning: the mean of {one.checkpoint} is within what guessing gives")
-
-
-def _cell(score: SetScore | Mean) -> str:
-    mark = "≈" if score.within_chance else " "
-    return f"{100 * score.score:.1f}{mark}[{100 * score.low:2.0f}-{100 * score.high:3.0f}]"

@@ -103,12 +103,15 @@ def row_lengths(model: str) -> tuple[Callable[[Sequence[Example]], list[int]], t
     return lengths, tuple(str(token) for token in control)
 
 
-def prepare(recipe: Recipe, template: Template) -> Material:
-    """Choose, encode and prove. Errors: DataError (rows, budget, length), ModelError (a template that breaks the law)."""
+def prepare(recipe: Recipe, template: Template, judged: Mapping[str, Sequence[Example]] | None = None) -> Material:
+    """Choose, encode and prove; `judged`: further rows, by suite, that the run will be judged on.
+
+    Errors: DataError (rows, budget, length), ModelError (a template that breaks the law).
+    """
     chosen, corpus = draw(recipe.data)
     if not chosen.examples:
         raise DataError("the budget chooses no example", "raise data.budget")
-    leaks = judged_leaks(chosen.examples, corpus)
+    leaks = judged_leaks(chosen.examples, corpus, judged or {})
     if leaks and not recipe.data.allow_leaks:
         _refuse_leaks(leaks)
     encoded = _encode(chosen.examples, template)
@@ -147,10 +150,10 @@ def validation_rows(corpus: Corpus, per_ability: int, seed: int) -> dict[str, tu
     return kept
 
 
-def judged_leaks(examples: Sequence[Example], corpus: Corpus) -> list[Leak]:
-    """Chosen rows that give away a row of the corpus's validation or test sets."""
-    judged = {source: [row for rows in corpus.read(source).values() for row in rows] for source in JUDGED_SOURCES if source in corpus.sources()}
-    return leaks_of(examples, judged)
+def judged_leaks(examples: Sequence[Example], corpus: Corpus, judged: Mapping[str, Sequence[Example]]) -> list[Leak]:
+    """Chosen rows that give away a row of the corpus's validation or test sets, or of `judged`."""
+    own = {source: [row for rows in corpus.read(source).values() for row in rows] for source in JUDGED_SOURCES if source in corpus.sources()}
+    return leaks_of(examples, {**own, **judged})
 
 
 def _refuse_leaks(leaks: Sequence[Leak]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,11 +28,14 @@ from doitune.trained import load_model
 
 if TYPE_CHECKING:
     from doitune.cookbook import Resolved
+    from doitune.example import Example
     from doitune.recipe import Recipe
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 OnEvent = Callable[[Event], None]
+Judged = Mapping[str, Sequence["Example"]]
+"""Rows, by suite, that a run will be judged on beside its corpus's own; handed in, as training does not know evaluation."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,11 @@ class Plan:
         return self.resolved.recipe
 
 
-def plan_training(resolved: Resolved) -> Plan:
-    """Resolve the base, choose and encode the examples, prove the template's law. Errors: see `prepare`."""
+def plan_training(resolved: Resolved, judged: Judged | None = None) -> Plan:
+    """Resolve the base, choose and encode the examples, prove the template's law. `judged`, errors: see `prepare`."""
     recipe = resolved.recipe
     base = find_base(recipe.model.name, recipe.model.revision)
-    return Plan(resolved, base, prepare(recipe, tokenizer_template(base, recipe.prompt)))
+    return Plan(resolved, base, prepare(recipe, tokenizer_template(base, recipe.prompt), judged))
 
 
 def describe(plan: Plan) -> dict[str, Any]:
@@ -72,12 +75,12 @@ def describe(plan: Plan) -> dict[str, Any]:
     }
 
 
-def start(resolved: Resolved, *, runs: Path, scorer: Scorer | None, on_event: OnEvent) -> Run:
+def start(resolved: Resolved, *, runs: Path, scorer: Scorer | None, on_event: OnEvent, judged: Judged | None = None) -> Run:
     """Train a recipe in a new run directory under `runs`; returns the finished run."""
     make_folder(runs)
     need_room(runs, 1 << 20)
     refuse_missing(resolved.recipe.train.trackers)
-    plan = plan_training(resolved)
+    plan = plan_training(resolved, judged)
     backend, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=True)
     run = create_run(runs, resolved.name)
     with run.lock():
@@ -94,13 +97,13 @@ def start(resolved: Resolved, *, runs: Path, scorer: Scorer | None, on_event: On
     return run
 
 
-def resume(run: Run, *, scorer: Scorer | None, on_event: OnEvent) -> Run:
+def resume(run: Run, *, scorer: Scorer | None, on_event: OnEvent, judged: Judged | None = None) -> Run:
     """Go on where a run stopped: same recipe, data, base and versions, or CheckpointError with the differences."""
     if run.done() is not None:
         on_event(Note(f"run {run.name} is already whole"))
         return run
     with run.lock():
-        plan = plan_training(resolve(str(run.recipe_path)))
+        plan = plan_training(resolve(str(run.recipe_path)), judged)
         backend, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=True)
         now = origin(plan.recipe, plan.base, plan.material, str(model.device), backend)
         refuse_drift(run.read_json("origin.json"), now, run.name)

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "doitune"
 ORDER = (
     "errors", "disk", "ability", "demo", "example", "corpus", "budget", "recipe", "cookbook", "explain", "base", "run", "encoded",
     "batch", "prompt", "course", "events", "backends", "probe", "optimiser", "prepare", "preview", "stats", "trackers", "train", "trained", "session",
-    "evals", "console", "displays", "cli",
+    "evals", "console", "displays", "scoreboard", "cli",
 )  # fmt: skip
 """Rooms from the ground up (design.md, section 2): each may import those before it and its own family (`corpus`, `corpus_check`; a folder)."""
 
@@ -163,7 +163,7 @@ def test_training_and_evaluation_do_not_know_each_other() -> None:
 
 def test_only_the_desk_knows_the_console_and_typer() -> None:
     callers = {family(one.room) for one in own() if one.name == "doitune.console"}
-    assert callers == {"cli", "displays"}, "displays is the console's live part"
+    assert callers == {"cli", "displays", "scoreboard"}, "displays and scoreboard are parts of the console"
     assert {family(one.room) for one in own() if one.name == "doitune.displays"} == {"cli"}
     typer = {family(one.room) for one in imports() if one.name.split(".")[0] == "typer"}
     assert "cli" in typer and typer <= {"cli", "console"}

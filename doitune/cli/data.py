@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import CorpusName, Json, Model, RecipeName, Sets, words
+from doitune.cli.options import CorpusName, Json, Model, RecipeName, Sets, folders, words
 
 data_app = typer.Typer(help="Get a corpus, check it, and see what a recipe learns from.", no_args_is_help=True)
 
@@ -46,6 +46,8 @@ def check(
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="With --model: the longest row that may be learnt from.")] = 2048,
     rows: Annotated[str, typer.Option("--rows", help="The form of rows of your own: doit, messages, alpaca, sharegpt.")] = "doit",
     ability: Annotated[str, typer.Option("--ability", help="With --rows: the ability of every row.")] = "",
+    against: Annotated[str | None, typer.Option("--against", help="Leaks into these benchmarks too, with commas: cmmlu, agieval-v1.")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable.")] = None,
     as_json: Json = False,
 ) -> None:
     """Bad rows, hidden characters, control tokens, duplicates, and leaks into the sets that a model is judged on. Exit 65 if there are any.
@@ -54,10 +56,13 @@ def check(
     """
     from doitune import console
     from doitune.corpus_check import check as check_corpus
+    from doitune.evals.benchmarks import judged_rows
     from doitune.prepare import own_corpus, row_lengths
 
     lengths, tokens = row_lengths(model) if model else (None, ())
-    report = check_corpus(own_corpus(corpus, rows, ability), encode_lengths=lengths, max_tokens=max_tokens if model else None, role_tokens=tokens)
+    judged = judged_rows(words(against), folders(data or ()))
+    own = own_corpus(corpus, rows, ability)
+    report = check_corpus(own, against=judged, encode_lengths=lengths, max_tokens=max_tokens if model else None, role_tokens=tokens)
     if as_json:
         console.show_json(report.to_json())
     else:
@@ -68,21 +73,30 @@ def check(
 
 @data_app.command("fetch")
 def fetch(
-    name: Annotated[str, typer.Argument(help="The corpus: doit.")] = "doit",
-    source: Annotated[str, typer.Option("--from", help="huggingface, modelscope, or a folder or git clone in the layout.")] = "huggingface",
+    name: Annotated[str, typer.Argument(help="doit, or a benchmark: cmmlu, agieval-v1.")] = "doit",
+    source: Annotated[str, typer.Option("--from", help="doit: huggingface, modelscope; or a folder, git clone or (benchmarks) zip archive.")] = "",
     revision: Annotated[str, typer.Option("--revision", help="A commit of the source; default: the one of the first fetch.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Bring a corpus into the cache, with a checksum for every file. `HF_ENDPOINT` and `HF_HUB_OFFLINE` are honoured.
+    """Bring a corpus or a benchmark into the cache, with a checksum for every file. `HF_ENDPOINT` and `HF_HUB_OFFLINE` are honoured.
 
     Example: doitune data fetch doit --from ../dynamics-of-instruction-tuning
     """
     from doitune import console, displays
     from doitune.corpus_fetch import fetch as bring
     from doitune.corpus_fetch import origin_of
+    from doitune.evals.benchmarks import BENCHMARKS
+    from doitune.evals.benchmarks import fetch as bring_benchmark
 
+    if name in BENCHMARKS:
+        place, licence = bring_benchmark(name, source, on_file=console.note), BENCHMARKS[name].licence
+        if as_json:
+            console.show_json({"schema": "doitune.fetch/1", "name": name, "path": str(place), "licence": licence})
+        else:
+            console.say(f"{name} is in {place}; licence: {licence}")
+        return
     with displays.FetchDisplay() as display:
-        corpus = bring(name, source, revision=revision, on_progress=display)
+        corpus = bring(name, source or "huggingface", revision=revision, on_progress=display)
     found = {"schema": "doitune.fetch/1", "name": corpus.name, "path": str(corpus.root), "sources": list(corpus.sources()), **origin_of(corpus)}
     if as_json:
         console.show_json(found)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from doitune.cli.options import CorpusName, Json, Runs, words
+from doitune.cli.options import CorpusName, Json, Runs, folders, words
 from doitune.errors import UsageError
 
 
@@ -30,7 +29,7 @@ def evaluate(
 
     Example: doitune eval last --suite cmmlu --shots 0,5 --data cmmlu=CMMLU/data
     """
-    from doitune import console, displays
+    from doitune import console, displays, scoreboard
     from doitune.evals.targets import Request, evaluate_target
 
     protocols = one_of(protocol, ("fixed", "paper"), "--protocol")
@@ -40,7 +39,7 @@ def evaluate(
     if as_json:
         console.show_json({"schema": "doitune.eval/1", "evaluations": [entry for one in found for entry in one.entries(protocols)]})
     else:
-        console.show_evaluations(found)
+        scoreboard.show_evaluations(found, protocols)
 
 
 def one_of(text: str, known: tuple[str, ...], option: str) -> tuple[str, ...]:
@@ -59,34 +58,28 @@ def numbers(text: str | None, option: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(part) for part in found))
 
 
-def folders(texts: Sequence[str]) -> dict[str, Path]:
-    """`SUITE=PATH` as a folder by suite. UsageError."""
-    found = {}
-    for text in texts:
-        suite, equals, path = text.partition("=")
-        if not (suite and equals and path):
-            raise UsageError(f"--data {text!r} is not SUITE=PATH", "for example --data cmmlu=CMMLU/data")
-        found[suite] = Path(path)
-    return found
-
-
 def score(
     folder: Annotated[Path, typer.Argument(help="An evaluation's folder: RUN/evals/SUITE/CHECKPOINT.")],
+    wrong: Annotated[int, typer.Option("--wrong", help="Also print this many wrong answers to read.")] = 0,
+    only: Annotated[str, typer.Option("--set", help="With --wrong: of this set only.")] = "",
     as_json: Json = False,
 ) -> None:
     """Read and score saved replies again, without a model.
 
-    Example: doitune score runs/demo/20260101-120000/evals/doit-test/base
+    Example: doitune score runs/demo/20260101-120000/evals/doit-test/base --wrong 5 --set math
     """
-    from doitune import console
+    from doitune import console, scoreboard
     from doitune.evals.evaluate import score_folder
+    from doitune.evals.markdown import answers_markdown, wrong_answers
     from doitune.evals.targets import Evaluation
 
     found = Evaluation(str(folder), folder.name, score_folder(folder))
     if as_json:
         console.show_json({"schema": "doitune.eval/1", "evaluations": found.entries(("fixed", "paper"))})
     else:
-        console.show_evaluations([found])
+        scoreboard.show_evaluations([found], ("fixed", "paper"))
+        if wrong:
+            console.say(answers_markdown(wrong_answers(folder, only=only, at_most=wrong)))
 
 
 def compare(
@@ -102,7 +95,7 @@ def compare(
 
     Example: doitune compare last
     """
-    from doitune import console
+    from doitune import console, scoreboard
     from doitune.evals.compare import compare as paired
     from doitune.evals.sides import find_sides
 
@@ -111,4 +104,4 @@ def compare(
     if as_json:
         console.show_json({"schema": "doitune.compare/1", "pairs": [row for one in found for row in one.rows()]})
     else:
-        console.show_comparisons(found)
+        scoreboard.show_comparisons(found)

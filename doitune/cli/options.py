@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from doitune.errors import UsageError
 
 RecipeName = Annotated[str, typer.Argument(help="A recipe's name (`doitune recipes list`) or file, also a run's recipe.yaml.")]
 Model = Annotated[str | None, typer.Option("--model", "-m", help="A model of recipes/models, a hub name, or a model folder.")]
@@ -18,3 +21,14 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout;
 def words(text: str | None) -> tuple[str, ...]:
     """The parts of a list with commas."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def folders(texts: Sequence[str]) -> dict[str, Path]:
+    """`SUITE=PATH` as a folder by suite. UsageError."""
+    found = {}
+    for text in texts:
+        suite, equals, path = text.partition("=")
+        if not (suite and equals and path):
+            raise UsageError(f"--data {text!r} is not SUITE=PATH", "for example --data cmmlu=CMMLU/data")
+        found[suite] = Path(path)
+    return found

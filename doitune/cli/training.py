@@ -27,16 +27,18 @@ def train(
     """
     from doitune import console, displays
     from doitune.cookbook import resolve
+    from doitune.evals.benchmarks import BENCHMARKS, judged_rows
     from doitune.evals.doit import validation_score
     from doitune.session import describe, plan_training, start
 
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
+    judged = judged_rows([name for name in resolved.recipe.eval.suite if name in BENCHMARKS], only_present=True)
     if dry_run:
-        plan = plan_training(resolved)
+        plan = plan_training(resolved, judged)
         console.show_json(describe(plan)) if as_json else console.show_plan(plan)
         return
     with displays.TrainingDisplay() as display:
-        run = start(resolved, runs=runs, scorer=validation_score, on_event=display)
+        run = start(resolved, runs=runs, scorer=validation_score, on_event=display, judged=judged)
     console.show_run(run, as_json=as_json)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +23,7 @@ from doitune.disk import whole_folder, write_json
 from doitune.errors import DataError, DiskError, UsageError
 from doitune.evals import agieval, cmmlu
 from doitune.evals.task import Task
+from doitune.example import Example, Message
 
 OnFile = Callable[[str], None]
 """Called with the name of each file that is being fetched."""
@@ -228,3 +229,25 @@ def _from_hub(benchmark: Benchmark, folder: Path) -> Path:
 def _unreachable(benchmark: Benchmark, error: Exception) -> DataError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return DataError(f"{benchmark.repository} cannot be fetched: {reason}", "name a folder or a zip archive of it: --from PATH")
+
+
+def judged_rows(suites: Sequence[str], given: Mapping[str, Path] | None = None, *, only_present: bool = False) -> dict[str, list[Example]]:
+    """The questions of benchmarks as rows for a search for leaks: question and options only, without the frame that all share.
+
+    `only_present`: leave out a benchmark whose data is not on this machine. Errors: as `find`.
+    """
+    found: dict[str, list[Example]] = {}
+    for suite in suites:
+        if suite not in BENCHMARKS:
+            raise UsageError(f"no benchmark is called {suite!r}", f"there are {', '.join(BENCHMARKS)}")
+        try:
+            asked = task(suite, 0, (given or {}).get(suite))
+        except DataError:
+            if only_present:
+                continue
+            raise
+        found[suite] = [
+            Example(one.id, one.set, (Message("user", one.to_read), Message("assistant", one.label)), one.form, one.id, one.label)
+            for one in asked.items
+        ]
+    return found

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from doitune.base import Base, file_sha256, find_base
 from doitune.cookbook import resolve
 from doitune.corpus import open_corpus
+from doitune.disk import write_whole
 from doitune.errors import CheckpointError, DataError, UsageError
 from doitune.evals.benchmarks import BENCHMARKS
 from doitune.evals.benchmarks import task as benchmark_task
 from doitune.evals.evaluate import Progress, evaluate
+from doitune.evals.markdown import report_markdown, wrong_answers
 from doitune.evals.report import Report
 from doitune.run import Run, find_run
 
@@ -163,6 +165,7 @@ def _one(
         limits=_limits(recipe, base, request.exact),
         on_progress=lambda progress: on_progress(label, progress),
     )
+    write_whole(folder / "report.md", report_markdown(report, wrong=wrong_answers(folder)))
     return Evaluation(target, checkpoint, report)
 
 
@@ -201,8 +204,9 @@ def _tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
 def _own_task(suite: str, recipe: Recipe, request: Request) -> Task:
     """One of the paper's own suites, from the corpus of the recipe or the command line."""
     from doitune.evals import doit
+    from doitune.prepare import recipe_corpus
 
-    corpus = open_corpus(request.corpus or recipe.data.corpus)
+    corpus = open_corpus(request.corpus) if request.corpus else recipe_corpus(recipe.data)
     if SOURCES[suite] not in corpus.sources():
         raise DataError(f"corpus {corpus.name} has no {SOURCES[suite]} to ask", "add it, or name another corpus: --corpus PATH")
     caps = dict.fromkeys(("tf", "cloze", "multi_choice", "math"), recipe.eval.max_new_tokens) if recipe.eval.max_new_tokens else None
