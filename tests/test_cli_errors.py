@@ -318,7 +318,7 @@ def test_a_bug_of_ours_keeps_its_traceback(world: World, capsys: pytest.CaptureF
     """Trap: a handler that hides every error also hides ours."""
     from doitune import session
 
-    def broken(resolved: object) -> None:
+    def broken(resolved: object, judged: object = None) -> None:
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(session, "plan_training", broken)

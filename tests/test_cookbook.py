@@ -155,7 +155,7 @@ def test_model_files_say_what_their_base_needs(model):
     assert said == {*needed.split(), "prompt.end_token", "lora.targets", "train.learning_rate"}
     recipe = resolve("reconstruct", model=model).recipe
     assert len({recipe.prompt.user_token, recipe.prompt.assistant_token, recipe.prompt.end_token, ""}) == 4
-    assert recipe.train.learning_rate == {"33b": 1e-4, "qwen1.5-32b": 1e-4, "demo": 2e-3}.get(model, 2e-4)
+    assert recipe.train.learning_rate == {"33b": 1e-4, "qwen1.5-32b": 1e-4, "demo": 3e-3}.get(model, 2e-4)
 
 
 # ---- what wins, and where it came from
