@@ -24,7 +24,7 @@ ORDER = (
 """Rooms from the ground up (design.md, section 2): each may import those before it and its own family (`corpus`, `corpus_check`; a folder)."""
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "datasets", "accelerate", "tokenizers", "safetensors", "unsloth", "numpy"}
-HEAVY_ROOMS = {"backends.documents", "backends.hf", "backends.token_rows", "backends.tokenizer", "demo.build", "demo.start"}
+HEAVY_ROOMS = {"backends.asking", "backends.documents", "backends.hf", "backends.token_rows", "backends.tokenizer", "demo.build", "demo.start"}
 """Modules that may import heavy libraries as they are imported; everywhere else an import stands inside the function that needs it."""
 
 MODEL_LIBRARIES = {"transformers", "peft", "bitsandbytes", "unsloth", "accelerate", "datasets"}

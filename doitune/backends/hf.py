@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, linear
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DynamicCache, GenerationConfig, LogitsProcessorList
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 from transformers.utils.logging import disable_progress_bar
 
 from doitune.backends import LoadRequest, documents
+from doitune.backends.asking import FirstScores, PrefixLayer, written
 from doitune.backends.loaded import LoadedModel, Loss, Prefix, Written
 from doitune.backends.token_rows import TokenRows, add_rows
 from doitune.backends.tokenizer import load_tokenizer
@@ -154,34 +155,6 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-class _FirstScores:
-    """A logits processor that keeps the first step's log-probabilities of some tokens and changes nothing."""
-
-    def __init__(self, token_ids: Sequence[int]) -> None:
-        self.token_ids = list(token_ids)
-        self.kept: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self.kept is None:
-            self.kept = torch.log_softmax(scores.float(), dim=-1)[:, self.token_ids].cpu()
-        return scores
-
-
-class _PrefixLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values of a prefix, for every row that goes on from it. It stores nothing, so that it can be used again."""
-
-    def __init__(self, read: DynamicLayer) -> None:
-        super().__init__()
-        self.lazy_initialization(read.keys, read.values)
-        self.keys, self.values = read.keys, read.values
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """[rows, heads, prefix + T, d] of the rows' own [rows, heads, T, d]."""
-        rows = len(key_states)
-        keys = torch.cat([self.keys.expand(rows, -1, -1, -1), key_states], dim=2)
-        return keys, torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=2)
-
-
 class HfModel(LoadedModel):
     """A transformers model with peft's LoRA layers in it."""
 
@@ -264,7 +237,7 @@ class HfModel(LoadedModel):
         """See LoadedModel. Every layer keeps all positions: sliding windows are a matter of the mask."""
         cache = DynamicCache()
         self.decoder(input_ids=torch.tensor([list(ids)], device=self.device), past_key_values=cache, use_cache=True)
-        return Prefix(len(ids), Cache(layers=[_PrefixLayer(layer) for layer in cache.layers]))
+        return Prefix(len(ids), Cache(layers=[PrefixLayer(layer) for layer in cache.layers]))
 
     def logits_after(self, prefix: Prefix, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
         """See LoadedModel."""
@@ -309,7 +282,7 @@ class HfModel(LoadedModel):
         for row, prompt in enumerate(prompts):
             ids[row, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
             mask[row, longest - len(prompt) :] = 1
-        first = _FirstScores(watch_ids)
+        first = FirstScores(watch_ids)
         config = GenerationConfig(
             max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=list(stop_ids), pad_token_id=stop_ids[0], use_cache=True
         )
@@ -320,7 +293,7 @@ class HfModel(LoadedModel):
             logits_processor=LogitsProcessorList([first]),
         )[:, longest:].tolist()
         scores = first.kept.tolist() if watch_ids and first.kept is not None else [[] for _ in prompts]
-        return [_written(row, set(stop_ids), score) for row, score in zip(out, scores, strict=True)]
+        return [written(row, set(stop_ids), score) for row, score in zip(out, scores, strict=True)]
 
     def training(self, on: bool) -> None:
         """See LoadedModel."""
@@ -394,9 +367,3 @@ def _owners(batch: Batch, trained: torch.Tensor, device: torch.device) -> torch.
     lengths = torch.tensor(batch.lengths, device=device)
     owners = torch.repeat_interleave(torch.arange(len(batch.lengths), device=device), lengths)
     return owners[None, 1:][trained]
-
-
-def _written(row: Sequence[int], stop_ids: set[int], scores: Sequence[float]) -> Written:
-    """Cut a generated row at its first stop token."""
-    end = next((place for place, token in enumerate(row) if token in stop_ids), None)
-    return Written(tuple(row[:end] if end is not None else row), end is not None, tuple(scores))

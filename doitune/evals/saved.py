@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from doitune.disk import make_folder, write_whole
 from doitune.errors import CheckpointError, DiskError
 from doitune.evals.task import Item, Reply, Task, Verdict, digest
 from doitune.example import Message
@@ -159,16 +160,8 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8", errors="surrogatepass") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise DiskError(f"{path} cannot be written: {error.strerror}", "free some room, or name another folder") from error
+    make_folder(path.parent)
+    write_whole(path, text.encode("utf-8", "surrogatepass"))  # a model may write half of a surrogate pair
 
 
 def read_lines(folder: Path) -> dict[str, Line]:
