@@ -17,6 +17,9 @@ from doitune.errors import ModelError
 TAKEN = ("*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.*", "*.model", "*.txt", "*.jinja")
 """What is taken from a hub repository."""
 
+ASSEMBLED = "bases/"
+"""Where built-in model recipes expect a base that is put together locally; never looked for on the hub, where anybody could own the name."""
+
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
 
 
@@ -52,6 +55,11 @@ def find_base(name: str, revision: str = "") -> Base:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _whole(Base(name, folder.resolve(), ""))
+    if name.startswith(ASSEMBLED):
+        raise ModelError(
+            f"there is no folder {name!r} here: this base may not be published whole, so it is assembled on your machine first",
+            f"`doitune recipes show` gives its parts in model.note; then name the folder: --set model.name=FOLDER (looked for in {Path.cwd()})",
+        )
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(f"there is no model folder {name!r}", "give a folder, `demo`, or a hub name like owner/name")
     return _from_hub(name, revision)
