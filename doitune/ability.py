@@ -19,28 +19,27 @@ class Ability:
 
     name: str
     title: str
-    title_zh: str
     forms: tuple[Form, ...]
 
 
 ABILITIES: tuple[Ability, ...] = (
-    Ability("biology", "STEM - Biology", "生物", ("single_choice",)),
-    Ability("history", "Humanity - History", "历史", ("single_choice", "tf")),
-    Ability("code", "Code Generation", "代码生成", ("ppl_rank",)),
-    Ability("creative_writing", "Creative Writing", "创意写作", ("ppl_rank",)),
-    Ability("chinese", "Chinese", "语文", ("single_choice", "cloze")),
-    Ability("understanding", "Dialogue Understanding", "对话理解", ("single_choice",)),
-    Ability("role_play", "Role-play Chat", "角色扮演", ("ppl_rank",)),
-    Ability("reasoning", "Logical Reasoning", "逻辑推理", ("single_choice",)),
-    Ability("math", "COT for Grad-Math", "数学", ("math",)),
-    Ability("ethics", "Ethics", "伦理", ("multi_choice",)),
+    Ability("biology", "STEM - Biology", ("single_choice",)),
+    Ability("history", "Humanity - History", ("single_choice", "tf")),
+    Ability("code", "Code Generation", ("ppl_rank",)),
+    Ability("creative_writing", "Creative Writing", ("ppl_rank",)),
+    Ability("chinese", "Chinese", ("single_choice", "cloze")),
+    Ability("understanding", "Dialogue Understanding", ("single_choice",)),
+    Ability("role_play", "Role-play Chat", ("ppl_rank",)),
+    Ability("reasoning", "Logical Reasoning", ("single_choice",)),
+    Ability("math", "COT for Grad-Math", ("math",)),
+    Ability("ethics", "Ethics", ("multi_choice",)),
 )
 OUT_OF_DOMAIN: tuple[Ability, ...] = (
-    Ability("ceval_physician", "Physician Qualification", "医师资格", ("single_choice",)),
-    Ability("ceval_teacher_qualification", "Teacher Qualification", "教师资格", ("single_choice",)),
-    Ability("ceval_urban_and_rural_planner", "Urban & Rural Planner", "城乡规划师", ("single_choice",)),
+    Ability("ceval_physician", "Physician Qualification", ("single_choice",)),
+    Ability("ceval_teacher_qualification", "Teacher Qualification", ("single_choice",)),
+    Ability("ceval_urban_and_rural_planner", "Urban & Rural Planner", ("single_choice",)),
 )
-GENERAL = Ability("synthetic", "Synthetic general instructions", "合成通用指令", ("open",))
+GENERAL = Ability("synthetic", "Synthetic general instructions", ("open",))
 
 BY_NAME: dict[str, Ability] = {ability.name: ability for ability in (*ABILITIES, *OUT_OF_DOMAIN, GENERAL)}
 NAMES: tuple[str, ...] = tuple(ability.name for ability in ABILITIES)

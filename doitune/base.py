@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from doitune.disk import file_sha256
 from doitune.errors import ModelError
 
 TAKEN = ("*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.*", "*.model", "*.txt", "*.jinja")
@@ -118,12 +118,3 @@ def _check_weights(folder: Path) -> None:
         others = [path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".gguf"}]
         cure = f"{others[0]} is not read (pickles can run code); convert it to safetensors" if others else "copy model.safetensors into it"
         raise ModelError(f"{folder} holds no weights (*.safetensors)", cure)
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file, read in pieces."""
-    digest = sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -12,12 +12,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 
 from doitune.ability import ABILITIES, GENERAL, OUT_OF_DOMAIN
 from doitune.corpus_rows import RowForm
-from doitune.disk import whole_folder, write_json
+from doitune.disk import file_sha256, whole_folder, write_json
 from doitune.errors import DataError, DiskError
 from doitune.example import Example, Scan, Split, is_ability_name, refuse, scan_examples
 from doitune.example_text import Finding, RowError, numbered_lines, parse_line
@@ -271,14 +270,10 @@ def _differs(path: Path, recorded: Checksum | None) -> str:
 
 
 def _digest(path: Path) -> str:
-    digest = sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        return file_sha256(path)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", "check the file's rights and the disk", place=str(path)) from error
-    return digest.hexdigest()
 
 
 def _fetch_hint(name: str) -> str:

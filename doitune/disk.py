@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,12 @@ def make_folder(folder: Path) -> None:
 def disk_error(folder: Path, error: OSError) -> DiskError:
     """What the disk said, as a user's problem."""
     return DiskError(f"cannot write in {folder}: {error.strerror or error}", "make room or check the rights, or use --runs DIR")
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, read in pieces."""
+    digest = sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doitune.base import file_sha256
-from doitune.disk import append_line, disk_error, make_folder, read_lines, sync_file, whole_folder, write_json, write_whole
+from doitune.disk import append_line, disk_error, file_sha256, make_folder, read_lines, sync_file, whole_folder, write_json, write_whole
 from doitune.errors import CheckpointError, LockedError, UsageError
 
 MANIFEST = "MANIFEST.json"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from doitune.base import Base, file_sha256, find_base
+from doitune.base import Base, find_base
+from doitune.disk import file_sha256
 from doitune.errors import ModelError
 
 

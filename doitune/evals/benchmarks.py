@@ -17,9 +17,8 @@ from types import MappingProxyType
 from urllib.request import urlopen
 from zipfile import BadZipFile, ZipFile
 
-from doitune.base import file_sha256
 from doitune.corpus import CHECKSUMS, CHECKSUMS_SCHEMA, corpora_folder, read_checksums
-from doitune.disk import whole_folder, write_json
+from doitune.disk import file_sha256, whole_folder, write_json
 from doitune.errors import DataError, DiskError, UsageError
 from doitune.evals import agieval, cmmlu
 from doitune.evals.task import Task

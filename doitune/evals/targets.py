@@ -11,10 +11,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.base import Base, file_sha256, find_base
+from doitune.base import Base, find_base
 from doitune.cookbook import resolve
 from doitune.corpus import open_corpus
-from doitune.disk import write_whole
+from doitune.disk import file_sha256, write_whole
 from doitune.errors import CheckpointError, DataError, UsageError
 from doitune.evals.benchmarks import BENCHMARKS
 from doitune.evals.benchmarks import task as benchmark_task
