@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from doitune.corpus_check import CheckReport
+    from doitune.corpus.check import CheckReport
     from doitune.preview import Row as PreviewRow
     from doitune.run import Run
     from doitune.session import Plan

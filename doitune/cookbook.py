@@ -17,9 +17,9 @@ from typing import Any
 
 from doitune.errors import Problem, RecipeError, UsageError
 from doitune.recipe import Recipe
-from doitune.recipe_read import as_tree as as_tree
-from doitune.recipe_read import check_names, flatten, read_recipe
-from doitune.recipe_text import Fields, Node, Scalar, quote, read_file, read_value, write_tree
+from doitune.recipe.read import as_tree as as_tree
+from doitune.recipe.read import check_names, flatten, read_recipe
+from doitune.recipe.text import Fields, Node, Scalar, quote, read_file, read_value, write_tree
 
 MODEL_SECTIONS = ("summary", "model", "prompt", "lora", "train")
 """What a file of recipes/models may set."""

@@ -12,7 +12,7 @@ from doitune.console import duration, err, safe
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from doitune.corpus_fetch import Progress
+    from doitune.corpus.fetch import Progress
     from doitune.events import Event, StepLog, ValidationLog
 
 

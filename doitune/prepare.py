@@ -18,9 +18,9 @@ from doitune.base import Base, find_base
 from doitune.batch import epoch_order
 from doitune.budget import Ledger, Pick, Shortfall, pick
 from doitune.corpus import Corpus, open_corpus
-from doitune.corpus_leaks import Leak, leaks_of
-from doitune.corpus_rows import Form as OwnForm
-from doitune.corpus_rows import RowForm
+from doitune.corpus.leaks import Leak, leaks_of
+from doitune.corpus.rows import Form as OwnForm
+from doitune.corpus.rows import RowForm
 from doitune.encoded import Encoded
 from doitune.errors import CheckpointError, DataError, Problem, UsageError
 from doitune.prompt import Template, encode_all, fingerprint, open_template, prove_law

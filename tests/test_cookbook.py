@@ -21,8 +21,8 @@ from doitune.cookbook import (
     resolve,
 )
 from doitune.errors import DoituneError, RecipeError, UsageError
-from doitune.recipe_read import flatten
-from doitune.recipe_text import Fields, read_file
+from doitune.recipe.read import flatten
+from doitune.recipe.text import Fields, read_file
 
 RECIPES = [card.name for card in list_recipes()]
 MODELS = [card.name for card in list_models()]

@@ -11,7 +11,7 @@ import pytest
 
 from doitune.ability import NAMES
 from doitune.corpus import CHECKSUMS, SOURCES, corpora_folder, open_corpus, read_checksums, write_checksums
-from doitune.corpus_fetch import fetch
+from doitune.corpus.fetch import fetch
 from doitune.errors import DataError, DiskError
 
 

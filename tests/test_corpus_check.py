@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from doitune.corpus import open_corpus, write_checksums
-from doitune.corpus_check import SCHEMA, RowCount, TokenLengths, check
-from doitune.corpus_rows import RowForm
+from doitune.corpus.check import SCHEMA, RowCount, TokenLengths, check
+from doitune.corpus.rows import RowForm
 from doitune.example import Example, Message
-from doitune.example_text import Finding
+from doitune.example.text import Finding
 
 LONG = "春江潮水连海平海上明月共潮生滟滟随波千万里何处春江无月明"
 

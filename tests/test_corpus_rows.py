@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from doitune.corpus import open_corpus
-from doitune.corpus_rows import Form, RowForm
+from doitune.corpus.rows import Form, RowForm
 from doitune.errors import DataError
 from doitune.example import Message
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from doitune.errors import DataError, DoituneError
 from doitune.example import MAX_SHOWN_PROBLEMS, Example, Message, content_key, read_examples, scan_examples
-from doitune.example_text import parse_line, shown
+from doitune.example.text import parse_line, shown
 
 USER = {"role": "user", "content": "问"}
 ANSWER = {"role": "assistant", "content": "答"}

@@ -21,7 +21,7 @@ ORDER = (
     "batch", "prompt", "course", "events", "backends", "probe", "optimiser", "prepare", "preview", "stats", "trackers", "train", "trained", "session",
     "evals", "console", "displays", "scoreboard", "cli",
 )  # fmt: skip
-"""Rooms from the ground up (design.md, section 2): each may import those before it and its own family (`corpus`, `corpus_check`; a folder)."""
+"""Rooms from the ground up (design.md, section 2): each may import those before it and its own family (`corpus`, `corpus.check`; a folder)."""
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "datasets", "accelerate", "tokenizers", "safetensors", "unsloth", "numpy"}
 HEAVY_ROOMS = {"backends.asking", "backends.documents", "backends.hf", "backends.token_rows", "backends.tokenizer", "demo.build", "demo.start"}
@@ -97,7 +97,7 @@ def own() -> list[Import]:
 
 
 def family(module: str) -> str:
-    """`corpus_check` -> corpus, `evals.ask` -> evals."""
+    """`corpus.check` -> corpus, `evals.ask` -> evals."""
     return module.split(".")[0].split("_")[0]
 
 

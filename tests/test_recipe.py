@@ -12,8 +12,8 @@ from doitune.ability import NAMES
 from doitune.budget import Budget, Share
 from doitune.errors import RecipeError
 from doitune.recipe import BUDGET_NAMES, BudgetSection, Recipe, TrainSection, field_help
-from doitune.recipe_read import as_tree, flatten, read_recipe
-from doitune.recipe_text import read_bytes
+from doitune.recipe.read import as_tree, flatten, read_recipe
+from doitune.recipe.text import read_bytes
 
 WHOLE = """\
 model:

@@ -55,7 +55,7 @@ def check(
     Example: doitune data check demo --model demo
     """
     from doitune import console
-    from doitune.corpus_check import check as check_corpus
+    from doitune.corpus.check import check as check_corpus
     from doitune.evals.benchmarks import judged_rows
     from doitune.prepare import own_corpus, row_lengths
 
@@ -83,8 +83,8 @@ def fetch(
     Example: doitune data fetch doit --from ../dynamics-of-instruction-tuning
     """
     from doitune import console, displays
-    from doitune.corpus_fetch import fetch as bring
-    from doitune.corpus_fetch import origin_of
+    from doitune.corpus.fetch import fetch as bring
+    from doitune.corpus.fetch import origin_of
     from doitune.evals.benchmarks import BENCHMARKS
     from doitune.evals.benchmarks import fetch as bring_benchmark
 

@@ -40,7 +40,7 @@ def recipes_show(recipe: RecipeName, model: Model = None, corpus: CorpusName = N
     """
     from doitune import console
     from doitune.cookbook import resolve
-    from doitune.recipe_read import as_tree, flatten
+    from doitune.recipe.read import as_tree, flatten
 
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
     tree = as_tree(resolved.recipe)

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 
-from doitune.corpus_leaks import COVERAGE, SHINGLE_CHARACTERS, leaks_of, normalised, whole_text
+from doitune.corpus.leaks import COVERAGE, SHINGLE_CHARACTERS, leaks_of, normalised, whole_text
 from doitune.example import Example, Message
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]

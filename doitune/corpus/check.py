@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from statistics import quantiles
 
 from doitune.corpus import Corpus
-from doitune.corpus_leaks import Leak, duplicates, leaks_of
+from doitune.corpus.leaks import Leak, duplicates, leaks_of
 from doitune.errors import DataError
 from doitune.example import Example
-from doitune.example_text import Finding, shown
+from doitune.example.text import Finding, shown
 
 CONTROL_TOKENS = (
     "<user>", "<assistant>", "<eot>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>",

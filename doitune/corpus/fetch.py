@@ -14,7 +14,7 @@ from hashlib import sha1, sha256
 from pathlib import Path
 
 from doitune.corpus import CHECKSUMS, Checksum, Corpus, corpora_folder, open_corpus, read_checksums, write_checksums
-from doitune.corpus_hubs import LAYOUT, Hub, HuggingFace, ModelScope, RemoteFile
+from doitune.corpus.hubs import LAYOUT, Hub, HuggingFace, ModelScope, RemoteFile
 from doitune.errors import DataError, DiskError, Problem, UsageError
 
 PINNED_REVISION = ""

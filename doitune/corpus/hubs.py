@@ -2,7 +2,7 @@
 
 Hugging Face through its own client (it honours HF_ENDPOINT, HF_HUB_OFFLINE and the login, and continues a cut file
 with Range, from its last whole block of 10 MB); ModelScope
-through its public HTTP interface. Both list a digest of each file, which `corpus_fetch` compares with what came.
+through its public HTTP interface. Both list a digest of each file, which `corpus.fetch` compares with what came.
 """
 
 from __future__ import annotations

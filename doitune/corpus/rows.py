@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from doitune.example_text import RowError, shown
+from doitune.example.text import RowError, shown
 
 Form = Literal["messages", "alpaca", "sharegpt"]
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from doitune.ability import BY_NAME, FORMS, Form
-from doitune.example_text import RowError, shown
+from doitune.example.text import RowError, shown
 
 TRUE_WORDS = ("正确", "对", "T", "√", "V")
 FALSE_WORDS = ("错误", "错", "F", "×", "X")

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from doitune.budget import Share
 from doitune.errors import Problem
 from doitune.recipe import BUDGET_NAMES, BudgetSection, Recipe, Section, describe, field_help
-from doitune.recipe_text import MAX_PROBLEMS, Fields, Items, Node, Scalar, quote, raise_all
+from doitune.recipe.text import MAX_PROBLEMS, Fields, Items, Node, Scalar, quote, raise_all
 
 _INT = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[+-]?((0|[1-9][0-9]{0,17})(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,4})?")

@@ -15,11 +15,11 @@ from functools import cached_property
 from pathlib import Path
 
 from doitune.ability import ABILITIES, GENERAL, OUT_OF_DOMAIN
-from doitune.corpus_rows import RowForm
+from doitune.corpus.rows import RowForm
 from doitune.disk import file_sha256, whole_folder, write_json
 from doitune.errors import DataError, DiskError
 from doitune.example import Example, Scan, Split, is_ability_name, refuse, scan_examples
-from doitune.example_text import Finding, RowError, numbered_lines, parse_line
+from doitune.example.text import Finding, RowError, numbered_lines, parse_line
 
 SOURCES = ("curated/1000", "curated/full", "curated/valid", "curated/test", "synthetic/40960")
 CHECKSUMS = "checksums.json"

@@ -2,7 +2,7 @@
 
 Example is the noun that travels from a corpus file to a step of training or a question of an evaluation. It never holds token ids.
 Rows are the released data's: `messages` of alternating user and assistant turns; valid and test rows add `question_format` and what
-it needs (`example_forms`). Other keys (`idx`, `type`, ...) may stand in a row and a message; `idx` names the row where it is unique.
+it needs (`example.forms`). Other keys (`idx`, `type`, ...) may stand in a row and a message; `idx` names the row where it is unique.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Literal
 
 from doitune.ability import Form
 from doitune.errors import DataError, Problem
-from doitune.example_forms import OPEN, read_form
-from doitune.example_text import Finding, RowError, numbered_lines, parse_line, shown
+from doitune.example.forms import OPEN, read_form
+from doitune.example.text import Finding, RowError, numbered_lines, parse_line, shown
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")

@@ -1,7 +1,7 @@
 """Recipe: all that a run is asked to do. Every field with its type, default, limit and meaning, once.
 
 A recipe is data: there is no field for code to load, for a command, a hook, an environment variable or a secret. The meaning written
-beside a field is its help everywhere (`field_help`). Files are read by `recipe_text`, turned into these sections by `recipe_read`,
+beside a field is its help everywhere (`field_help`). Files are read by `recipe.text`, turned into these sections by `recipe.read`,
 and found and layered by `cookbook`.
 """
 
