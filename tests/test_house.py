@@ -17,7 +17,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "doitune"
 
 ORDER = (
-    "errors", "disk", "ability", "demo", "example", "corpus", "budget", "recipe", "cookbook", "explain", "base", "run", "encoded",
+    "errors", "disk", "ability", "demo", "example", "corpus", "budget", "recipe", "cookbook", "explain", "architecture", "base", "run", "encoded",
     "batch", "prompt", "course", "events", "backends", "probe", "optimiser", "prepare", "preview", "stats", "trackers", "train", "trained", "session",
     "evals", "console", "displays", "scoreboard", "cli",
 )  # fmt: skip

@@ -1,0 +1,83 @@
+"""Architecture: the sizes of a decoder, from its config.json or from a model recipe; enough to count every byte without its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from doitune.errors import ModelError
+
+GATED = ("llama", "mistral", "qwen2", "qwen3", "yi", "baichuan")
+"""Model types whose block is q, k, v, o and a gated feed-forward (gate, up, down) between two norms: all that the memory plan knows."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A gated decoder. Widths in elements; `key_value` is the width of keys and values (key-value heads times head size), `query` of queries."""
+
+    model_type: str
+    hidden: int
+    intermediate: int
+    layers: int
+    query: int
+    key_value: int
+    vocabulary: int
+    tied: bool = False
+    attention_bias: bool = False
+    head_norms: bool = False
+
+    @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """(outputs, inputs) of each linear layer of a block, by its name in the weights."""
+        return {
+            "q_proj": (self.query, self.hidden),
+            "k_proj": (self.key_value, self.hidden),
+            "v_proj": (self.key_value, self.hidden),
+            "o_proj": (self.hidden, self.query),
+            "gate_proj": (self.intermediate, self.hidden),
+            "up_proj": (self.intermediate, self.hidden),
+            "down_proj": (self.hidden, self.intermediate),
+        }
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of all blocks' linear layers: what is held in 4 bits."""
+        return self.layers * sum(outputs * inputs for outputs, inputs in self.linears.values())
+
+    @property
+    def parameters(self) -> int:
+        """All weights: linear layers, embedding, head, norms, biases."""
+        matrices = (1 if self.tied else 2) * self.vocabulary * self.hidden
+        biases = self.layers * (self.query + 2 * self.key_value) if self.attention_bias else 0
+        return self.linear_parameters + matrices + (2 * self.layers + 1) * self.hidden + biases
+
+
+def read_architecture(config: Mapping[str, Any], place: str) -> Architecture:
+    """The architecture that a config.json states; `place` names the file. ModelError where a size is missing or the block is of another kind."""
+    model_type = str(config.get("model_type", ""))
+    if model_type not in GATED:
+        known = ", ".join(GATED)
+        raise ModelError(f"{place}: the memory plan does not know blocks of model_type {model_type!r}", f"it knows {known}; `--simulate` runs any")
+    heads = _size(config, "num_attention_heads", place)
+    hidden = _size(config, "hidden_size", place)
+    head_size = int(config.get("head_dim") or hidden // heads)
+    return Architecture(
+        model_type=model_type,
+        hidden=hidden,
+        intermediate=_size(config, "intermediate_size", place),
+        layers=_size(config, "num_hidden_layers", place),
+        query=heads * head_size,
+        key_value=int(config.get("num_key_value_heads") or heads) * head_size,
+        vocabulary=_size(config, "vocab_size", place),
+        tied=bool(config.get("tie_word_embeddings", False)),
+        attention_bias=bool(config.get("attention_bias", model_type == "qwen2")),
+        head_norms=model_type == "qwen3",
+    )
+
+
+def _size(config: Mapping[str, Any], key: str, place: str) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ModelError(f"{place}: {key} is {value!r}, not a whole number above 0", "copy the model's config.json again")
+    return value
