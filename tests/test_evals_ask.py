@@ -12,6 +12,7 @@ from doitune.batch import pad
 from doitune.encoded import IGNORED, Encoded
 from doitune.errors import FitError
 from doitune.evals import doit
+from doitune.evals.answers import judge_reply
 from doitune.evals.ask import Limits, ask, ask_batch, cut, prepare
 from doitune.evals.task import Reply
 from doitune.example import Message
@@ -62,6 +63,16 @@ def test_written_choices_keep_the_first_steps_scores(loaded):
     for key, reply in written.items():
         gaps = [a - b for a, b in zip(reply.option_scores, ranked[key].option_scores, strict=True)]
         assert max(gaps) - min(gaps) < 1e-3  # log-probabilities against logits: one constant apart
+
+
+def test_paper_reads_a_written_choice_by_its_last_steps_scores_and_fixed_by_its_first(loaded):
+    """The released code returns the last step's scores; they decide wherever the reply is not exactly one character."""
+    items = [item for item in doit.task("doit-test", examples(), choice="write", caps=CAPS).items if item.form == "single_choice"]
+    replies = answers(*loaded, items, Limits())
+    assert items and any(reply.released_scores != reply.option_scores for reply in replies.values())
+    for item in items:
+        reply = replace(replies[item.id], text="看不出来", option_scores=(4.0, 3.0, 2.0, 1.0), released_scores=(1.0, 2.0, 3.0, 4.0))
+        assert judge_reply(item, reply, "paper").parsed == "D" and judge_reply(item, reply, "fixed").parsed == "A"
 
 
 def test_ranking_is_the_candidates_own_losses_and_no_earlier_turns(loaded):

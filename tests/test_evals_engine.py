@@ -73,8 +73,8 @@ def the_same(model, template, items) -> None:
     for key, reply in together.items():
         assert best(reply) == best(alone[key])
         assert reply.option_scores == pytest.approx(alone[key].option_scores, abs=1e-4)
-        assert reply.bare_scores == pytest.approx(alone[key].bare_scores, abs=1e-4)
-        assert replace(reply, option_scores=(), bare_scores=()) == replace(alone[key], option_scores=(), bare_scores=())
+        assert reply.released_scores == pytest.approx(alone[key].released_scores, abs=1e-4)
+        assert replace(reply, option_scores=(), released_scores=()) == replace(alone[key], option_scores=(), released_scores=())
 
 
 def test_a_shared_start_says_what_whole_prompts_say(loaded):
@@ -170,7 +170,7 @@ def test_bare_letters_are_scored_from_the_same_forward(loaded):
     reply = replies(model, template, [item], Limits())[item.id]
     with torch.no_grad():
         logits = model.base(torch.tensor([encode_question(item.question, template)])).logits[0, -1].float()
-    assert reply.bare_scores == pytest.approx(logits[list(bare_ids(LETTERS, template))].tolist(), abs=1e-4)
+    assert reply.released_scores == pytest.approx(logits[list(bare_ids(LETTERS, template))].tolist(), abs=1e-4)
     assert reply.option_scores == pytest.approx(logits[list(option_ids(LETTERS, item.question, template))].tolist(), abs=1e-4)
     assert Reply.from_json(reply.to_json()) == reply
     assert bare_ids(("A", "没有这个"), template) == ()
@@ -189,7 +189,7 @@ def test_paper_reads_the_bare_letters_and_fixed_those_that_were_taught(loaded, t
     lines = read_lines(tmp_path).values()
     assert len(lines) == len(items)
     for line in lines:
-        assert line.reply.bare_scores == tuple(reversed(line.reply.option_scores))
+        assert line.reply.released_scores == tuple(reversed(line.reply.option_scores))
         assert "ABCD".index(line.verdicts["paper"].parsed) == 3 - "ABCD".index(line.verdicts["fixed"].parsed)
     assert report.table("paper").mean_as_released is None, "only the scorer of the ten abilities halves"
     manifest = read_manifest(tmp_path)
@@ -208,7 +208,7 @@ def test_a_released_question_with_other_shots_is_asked_beside(loaded):
         reply = asked[item.id]
         assert (reply.shots, reply.released_shots) == (3, 1)
         assert reply.option_scores == pytest.approx(whole[item.id].option_scores, abs=1e-4)
-        assert reply.bare_scores == pytest.approx(own[item.id].bare_scores, abs=1e-4)
+        assert reply.released_scores == pytest.approx(own[item.id].released_scores, abs=1e-4)
         assert reply.prompt != whole[item.id].prompt, "a reply to one question doesn't stand for both"
     tight = prepare(items[:1], template, len(encode_question(items[0].fewer(1), template)) - 1)[0]
     assert (tight.shots, tight.released_shots, len(tight.rows)) == (0, 0, 1), "a released prompt over the context is not cut"

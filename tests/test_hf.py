@@ -256,6 +256,22 @@ def test_replies_in_a_batch_are_those_of_one_at_a_time(model: hf.HfModel) -> Non
         assert list(reply.first_scores) == pytest.approx(torch.log_softmax(logits, -1)[[9, 10, 2]].tolist(), abs=1e-4)
 
 
+def test_the_last_scores_are_those_of_the_step_that_stopped(model: hf.HfModel) -> None:
+    """Trap: a batch goes on for its longer rows; what it computes then for a row that has ended is no step of that row."""
+    model.training(False)
+    prompts = [one.ids for one in ROWS]
+    free = model.generate(prompts, max_new_tokens=12, stop_ids=STOPS)
+    stops = (*STOPS, free[0].ids[1], free[1].ids[3])  # two rows now end at different steps
+    replies = model.generate(prompts, max_new_tokens=12, stop_ids=stops, watch_ids=(9, 10, 2))
+    lengths = [len(one.ids) for one in replies]
+    assert len(set(lengths)) > 1 and any(one.stopped for one in replies)
+    for prompt, reply in zip(prompts, replies, strict=True):
+        before = [*prompt, *reply.ids[: len(reply.ids) if reply.stopped else len(reply.ids) - 1]]
+        with torch.no_grad():
+            logits = model.base(input_ids=torch.tensor([before])).logits[0, -1]
+        assert list(reply.last_scores) == pytest.approx(torch.log_softmax(logits, -1)[[9, 10, 2]].tolist(), abs=1e-4)
+
+
 def test_a_reply_ends_before_its_stop_token(model: hf.HfModel) -> None:
     model.training(False)
     (free,) = model.generate([ROWS[1].ids], max_new_tokens=8, stop_ids=STOPS)

@@ -1,4 +1,4 @@
-"""What the hf backend needs beyond transformers to be asked: a prefix read once, the first step's scores, replies cut at their end."""
+"""What the hf backend needs beyond transformers to be asked: a prefix read once, scores of some steps, replies cut at their end."""
 
 from __future__ import annotations
 
@@ -11,17 +11,32 @@ from transformers.cache_utils import DynamicLayer
 from doitune.backends.loaded import Written
 
 
-class FirstScores:
-    """A logits processor that keeps the first step's log-probabilities of some tokens and changes nothing."""
+class WatchedScores:
+    """A logits processor that keeps some tokens' log-probabilities at each row's first and last step and changes nothing.
 
-    def __init__(self, token_ids: Sequence[int]) -> None:
-        self.token_ids = list(token_ids)
-        self.kept: torch.Tensor | None = None
+    A row's last step is the one that writes its stop token; what the batch generates after that for longer rows is no step of it.
+    """
+
+    def __init__(self, token_ids: Sequence[int], stop_ids: Sequence[int]) -> None:
+        self.token_ids, self.stop_ids = list(token_ids), torch.tensor(list(stop_ids))
+        self.first: torch.Tensor | None = None
+        self.last: torch.Tensor | None = None
+        self.ended: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self.kept is None:
-            self.kept = torch.log_softmax(scores.float(), dim=-1)[:, self.token_ids].cpu()
+        if not self.token_ids:
+            return scores
+        here = torch.log_softmax(scores.float(), dim=-1)[:, self.token_ids].cpu()
+        if self.first is None or self.last is None or self.ended is None:
+            self.first, self.last, self.ended = here, here, torch.zeros(len(here), dtype=torch.bool)
+        else:
+            self.ended = self.ended | torch.isin(input_ids[:, -1].cpu(), self.stop_ids)
+            self.last = torch.where(self.ended[:, None], self.last, here)
         return scores
+
+    def of_row(self, row: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """First and last step's scores of one row; empty where no token is watched."""
+        return ((), ()) if self.first is None or self.last is None else (tuple(self.first[row].tolist()), tuple(self.last[row].tolist()))
 
 
 class PrefixLayer(DynamicLayer):  # type: ignore[misc]
@@ -39,7 +54,7 @@ class PrefixLayer(DynamicLayer):  # type: ignore[misc]
         return keys, torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=2)
 
 
-def written(row: Sequence[int], stop_ids: set[int], scores: Sequence[float]) -> Written:
-    """Cut a generated row at its first stop token."""
+def written(row: Sequence[int], stop_ids: set[int], scores: tuple[tuple[float, ...], tuple[float, ...]]) -> Written:
+    """Cut a generated row at its first stop token; `scores` of its first and last step."""
     end = next((place for place, token in enumerate(row) if token in stop_ids), None)
-    return Written(tuple(row[:end] if end is not None else row), end is not None, tuple(scores))
+    return Written(tuple(row[:end] if end is not None else row), end is not None, *scores)

@@ -24,7 +24,7 @@ from transformers.cache_utils import Cache
 from transformers.utils.logging import disable_progress_bar
 
 from doitune.backends import LoadRequest, documents
-from doitune.backends.asking import FirstScores, PrefixLayer, written
+from doitune.backends.asking import PrefixLayer, WatchedScores, written
 from doitune.backends.loaded import LoadedModel, Loss, Prefix, Written
 from doitune.backends.token_rows import TokenRows, add_rows
 from doitune.backends.tokenizer import load_tokenizer
@@ -282,7 +282,7 @@ class HfModel(LoadedModel):
         for row, prompt in enumerate(prompts):
             ids[row, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
             mask[row, longest - len(prompt) :] = 1
-        first = FirstScores(watch_ids)
+        watched = WatchedScores(watch_ids, stop_ids)
         config = GenerationConfig(
             max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=list(stop_ids), pad_token_id=stop_ids[0], use_cache=True
         )
@@ -290,10 +290,9 @@ class HfModel(LoadedModel):
             input_ids=ids.to(self.device),
             attention_mask=mask.to(self.device),
             generation_config=config,
-            logits_processor=LogitsProcessorList([first]),
+            logits_processor=LogitsProcessorList([watched]),
         )[:, longest:].tolist()
-        scores = first.kept.tolist() if watch_ids and first.kept is not None else [[] for _ in prompts]
-        return [written(row, set(stop_ids), score) for row, score in zip(out, scores, strict=True)]
+        return [written(row, set(stop_ids), watched.of_row(place)) for place, row in enumerate(out)]
 
     def training(self, on: bool) -> None:
         """See LoadedModel."""

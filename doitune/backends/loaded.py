@@ -32,12 +32,13 @@ class Loss:
 
 @dataclass(frozen=True)
 class Written:
-    """One generated reply: new token ids without the stop token, whether a stop token ended it, and the first step's
-    log-probabilities of the `watch_ids` asked for (nats, over the whole vocabulary)."""
+    """One generated reply: new token ids without the stop token, whether a stop token ended it, and the log-probabilities of the
+    `watch_ids` asked for (nats, over the whole vocabulary) at the first step and at the last, the one that wrote the stop token."""
 
     ids: tuple[int, ...]
     stopped: bool
     first_scores: tuple[float, ...]
+    last_scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ def evaluate(
     data: Annotated[list[str] | None, typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable.")] = None,
     protocol: Annotated[str, typer.Option("--protocol", help="fixed, paper or both: whose scores are shown (both are always computed).")] = "fixed",
     exact: Annotated[bool, typer.Option("--exact", help="One question at a time: slow, and no score depends on its neighbours.")] = False,
+    write_choices: Annotated[
+        bool, typer.Option("--write-choices", help="Let the model write its single choices, as the released code does: slower.")
+    ] = False,
     base: Annotated[bool, typer.Option("--base/--no-base", help="Ask the untrained base beside its adapter.")] = True,
     runs: Runs = Path("runs"),
     as_json: Json = False,
@@ -33,7 +36,7 @@ def evaluate(
     from doitune.evals.targets import Request, evaluate_target
 
     protocols = one_of(protocol, ("fixed", "paper"), "--protocol")
-    request = Request(words(suite), words(checkpoint), limit, corpus, base, numbers(shots, "--shots"), folders(data or ()), exact)
+    request = Request(words(suite), words(checkpoint), limit, corpus, base, numbers(shots, "--shots"), folders(data or ()), exact, write_choices)
     with displays.EvaluationDisplay() as display:
         found = [one for target in targets for one in evaluate_target(target, request, runs=runs, on_progress=display)]
     if as_json:

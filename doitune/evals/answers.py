@@ -67,7 +67,7 @@ def judge_reply(item: Item, reply: Reply, protocol: str) -> Verdict:
         return Verdict(None, False, "too long")
     if item.form == "ppl_rank":
         return judge("ppl_rank", [one.mean for one in reply.candidates], 0, protocol=protocol)
-    found = reply.bare_scores if protocol == "paper" and reply.bare_scores else reply.option_scores
+    found = reply.released_scores if protocol == "paper" and reply.released_scores else reply.option_scores
     scores = dict(zip(item.options, found, strict=False)) if found else None
     return judge(item.form, reply.text, item.label, protocol=protocol, option_scores=scores, options=item.options or None)
 

@@ -174,7 +174,7 @@ def rank_letters(model: LoadedModel, template: Template, batch: Sequence[Prompt]
         released = iter(scored([prompt.rows[1].ids for prompt in twice], part[0].released_shared) if twice else [])
         lines = [(row, next(released) if len(prompt.rows) > 1 else row) for prompt, row in zip(part, own, strict=True)]
         return [
-            replace(prompt.reply(), option_scores=tuple(row[: len(letters)]), bare_scores=tuple(other[len(letters) :]))
+            replace(prompt.reply(), option_scores=tuple(row[: len(letters)]), released_scores=tuple(other[len(letters) :]))
             for prompt, (row, other) in zip(part, lines, strict=True)
         ]
 
@@ -182,7 +182,7 @@ def rank_letters(model: LoadedModel, template: Template, batch: Sequence[Prompt]
 
 
 def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
-    """Greedy replies, and the first step's log-probabilities of the options where the items offer any. One cap for the whole batch."""
+    """Greedy replies, and the first and last step's log-probabilities of the options where the items offer any. One cap for the whole batch."""
     first = batch[0].item
     watched = option_ids(first.options, first.question, template) if first.options else ()
 
@@ -195,6 +195,7 @@ def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept:
                 new_tokens=len(one.ids),
                 stopped=one.stopped,
                 option_scores=tuple(one.first_scores),
+                released_scores=tuple(one.last_scores),
             )
             for prompt, one in zip(part, written, strict=True)
         ]

@@ -58,7 +58,8 @@ class Request:
     """What to ask of each target. `checkpoints`: best, last, all or step numbers. `limit`: see Task.limited.
 
     `shots`: solved examples before a benchmark's question, each number an evaluation of its own; empty: the recipe's. `data`: a benchmark's
-    folder by suite, where it isn't the fetched one. `exact`: one question at a time, see Limits.
+    folder by suite, where it isn't the fetched one. `exact`: one question at a time, see Limits. `write_choices`: the paper's own single
+    choices are written, as the released code has them, instead of read off the option scores.
     """
 
     suites: tuple[str, ...] = ()
@@ -69,6 +70,7 @@ class Request:
     shots: tuple[int, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
     exact: bool = False
+    write_choices: bool = False
 
 
 def evaluate_target(target: str, request: Request, *, runs: Path, on_progress: OnProgress) -> list[Evaluation]:
@@ -186,7 +188,8 @@ def _limits(recipe: Recipe, base: Base, exact: bool) -> Limits:
 
 
 def _tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
-    """What is asked, by the name of its folder below `evals`: `doit-test`, `cmmlu`, `cmmlu-5shot`, each with `-exact` where that was wanted."""
+    """What is asked, by the name of its folder below `evals`: `doit-test`, `cmmlu`, `doit-test-written`, `cmmlu-5shot`, each
+    with `-exact` where that was wanted."""
     suites = request.suites or recipe.eval.suite
     known = (*SOURCES, *BENCHMARKS)
     unknown = [suite for suite in (*suites, *request.data) if suite not in known]
@@ -195,7 +198,7 @@ def _tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
     tasks: dict[str, Task] = {}
     for suite in suites:
         if suite in SOURCES:
-            tasks[suite] = _own_task(suite, recipe, request)
+            tasks[f"{suite}-written" if request.write_choices else suite] = _own_task(suite, recipe, request)
         for shots in (request.shots or recipe.eval.shots) if suite in BENCHMARKS else ():
             tasks[f"{suite}-{shots}shot" if shots else suite] = benchmark_task(suite, shots, request.data.get(suite))
     return {f"{name}-exact": task for name, task in tasks.items()} if request.exact else tasks
@@ -210,7 +213,8 @@ def _own_task(suite: str, recipe: Recipe, request: Request) -> Task:
     if SOURCES[suite] not in corpus.sources():
         raise DataError(f"corpus {corpus.name} has no {SOURCES[suite]} to ask", "add it, or name another corpus: --corpus PATH")
     caps = dict.fromkeys(("tf", "cloze", "multi_choice", "math"), recipe.eval.max_new_tokens) if recipe.eval.max_new_tokens else None
-    return doit.task(suite, corpus.read(SOURCES[suite]), caps=caps)  # type: ignore[arg-type]
+    choice = "write" if request.write_choices else "letters"
+    return doit.task(suite, corpus.read(SOURCES[suite]), choice=choice, caps=caps)  # type: ignore[arg-type]
 
 
 def _steps(run: Run, wanted: Sequence[str]) -> list[int]:

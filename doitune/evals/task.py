@@ -131,7 +131,8 @@ class Reply:
     `text` is the written reply, None where none was asked for; `stopped` says whether the model ended it itself. `option_scores` are the
     first step's scores of the options, in their order (logits of the head's rows or log-probabilities: only their order counts).
     `candidates` are those of a ranking. `prompt` is the hash of the prompt's ids. `too_long`: the prompt did not fit, nothing was asked.
-    `bare_scores`: scores of the bare letters for protocol `paper`, in the released code's question with `released_shots`.
+    `released_scores`: those that protocol `paper` reads: of the bare letters, in the released code's question with `released_shots`, or of a
+    written reply's last step.
     """
 
     prompt: str
@@ -143,7 +144,7 @@ class Reply:
     option_scores: tuple[float, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     too_long: bool = False
-    bare_scores: tuple[float, ...] = ()
+    released_scores: tuple[float, ...] = ()
     released_shots: int | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -158,7 +159,7 @@ class Reply:
             "option_scores": [_plain(score) for score in self.option_scores],
             "candidates": [[_plain(one.loss), one.tokens] for one in self.candidates],
             "too_long": self.too_long,
-            "bare_scores": [_plain(score) for score in self.bare_scores],
+            "released_scores": [_plain(score) for score in self.released_scores],
             "released_shots": self.released_shots,
         }
 
@@ -175,7 +176,7 @@ class Reply:
             option_scores=tuple(float(score) for score in read["option_scores"]),
             candidates=tuple(Candidate(float(loss), int(tokens)) for loss, tokens in read["candidates"]),
             too_long=bool(read["too_long"]),
-            bare_scores=tuple(float(score) for score in read.get("bare_scores", ())),
+            released_scores=tuple(float(score) for score in read.get("released_scores", ())),
             released_shots=read.get("released_shots"),
         )
 

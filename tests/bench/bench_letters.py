@@ -80,7 +80,7 @@ def reference(model: HfModel, template: Template, prompts: list[Prompt]) -> dict
 
 def ours(model: HfModel, template: Template, prompts: list[Prompt]) -> dict[str, list[float]]:
     """As `doitune eval` asks."""
-    return {item.id: list(reply.bare_scores) for batch in ask(model, template, prompts, Limits()) for item, reply in batch}
+    return {item.id: list(reply.released_scores) for batch in ask(model, template, prompts, Limits()) for item, reply in batch}
 
 
 def seconds(way: Callable[..., dict[str, list[float]]], *arguments: object) -> tuple[float, dict[str, list[float]]]:
