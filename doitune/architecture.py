@@ -14,7 +14,10 @@ GATED = ("llama", "mistral", "qwen2", "qwen3", "yi", "baichuan")
 
 @dataclass(frozen=True)
 class Architecture:
-    """A gated decoder. Widths in elements; `key_value` is the width of keys and values (key-value heads times head size), `query` of queries."""
+    """A gated decoder. Widths in elements; `key_value` is the width of keys and values (key-value heads times head size), `query` of queries.
+
+    `head_norms`: every head's query and key is normalised (qwen3).
+    """
 
     model_type: str
     hidden: int
@@ -23,17 +26,21 @@ class Architecture:
     query: int
     key_value: int
     vocabulary: int
+    heads: int
     tied: bool = False
     attention_bias: bool = False
     head_norms: bool = False
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
-        """(outputs, inputs) of each linear layer of a block, by its name in the weights."""
-        return {
+        """(outputs, inputs) of each linear layer of a block, by its name in the weights. Baichuan's W_pack is query, key and value in one."""
+        split = {
             "q_proj": (self.query, self.hidden),
             "k_proj": (self.key_value, self.hidden),
             "v_proj": (self.key_value, self.hidden),
+        }
+        return {
+            **(split if self.model_type != "baichuan" else {"W_pack": (self.query + 2 * self.key_value, self.hidden)}),
             "o_proj": (self.hidden, self.query),
             "gate_proj": (self.intermediate, self.hidden),
             "up_proj": (self.intermediate, self.hidden),
@@ -46,11 +53,21 @@ class Architecture:
         return self.layers * sum(outputs * inputs for outputs, inputs in self.linears.values())
 
     @property
+    def matrix_parameters(self) -> int:
+        """Weights of the embedding and the head."""
+        return (1 if self.tied else 2) * self.vocabulary * self.hidden
+
+    @property
+    def small_parameters(self) -> int:
+        """Weights of norms and biases."""
+        biases = self.layers * (self.query + 2 * self.key_value) if self.attention_bias else 0
+        heads = self.layers * 2 * (self.query // self.heads) if self.head_norms else 0
+        return (2 * self.layers + 1) * self.hidden + biases + heads
+
+    @property
     def parameters(self) -> int:
         """All weights: linear layers, embedding, head, norms, biases."""
-        matrices = (1 if self.tied else 2) * self.vocabulary * self.hidden
-        biases = self.layers * (self.query + 2 * self.key_value) if self.attention_bias else 0
-        return self.linear_parameters + matrices + (2 * self.layers + 1) * self.hidden + biases
+        return self.linear_parameters + self.matrix_parameters + self.small_parameters
 
 
 def read_architecture(config: Mapping[str, Any], place: str) -> Architecture:
@@ -61,15 +78,17 @@ def read_architecture(config: Mapping[str, Any], place: str) -> Architecture:
         raise ModelError(f"{place}: the memory plan does not know blocks of model_type {model_type!r}", f"it knows {known}; `--simulate` runs any")
     heads = _size(config, "num_attention_heads", place)
     hidden = _size(config, "hidden_size", place)
-    head_size = int(config.get("head_dim") or hidden // heads)
+    head_size = _size(config, "head_dim", place) if config.get("head_dim") is not None else hidden // heads
+    key_value_heads = _size(config, "num_key_value_heads", place) if config.get("num_key_value_heads") is not None else heads
     return Architecture(
         model_type=model_type,
         hidden=hidden,
         intermediate=_size(config, "intermediate_size", place),
         layers=_size(config, "num_hidden_layers", place),
         query=heads * head_size,
-        key_value=int(config.get("num_key_value_heads") or heads) * head_size,
+        key_value=key_value_heads * head_size,
         vocabulary=_size(config, "vocab_size", place),
+        heads=heads,
         tied=bool(config.get("tie_word_embeddings", False)),
         attention_bias=bool(config.get("attention_bias", model_type == "qwen2")),
         head_norms=model_type == "qwen3",

@@ -95,12 +95,25 @@ def cut_sorted(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
     return groups[::-1]
 
 
+def cut(lengths: Sequence[int], budget_tokens: int, *, packed: bool) -> list[list[int]]:
+    """Places of a step's examples by micro-batch, each of at most `budget_tokens` positions (a longer example stands alone)."""
+    return pack(lengths, budget_tokens) if packed else cut_sorted(lengths, budget_tokens)
+
+
+def positions_of(lengths: Sequence[int], *, packed: bool) -> int:
+    """The positions that a micro-batch of examples of these lengths computes, padding included."""
+    return sum(lengths) if packed else len(lengths) * max(lengths)
+
+
+def collate(encoded: Sequence[Encoded], group: Sequence[int], *, packed: bool, pad_id: int = 0) -> Batch:
+    """One group that `cut` made, as tensors."""
+    return (flatten if packed else pad)([encoded[place] for place in group], members=group, pad_id=pad_id)
+
+
 def arrange(encoded: Sequence[Encoded], budget_tokens: int, *, packed: bool, pad_id: int = 0) -> list[Batch]:
-    """A step's examples as micro-batches, each of at most `budget_tokens` positions (a longer example stands alone)."""
-    lengths = [len(example.ids) for example in encoded]
-    groups = pack(lengths, budget_tokens) if packed else cut_sorted(lengths, budget_tokens)
-    make = flatten if packed else pad
-    return [make([encoded[place] for place in group], members=group, pad_id=pad_id) for group in groups]
+    """A step's examples as micro-batches under a token budget: `cut` and `collate`."""
+    groups = cut([len(example.ids) for example in encoded], budget_tokens, packed=packed)
+    return [collate(encoded, group, packed=packed, pad_id=pad_id) for group in groups]
 
 
 def pad(encoded: Sequence[Encoded], *, members: Sequence[int] | None = None, pad_id: int = 0) -> Batch:

@@ -1,12 +1,14 @@
 """The only room that writes to the screen: progress on stderr, results on stdout, errors with their cure, JSON for scripts.
 
-Everything printed passes through `safe`: text from models, files and names can hold escape sequences that would drive the terminal.
+Everything printed passes through `safe`: text from models, files and names can hold escape sequences that would drive the terminal, and
+messages of libraries can hold secrets. JSON is escaped to the same effect.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +16,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import DoituneError
+from doitune.redact import redact
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from doitune.corpus.check import CheckReport
     from doitune.preview import Row as PreviewRow
     from doitune.run import Run
+    from doitune.selftest.crash import Report
     from doitune.session import Plan
     from doitune.stats import Stats
 
@@ -30,13 +34,24 @@ PIPED_WIDTH = 160
 
 _KEPT = "\n\t"
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
+"""Letters and marks that Unicode lets a screen leave out; the two selectors of emoji (U+FE0E, U+FE0F) stay."""
 
 
 def safe(text: str) -> str:
-    """`text` with control, bidirectional, zero-width and private characters as visible marks; line breaks and tabs stay."""
+    """`text` as a screen may have it: secrets as `***`; control, bidirectional, zero-width and private characters as visible marks.
+
+    Line breaks and tabs stay. The consoles here read no markup, so brackets need no escape.
+    """
+    text = redact(text)
     if text.isascii() and text.isprintable():
         return text
-    return "".join(char if char in _KEPT or unicodedata.category(char) not in _HIDDEN else f"<U+{ord(char):04X}>" for char in text)
+    return "".join(f"<U+{ord(char):04X}>" if char not in _KEPT and _hides(char) else char for char in text)
+
+
+def _hides(char: str) -> bool:
+    """Whether a character is not seen, or changes how others are."""
+    return unicodedata.category(char) in _HIDDEN or _INVISIBLE.match(char) is not None
 
 
 def out() -> Console:
@@ -66,8 +81,14 @@ def note(text: str) -> None:
 
 
 def show_json(document: Mapping[str, Any]) -> None:
-    """One JSON document on stdout and nothing else there."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False, default=_plain) + "\n")
+    """One JSON document on stdout and nothing else there; what `safe` would mark is escaped, so that it reads back the same."""
+    text = redact(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False, default=_plain))
+    sys.stdout.write((text if text.isascii() else "".join(_escaped(char) for char in text)).replace("\x7f", "\\u007f") + "\n")
+
+
+def _escaped(char: str) -> str:
+    """A character of a JSON text, as an escape where it would hide."""
+    return json.dumps(char)[1:-1] if not char.isascii() and _hides(char) else char
 
 
 def _plain(value: object) -> object:
@@ -83,6 +104,10 @@ def show_error(error: DoituneError, *, as_json: bool) -> None:
         show_json({"schema": "doitune.error/1", "kind": error.kind, "problem": error.problem, "hint": error.hint, "problems": problems})
         return
     screen = err()
+    if error.kind == "stopped":  # no error: the last line is the command that goes on, to be copied
+        screen.print(_styled(("stopped: ", "bold yellow"), (safe(error.problem), "")))
+        screen.print(_styled((safe(error.hint), "")))
+        return
     shown: set[str] = set()
     for one in error.problems:
         place = f"{safe(one.place)}: " if one.place else ""
@@ -90,6 +115,19 @@ def show_error(error: DoituneError, *, as_json: bool) -> None:
         if one.hint and one.hint not in shown:
             shown.add(one.hint)
             screen.print(_styled(("  hint: ", "bold cyan"), (safe(one.hint), "")))
+
+
+def show_crash(error: BaseException) -> None:
+    """A bug of our own: its traceback on stderr, without secrets and control characters."""
+    import traceback
+
+    err().print(_styled((safe("".join(traceback.format_exception(error))).rstrip(), "")))
+    err().print(_styled(("this is a bug in doitune: please report it with these lines", "bold red")))
+
+
+def show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    """What a library warns of, in the place of Python's own writer."""
+    note(f"{category.__name__}: {message} ({filename}:{lineno})")
 
 
 def _styled(*parts: tuple[str, str]) -> Any:
@@ -106,7 +144,7 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = 
 
     table = Table(title=Text(safe(title)) if title else None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for number, name in enumerate(columns):
-        table.add_column(Text(name), justify="right" if number in right else "left", overflow="fold")
+        table.add_column(Text(safe(name)), justify="right" if number in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(safe(str(cell))) for cell in row))
     return table
@@ -150,6 +188,18 @@ def show_run(run: Run, *, as_json: bool) -> None:
     say(f"trained {done['final_step']} steps in {duration(done['seconds'])}{early}; best checkpoint: step {done['best_step']}")
     say(f"run {run.name} in {run.folder}")
     say("next: doitune eval last")
+
+
+def show_crash_report(report: Report) -> None:
+    """What the crash lab counted, and its verdict."""
+    during = f"{report.kills} kills, {report.kills_during_save} of them while a checkpoint was being written"
+    say(f"{during}; {report.runs} runs, {report.processes} processes, {duration(report.seconds)} on {report.filesystem or 'this disk'}")
+    say(f"steps lost beyond a checkpoint interval: {report.steps_lost_beyond}; differing bytes: {report.differing_bytes}")
+    if report.corruptions:
+        say(f"damaged checkpoints: {report.corruptions}, found and survived: {report.corruptions_found}")
+    for text in report.failures[:5]:
+        say(f"failure: {text}")
+    say("passed: a run survives being killed here" if report.passed else f"FAILED: {len(report.failures)} failures")
 
 
 def scores_text(scores: Mapping[str, Mapping[str, float]]) -> str:

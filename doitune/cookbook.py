@@ -2,7 +2,7 @@
 
 Layers, last wins: field default, parents (`extends`, one by name), the recipe, `--model`, `--corpus`, `--set`. Whichever layer names a
 known model (`model: {name: 7b}`, or `--model 7b`) gets that model's file right below itself. Only the last named model counts: what an
-earlier name brought or said about its base (commit, role tokens, memory, note) is gone, so that no fact of one base is told of another.
+earlier name brought or said about its base (commit, role tokens, sizes, note) is gone, so that no fact of one base is told of another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from doitune.recipe.text import Fields, Node, Scalar, quote, read_file, read_val
 
 MODEL_SECTIONS = ("summary", "model", "prompt", "lora", "train")
 """What a file of recipes/models may set."""
-_OF_THE_BASE = ("revision", "family", "expected_memory_gib", "note"), ("user_token", "assistant_token", "end_token")
+_OF_THE_BASE = ("revision", "family", "architecture", "note"), ("user_token", "assistant_token", "end_token")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _SUFFIXES = (".yaml", ".yml")
 

@@ -113,10 +113,12 @@ class _LineDisplay:
     def show(self, text: str, label: str, *, whole: bool) -> None:
         """A line of progress; elsewhere than on a terminal only at a new label, at its end, and every ten seconds."""
         if self.screen.is_terminal:
+            from rich.text import Text  # a plain str would be read as markup
+
             if self.status is None:
-                self.status = self.screen.status(safe(text))
+                self.status = self.screen.status(Text(safe(text)))
                 self.status.start()
-            self.status.update(safe(text))
+            self.status.update(Text(safe(text)))
         elif label != self.label or whole or time.monotonic() - self.last_line > 10:
             self.screen.print(safe(text))
             self.last_line = time.monotonic()
@@ -129,6 +131,19 @@ class EvaluationDisplay(_LineDisplay):
     def __call__(self, label: str, progress: Any) -> None:
         """Show `progress` (done, total) of the evaluation called `label`."""
         self.show(f"{label}: {progress.done} of {progress.total} questions", label, whole=progress.done == progress.total)
+
+
+class SelftestDisplay(_LineDisplay):
+    """How far the crash lab is."""
+
+    def __call__(self, report: Any) -> None:
+        """Show what is counted so far."""
+        found = f", {report.corruptions_found} of {report.corruptions} damages found" if report.corruptions else ""
+        self.show(
+            f"{report.kills} kills, {report.kills_during_save} during a save{found}; {len(report.failures)} failures ({duration(report.seconds)})",
+            "",
+            whole=False,
+        )
 
 
 class FetchDisplay(_LineDisplay):

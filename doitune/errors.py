@@ -93,9 +93,10 @@ class DivergedError(DoituneError):
 
 
 class DiskError(DoituneError):
-    """No room, or no right, to write."""
+    """No room, or no right, to write. `full`: the disk itself said that nothing more fits."""
 
     kind, exit_code = "disk", 74
+    full = False
 
 
 class LockedError(DoituneError):
@@ -111,10 +112,13 @@ class FitError(DoituneError):
 
 
 class Stopped(DoituneError):
-    """A signal asked the run to stop; everything up to the last optimiser step is saved."""
+    """A signal asked for an end; finished work is kept, and `hint` is the command that goes on.
+
+    The exit code is the shell's for INT, TERM and HUP; schedulers' USR1 and USR2 mean what TERM means, and share its 143.
+    """
 
     kind = "stopped"
 
     def __init__(self, signal_number: int, problem: str, hint: str = "") -> None:
         super().__init__(problem, hint)
-        self.exit_code = 128 + signal_number
+        self.exit_code = {1: 129, 2: 130}.get(signal_number, 143)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -21,11 +21,16 @@ from doitune.corpus import Corpus, open_corpus
 from doitune.corpus.leaks import Leak, leaks_of
 from doitune.corpus.rows import Form as OwnForm
 from doitune.corpus.rows import RowForm
+from doitune.course import Course
 from doitune.encoded import Encoded
 from doitune.errors import CheckpointError, DataError, Problem, UsageError
+from doitune.guards.adapter import weights_sha256
+from doitune.guards.rows import count_rows, rates, schedule_text
 from doitune.prompt import Template, encode_all, fingerprint, open_template, prove_law
+from doitune.redact import redacted
 
 if TYPE_CHECKING:
+    from doitune.backends.loaded import LoadedModel
     from doitune.cookbook import Resolved
     from doitune.example import Example
     from doitune.recipe import DataSection, PromptSection, Recipe
@@ -106,7 +111,7 @@ def row_lengths(model: str) -> tuple[Callable[[Sequence[Example]], list[int]], t
 def prepare(recipe: Recipe, template: Template, judged: Mapping[str, Sequence[Example]] | None = None) -> Material:
     """Choose, encode and prove; `judged`: further rows, by suite, that the run will be judged on.
 
-    Errors: DataError (rows, budget, length), ModelError (a template that breaks the law).
+    Errors: DataError (rows, budget, length), ModelError (a template that breaks the law), RecipeError (a warm-up that never ends).
     """
     chosen, corpus = draw(recipe.data)
     if not chosen.examples:
@@ -119,9 +124,17 @@ def prepare(recipe: Recipe, template: Template, judged: Mapping[str, Sequence[Ex
     if not examples:
         raise DataError("no example is left to learn from", "raise train.max_tokens")
     ledger = chosen.ledger.with_trained(_count(examples), _count(overlong))
+    count_rows(ledger, encoded)
+    rates(recipe.train, course_of(recipe, examples).total_steps)
     valid = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
     valid_encoded = {name: tuple(_encode(rows, template)) for name, rows in valid.items()}
     return Material(tuple(examples), tuple(encoded), ledger, valid, valid_encoded, template, data_sha256(recipe.data, corpus), tuple(leaks))
+
+
+def course_of(recipe: Recipe, examples: Sequence[Example]) -> Course:
+    """Which of these examples each step learns from."""
+    section = recipe.train
+    return Course(tuple(example.id for example in examples), section.seed, section.examples_per_step, section.epochs, section.max_steps)
 
 
 def tokenizer_template(base: Base, section: PromptSection) -> Template:
@@ -188,28 +201,58 @@ def versions() -> dict[str, str]:
     return found
 
 
-def origin(recipe: Recipe, base: Base, material: Material, device: str, backend: str) -> dict[str, Any]:
-    """What origin.json holds about where a run's result comes from."""
+def opening(recipe: Recipe, material: Material, model: LoadedModel) -> list[str]:
+    """What a reader must know before step 1, in sentences: the rows and what of them is trained, the schedule, how the model computes."""
+    steps = course_of(recipe, material.examples).total_steps
+    held = "NF4" if recipe.model.quantise == "nf4" else "not quantised"
+    return [
+        count_rows(material.ledger, material.encoded).text,
+        schedule_text(recipe.train, steps),
+        f"the base is held in {held} and computes in {model.compute_dtype} on {model.device}",
+    ]
+
+
+def origin(recipe: Recipe, base: Base, material: Material, model: LoadedModel, backend: str) -> dict[str, Any]:
+    """What origin.json holds about where a run's result comes from. `model` is as it was loaded: before any training."""
     tokenizer = material.template.tokenizer
     roles = {"user": material.template.user_id, "assistant": material.template.assistant_id, "end": material.template.end_id}
     named = {role: None if number < 0 else tokenizer.convert_ids_to_tokens(number) for role, number in roles.items()}
-    return {
+    record = {
         "schema": "doitune.origin/1",
         "versions": versions(),
         "platform": platform.platform(),
-        "command": _redacted(sys.argv),
+        "command": sys.argv,
         "backend": backend,
-        "device": device,
+        "device": _device(model),
+        "compute": {"dtype": model.compute_dtype, "quantise": recipe.model.quantise},
+        "adapter": {"first_sha256": weights_sha256(model)},
+        "rows": asdict(count_rows(material.ledger, material.encoded)),
+        "rates": dict(zip(("first", "highest", "last"), rates(recipe.train, course_of(recipe, material.examples).total_steps), strict=True)),
         "base": {"name": base.name, "revision": base.revision, "files": base.sha256()},
         "data": {"corpus": recipe.data.corpus, "files": dict(material.data_sha256), "leaks": len(material.leaks)},
         "encoder": {"fingerprint": fingerprint(material.template), "roles": named, "role_ids": roles},
     }
+    return dict(redacted(record))
 
 
-def refuse_drift(before: Mapping[str, Any], now: Mapping[str, Any], run_name: str) -> None:
-    """CheckpointError with every difference, where the base, data, encoder, backend or a library is not what the run started with."""
+def _device(model: LoadedModel) -> str:
+    """`cpu`, or `cuda` and the card's name: other cards round otherwise."""
+    import torch
+
+    return f"cuda: {torch.cuda.get_device_name(model.device)}" if model.device.type == "cuda" else str(model.device)
+
+
+def refuse_drift(before: Mapping[str, Any], now: Mapping[str, Any], run_name: str, *, allow: Collection[str] = ()) -> None:
+    """CheckpointError with every difference, where the base, data, encoder, backend, device or a library is not what the run started with.
+
+    `allow`: parts that may differ. The recipe itself is `drift`'s to compare.
+    """
     problems = []
-    for part in ("versions", "base", "data", "encoder", "backend"):
+    moved = before.get("device") != now.get("device") and "device" in allow
+    follows = {"compute", "adapter"} if moved else set()  # another device has its own dtype, and draws other first values
+    for part in ("versions", "base", "data", "encoder", "backend", "compute", "adapter", "device"):
+        if part in allow or part in follows:
+            continue
         old, new = _flat(before.get(part)), _flat(now.get(part))
         for key in sorted(set(old) | set(new)):
             if old.get(key) != new.get(key):
@@ -224,11 +267,6 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {key: leaf for name, inner in value.items() for key, leaf in _flat(inner, f"{prefix}.{name}").items()}
     return {prefix: value}
-
-
-def _redacted(arguments: Sequence[str]) -> list[str]:
-    """The command line without what looks like a secret."""
-    return ["***" if argument.startswith(("hf_", "sk-")) else argument for argument in arguments]
 
 
 def _encode(examples: Sequence[Example], template: Template) -> list[Encoded]:

@@ -8,14 +8,16 @@ and finds the trained part by rendering prefixes. Law: `encode(messages).ids` st
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import groupby
 from typing import Any
 
 from doitune.encoded import IGNORED, Encoded
 from doitune.errors import DataError, ModelError
 from doitune.example import Message
+from doitune.rendering import Renderer, RenderingError
 
 NEW_TOKENS = ("<user>", "<assistant>", "<eot>")
 """The paper's three added tokens, in the order of their new rows."""
@@ -25,6 +27,9 @@ RETOKENISED_ROWS = 1000
 
 TEXTS_A_CALL = 1024
 """Texts that the tokenizer is given at once: enough for all cores, few enough that its records of them (60 bytes a token) stay small."""
+
+CHATS_AT_ONCE = 256
+"""Conversations whose renderings are held together: each takes several times its ids."""
 
 PROBE_CHAT = (
     Message("user", "请回答：1+1=? \n A. 2  B. 3"),
@@ -40,7 +45,7 @@ class Template:
     """How a chat becomes ids for one base model.
 
     `tokenizer` is a fast tokenizer of transformers. `stop_ids` end a reply, the first is the end token that training teaches.
-    `new_rows` is 3 where the role tokens are rows of their own behind the vocabulary, else 0.
+    `new_rows` is 3 where the role tokens are rows of their own behind the vocabulary, else 0. `renderer`: of a `model` template.
     """
 
     kind: str
@@ -51,6 +56,7 @@ class Template:
     pad_id: int
     new_rows: int
     control_ids: frozenset[int]
+    renderer: Renderer | None = None
 
     @property
     def end_id(self) -> int:
@@ -88,7 +94,7 @@ def open_template(
         new_rows = 0
     control |= {user, assistant, end}
     stop = tuple(dict.fromkeys([end, *_end_ids(tokenizer), user, assistant]))
-    return Template("doit", tokenizer, user, assistant, stop, _pad_id(tokenizer, end), new_rows, frozenset(control))
+    return Template("doit", tokenizer, user, assistant, stop, _pad_id(tokenizer, stop), new_rows, frozenset(control))
 
 
 def _end_ids(tokenizer: Any) -> list[int]:
@@ -96,12 +102,10 @@ def _end_ids(tokenizer: Any) -> list[int]:
     return [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
 
 
-def _pad_id(tokenizer: Any, end: int) -> int:
-    """A padding id that isn't the end token where the tokenizer has one; padding is never attended to or trained, so any id is exact."""
-    for candidate in (tokenizer.pad_token_id, tokenizer.unk_token_id, 0):
-        if candidate is not None and candidate != end:
-            return int(candidate)
-    return 1
+def _pad_id(tokenizer: Any, stop: Sequence[int]) -> int:
+    """A padding id that ends no reply; padding is never attended to or trained, so any id is exact."""
+    known = [one for one in (tokenizer.pad_token_id, tokenizer.unk_token_id) if one is not None]
+    return next(int(one) for one in (*known, *range(len(stop) + 1)) if one not in stop)
 
 
 def _reused_roles(tokenizer: Any, roles: tuple[str, str, str]) -> tuple[int, int, int]:
@@ -147,9 +151,9 @@ def _model_template(tokenizer: Any, control: set[int]) -> Template:
     """The base's own chat template; its end token is the first control token after an assistant's text."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError("this base has no chat template of its own", "use the recipe's: --set prompt.template=doit")
+    draft = Template("model", tokenizer, -1, -1, (), -1, 0, frozenset(control), _renderer(tokenizer))
     question, answer = PROBE_CHAT[:1], PROBE_CHAT[1]
-    before = _render(tokenizer, question, open_turn=True)
-    whole = _render(tokenizer, (*question, answer), open_turn=False)
+    before, whole = _render(draft, [(question, True), ((*question, answer), False)])
     if whole[: len(before)] != before:
         raise ModelError(
             "this base's chat template breaks the law that a trained chat starts with its question",
@@ -162,21 +166,31 @@ def _model_template(tokenizer: Any, control: set[int]) -> Template:
             "use the recipe's: --set prompt.template=doit",
         )
     stop = tuple(dict.fromkeys([ends[0], *_end_ids(tokenizer)]))
-    return Template("model", tokenizer, -1, -1, stop, _pad_id(tokenizer, ends[0]), 0, frozenset(control))
+    return replace(draft, stop_ids=stop, pad_id=_pad_id(tokenizer, stop))
 
 
-def _render(tokenizer: Any, messages: Sequence[Message], *, open_turn: bool) -> list[int]:
-    """Ids of the base's own chat template, with the opening of an assistant turn behind it if asked for."""
-    from jinja2 import TemplateError
+Chat = tuple[Sequence[Message], bool]
+"""Messages, and whether the opening of an assistant turn follows."""
 
-    chat = [{"role": message.role, "content": message.content.strip()} for message in messages]
+
+def _renderer(tokenizer: Any) -> Renderer:
+    """The base's chat template and the special tokens that it may name."""
     try:
-        return list(tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=open_turn, return_dict=False))
-    except (TemplateError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"the base's chat template cannot be rendered: {str(error).strip() or type(error).__name__}",
-            "use the recipe's: --set prompt.template=doit",
-        ) from error
+        text = str(tokenizer.get_chat_template())
+    except ValueError as error:  # several templates, and none is the default
+        raise ModelError(f"this base's chat template cannot be chosen: {error}", "use the recipe's: --set prompt.template=doit") from error
+    named = tokenizer.special_tokens_map.items()
+    return Renderer(text, {name: [str(one) for one in value] if isinstance(value, (list, tuple)) else str(value) for name, value in named})
+
+
+def _render(template: Template, chats: Sequence[Chat], places: Sequence[str] = ()) -> list[list[int]]:
+    """Ids of each chat in the base's own chat template; `places` name the chats in errors."""
+    assert template.renderer is not None
+    said = [([{"role": one.role, "content": one.content.strip()} for one in messages], open_turn) for messages, open_turn in chats]
+    try:
+        return template.text_ids(template.renderer.texts(said))
+    except RenderingError as error:
+        raise ModelError(error.problem, error.hint, place=places[error.number] if places else "") from error
 
 
 def encode(messages: Sequence[Message], template: Template) -> Encoded:
@@ -191,6 +205,7 @@ def encode_all(conversations: Sequence[Sequence[Message]], template: Template, p
     own template breaks the law of prefixes.
     """
     pieces = template.text_ids([message.content.strip() for messages in conversations for message in messages])
+    rendered = _rendered(conversations, template, places)
     encoded, start = [], 0
     for number, messages in enumerate(conversations):
         contents = pieces[start : start + len(messages)]
@@ -198,7 +213,7 @@ def encode_all(conversations: Sequence[Sequence[Message]], template: Template, p
         place = places[number] if places else ""
         _refuse_control(contents, messages, template, place)
         if template.kind == "model":
-            encoded.append(_encode_by_prefix(messages, template, place))
+            encoded.append(_encode_by_prefix(messages, next(rendered), template, place))
         else:
             encoded.append(_encode_turns(contents, messages, template))
     return encoded
@@ -215,15 +230,26 @@ def _encode_turns(contents: Sequence[Sequence[int]], messages: Sequence[Message]
     return Encoded(tuple(ids), tuple(labels))
 
 
-def _encode_by_prefix(messages: Sequence[Message], template: Template, place: str) -> Encoded:
+def _rendered(conversations: Sequence[Sequence[Message]], template: Template, places: Sequence[str]) -> Iterator[list[list[int]]]:
+    """Of each conversation: its ids, then those before and after each assistant turn; some conversations at a time."""
+    for start in range(0, len(conversations), CHATS_AT_ONCE):
+        wanted: list[list[Chat]] = []
+        for messages in conversations[start : start + CHATS_AT_ONCE]:
+            turns = [turn for turn, message in enumerate(messages) if message.role == "assistant"]
+            around: list[Chat] = [chat for turn in turns for chat in ((messages[:turn], True), (messages[: turn + 1], False))]
+            wanted.append([(messages, False), *around])
+        named = [place for place, chats in zip(places[start:], wanted) for _ in chats]
+        found = iter(_render(template, [chat for chats in wanted for chat in chats], named))
+        yield from ([next(found) for _ in chats] for chats in wanted)
+
+
+def _encode_by_prefix(messages: Sequence[Message], rendered: Sequence[list[int]], template: Template, place: str) -> Encoded:
     """The base's own template: what an assistant turn adds to its rendered question, up to the end token, is trained."""
-    ids = _render(template.tokenizer, messages, open_turn=False)
+    ids, *around = rendered
     labels = [IGNORED] * len(ids)
-    for turn, message in enumerate(messages):
-        if message.role != "assistant":
-            continue
-        before = _render(template.tokenizer, messages[:turn], open_turn=True)
-        after = _render(template.tokenizer, messages[: turn + 1], open_turn=False)
+    turns = [turn for turn, message in enumerate(messages) if message.role == "assistant"]
+    for number, turn in enumerate(turns):
+        before, after = around[2 * number : 2 * number + 2]
         if ids[: len(before)] != before or ids[: len(after)] != after:
             raise ModelError(
                 f"the base's chat template writes turn {turn + 1} differently once a later turn follows",
@@ -261,7 +287,7 @@ def questions_ids(questions: Sequence[Sequence[Message]], template: Template) ->
     if template.kind == "model":
         for messages in questions:
             _refuse_control(template.text_ids([m.content.strip() for m in messages]), messages, template, "")
-        return [tuple(_render(template.tokenizer, messages, open_turn=True)) for messages in questions]
+        return [tuple(ids) for ids in _render(template, [(messages, True) for messages in questions])]
     return [(*whole.ids, template.assistant_id) for whole in encode_all(questions, template)]
 
 
@@ -296,24 +322,44 @@ def fingerprint(template: Template) -> str:
 def prove_law(conversations: Sequence[Sequence[Message]], encoded: Sequence[Encoded], template: Template, places: Sequence[str]) -> None:
     """Refuse rows that would teach the wrong thing: no trained token, an unlearnt end, a question that asks otherwise than it trained.
 
-    On every row: trained tokens exist, the last one is an end token, and the trained text of the last turn reads back as the answer. That
-    `ids` starts with `encode_question` is proved by encoding questions again: all of a `model` template; with `doit`, which puts turns
-    end to end, at most RETOKENISED_ROWS spread over all. Errors: DataError or ModelError naming the row.
+    On every row: trained tokens exist, those of each assistant turn end with an end token and read back as what the assistant says, and the row
+    does not start with two beginnings of a text. That `ids` starts with `encode_question` is proved by encoding questions again: all of a `model`
+    template; with `doit`, which puts turns end to end, at most RETOKENISED_ROWS spread over all. Errors: DataError or ModelError with the row.
     """
     for whole, place in zip(encoded, places, strict=True):
         if not whole.trained:
             raise DataError("nothing of this row would be trained", place=place)
         if whole.labels[-1] not in template.stop_ids:
             raise ModelError("this row does not end with a trained end token", place=place)
+        if len(whole.ids) > 1 and whole.ids[0] == whole.ids[1] == template.tokenizer.bos_token_id:
+            raise ModelError("this row starts with the token of a text's beginning twice", "use --set prompt.template=doit", place=place)
     _prove_questions(conversations, encoded, template, places)
-    answers = [whole.ids[_last_run(whole) : -1] for whole in encoded]
-    for text, messages, place in zip(_decode_all(answers, template), conversations, places, strict=True):
-        if text.strip() != messages[-1].content.strip():
-            raise ModelError(
-                f"the trained text does not read back as the answer: {text.strip()[:60]!r}",
-                "the tokenizer loses characters of this text",
-                place=place,
-            )
+    _prove_answers(conversations, encoded, template, places)
+
+
+def _prove_answers(
+    conversations: Sequence[Sequence[Message]], encoded: Sequence[Encoded], template: Template, places: Sequence[str]
+) -> None:
+    """What is trained is what the assistant says and the end token behind it, turn by turn."""
+    runs = [_trained_runs(whole) for whole in encoded]
+    texts = iter(_decode_all([run[:-1] for found in runs for run in found], template))
+    for found, messages, place in zip(runs, conversations, places, strict=True):
+        said = [message.content.strip() for message in messages if message.role == "assistant"]
+        if len(found) != len(said) or any(run[-1] not in template.stop_ids for run in found):
+            problem = f"{len(said)} assistant turns have {len(found)} trained parts, or one without an end token"
+            raise ModelError(problem, "use --set prompt.template=doit", place=place)
+        for text, content in zip([next(texts) for _ in found], said, strict=True):
+            if text.strip() != content:
+                raise ModelError(
+                    f"the trained text does not read back as the answer: {text.strip()[:60]!r}",
+                    "the tokenizer loses characters of this text",
+                    place=place,
+                )
+
+
+def _trained_runs(whole: Encoded) -> list[tuple[int, ...]]:
+    """The ids of each trained part, in order."""
+    return [tuple(run) for trained, run in groupby(whole.labels, IGNORED.__ne__) if trained]
 
 
 def _prove_questions(

@@ -8,42 +8,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doitune.disk import append_line, disk_error, file_sha256, make_folder, read_lines, sync_file, whole_folder, write_json, write_whole
-from doitune.errors import CheckpointError, LockedError, UsageError
+from doitune import checkpoint as store
+from doitune.checkpoint import MANIFEST as MANIFEST
+from doitune.checkpoint import Checkpoint as Checkpoint
+from doitune.disk import PRIVATE, append_line, disk_error, hold, is_held, make_folder, read_lines, sync_file, sync_folder, write_json, write_whole
+from doitune.errors import CheckpointError, UsageError
+from doitune.patience import Patience
 
-MANIFEST = "MANIFEST.json"
-MANIFEST_SCHEMA = "doitune.checkpoint/1"
+LOG_BYTES = 1 << 14
+"""Room that a line of metrics.jsonl or a small file is given."""
 
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint folder whose manifest could be read. `step` is the number of optimiser steps done."""
-
-    folder: Path
-    step: int
-
-    def verify(self) -> list[str]:
-        """What is wrong with its files against the manifest, by sha256; empty if nothing is."""
-        manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-        wrong = []
-        for name, entry in manifest["files"].items():
-            path = self.folder / name
-            if not path.is_file():
-                wrong.append(f"{name} is missing")
-            elif path.stat().st_size != entry["bytes"] or file_sha256(path) != entry["sha256"]:
-                wrong.append(f"{name} was changed")
-        return wrong
+PARTS = (".recipe.yaml.", ".origin.json.", ".ledger.json.", ".examples.txt.", ".done.json.", ".metrics.jsonl.")
+"""How the names of half-written files of ours begin; they end in `.part`."""
 
 
 class Run:
@@ -51,6 +34,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.patience = Patience()
 
     @property
     def name(self) -> str:
@@ -74,65 +58,58 @@ class Run:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for as long as this process writes to it; LockedError names the owner. The kernel frees it after any death."""
-        path = self.folder / "run.lock"
-        try:
-            stream = path.open("a+")
-        except OSError as error:
-            raise disk_error(self.folder, error) from error
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stream.seek(0)
-                owner = stream.read().strip() or "another process"
-                raise LockedError(f"{self.name} is being worked on by {owner}", "wait for it, or stop it") from None
-            stream.seek(0)
-            stream.truncate()
-            stream.write(f"process {os.getpid()} on {os.uname().nodename} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-            stream.flush()
+        with hold(self.folder / "run.lock", self.name):
             yield
 
     def is_locked(self) -> bool:
         """Whether a living process works on it."""
-        try:
-            with self.lock():
-                return False
-        except LockedError:
-            return True
+        return is_held(self.folder / "run.lock")
 
     def write(self, name: str, content: str) -> None:
         """A text file of the run."""
-        write_whole(self.folder / name, content)
+        self._patiently(lambda: write_whole(self.folder / name, content))
 
     def write_json(self, name: str, document: Any) -> None:
         """A JSON file of the run."""
-        write_json(self.folder / name, document)
+        self._patiently(lambda: write_json(self.folder / name, document))
 
     def read_json(self, name: str) -> Any:
         """A JSON file of the run; CheckpointError where it is missing or broken."""
         try:
             return json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{self.folder / name} cannot be read: {error}", "this folder is not a whole run") from error
 
     def log(self, document: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
-        append_line(self.metrics_path, document)
+        self._patiently(lambda: append_line(self.metrics_path, document))
+
+    def _patiently(self, work: Callable[[], None]) -> None:
+        """A small write that waits for room as long as the run's patience lasts."""
+        self.patience.write(self.folder, LOG_BYTES, work, self._relieve)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every whole line of metrics.jsonl."""
         return read_lines(self.metrics_path)
 
-    def cut_metrics(self, step: int) -> int:
-        """Drop the lines of later steps than `step` (they are trained again); keeps them in metrics.superseded.jsonl. Returns how many."""
+    def cut_metrics(self, step: int, validations: Sequence[Mapping[str, Any]] = ()) -> int:
+        """Drop the lines of later steps than `step` (they are trained again); keeps them in metrics.superseded.jsonl.
+
+        `validations` that a checkpoint remembers and a damaged log has lost stand in it again. Returns how many optimiser steps are trained
+        again.
+        """
         lines = self.metrics()
         late = [line for line in lines if line.get("step", 0) > step]
         for line in late:
             append_line(self.folder / "metrics.superseded.jsonl", line)
-        if late or self.metrics_path.is_file():
-            kept = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines if line.get("step", 0) <= step]
-            write_whole(self.metrics_path, "".join(kept))
-        return len(late)
+        kept = [line for line in lines if line.get("step", 0) <= step]
+        known = {line.get("step") for line in kept if line.get("event") == "validation"}
+        for lost in validations:
+            if lost["step"] not in known:
+                kept.insert(sum(other.get("step", 0) <= lost["step"] for other in kept), dict(lost))
+        if kept or self.metrics_path.is_file():
+            self.write(self.metrics_path.name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+        return len({line["step"] for line in late if line.get("event") == "step"})
 
     def best_step(self, after_epoch: int = 0) -> int | None:
         """The step of the best validation: highest score, else lowest loss; the earlier one of equals.
@@ -147,21 +124,17 @@ class Run:
         return int(best["step"])
 
     def done(self) -> dict[str, Any] | None:
-        """What done.json says, or None while the run can be resumed."""
-        path = self.folder / "done.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        """What done.json says, or None while the run can be resumed. CheckpointError where it was damaged."""
+        return dict(self.read_json("done.json")) if (self.folder / "done.json").is_file() else None
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        """Where its checkpoints lie, see `checkpoint`."""
+        return self.folder / "checkpoints"
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Every checkpoint with a readable manifest, by step. Staging and foreign folders are no checkpoints."""
-        found = []
-        for manifest in sorted((self.folder / "checkpoints").glob(f"step-*/{MANIFEST}")):
-            try:
-                document = json.loads(manifest.read_text(encoding="utf-8"))
-                if document["schema"] == MANIFEST_SCHEMA and isinstance(document["files"], dict):
-                    found.append(Checkpoint(manifest.parent, int(document["step"])))
-            except (ValueError, KeyError, TypeError, OSError):
-                continue
-        return sorted(found, key=lambda checkpoint: checkpoint.step)
+        """Every checkpoint with a whole manifest, by step. Staging and foreign folders are no checkpoints."""
+        return store.found(self.checkpoints_folder)
 
     def checkpoint(self, step: int) -> Checkpoint:
         """The checkpoint of one step."""
@@ -173,49 +146,64 @@ class Run:
 
     def newest_valid(self, on_damage: Callable[[str], None]) -> Checkpoint | None:
         """The newest checkpoint whose files are as they were written; damaged ones are set aside (`.bad-...`) and reported."""
-        for found in reversed(self.checkpoints()):
-            wrong = found.verify()
-            if not wrong:
-                return found
-            aside = found.folder.with_name(f".bad-{found.folder.name}-{int(time.time())}")
-            found.folder.rename(aside)
-            on_damage(f"checkpoint {found.folder.name} is damaged ({'; '.join(wrong)}); set aside as {aside.name}")
-        return None
+        return store.newest_valid(self.checkpoints_folder, on_damage)
 
-    def save_checkpoint(self, step: int, fill: Callable[[Path], None]) -> Checkpoint:
-        """Write a checkpoint: `fill` puts its files into a staging folder; the manifest is written last, then the folder takes its name."""
-        final = self.folder / "checkpoints" / f"step-{step:06d}"
-        if final.exists():
-            shutil.rmtree(final)
-        with whole_folder(final) as staging:
-            fill(staging)
-            files = {
-                path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(staging.iterdir()) if path.is_file()
-            }
-            for name in files:
-                sync_file(staging / name)
-            write_json(staging / MANIFEST, {"schema": MANIFEST_SCHEMA, "step": step, "files": files})
-        return Checkpoint(final, step)
+    def refuse_lost(self) -> None:
+        """CheckpointError where a run without a valid checkpoint once had one: starting again from nothing is the user's decision."""
+        bad = store.damaged(self.checkpoints_folder)
+        logged = max((line["step"] for line in self.metrics() if line.get("event") == "step"), default=0)
+        if not bad and logged <= 1:
+            return
+        why = f"all its checkpoints are damaged ({', '.join(bad)} in {self.checkpoints_folder})" if bad else "its checkpoints are gone"
+        raise CheckpointError(
+            f"{self.name} has trained {logged} steps and cannot go on: {why}",
+            "copy a good one back from a backup, or train from the beginning: doitune resume RUN --from-scratch",
+        )
+
+    def save_checkpoint(self, step: int, fill: Callable[[Path], None], wanted_bytes: int = 0) -> Checkpoint:
+        """Write a checkpoint: `fill` puts its files into a staging folder; published whole and verified, see `checkpoint.write`.
+
+        `wanted_bytes`: about how large it will be; where the disk has less room, older checkpoints but the best go, then the run waits.
+        """
+        if self.metrics_path.is_file():
+            sync_file(self.metrics_path)  # the log is never behind the checkpoint
+        return self.patience.write(
+            self.checkpoints_folder, wanted_bytes, lambda: store.write(self.checkpoints_folder, step, fill), self._relieve
+        )
+
+    def _relieve(self) -> bool:
+        """Room for what is to be written: the oldest checkpoint but the newest valid one and the best goes. False: nothing may."""
+        present = self.checkpoints()
+        valid = [one for one in present if not one.verify()]
+        spare = {self.best_step(), *(one.step for one in valid[-1:])}
+        for one in present:
+            if one in valid and one.step not in spare:
+                store.delete(one)
+                return True
+        return False
 
     def keep_checkpoints(self, steps: set[int]) -> None:
-        """Delete the checkpoints of all other steps; each is renamed first, so that none is ever seen half deleted."""
-        for found in self.checkpoints():
-            if found.step not in steps:
-                trash = found.folder.with_name(f".trash-{found.folder.name}")
-                shutil.rmtree(trash, ignore_errors=True)
-                found.folder.rename(trash)
-                shutil.rmtree(trash, ignore_errors=True)
+        """Delete the checkpoints of all other steps, but never so that fewer valid ones are left than were asked for."""
+        store.keep(self.checkpoints_folder, steps)
+
+    def sweep(self) -> None:
+        """Clear away what a dead process left half-written; only under the lock."""
+        for path in self.folder.glob(".*.part"):
+            if path.name.startswith(PARTS):
+                path.unlink(missing_ok=True)
+        store.sweep(self.checkpoints_folder)
 
 
 def create_run(runs: Path, recipe_name: str, now: float | None = None) -> Run:
-    """A new run directory; its name is the time, made with `mkdir` so that two starts at once get two names."""
+    """A new run directory, closed to other users; its name is the time, made with `mkdir` so that two starts at once get two names."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
     parent = runs / recipe_name
     make_folder(parent)
     for attempt in range(1, 1000):
         folder = parent / (stamp if attempt == 1 else f"{stamp}-{attempt}")
         try:
-            folder.mkdir()
+            folder.mkdir(mode=PRIVATE)
+            sync_folder(parent)
         except FileExistsError:
             continue
         except OSError as error:
@@ -258,10 +246,15 @@ def find_run(text: str, runs: Path) -> Run:
 
 def summarise(run: Run) -> dict[str, Any]:
     """A line of `doitune runs list`: state is `done`, `running` or `stopped`; scores are headline means in 0..1 by suite and checkpoint."""
-    done = run.done()
     lines = [line for line in run.metrics() if line.get("event") == "step"]
-    origin = run.folder / "origin.json"
-    model = json.loads(origin.read_text(encoding="utf-8"))["base"]["name"] if origin.is_file() else ""
+    try:
+        done = run.done()
+    except CheckpointError:
+        done = None
+    try:
+        model = str(run.read_json("origin.json")["base"]["name"])
+    except (CheckpointError, KeyError, TypeError):
+        model = ""
     return {
         "name": run.name,
         "path": str(run.folder),

@@ -59,7 +59,7 @@ def _mean_row(name: str, means: Sequence[Mean]) -> list[str]:
 
 
 def _cell(score: SetScore | Mean) -> str:
-    mark = "≈" if score.within_chance else " "
+    mark = "≈" if score.within_chance else "?" if getattr(score, "unread_marked", False) else " "
     return f"{100 * score.score:.1f}{mark}[{100 * score.low:2.0f}-{100 * score.high:3.0f}]"
 
 
@@ -74,6 +74,8 @@ def _notes(evaluations: Sequence[Evaluation]) -> None:
     for one in evaluations:
         sets = one.report.sets
         unread, too_long, fewer = (sum(getattr(line, name) for line in sets) for name in ("unread", "too_long", "fewer_shots"))
+        if one.report.batching:
+            say(f"{one.checkpoint}: {one.report.batching}")
         if unread:
             say(f"{one.checkpoint}: {unread} of {one.report.n} replies held no answer that could be read (scored wrong)")
         if too_long:

@@ -5,33 +5,43 @@ Signals are held here: the first asks the loop to stop at the last optimiser bou
 
 from __future__ import annotations
 
+import shlex
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from doitune import faults
+from doitune.backends import begin
 from doitune.base import Base, find_base
-from doitune.cookbook import freeze, resolve
+from doitune.cookbook import Resolved, freeze, resolve
 from doitune.course import Course
-from doitune.disk import make_folder, need_room
-from doitune.errors import Stopped
+from doitune.disk import make_folder, need_room, prove_folder
+from doitune.distributed import PeerLost, Team, await_launcher, joined
+from doitune.drift import Change, Wishes, recipe_changes, recorded, with_changes
+from doitune.errors import DiskError, Stopped
 from doitune.events import Event, Note, StepLog, ValidationLog
-from doitune.prepare import Material, origin, prepare, refuse_drift, tokenizer_template
+from doitune.memory.start import allowance, refuse_before_download
+from doitune.patience import Patience
+from doitune.prepare import Material, course_of, opening, origin, prepare, refuse_drift, tokenizer_template
 from doitune.run import Run, create_run
+from doitune.stopping import Asked, StopAsked, deferred, stopped
 from doitune.trackers import Trackers, refuse_missing
 from doitune.train import Scorer, Training
+from doitune.train.gradient import Gradients
 from doitune.trained import load_model
 
 if TYPE_CHECKING:
-    from doitune.cookbook import Resolved
+    from doitune.backends.loaded import LoadedModel
     from doitune.example import Example
+    from doitune.memory.cards import Card
     from doitune.recipe import Recipe
 
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+ECHO_SECONDS = 3.0
+"""How long after a signal torchrun may pass the same one on."""
 
 OnEvent = Callable[[Event], None]
 Judged = Mapping[str, Sequence["Example"]]
@@ -52,10 +62,15 @@ class Plan:
         return self.resolved.recipe
 
 
-def plan_training(resolved: Resolved, judged: Judged | None = None) -> Plan:
-    """Resolve the base, choose and encode the examples, prove the template's law. `judged`, errors: see `prepare`."""
+def plan_training(resolved: Resolved, judged: Judged | None = None, *, loads: bool = False) -> Plan:
+    """Resolve the base, choose and encode the examples, prove the template's law. `judged`, errors: see `prepare`.
+
+    `loads`: the base is going to be held in this process, whose backend begins first.
+    """
     recipe = resolved.recipe
     base = find_base(recipe.model.name, recipe.model.revision)
+    if loads:
+        begin(recipe.model.backend, base)
     return Plan(resolved, base, prepare(recipe, tokenizer_template(base, recipe.prompt), judged))
 
 
@@ -75,54 +90,158 @@ def describe(plan: Plan) -> dict[str, Any]:
     }
 
 
-def start(resolved: Resolved, *, runs: Path, scorer: Scorer | None, on_event: OnEvent, judged: Judged | None = None) -> Run:
-    """Train a recipe in a new run directory under `runs`; returns the finished run."""
+def start(
+    resolved: Resolved,
+    *,
+    runs: Path,
+    scorer: Scorer | None,
+    on_event: OnEvent,
+    judged: Judged | None = None,
+    wait_minutes: float = 0.0,
+    card: Card | None = None,
+) -> Run:
+    """Train a recipe in a new run directory under `runs`; returns the finished run. `wait_minutes`: how long to wait for room on a full disk.
+
+    `card`: one that the training has to fit as well as the one that is here. Errors: FitError before anything is downloaded.
+    """
+    refuse_before_download(resolved, card)
     make_folder(runs)
     need_room(runs, 1 << 20)
     refuse_missing(resolved.recipe.train.trackers)
-    plan = plan_training(resolved, judged)
-    backend, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=True)
-    run = create_run(runs, resolved.name)
-    with run.lock():
-        run.write("recipe.yaml", freeze(resolved))
-        run.write_json("ledger.json", plan.material.ledger.to_json())
-        run.write_json("origin.json", origin(plan.recipe, plan.base, plan.material, str(model.device), backend))
-        training = Training(run, plan.recipe, plan.material, model, on_event)
-        order = [plan.material.examples[place].id for step in range(training.course.steps_per_epoch) for place in training.course.members(step)]
-        run.write("examples.txt", "".join(f"{name}\n" for name in order))
-        on_event(Note(f"run {run.name}: {len(order)} examples, {training.course.total_steps} steps, {backend} on {model.device}"))
-        proof = training.choose_arrangement()
-        run.log({"event": "arrangement", "step": 0, "packed": training.packed, "proof": None if proof is None else asdict(proof)})
-        _train(training, run, scorer)
+    with joined() as team:
+        plan, backend, model = _prepare(team, resolved, judged)
+        record = {**origin(plan.recipe, plan.base, plan.material, model, backend), "recipe": recorded(plan.recipe)}
+        run = create_run(runs, resolved.name)
+        with run.lock(), _told(run):
+            _begin(run, plan, record)
+            training = Training(run, plan.recipe, plan.material, model, on_event, team)
+            _allow(training, resolved, backend)
+            examples, steps = len(plan.material.examples), training.course.total_steps
+            on_event(Note(f"run {run.name}: {examples} examples, {steps} steps, {backend} on {model.device}"))
+            for text in opening(plan.recipe, plan.material, model):
+                on_event(Note(text))
+            _arrange(training, run)
+            _train(training, run, scorer, wait_minutes)
     return run
 
 
-def resume(run: Run, *, scorer: Scorer | None, on_event: OnEvent, judged: Judged | None = None) -> Run:
-    """Go on where a run stopped: same recipe, data, base and versions, or CheckpointError with the differences."""
-    if run.done() is not None:
+def _begin(run: Run, plan: Plan, record: dict[str, Any]) -> None:
+    """What a run's folder holds before its first step; recipe.yaml is last: with it the folder is a run that can be resumed."""
+    faults.reach("start.folder")
+    prove_folder(run.folder)
+    course = course_of(plan.recipe, plan.material.examples)
+    order = [plan.material.examples[place].id for step in range(course.steps_per_epoch) for place in course.members(step)]
+    run.write_json("ledger.json", plan.material.ledger.to_json())
+    run.write("examples.txt", "".join(f"{name}\n" for name in order))
+    run.write_json("origin.json", record)
+    faults.reach("start.origin")
+    run.write("recipe.yaml", freeze(plan.resolved))
+    faults.reach("start.recipe")
+
+
+def _allow(training: Training, resolved: Resolved, backend: str) -> None:
+    """Give a run on a card the micro-batches that its memory plan allows."""
+    found = allowance(resolved, backend) if training.model.device.type == "cuda" else None
+    if found is not None:
+        training.budget_tokens, training.planned_gib = found.tokens, found.planned_gib
+
+
+def _arrange(training: Training, run: Run) -> None:
+    """Choose how micro-batches are made, and log the proof."""
+    proof = training.choose_arrangement()
+    run.log({"event": "arrangement", "step": 0, "packed": training.packed, "proof": None if proof is None else asdict(proof)})
+
+
+def resume(run: Run, *, scorer: Scorer | None, on_event: OnEvent, judged: Judged | None = None, wishes: Wishes | None = None) -> Run:
+    """Go on where a run stopped: same recipe, data, base and versions, or CheckpointError with the differences.
+
+    A finished run is returned as it is, unless `wishes` change its recipe.
+    """
+    wishes = wishes or Wishes()
+    allow = wishes.keys  # refused before anything is read
+    if run.done() is not None and not wishes.sets:
         on_event(Note(f"run {run.name} is already whole"))
         return run
-    with run.lock():
-        plan = plan_training(resolve(str(run.recipe_path)), judged)
-        backend, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=True)
-        now = origin(plan.recipe, plan.base, plan.material, str(model.device), backend)
-        refuse_drift(run.read_json("origin.json"), now, run.name)
-        training = Training(run, plan.recipe, plan.material, model, on_event)
-        newest = run.newest_valid(lambda text: on_event(Note(text)))
-        if newest is None:
-            run.cut_metrics(-1)
-            on_event(Note("there is no valid checkpoint: training starts from the beginning"))
-            training.choose_arrangement()
-        else:
-            training.restore(newest.folder)
-            again = run.cut_metrics(newest.step)
-            on_event(Note(f"run {run.name} goes on after step {newest.step}" + (f"; {again} logged lines are made again" if again else "")))
-        _train(training, run, scorer)
+    with joined() as team, run.lock(), _told(run):
+        faults.reach("resume.begin")
+        prove_folder(run.folder)
+        run.sweep()
+        resolved = resolve(str(run.recipe_path), overrides=wishes.sets)
+        before = run.read_json("origin.json")
+        changes = recipe_changes(before.get("recipe"), resolved.recipe, allow, run.name)
+        plan, backend, model = _prepare(team, resolved, judged)
+        now = origin(plan.recipe, plan.base, plan.material, model, backend)
+        refuse_drift(before, now, run.name, allow=allow)
+        if before.get("device") != now["device"]:
+            changes = (*changes, Change("device", before.get("device"), now["device"]))
+        training = Training(run, plan.recipe, plan.material, model, on_event, team)
+        _allow(training, resolved, backend)
+        _stand(training, run, wishes)
+        if changes:
+            _record(run, plan, {**before, "device": now["device"]}, changes, training)
+        _train(training, run, scorer, wishes.wait_minutes)
     return run
 
 
-def _train(training: Training, run: Run, scorer: Scorer | None) -> None:
+def _stand(training: Training, run: Run, wishes: Wishes) -> None:
+    """Stand at the newest valid checkpoint, the log cut back to it; at the beginning where the run never had one, or that is wished."""
+    newest = run.newest_valid(lambda text: training.on_event(Note(text)))
+    if newest is not None:
+        training.restore(newest.folder)
+    elif not wishes.from_scratch:
+        run.refuse_lost()
+    faults.reach("resume.restored")
+    again = run.cut_metrics(newest.step if newest else -1, training.validations)
+    faults.reach("resume.cut")
+    where = f"run {run.name} goes on after step {newest.step}" if newest else "there is no checkpoint: training starts from the beginning"
+    training.on_event(Note(where + (f"; {again} step{'s are' if again > 1 else ' is'} trained again" if again else "")))
+    if newest is None:
+        _arrange(training, run)
+
+
+def _record(run: Run, plan: Plan, before: dict[str, Any], changes: Sequence[Change], training: Training) -> None:
+    """Write down what this resume changes; a run that was whole is open again."""
+    run.write_json("origin.json", with_changes(before, plan.recipe, changes, training.step))
+    run.write("recipe.yaml", freeze(plan.resolved))
+    (run.folder / "done.json").unlink(missing_ok=True)
+    text = ", ".join(f"{one.key} is {one.now} (was {one.was})" for one in changes)
+    training.on_event(Note(f"allowed and written down in origin.json: {text}"))
+
+
+def follow(resolved: Resolved, judged: Judged | None = None) -> None:
+    """This process's part of a training that another one leads: the gradients that it asks for. It writes nothing and says nothing."""
+    with joined() as team:
+        plan, _, model = _prepare(team, resolved, judged)
+        gradients = Gradients(plan.recipe, plan.material, model, team)
+        with deferred(_echo(team)) as asked:
+            gradients.asked_to_stop = lambda: asked.first
+            try:
+                gradients.follow()
+            except StopAsked as stop:
+                raise Stopped(stop.number, "stopped with the process that leads") from None
+            except PeerLost as lost:
+                raise Stopped(asked.first or signal.SIGTERM, str(lost)) from lost
+
+
+def follow_run(run: Run, wishes: Wishes = Wishes()) -> None:  # noqa: B008  # frozen
+    """`follow`, where a run is resumed; nothing is left to do for one that is whole."""
+    if run.done() is None or wishes.sets:
+        follow(resolve(str(run.recipe_path), overrides=wishes.sets))
+
+
+def _prepare(team: Team, resolved: Resolved, judged: Judged | None) -> tuple[Plan, str, LoadedModel]:
+    """What every process of a training makes ready for itself: the plan, the backend's name and the model."""
+    with team.preparing():
+        plan = plan_training(resolved, judged, loads=True)
+        backend, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=True)
+    if team.size > 1:
+        team.prove_same("examples", sha256(repr([(one.ids, one.labels) for one in plan.material.encoded]).encode()).hexdigest())
+    return plan, backend, model
+
+
+def _train(training: Training, run: Run, scorer: Scorer | None, wait_minutes: float) -> None:
     """The loop with trackers and signals around it; done.json is written last."""
+    team = training.gradients.team
     trackers = Trackers(training.recipe.train.trackers, run)
     shown = training.on_event
 
@@ -133,19 +252,59 @@ def _train(training: Training, run: Run, scorer: Scorer | None) -> None:
 
     training.on_event = tell
     try:
-        with _signals() as asked:
-            training.should_stop = lambda: _stop_if(asked)
+        with deferred(_echo(team)) as asked:
+            run.patience = Patience(wait_minutes, tell=lambda text: tell(Note(text)), check=asked.check)
+            training.gradients.asked_to_stop = lambda: asked.first
+            training.interruptible = asked.at_once
             try:
+                run.log({"event": "processes", "step": training.step, "processes": team.size})
+                training.try_out(scorer)
                 done = training.go(scorer)
-            except _StopAsked as stop:
-                training.save_boundary()
-                name = signal.Signals(stop.number).name
-                raise Stopped(
-                    stop.number, f"{name}: stopped after step {training.step}, everything is saved", f"doitune resume {run.folder}"
-                ) from None
+            except StopAsked as stop:
+                raise _stopped(training, asked, stop.number, signal.Signals(stop.number).name) from None
+            except PeerLost as lost:
+                left = _stopped(training, asked, asked.first or signal.SIGTERM, str(lost))
+                await_launcher(lambda: bool(asked.first))
+                raise left from lost
         run.write_json("done.json", done)
+        faults.reach("done")
     finally:
         trackers.close()
+
+
+def _echo(team: Team) -> float:
+    """For how long the signal that came first may come again without meaning more."""
+    return ECHO_SECONDS if team.size > 1 else 0.0
+
+
+def _stopped(training: Training, asked: Asked, number: int, why: str) -> Stopped:
+    """The last boundary is saved, unless there was a second signal or the disk is full; the error that says so."""
+    run, step = training.run, training.step
+    run.patience = Patience()
+    try:
+        if asked.in_haste:
+            raise StopAsked(number)
+        training.save_boundary()
+        what = f"stopped after step {step}, everything is saved"
+    except StopAsked as again:
+        number, what = again.number, f"left at once in step {step + 1}; what the last checkpoint holds is kept"
+    except DiskError as full:
+        what = f"stopped after step {step}, which could not be saved ({full.problem}); what the last checkpoint holds is kept"
+    return Stopped(number, f"{why}: {what}", _command(run))
+
+
+def _command(run: Run) -> str:
+    return f"doitune resume {shlex.quote(str(run.folder))}"
+
+
+@contextmanager
+def _told(run: Run) -> Iterator[None]:
+    """A signal outside the loop, where nothing is under way that a resume would not make again."""
+    try:
+        yield
+    except (StopAsked, KeyboardInterrupt) as stop:
+        hint = _command(run) if run.recipe_path.is_file() else "run the same command again: nothing was begun"
+        raise stopped(stop, "stopped; what is finished is kept", hint) from None
 
 
 def _numbers(event: StepLog | ValidationLog) -> dict[str, float]:
@@ -156,36 +315,3 @@ def _numbers(event: StepLog | ValidationLog) -> dict[str, float]:
         pairs = [(f"{prefix}/{key}/{inner}", number) for inner, number in value.items()] if isinstance(value, dict) else [(f"{prefix}/{key}", value)]
         flat.update({name: float(number) for name, number in pairs if isinstance(number, (int, float))})
     return flat
-
-
-class _StopAsked(BaseException):
-    """A signal arrived; raised between two micro-batches, where weights are whole."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
-def _stop_if(asked: list[int]) -> None:
-    if asked:
-        raise _StopAsked(asked[0])
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Inside, a stopping signal is noted in the list; a second one raises KeyboardInterrupt. Handlers are put back afterwards."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, note) for number in STOPPING}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

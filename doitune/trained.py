@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from doitune.backends import LoadRequest, pick_backend
+from doitune.backends import LoadRequest, begin, pick_backend
 from doitune.base import Base, find_base
 from doitune.cookbook import resolve
 from doitune.errors import CheckpointError
+from doitune.guards.adapter import prove_adapter
 from doitune.prepare import tokenizer_template
-from doitune.run import Run
+from doitune.prompt import fingerprint
+from doitune.run import Checkpoint, Run
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 def load_model(recipe: Recipe, base: Base, new_rows: int, *, training: bool) -> tuple[str, LoadedModel]:
     """The recipe's base with a fresh adapter, on the backend that serves here; returns the backend's name too."""
-    name, backend = pick_backend(recipe.model.backend)
+    name, backend = pick_backend(recipe.model.backend, base)
     targets = () if recipe.lora.targets == "all-linear" else tuple(recipe.lora.targets)
     request = LoadRequest(
         base=base,
@@ -48,20 +50,30 @@ def _checkpoints_gradients(recipe: Recipe) -> bool:
 def open_trained(run: Run, checkpoint: str = "best") -> tuple[Recipe, LoadedModel, Template, int]:
     """A run's base with the adapter of one of its checkpoints, its template, and the checkpoint's step.
 
-    `checkpoint`: "best", "last" or a step number. Errors: CheckpointError where it is missing or damaged, or the encoder is another one.
+    `checkpoint`: "best", "last" or a step number. Errors: see `take_checkpoint`; CheckpointError where it is missing.
     """
     recipe = resolve(str(run.recipe_path)).recipe
     step = checkpoint_step(run, checkpoint)
+    base = find_base(recipe.model.name, recipe.model.revision)
+    begin(recipe.model.backend, base)
+    template = tokenizer_template(base, recipe.prompt)
+    _, model = load_model(recipe, base, template.new_rows, training=False)
+    take_checkpoint(run, step, model, template)
+    return recipe, model, template, step
+
+
+def take_checkpoint(run: Run, step: int, model: LoadedModel, template: Template) -> Checkpoint:
+    """Give the model the adapter of a run's checkpoint: its files are verified, and what it says is compared with its probe. CheckpointError.
+
+    The model is left asking.
+    """
     found = run.checkpoint(step)
     wrong = found.verify()
     if wrong:
         raise CheckpointError(f"{found.folder} is damaged: {'; '.join(wrong)}", "use another checkpoint: --checkpoint last")
-    base = find_base(recipe.model.name, recipe.model.revision)
-    template = tokenizer_template(base, recipe.prompt)
-    _, model = load_model(recipe, base, template.new_rows, training=False)
     model.load_adapter(found.folder)
-    model.training(False)
-    return recipe, model, template, step
+    prove_adapter(model, found.folder, fingerprint(template))
+    return found
 
 
 def checkpoint_step(run: Run, wanted: str) -> int:

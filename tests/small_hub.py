@@ -22,6 +22,7 @@ class SmallHub:
 
     files: dict[str, bytes]
     repository: str = "ChiyuSONG/dynamics-of-instruction-tuning"
+    kind: str = "datasets"
     commit: str = COMMIT
     cut: Counter[str] = field(default_factory=Counter)
     flip: Counter[str] = field(default_factory=Counter)
@@ -75,13 +76,16 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = unquote(parts.path), {key: values[0] for key, values in parse_qs(parts.query).items()}
         repository = self.hub.repository
         self.hub.asked.append((self.command, query.get("FilePath") or path, self.headers.get("Range", "")))
-        if path in (f"/api/datasets/{repository}", *(f"/api/datasets/{repository}/revision/{name}" for name in ("main", self.hub.commit))):
+        api, files = f"/api/{self.hub.kind}", f"/{repository}" if self.hub.kind == "models" else f"/datasets/{repository}"
+        if path in (f"{api}/{repository}", *(f"{api}/{repository}/revision/{name}" for name in ("main", self.hub.commit))):
             self._json({"id": repository, "sha": self.hub.commit, "siblings": [self._sibling(name) for name in self.hub.files]})
-        elif path.startswith(f"/api/datasets/{repository}/revision/"):
+        elif path == f"{api}/{repository}/tree/{self.hub.commit}":
+            self._json([self._leaf(name) for name in self.hub.files])
+        elif path.startswith(f"{api}/{repository}/revision/"):
             self._json({"error": "no such revision"}, 404, {"X-Error-Code": "RevisionNotFound"})
-        elif path.startswith("/api/datasets/"):
+        elif path.startswith(f"{api}/"):
             self._json({"error": "no such repository"}, 401, {"X-Error-Code": "RepoNotFound"})
-        elif path.startswith(f"/datasets/{repository}/resolve/{self.hub.commit}/"):
+        elif path.startswith(f"{files}/resolve/{self.hub.commit}/"):
             self._resolve(path.split(f"/resolve/{self.hub.commit}/")[1])
         elif path.startswith("/cdn/"):
             self._bytes(path.removeprefix("/cdn/"))
@@ -96,6 +100,11 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.hub.files[name]
         entry: dict[str, object] = {"rfilename": name, "size": len(data), "blobId": sha1(b"blob %d\0" % len(data) + data).hexdigest()}
         return {**entry, "lfs": {"sha256": sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}} if len(data) > LFS_BYTES else entry
+
+    def _leaf(self, name: str) -> dict[str, object]:
+        sibling = self._sibling(name)
+        lfs = {"lfs": {"oid": sibling["lfs"]["sha256"], "size": sibling["size"], "pointerSize": 130}} if "lfs" in sibling else {}  # type: ignore[index]
+        return {"type": "file", "path": name, "size": sibling["size"], "oid": sibling["blobId"], **lfs}
 
     def _entry(self, name: str) -> dict[str, object]:
         data = self.hub.files[name]

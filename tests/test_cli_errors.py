@@ -220,13 +220,13 @@ def test_a_disk_that_fills_up_stops_the_run_and_keeps_it_resumable(world: World,
 
     real = Run.save_checkpoint
 
-    def full(self: Run, step: int, fill: Callable[[Path], None]) -> object:
+    def full(self: Run, step: int, fill: Callable[[Path], None], wanted_bytes: int = 0) -> object:
         def fill_up(folder: Path) -> None:
             fill(folder)
             if step > 1:
                 raise OSError(28, "No space left on device")
 
-        return real(self, step, fill_up)
+        return real(self, step, fill_up, wanted_bytes)
 
     monkeypatch.setattr(Run, "save_checkpoint", full)
     said = run(capsys, monkeypatch, *train(world))

@@ -150,8 +150,8 @@ def _without(text: str, field: str) -> str:
 @pytest.mark.parametrize("model", MODELS)
 def test_model_files_say_what_their_base_needs(model):
     source = find_model(model)
-    said = set(_leaves(read_file(source.path, source.shown)))
-    needed = "summary model.name model.family model.expected_memory_gib model.note prompt.template prompt.user_token prompt.assistant_token"
+    said = {name for name in _leaves(read_file(source.path, source.shown)) if not name.startswith("model.architecture")}
+    needed = "summary model.name model.family model.note prompt.template prompt.user_token prompt.assistant_token"
     assert said == {*needed.split(), "prompt.end_token", "lora.targets", "train.learning_rate"}
     recipe = resolve("reconstruct", model=model).recipe
     assert len({recipe.prompt.user_token, recipe.prompt.assistant_token, recipe.prompt.end_token, ""}) == 4
@@ -211,11 +211,11 @@ def test_a_named_model_brings_its_file_below_the_recipe_that_names_it(write):
 
 def test_no_fact_of_one_base_is_told_of_another(write):
     """Another base drops the commit, role tokens, memory and rate of the one before."""
-    name = write("x.yaml", f"extends: demo\nmodel: {{name: a/b, revision: {'0' * 40}}}\nprompt: {{user_token: <u>, tokens: new}}\n")
+    name = write("x.yaml", f"extends: demo\nmodel: {{name: a/b, revision: {'0' * 40}, architecture: {{hidden: 8, intermediate: 8, layers: 1, heads: 1, vocabulary: 9}}}}\nprompt: {{user_token: <u>, tokens: new}}\n")
     for base in ("someone/some-model", "."):
         recipe = resolve(name, model=base).recipe
         assert recipe.model.name == base and recipe.model.revision == "" == recipe.prompt.user_token and recipe.prompt.tokens == "new"
-        assert recipe.model.expected_memory_gib is None and recipe.model.family == ""
+        assert recipe.model.architecture.hidden is None and recipe.model.family == ""
         assert resolve("demo", model=base).recipe.train.learning_rate == 2e-4 != resolve("demo").recipe.train.learning_rate
 
 

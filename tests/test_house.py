@@ -17,19 +17,20 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "doitune"
 
 ORDER = (
-    "errors", "disk", "ability", "demo", "example", "corpus", "budget", "recipe", "cookbook", "explain", "architecture", "base", "run", "encoded",
-    "batch", "prompt", "course", "events", "backends", "probe", "optimiser", "prepare", "preview", "stats", "trackers", "train", "trained", "session",
-    "evals", "console", "displays", "scoreboard", "cli",
+    "errors", "stopping", "redact", "faults", "disk", "ability", "demo", "example", "corpus", "budget", "recipe", "drift", "cookbook", "explain", "architecture", "base", "patience", "checkpoint", "run", "encoded",
+    "batch", "rendering", "prompt", "course", "events", "shortage", "distributed", "backends", "probe", "optimiser", "guards", "prepare", "preview", "stats", "trackers", "memory", "train", "trained", "session", "selftest",
+    "evals", "page", "console", "displays", "scoreboard", "cli",
 )  # fmt: skip
 """Rooms from the ground up (design.md, section 2): each may import those before it and its own family (`corpus`, `corpus.check`; a folder)."""
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "datasets", "accelerate", "tokenizers", "safetensors", "unsloth", "numpy"}
-HEAVY_ROOMS = {"backends.asking", "backends.documents", "backends.hf", "backends.token_rows", "backends.tokenizer", "demo.build", "demo.start"}
+HEAVY_ROOMS = {"backends.asking", "backends.documents", "backends.dropout", "backends.four_bits", "backends.head_loss", "backends.hf", "backends.lean", "backends.live_bytes", "backends.simulate", "backends.unsloth_model", "backends.token_rows", "backends.tokenizer", "demo.build", "demo.start"}
 """Modules that may import heavy libraries as they are imported; everywhere else an import stands inside the function that needs it."""
 
 MODEL_LIBRARIES = {"transformers", "peft", "bitsandbytes", "unsloth", "accelerate", "datasets"}
 ALLOWED_OUTSIDE = {
     ("optimiser", "bitsandbytes"),  # its 8-bit optimisers
+    ("base.nf4", "bitsandbytes"),  # the quantiser of `base make`
     ("trackers", "accelerate"),  # its trackers
     ("demo.build", "transformers"),  # the scripts that make the demo's base
     ("demo.start", "transformers"),
@@ -187,11 +188,13 @@ PICKLES = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpic
 
 def test_no_pickle_is_opened_or_written() -> None:
     """torch.load runs code from a file; state is safetensors and JSON."""
-    assert not [str(one) for one in imports() if one.name.split(".")[0] in PICKLES]
+    opener = "base.pickled"  # .bin parts of `base make`, by torch's restricted reader; test_base_make tries to break it
+    assert {one.room for one in imports() if one.name.split(".")[0] in PICKLES} == {opener}
+    assert ast.unparse(modules()[opener]).count("torch.load(path, map_location='cpu', mmap=True, weights_only=True)") == 1
     calls = []
     for room, tree in modules().items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and ast.unparse(node) in {"torch.load", "torch.save", "numpy.load", "np.load"}:
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in {"torch.load", "torch.save", "numpy.load", "np.load"} and room != opener:
                 calls.append(f"{room}:{node.lineno} {ast.unparse(node)}")
             if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
                 assert ast.unparse(node.value) == "False", room

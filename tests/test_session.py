@@ -12,8 +12,9 @@ from doitune.cookbook import resolve
 from doitune.errors import CheckpointError, DivergedError, FitError, Stopped
 from doitune.events import Event, Note, StepLog, ValidationLog
 from doitune.run import Run
-from doitune.session import _StopAsked, plan_training, resume, start
+from doitune.session import plan_training, resume, start
 from doitune.train import Training
+from doitune.train.gradient import StopAsked
 from doitune.trained import load_model, open_trained
 
 
@@ -140,7 +141,7 @@ def test_the_gradient_of_a_step_does_not_depend_on_its_split(tiny_recipe: Path, 
             for start_at in range(0, 16, size):
                 training.model.loss(make(encoded[start_at : start_at + size]), total).value.backward()
             gradients.append(torch.cat([p.grad.flatten() for _, p in training.parameters if p.grad is not None]))
-            training._clear_gradients()
+            training.gradients.clear()
     assert float(gradients[0].abs().max()) > 1e-3
     for other in gradients[1:]:
         assert float((other - gradients[0]).abs().max()) < 1e-5
@@ -258,4 +259,4 @@ def test_the_adapter_of_a_run_is_the_one_that_was_trained(whole: Run) -> None:
 
 
 def test_a_stop_is_no_error_of_ours() -> None:
-    assert not issubclass(_StopAsked, Exception)  # nothing that catches Exception may swallow a stop
+    assert not issubclass(StopAsked, Exception)  # nothing that catches Exception may swallow a stop

@@ -49,7 +49,9 @@ def tiny(seed: int = 0) -> tuple[HfModel, Template]:
     adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     adapted.eval()
     template = open_template(fast, kind="doit", tokens="reuse", vocabulary_rows=config.vocab_size)
-    return HfModel("tiny", adapted, fast, torch.device("cpu"), None), template
+    model = HfModel("tiny", adapted, fast, torch.device("cpu"), None)
+    model.compute_dtype = "float32"
+    return model, template
 
 
 def examples(each: int = 4) -> dict[str, list[Example]]:

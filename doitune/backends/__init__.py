@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
@@ -12,6 +14,8 @@ from doitune.errors import FitError
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.base import Base
+
+sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]  # libraries would fetch compiled code from the hub with it, unasked
 
 ORDER = ("unsloth", "hf")
 """Backends by preference; each is a module of this folder."""
@@ -41,20 +45,35 @@ class LoadRequest:
 class Backend(Protocol):
     """A module of this folder."""
 
-    def why_not(self) -> str | None:
-        """A sentence on why this machine cannot use it, or None. Never imports what it asks about."""
+    def why_not(self, base: Base | None = None) -> str | None:
+        """A sentence on why this machine cannot use it (for `base`, if given), or None. Never imports what it asks about."""
 
     def load(self, request: LoadRequest) -> LoadedModel:
         """The base in memory with a fresh adapter on it. Errors: ModelError, FitError."""
 
 
-def pick_backend(wanted: str = "auto") -> tuple[str, Backend]:
-    """The backend called `wanted`, or with "auto" the first that this machine can use. FitError lists every reason."""
+def begin(wanted: str, base: Base) -> None:
+    """Ready this process for the backend that will hold `base`, before a tokenizer or anything else of transformers is loaded.
+
+    Only Unsloth needs it: it has to be imported first. Errors: FitError where it was asked for by name and cannot serve.
+    """
+    from doitune.backends import unsloth
+
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # read as CUDA starts; less of a card is lost in pieces
+    if wanted == "unsloth" or (wanted == "auto" and unsloth.installed()):
+        name, _ = pick_backend(wanted, base)
+        if name == "unsloth":
+            unsloth.begin()
+
+
+def pick_backend(wanted: str = "auto", base: Base | None = None) -> tuple[str, Backend]:
+    """The backend called `wanted`, or with "auto" the first that this machine can use (for `base`). FitError lists every reason."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional CPU kernel that doitune doesn't use
     reasons = []
     for name in ORDER if wanted == "auto" else (wanted,):
         backend = cast(Backend, import_module(f"doitune.backends.{name}"))
-        reason = backend.why_not()
+        reason = backend.why_not(base)
         if reason is None:
             return name, backend
         reasons.append(f"{name}: {reason}")

@@ -10,21 +10,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from bitsandbytes.nn import Linear4bit
+from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, linear
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig, LogitsProcessorList
 from transformers.cache_utils import Cache
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from doitune.backends import LoadRequest, documents
 from doitune.backends.asking import PrefixLayer, WatchedScores, written
+from doitune.backends.dropout import steady
+from doitune.backends.four_bits import compute_in, quantisation
 from doitune.backends.loaded import LoadedModel, Loss, Prefix, Written
 from doitune.backends.token_rows import TokenRows, add_rows
 from doitune.backends.tokenizer import load_tokenizer
@@ -32,15 +35,26 @@ from doitune.batch import Batch, pad
 from doitune.encoded import IGNORED, Encoded
 from doitune.errors import CheckpointError, FitError, ModelError
 
+if TYPE_CHECKING:
+    from doitune.base import Base
+
 LOGITS_AT_ONCE = 1 << 24
 """Logits computed at once by the loss, in elements (64 MiB in fp32): fixes the peak whatever the vocabulary."""
 
 disable_progress_bar()  # the console shows progress
+set_verbosity_error()  # its warnings hold names from the model's files as they are, escape sequences too; what matters is an error here
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def why_not() -> str | None:
+REFUSALS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, SafetensorError, StrictDataclassError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""What transformers raises over a model's files that it cannot use."""
+
+
+def why_not(base: Base | None = None) -> str | None:
     """This backend serves every machine that torch serves."""
     return None
 
@@ -48,22 +62,14 @@ def why_not() -> str | None:
 def load(request: LoadRequest) -> HfModel:
     """The base in 4 bits with a fresh LoRA adapter; the seed is set before the adapter is built."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = _compute_dtype(request.compute_dtype, device)
+    dtype = compute_dtype(request.compute_dtype, device)
     model = _load_base(request, device, dtype)
     tokenizer = load_tokenizer(request.base.folder)
     _keep_fp32_kernels(model)
-    model.requires_grad_(False)
-    model.config.use_cache = False
-    model.name_or_path = request.base.name  # the adapter names its base as the recipe does, not by a folder of some cache
-    model.generation_config = GenerationConfig()  # the base's own sampling defaults must not reach an evaluation
-    rows = add_rows(model, request.new_rows, tokenizer) if request.new_rows else None
+    rows = settle(model, request, tokenizer)
     torch.manual_seed(request.seed)
     adapted = get_peft_model(model, _lora(request, model))
-    if rows is not None:
-        rows.train()  # peft froze every parameter that is not its own
-    for _, parameter in adapted.named_parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    train_adapter(adapted, rows)
     if request.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     loaded = HfModel(request.base.name, adapted, tokenizer, device, rows)
@@ -72,7 +78,25 @@ def load(request: LoadRequest) -> HfModel:
     return loaded
 
 
-def _compute_dtype(wanted: str, device: torch.device) -> torch.dtype:
+def settle(model: Any, request: LoadRequest, tokenizer: Any) -> TokenRows | None:
+    """Freeze the base, take away what its files say of caches and sampling, and give it the token rows asked for."""
+    model.requires_grad_(False)
+    model.config.use_cache = False
+    model.name_or_path = request.base.name  # the adapter names its base as the recipe does, not by a folder of some cache
+    model.generation_config = GenerationConfig()  # the base's own sampling defaults must not reach an evaluation
+    return add_rows(model, request.new_rows, tokenizer) if request.new_rows else None
+
+
+def train_adapter(adapted: Any, rows: TokenRows | None) -> None:
+    """Let the adapter, in fp32, and the token rows be trained: peft froze every parameter that is not its own."""
+    if rows is not None:
+        rows.train()
+    for _, parameter in adapted.named_parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def compute_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """The dtype of products: fp32 on the CPU; on CUDA bf16 where the card has it, else fp16."""
     if device.type == "cpu":
         if wanted in ("bf16", "fp16"):
@@ -87,14 +111,9 @@ def _compute_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 def _load_base(request: LoadRequest, device: torch.device, dtype: torch.dtype) -> Any:
     """The base as transformers loads it, in NF4 with nested absmax unless the recipe says otherwise."""
-    quantised = None
-    if request.quantise == "nf4":
-        quantised = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-        )
     options: dict[str, Any] = {
         "dtype": dtype,
-        "quantization_config": quantised,
+        **quantisation(request, dtype),
         "device_map": {"": str(device)},
         "local_files_only": True,
         "trust_remote_code": False,
@@ -109,14 +128,15 @@ def _load_base(request: LoadRequest, device: torch.device, dtype: torch.dtype) -
             if "attention" not in str(error).lower():
                 raise
             model, report = AutoModelForCausalLM.from_pretrained(folder, **options)
-    except (ValueError, OSError, KeyError, SafetensorError, RuntimeError) as error:
+    except REFUSALS as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise FitError(f"{request.base.name} does not fit this card", "`doitune plan` says what would") from error
         hint = "doitune runs no code from a model's folder" if "trust_remote_code" in str(error) else "check or copy the model again"
-        raise ModelError(f"{folder} cannot be loaded: {_first_line(error)}", hint) from error
+        raise ModelError(f"{folder} cannot be loaded: {first_line(error)}", hint) from error
     lacking = sorted(report["missing_keys"])
     if lacking:  # transformers fills them with random numbers
         raise ModelError(f"{folder} lacks {len(lacking)} of its weights, first {lacking[0]}", "copy or download the model again")
+    compute_in(model, dtype)
     return model
 
 
@@ -132,27 +152,35 @@ def _keep_fp32_kernels(model: Any) -> None:
 
 
 def _lora(request: LoadRequest, model: Any) -> LoraConfig:
-    """peft's configuration; names the linear layers by their last name so that the head stays out."""
-    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    head = model.get_output_embeddings()
-    names -= {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module is head} | {"base"}
-    unknown = [target for target in request.targets if target not in names]
-    if unknown:
-        raise ModelError(f"{request.base.name} has no linear layers {unknown}", f"it has {', '.join(sorted(names))} (lora.targets)")
+    """peft's configuration of the adapter."""
     return LoraConfig(
         r=request.rank,
         lora_alpha=request.alpha,  # type: ignore[arg-type]
         lora_dropout=request.dropout,
-        target_modules=sorted(request.targets or names),
+        target_modules=lora_targets(request, model),
         bias="none",
         task_type="CAUSAL_LM",
         base_model_name_or_path=request.base.name,
     )
 
 
-def _first_line(error: BaseException) -> str:
-    """The first line of a library's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def lora_targets(request: LoadRequest, model: Any) -> list[str]:
+    """The linear layers that get an adapter, by their last name, so that the head stays out. ModelError names the unknown ones."""
+    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    head = model.get_output_embeddings()
+    names -= {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module is head} | {"base"}
+    unknown = [target for target in request.targets if target not in names]
+    if not names:
+        raise ModelError(f"{request.base.name} has no layers to adapt", "its config.json is of another model, or damaged")
+    if unknown:
+        raise ModelError(f"{request.base.name} has no linear layers {unknown}", f"it has {', '.join(sorted(names))} (lora.targets)")
+    return sorted(request.targets or names)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message; the next one too where the first announces it."""
+    lines = [line.strip() for line in (str(error).strip() or type(error).__name__).splitlines()]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 class HfModel(LoadedModel):
@@ -162,6 +190,7 @@ class HfModel(LoadedModel):
         self.name, self.adapted, self.tokenizer, self.device, self.rows = name, adapted, tokenizer, device, rows
         self.base = adapted.base_model.model
         self.decoder = self.base.get_decoder()
+        self.places = steady(adapted)
         self.packs = self.base.config._attn_implementation == documents.NAME
         config = self.base.config
         self.softcap = getattr(config, "final_logit_softcapping", None)
@@ -208,19 +237,22 @@ class HfModel(LoadedModel):
 
     def _losses(self, batch: Batch, prefix: Prefix | None) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of each trained position, and each example's sum."""
+        if self.places is not None and self.adapted.training:
+            self.places.put(batch)
         hidden = self._hidden(batch, prefix)[:, :-1]
         targets = batch.labels[:, 1:]
         trained = targets != IGNORED
         rows, wanted = hidden[trained], targets[trained]
-        at_once = max(1, LOGITS_AT_ONCE // self.vocabulary_rows)
-        pieces = [
-            checkpoint(self._token_losses, rows[start : start + at_once], wanted[start : start + at_once], use_reentrant=False)
-            for start in range(0, len(wanted), at_once)
-        ]
-        losses = torch.cat(pieces) if pieces else rows.sum(dim=-1).float()
+        losses = self._position_losses(rows, wanted) if len(wanted) else rows.sum(dim=-1).float()
         sums = torch.zeros(len(batch.lengths), device=self.device)
         sums.index_add_(0, _owners(batch, trained, self.device), losses.detach())
         return losses, sums
+
+    def _position_losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """fp32 losses [n] of trained positions: hidden states [n, H] and the tokens that follow."""
+        at_once = max(1, LOGITS_AT_ONCE // self.vocabulary_rows)
+        pieces = zip(hidden.split(at_once), targets.split(at_once), strict=True)
+        return torch.cat([checkpoint(self._token_losses, *piece, use_reentrant=False) for piece in pieces])
 
     @torch.no_grad()
     def logits(self, batch: Batch, token_ids: Sequence[int], prefix: Prefix | None = None) -> torch.Tensor:
@@ -332,9 +364,11 @@ class HfModel(LoadedModel):
             stored = load_file(folder / "adapter_model.safetensors")
             rows = load_file(folder / "token_rows.safetensors") if self.rows is not None else None
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"the adapter in {folder} cannot be read: {_first_line(error)}", "use another checkpoint") from error
+            raise CheckpointError(f"the adapter in {folder} cannot be read: {first_line(error)}", "use another checkpoint") from error
         own = self._adapter_state()
-        wrong = sorted(set(stored) ^ set(own)) or [name for name in own if own[name].shape != stored[name].shape]
+        wrong = sorted(set(stored) ^ set(own)) or [
+            name for name in own if (own[name].shape, own[name].dtype) != (stored[name].shape, stored[name].dtype)
+        ]
         if wrong:
             raise CheckpointError(
                 f"the adapter in {folder} is not one of this model and recipe: {len(wrong)} tensors differ, first {wrong[0]}",

@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer
 
 from doitune.errors import ModelError
+
+FAULTS = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, StrictDataclassError, TypeError, ValueError)
+"""What transformers raises over files that hold no tokenizer."""
 
 
 def load_tokenizer(folder: Path) -> Any:
     """The fast tokenizer of a base, from its folder alone and without any code from there. ModelError where it cannot be read."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (ValueError, OSError, KeyError, ImportError, RuntimeError, TypeError, AttributeError) as error:
+        with _unheard():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        if not isinstance(error, FAULTS) and type(error) is not Exception:  # the tokenizers library raises it bare
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"the tokenizer in {folder} cannot be loaded: {reason}", "doitune needs a fast tokenizer (tokenizer.json)") from error
     if not tokenizer.is_fast:
         raise ModelError(f"the tokenizer in {folder} is not a fast one", "add its tokenizer.json")
     return tokenizer
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Inside, standard output goes nowhere: the tokenizers library prints unknown keys of the model's files there, escape sequences and all."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # closed by the caller
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

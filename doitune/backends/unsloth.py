@@ -1,20 +1,130 @@
-"""The unsloth backend: CUDA only, through Unsloth's Python API.
+"""The unsloth backend: CUDA only, through Unsloth's Python API alone.
 
-It is not part of this release: `why_not` says so, and `auto` goes on to `hf`.
+Unsloth replaces code of transformers, peft, trl and torch as it is imported, and it has to come before them. So this module imports none of
+them: `why_not` looks at torch, at installed versions and at the base's config; `begin` imports Unsloth into a process that is still clean; only
+`load` goes on to `unsloth_model`. A process that has begun with Unsloth holds no model by the hf backend.
 """
 
 from __future__ import annotations
 
-from doitune.backends import LoadRequest
-from doitune.backends.loaded import LoadedModel
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from doitune.errors import FitError
 
+if TYPE_CHECKING:
+    from doitune.backends import LoadRequest
+    from doitune.backends.loaded import LoadedModel
+    from doitune.base import Base
 
-def why_not() -> str | None:
-    """This release has no unsloth path yet."""
-    return "this release of doitune does not drive Unsloth yet"
+VERSIONS = {"unsloth": ("2026.10.7", "2026.10.9"), "unsloth_zoo": ("2026.10.7", "2026.10.9"), "transformers": ("5.10", "5.17.0")}
+"""First and last release of each library that this backend was written against: it leans on how Unsloth's decoder is called."""
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+"""Values of model_type that Unsloth computes by kernels of its own; others it would compile afresh, which is another way with other terms."""
+
+TOO_LATE = ("transformers", "peft", "trl")
+
+ENVIRONMENT = {
+    "UNSLOTH_DISABLE_STATISTICS": "1",  # it counts runs by a download
+    "UNSLOTH_OFFLOAD_FP32": "exact",  # checkpoints of an fp32 run would be rounded to bf16
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""What Unsloth reads as it is imported; what a user has set stays."""
+
+
+def why_not(base: Base | None = None) -> str | None:
+    """A sentence on why this machine, or this process, cannot hold `base` by Unsloth, or None. Nothing but torch is imported."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "it needs a CUDA card, and torch finds none here"
+    lacking = [name for name in VERSIONS if _installed(name) is None]
+    if lacking:
+        return f"{lacking[0]} is not installed (pip install 'doitune[gpu]')"
+    foreign = [(name, *limits) for name, limits in VERSIONS.items() if not _number(limits[0]) <= _number(str(_installed(name))) <= _number(limits[1])]
+    if foreign:
+        name, first, last = foreign[0]
+        return f"{name} {_installed(name)} is installed, and this backend was written against {first} to {last}"
+    early = [name for name in TOO_LATE if name in sys.modules and "unsloth" not in sys.modules]
+    if early:
+        return f"{early[0]} is imported in this process already, and Unsloth has to come before it"
+    return None if base is None else _why_not_base(base)
+
+
+def _why_not_base(base: Base) -> str | None:
+    """A sentence on why Unsloth cannot compute this base as the hf backend does, or None."""
+    config = base.config
+    family = config.get("model_type")
+    if family not in FAMILIES:
+        return f"it has no kernels for model_type {family!r} of {base.name}, but for {', '.join(FAMILIES)}"
+    if config.get("sliding_window") and config.get("use_sliding_window", True):
+        return f"{base.name} attends in a sliding window, which Unsloth counts by places and not by positions"
+    return None
+
+
+def installed() -> bool:
+    """Whether there is an Unsloth to ask about at all; answered without importing anything."""
+    return _installed("unsloth") is not None
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """The release as numbers: `2026.10.7.post1` -> (2026, 10, 7)."""
+    parts = []
+    for part in version.split("."):
+        if not part.isdigit():
+            break
+        parts.append(int(part))
+    return tuple(parts)
+
+
+def begin() -> None:
+    """Import Unsloth, before transformers, peft and trl. Errors: FitError where it does not import."""
+    if "unsloth" in sys.modules:
+        return
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "doitune" / "unsloth"
+    for name, value in {**ENVIRONMENT, "UNSLOTH_COMPILE_LOCATION": str(cache)}.items():  # its default is a folder under the current one
+        os.environ.setdefault(name, value)
+    try:
+        with quiet():
+            import unsloth  # noqa: F401
+    except (ImportError, NotImplementedError, RuntimeError, AttributeError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FitError(f"Unsloth is installed but does not import: {reason}", "use --set model.backend=hf") from error
 
 
 def load(request: LoadRequest) -> LoadedModel:
-    """Refused, in the words of `why_not`."""
-    raise FitError(str(why_not()), "use --set model.backend=hf")
+    """The base in 4 bits with a fresh LoRA adapter, computed by Unsloth's kernels."""
+    reason = why_not(request.base)
+    if reason is not None:
+        raise FitError(f"unsloth: {reason}", "use --set model.backend=hf")
+    begin()
+    from doitune.backends.unsloth_model import hold
+
+    return hold(request)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, what Unsloth prints goes to the log: a command's output is its own."""
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            yield
+    finally:
+        if said.getvalue().strip():
+            logging.getLogger("doitune.unsloth").debug(said.getvalue().rstrip())

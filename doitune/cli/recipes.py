@@ -20,16 +20,19 @@ def recipes_list(as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from doitune import console
-    from doitune.cookbook import list_models, list_recipes
+    from doitune.cookbook import list_models, list_recipes, resolve
+    from doitune.memory import expected_gib
 
     recipes, models = list_recipes(), list_models()
+    needs = {one.name: round(expected_gib(resolve("_base", model=one.name, overrides=["data.budget={math: 1}"]).recipe), 1) for one in models}
     if as_json:
-        entries = [{"name": one.name, "summary": one.summary} for one in models]
+        entries = [{"name": one.name, "summary": one.summary, "expected_memory_gib": needs[one.name]} for one in models]
         console.show_json({"schema": "doitune.recipes/1", "recipes": [asdict(one) for one in recipes], "models": entries})
         return
     rows = [[one.name, one.summary + (f" (= {one.alias_of})" if one.alias_of else "")] for one in recipes]
     console.show_table(["recipe", "what it does"], rows)
-    console.show_table(["model", "what it is"], [[one.name, one.summary] for one in models])
+    console.show_table(["model", "GiB on a card", "what it is"], [[one.name, f"{needs[one.name]:.1f}", one.summary] for one in models], right=(1,))
+    console.say("GiB on a card: rank 16, micro-batches of 2,048 tokens, unsloth; `doitune plan` says it for a recipe")
 
 
 @recipes_app.command("show")

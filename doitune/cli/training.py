@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import CorpusName, Json, Model, RecipeName, Runs, Sets
+from doitune.cli.options import CardSize, CorpusName, Json, Model, RecipeName, Runs, Sets, WaitForDisk
 
 runs_app = typer.Typer(help="What was trained.", no_args_is_help=True)
 
@@ -18,7 +18,9 @@ def train(
     corpus: CorpusName = None,
     sets: Sets = None,
     runs: Runs = Path("runs"),
+    card: CardSize = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, check and encode, then say what a training would do.")] = False,
+    wait_for_disk: WaitForDisk = 30.0,
     as_json: Json = False,
 ) -> None:
     """Train a recipe.
@@ -27,24 +29,36 @@ def train(
     """
     from doitune import console, displays
     from doitune.cookbook import resolve
+    from doitune.distributed import follows
     from doitune.evals.benchmarks import BENCHMARKS, judged_rows
     from doitune.evals.doit import validation_score
-    from doitune.session import describe, plan_training, start
+    from doitune.memory.cards import read_card
+    from doitune.session import describe, follow, plan_training, start
 
+    size = None if card is None else read_card(card)
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
     judged = judged_rows([name for name in resolved.recipe.eval.suite if name in BENCHMARKS], only_present=True)
+    if follows():
+        return None if dry_run else follow(resolved, judged)
     if dry_run:
         plan = plan_training(resolved, judged)
-        console.show_json(describe(plan)) if as_json else console.show_plan(plan)
-        return
+        return console.show_json(describe(plan)) if as_json else console.show_plan(plan)
     with displays.TrainingDisplay() as display:
-        run = start(resolved, runs=runs, scorer=validation_score, on_event=display, judged=judged)
-    console.show_run(run, as_json=as_json)
+        run = start(resolved, runs=runs, scorer=validation_score, on_event=display, judged=judged, wait_minutes=wait_for_disk, card=size)
+    return console.show_run(run, as_json=as_json)
 
 
 def resume(
     run: Annotated[str, typer.Argument(help="A run: its folder, a part of its name, or `last`.")],
     runs: Runs = Path("runs"),
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change what a resume may change, e.g. train.patience=3.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="KEY", help="Accept that this field (of an edited recipe.yaml), or `device`, changed.")
+    ] = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Train from the beginning if no checkpoint can be used.")] = False,
+    wait_for_disk: WaitForDisk = 30.0,
     as_json: Json = False,
 ) -> None:
     """Go on exactly where a run stopped.
@@ -52,13 +66,19 @@ def resume(
     Example: doitune resume last
     """
     from doitune import console, displays
+    from doitune.distributed import follows
+    from doitune.drift import Wishes
     from doitune.evals.doit import validation_score
     from doitune.run import find_run
+    from doitune.session import follow_run
     from doitune.session import resume as go_on
 
+    if follows():
+        return follow_run(find_run(run, runs))
     with displays.TrainingDisplay() as display:
-        found = go_on(find_run(run, runs), scorer=validation_score, on_event=display)
-    console.show_run(found, as_json=as_json)
+        wishes = Wishes(tuple(allow or ()), tuple(sets or ()), from_scratch, wait_for_disk)
+        found = go_on(find_run(run, runs), scorer=validation_score, on_event=display, wishes=wishes)
+    return console.show_run(found, as_json=as_json)
 
 
 @runs_app.command("list")

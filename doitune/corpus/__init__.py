@@ -64,6 +64,7 @@ class Corpus:
         folder = self._folder(source)
         files: dict[str, Path] = {}
         for path in _row_files(folder):
+            _refuse_outside(path, self.root)
             ability = _ability_of(path, source)
             if ability in files:
                 problem = f"two files of {ability}: {files[ability].name} and {path.name}"
@@ -119,6 +120,8 @@ class Corpus:
         files = [self.root] if self.root.is_file() else _row_files(self.root)
         if not files:
             raise DataError("no .json or .jsonl file in the folder", "put the rows there", place=str(self.root))
+        for path in files:
+            _refuse_outside(path, self.root)
         return files
 
     def _scan_own(self, path: Path, source: str) -> Scan:
@@ -239,6 +242,18 @@ def _demo_folder() -> Path:
 
 def _row_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in (".json", ".jsonl") and not path.name.startswith("."))
+
+
+def _refuse_outside(path: Path, root: Path) -> None:
+    """DataError for a link that leads out of the corpus; the hub library's cache, whose files all link to `blobs` beside them, may.
+
+    A corpus that is one file is what its owner named, wherever that leads.
+    """
+    if path == root:
+        return
+    real, inside = path.resolve(), root.resolve()
+    if not real.is_relative_to(inside) and not real.is_relative_to(inside.parent.parent / "blobs"):
+        raise DataError(f"a link that leads out of the corpus, to {real}", "copy the file into the corpus", place=str(path))
 
 
 def _ability_of(path: Path, source: str) -> str:

@@ -91,7 +91,7 @@ class HuggingFace:
         with _hub_errors(self.repository):
             hf_hub_download(
                 self.repository, file.path, repo_type="dataset", revision=revision, local_dir=folder, force_download=again,
-                tqdm_class=_counting_bar(on_bytes),
+                tqdm_class=counting_bar(on_bytes),
             )  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def _hub_errors(repository: str) -> Iterator[None]:
         raise DataError("a file came shorter than the hub said", f"run the same command again: it goes on from there; or {hint}") from error
 
 
-def _counting_bar(on_bytes: OnBytes) -> Any:
+def counting_bar(on_bytes: OnBytes) -> Any:
     """A progress bar for the client that shows nothing and counts."""
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 

@@ -27,6 +27,9 @@ from doitune.example import Example, Message
 OnFile = Callable[[str], None]
 """Called with the name of each file that is being fetched."""
 
+MOST_BYTES = 256 << 20
+"""What a benchmark's archive may unpack to (the public ones: under 20 MiB)."""
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -179,10 +182,20 @@ def _gather(benchmark: Benchmark, place: Path, target: Path, tell: OnFile) -> No
         return
     try:
         with ZipFile(place) as archive:
-            for name, member in _members(archive.namelist(), benchmark):
+            wanted = _members(archive.namelist(), benchmark)
+            _refuse_bomb(archive, [member for _, member in wanted], place)
+            for name, member in wanted:
                 _write(target / name, archive.read(member), tell)
     except (FileNotFoundError, BadZipFile) as error:
         raise DataError(f"neither a folder nor a zip archive: {error}", f"expected {_layout(benchmark)}", place=str(place)) from error
+
+
+def _refuse_bomb(archive: ZipFile, members: Sequence[str], place: Path) -> None:
+    """DataError for an archive that would unpack to more than any benchmark is; a member never gives more than it declares."""
+    unpacked = sum(archive.getinfo(member).file_size for member in members)
+    if unpacked > MOST_BYTES:
+        problem = f"would unpack to {unpacked / 2**20:,.0f} MiB, more than the {MOST_BYTES >> 20} that a benchmark may have"
+        raise DataError(problem, "get the archive from its own source", place=str(place))
 
 
 def _members(names: Iterable[str], benchmark: Benchmark) -> list[tuple[str, str]]:

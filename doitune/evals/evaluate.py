@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from doitune.errors import CheckpointError
 from doitune.evals import saved
+from doitune.evals.alone import read_batching
 from doitune.evals.answers import judge_reply
 from doitune.evals.paper import paper_chance
 from doitune.evals.report import Outcome, Report, tabulate
@@ -53,28 +54,33 @@ def evaluate(
     """Ask what `folder` does not hold yet, score it, and write `report.json`.
 
     `identity` says who is asked (base, its revision, the adapter's hash, ...): each line carries its hash with the encoder's fingerprint.
-    `limit`: see Task.limited. Errors: CheckpointError for a folder of another model, encoder or set of questions; DiskError.
+    `limit`: see Task.limited. Errors: CheckpointError for a folder of another model, encoder or set of questions; LockedError while another
+    process works on it; DiskError.
     """
+    from doitune.evals.alone import proved_batching
     from doitune.evals.ask import Kept, Limits
     from doitune.evals.prompts import prepare
     from doitune.prompt import fingerprint
 
     limits, kept = limits or Limits(), Kept()
     manifest = _with_tokens(saved.Manifest.of(task, identity, fingerprint(template)), task, template)
-    _claim(folder, manifest)
-    prompts = prepare(task.limited(limit, seed).items, template, limits.context_tokens)
-    lines = saved.read_lines(folder)
-    held = {prompt.item.id for prompt in prompts if _holds(lines.get(prompt.item.id), prompt, manifest.model)}
-    model.training(False)
-    for batch in _batches(prompts, limits, held, model):
-        answers = [(item, reply) for item, reply in _answers(model, template, batch, kept) if item.id not in held]
-        fresh = {item.id: _line(item, reply, item.document, manifest.model) for item, reply in answers}
-        saved.append_lines(folder, fresh.values())
-        lines |= fresh
-        held |= set(fresh)
-        if on_progress is not None:
-            on_progress(Progress(len(held), len(prompts), batch[0].item.set))
-    return _finish(folder, manifest, [line for line in lines.values() if line.model == manifest.model])
+    with saved.working_on(folder):
+        _claim(folder, manifest)
+        prompts = prepare(task.limited(limit, seed).items, template, limits.context_tokens)
+        lines = saved.read_lines(folder)
+        held = {prompt.item.id for prompt in prompts if _holds(lines.get(prompt.item.id), prompt, manifest.model)}
+        model.training(False)
+        if not limits.exact and any(prompt.item.id not in held for prompt in prompts):
+            limits = replace(limits, exact=bool(proved_batching(folder, model, template, prompts, limits.batch_tokens).parted))
+        for batch in _batches(prompts, limits, held, model):
+            answers = [(item, reply) for item, reply in _answers(model, template, batch, kept) if item.id not in held]
+            fresh = {item.id: _line(item, reply, item.document, manifest.model) for item, reply in answers}
+            saved.append_lines(folder, fresh.values())
+            lines |= fresh
+            held |= set(fresh)
+            if on_progress is not None:
+                on_progress(Progress(len(held), len(prompts), batch[0].item.set))
+        return _finish(folder, manifest, [line for line in lines.values() if line.model == manifest.model])
 
 
 def _with_tokens(manifest: saved.Manifest, task: Task, template: Template) -> saved.Manifest:
@@ -194,6 +200,7 @@ def _outcome(line: saved.Line, protocol: str) -> Outcome:
 
 def _finish(folder: Path, manifest: saved.Manifest, lines: Sequence[saved.Line]) -> Report:
     """The report over these lines, written beside them."""
+    batching = read_batching(folder)
     order = list(manifest.totals)
     tables = tuple(
         tabulate(
@@ -216,6 +223,9 @@ def _finish(folder: Path, manifest: saved.Manifest, lines: Sequence[saved.Line])
         total=sum(manifest.totals.values()),
         headline=manifest.headline,
         folder=folder.name,
+        fingerprint=manifest.fingerprint,
+        document=manifest.document,
+        batching=batching.text if batching else "",
     )
     saved.write_json(folder / saved.REPORT, report.to_json())
     return report

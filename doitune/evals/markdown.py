@@ -11,9 +11,6 @@ from doitune.evals.compare import Comparison
 from doitune.evals.report import Mean, Report, SetScore, Table
 from doitune.evals.saved import Line, read_lines
 
-UNREAD_MARK = 0.02
-"""Share of unread replies above which a score is marked (reliability: a parser that misses answers looks like a weak model)."""
-
 MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>^$=:@])")
 
 
@@ -40,6 +37,8 @@ def report_markdown(report: Report, *, wrong: Sequence[Line] = (), comparison: C
     parts = [f"# {escape(report.suite)}{shots}", _who(report.identity)]
     if report.partial:
         parts.append(f"**Partial: {report.n} of {report.total} questions.**")
+    if report.batching:
+        parts.append(escape(report.batching) + ".")
     for table in report.tables:
         parts += [f"## Protocol `{table.protocol}`", _table(table), _notes(table)]
     if len(report.tables) > 1:
@@ -73,7 +72,7 @@ def _table(table: Table) -> str:
 
 
 def _set_row(one: SetScore) -> list[str]:
-    mark = " ⚠" if one.within_chance else ""
+    mark = " ⚠" if one.within_chance or one.unread_marked else ""
     span = f"{_percent(one.low)} – {_percent(one.high)}"
     return [escape(one.name), str(one.n), _percent(one.score) + mark, span, _percent(one.chance), str(one.unread), str(one.too_long)]
 
@@ -90,7 +89,7 @@ def notes(table: Table) -> list[str]:
     if guessed:
         found.append(f"Guessing lies inside the interval of {', '.join(guessed)}: these scores show nothing.")
     for one in table.sets:
-        if one.unread > UNREAD_MARK * one.n:
+        if one.unread_marked:
             found.append(f"{one.name}: {one.unread} of {one.n} replies held no answer that could be read.")
         if one.too_long:
             found.append(f"{one.name}: {one.too_long} questions were too long to ask and count as wrong.")

@@ -16,6 +16,9 @@ SCHEMA = "doitune.report/1"
 Z95 = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
 
+UNREAD_MARK = 0.02
+"""Share of unread replies above which a score is marked (reliability: a parser that misses answers looks like a weak model)."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -38,6 +41,8 @@ class Outcome:
 class SetScore:
     """One set. `score, low, high, chance` in 0..1; `unread` replies had no answer to read; `fallback`: read by option scores instead.
 
+    `unread_marked`: more than UNREAD_MARK of the replies were unread, so the score may measure the reading.
+
     `within_chance`: guessing lies inside the interval. `effective_n`: what `n` is worth once questions that share a passage are one draw.
     `chosen` and `gold` count letters where the set offers letters. `fewer_shots`: questions whose prompt had no room for all of its examples.
     """
@@ -58,6 +63,7 @@ class SetScore:
     chosen: Mapping[str, int] = field(default_factory=dict)
     gold: Mapping[str, int] = field(default_factory=dict)
     fewer_shots: int = 0
+    unread_marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,8 @@ class Table:
 class Report:
     """One evaluation: suite, shots, who was asked, and a table for each protocol, `fixed` first.
 
-    `partial`: not every question of the suite was asked. `folder` is where the replies lie.
+    `partial`: not every question of the suite was asked. `folder` is where the replies lie. `fingerprint` is the prompt encoder's, `document`
+    the hash of all questions; `batching` says where replies depend on what was asked beside them, "" where they don't.
     """
 
     suite: str
@@ -106,6 +113,9 @@ class Report:
     total: int
     headline: tuple[str, ...]
     folder: str = ""
+    fingerprint: str = ""
+    document: str = ""
+    batching: str = ""
 
     @property
     def partial(self) -> bool:
@@ -157,6 +167,9 @@ class Report:
             total=read["total"],
             headline=tuple(read["headline"]),
             folder=read["folder"],
+            fingerprint=read.get("fingerprint", ""),
+            document=read.get("document", ""),
+            batching=read.get("batching", ""),
         )
 
     def evaluations(self, target: str, checkpoint: str, protocols: Sequence[str] = ("fixed", "paper")) -> list[dict[str, Any]]:
@@ -175,6 +188,10 @@ class Report:
                 "groups": {name: asdict(one) for name, one in table.groups.items()},
                 "n": self.n,
                 "partial": self.partial,
+                "identity": dict(self.identity),
+                "fingerprint": self.fingerprint,
+                "document": self.document,
+                "batching": self.batching,
                 "sets": [asdict(one) for one in table.sets],
             }
             for table in self.tables
@@ -233,6 +250,7 @@ def score_set(name: str, outcomes: Sequence[Outcome], total: int = 0) -> SetScor
         chosen=dict(sorted(Counter(one.chosen for one in letters if one.chosen).items())),
         gold=dict(sorted(Counter(one.label for one in letters).items())),
         fewer_shots=sum(one.fewer_shots for one in outcomes),
+        unread_marked=sum(not one.read for one in outcomes) > UNREAD_MARK * n,
     )
 
 

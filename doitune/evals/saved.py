@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from doitune.disk import make_folder, write_whole
+from doitune.disk import hold, make_folder, write_whole
 from doitune.errors import CheckpointError, DiskError
 from doitune.evals.task import Item, Reply, Task, Verdict, digest
 from doitune.example import Message
 
 MANIFEST, OUTCOMES, REPORT = "evaluation.json", "outcomes.jsonl", "report.json"
+LOCK = "evaluation.lock"
 SCHEMA = "doitune.evaluation/1"
 
 
@@ -108,6 +110,12 @@ class Line:
         verdicts = {name: Verdict(part["parsed"], part["correct"], part["note"]) for name, part in parts.items()}
         chances = {name: float(part["chance"]) for name, part in parts.items()}
         return cls(item, read["document"], read["model"], Reply.from_json(read["reply"]), verdicts, chances)
+
+
+def working_on(folder: Path) -> AbstractContextManager[None]:
+    """Hold the folder against other processes for as long as this one asks: two would mix their lines. LockedError names the owner."""
+    make_folder(folder)
+    return hold(folder / LOCK, f"the evaluation in {folder}")
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -97,7 +97,7 @@ def _names_run(target: str, runs: Path) -> bool:
 
 
 def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Evaluation]:
-    from doitune.trained import open_trained
+    from doitune.trained import open_trained, take_checkpoint
 
     steps = _steps(run, request.checkpoints)
     tasks = _tasks(resolve(str(run.recipe_path)).recipe, request)  # what is missing shows before a model is loaded
@@ -112,7 +112,7 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
         for step in steps:
             checkpoint = run.checkpoint(step)
             if step != first:
-                model.load_adapter(checkpoint.folder)
+                take_checkpoint(run, step, model, template)
                 first = step
             adapter = file_sha256(checkpoint.folder / "adapter_model.safetensors")
             where = run.evals_folder(suite, checkpoint.folder.name)
@@ -122,6 +122,7 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
 
 
 def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgress) -> list[Evaluation]:
+    from doitune.backends import begin
     from doitune.prepare import tokenizer_template
     from doitune.trained import load_model
 
@@ -131,6 +132,7 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
         raise UsageError("a base has no corpus of its own to be asked from", "name one: --corpus NAME|PATH")
     tasks = _tasks(recipe, request)
     base = find_base(recipe.model.name, recipe.model.revision)
+    begin(recipe.model.backend, base)
     template = tokenizer_template(base, recipe.prompt)
     _, model = load_model(recipe, base, template.new_rows, training=False)
     place = runs / "bases" / base.folder.name
@@ -162,7 +164,7 @@ def _one(
         template,
         task,
         folder,
-        identity=_identity(base, adapter, recipe),
+        identity=_identity(base, adapter, recipe, model.compute_dtype),
         limit=request.limit,
         limits=_limits(recipe, base, request.exact),
         on_progress=lambda progress: on_progress(label, progress),
@@ -171,10 +173,10 @@ def _one(
     return Evaluation(target, checkpoint, report)
 
 
-def _identity(base: Base, adapter: str, recipe: Recipe) -> dict[str, str]:
-    """Who is asked: every byte of the base, the adapter, and how the base is held."""
+def _identity(base: Base, adapter: str, recipe: Recipe, compute_dtype: str) -> dict[str, str]:
+    """Who is asked: every byte of the base, the adapter, and how the base is held and computes."""
     files = sha256("".join(f"{name} {digest}\n" for name, digest in sorted(base.sha256().items())).encode()).hexdigest()
-    return {"base": base.name, "base_sha256": files, "adapter_sha256": adapter or "none", "quantise": recipe.model.quantise}
+    return {"base": base.name, "base_sha256": files, "adapter_sha256": adapter or "none", "quantise": recipe.model.quantise, "compute_dtype": compute_dtype}
 
 
 def _limits(recipe: Recipe, base: Base, exact: bool) -> Limits:

@@ -28,6 +28,15 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _ROW_NAME = re.compile(r"[\w.-]{1,64}")
 _ABILITY_NAME = re.compile(r"\w[\w-]{0,63}")
+_WRITE_MESSAGES = "write `messages`: a list of user and assistant turns"
+_OTHER_FORMS = {
+    frozenset({"instruction"}): "rows in Alpaca or ShareGPT form are declared in the recipe",
+    frozenset({"conversations"}): "rows in Alpaca or ShareGPT form are declared in the recipe",
+    frozenset({"text"}): "a ready-rendered `text` does not say which part is the answer: " + _WRITE_MESSAGES,
+    frozenset({"prompt", "completion"}): "put the prompt into a user turn and the completion into an assistant turn of `messages`",
+    frozenset({"prompt", "chosen"}): "preference pairs are not read: write the chosen answer as an assistant turn of `messages`",
+}
+"""What to do with rows of other trainers, by the keys that tell them."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +183,7 @@ def _named(drafts: list[Example]) -> list[Example]:
 def _messages(row: dict[str, object]) -> tuple[Message, ...]:
     turns = row.get("messages")
     if "messages" not in row:
-        hint = "rows in Alpaca or ShareGPT form are declared in the recipe" if {"instruction", "conversations"} & row.keys() else (
-            "write `messages`: a list of user and assistant turns")
-        raise RowError("messages", "no `messages`", hint)
+        raise RowError("messages", "no `messages`", next((hint for keys, hint in _OTHER_FORMS.items() if keys <= row.keys()), _WRITE_MESSAGES))
     if not isinstance(turns, list):
         raise RowError("messages", f"`messages` is {shown(turns)}, not a list of turns", "write a list of user and assistant turns")
     if len(turns) < 2:

@@ -100,6 +100,26 @@ Suite = Literal["doit-valid", "doit-test", "cmmlu", "agieval-v1"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
+class ArchitectureSection(Section):
+    """The sizes of the base, so that its memory is known before it is downloaded. All or nothing; unset, its config.json says them."""
+
+    hidden: Natural | None = Field(default=None, description="width of the hidden states; with it, all other sizes must be written")
+    intermediate: Natural | None = Field(default=None, description="width of the gated feed-forward")
+    layers: Natural | None = Field(default=None, description="blocks")
+    heads: Natural | None = Field(default=None, description="attention heads")
+    key_value_heads: Natural | None = Field(default=None, description="heads of keys and values; unset: as many as heads")
+    head_size: Natural | None = Field(default=None, description="width of one head; unset: hidden / heads")
+    vocabulary: Natural | None = Field(default=None, description="rows of the embedding")
+    tied: bool = Field(default=False, description="the head shares the embedding's matrix")
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        sizes = {name: getattr(self, name) for name in ("hidden", "intermediate", "layers", "heads", "vocabulary")}
+        lacking = [name for name, value in sizes.items() if value is None]
+        said = len(lacking) < len(sizes) or self.key_value_heads is not None or self.head_size is not None or self.tied
+        if said and lacking:
+            yield Contradiction(lacking[0], f"an architecture without {', '.join(lacking)}", "write all sizes, or none: the base's config.json says them")
+
+
 class ModelSection(Section):
     """The base model and how it is held."""
 
@@ -111,9 +131,7 @@ class ModelSection(Section):
     compute_dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="the type of arithmetic; auto: bf16 where the card has it, fp16 on older cards, fp32 on a CPU"
     )
-    expected_memory_gib: float | None = Field(
-        default=None, gt=0, description="stated memory on a card: rank 16, a micro-batch of 2,048 tokens, the leanest backend, all included"
-    )
+    architecture: ArchitectureSection = Field(default_factory=ArchitectureSection, description="the base's sizes, for `doitune plan`")
     note: Text = Field(default="", description="what a reader should know about this base")
 
 

@@ -1,7 +1,8 @@
 """Base models on disk: from a name to a folder that is whole.
 
 `demo` is shipped; a folder is taken as it is; `owner/name` comes from the Hugging Face hub into its own cache (resumable; `HF_ENDPOINT`,
-`HF_HUB_OFFLINE` and `HF_HOME` are the hub library's). Only data files are taken: no Python, no pickles.
+`HF_HUB_OFFLINE` and `HF_HOME` are the hub library's). Only data files are taken: no Python, no pickles. Beside this room: `known` (names),
+`fetch` (from the hub, verified), `make` (assembled from parts, quantised in a stream), `record` (what a base was, and whether it still is).
 """
 
 from __future__ import annotations
@@ -11,11 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from doitune.base.headers import read_header
+from doitune.base.pins import pin, pinned_commit
+from doitune.base.trust import refuse_code, refuse_lookalike
 from doitune.disk import file_sha256
 from doitune.errors import ModelError
 
 TAKEN = ("*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.*", "*.model", "*.txt", "*.jinja")
 """What is taken from a hub repository."""
+
+LEFT = ("*/*", "consolidated*", "*.nemo")
+"""What is left there though it is of those: subfolders, and the same weights once more in a form of their owner's."""
+
+RECORD = "doitune-base.json"
+"""The record that `base fetch` and `base make` leave in a base's folder; no part of the model."""
 
 ASSEMBLED = "bases/"
 """Where built-in model recipes expect a base that is put together locally; never looked for on the hub, where anybody could own the name."""
@@ -38,7 +48,7 @@ class Base:
 
     def files(self) -> list[Path]:
         """The files that make the model, sorted by name."""
-        found = {path for pattern in TAKEN for path in self.folder.glob(pattern) if path.is_file()}
+        found = {path for pattern in TAKEN for path in self.folder.glob(pattern) if path.is_file() and path.name != RECORD}
         return sorted(found, key=lambda path: path.name)
 
     def sha256(self) -> dict[str, str]:
@@ -56,32 +66,42 @@ def find_base(name: str, revision: str = "") -> Base:
     if folder.is_dir():
         return _whole(Base(name, folder.resolve(), ""))
     if name.startswith(ASSEMBLED):
+        from doitune.base.known import make_command
+
         raise ModelError(
             f"there is no folder {name!r} here: this base may not be published whole, so it is assembled on your machine first",
-            f"`doitune recipes show` gives its parts in model.note; then name the folder: --set model.name=FOLDER (looked for in {Path.cwd()})",
+            f"{make_command(name)}; or name its folder: --set model.name=FOLDER (looked for in {Path.cwd()})",
         )
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(f"there is no model folder {name!r}", "give a folder, `demo`, or a hub name like owner/name")
     return _from_hub(name, revision)
 
 
-def _from_hub(name: str, revision: str) -> Base:
-    """Download (or find in the hub library's cache) one repository at one commit."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+def find_whole(folder: Path) -> Base:
+    """The base in `folder`. Errors: ModelError says what it lacks."""
+    return _whole(Base(str(folder), folder, ""))
 
-    try:
-        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(TAKEN)))
-    except RepositoryNotFoundError:
-        raise ModelError(f"the hub has no model {name!r} that you may read", "check the name, or log in with `hf auth login`") from None
-    except RevisionNotFoundError:
-        raise ModelError(f"{name} has no revision {revision!r}", "check model.revision") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ModelError(
-            f"{name!r} is neither a folder here nor to be had from the hub: {str(error).splitlines()[0]}",
-            "check the path or the network; `HF_ENDPOINT` names a mirror; a folder works offline: --model FOLDER",
-        ) from error
-    return _whole(Base(name, folder, folder.name))
+
+def _from_hub(name: str, revision: str) -> Base:
+    """One repository at one commit: the one asked for, else the one of the name's first use, else (pinned from then on) today's.
+
+    A commit that is wholly in the hub library's cache is taken from there without a question to the network.
+    """
+    from huggingface_hub import snapshot_download
+
+    from doitune.base.fetch import hub_errors, newest_commit, whole_in_cache
+
+    commit = revision or pinned_commit(name)
+    if not commit:
+        refuse_lookalike(name)
+    base = whole_in_cache(name, commit)
+    if base is None:
+        with hub_errors(name, commit):
+            wanted = commit or newest_commit(name) or None
+            folder = Path(snapshot_download(name, revision=wanted, allow_patterns=list(TAKEN), ignore_patterns=list(LEFT)))
+        base = _whole(Base(name, folder, folder.name))
+    pin(name, base.revision, base.files())
+    return base
 
 
 def _whole(base: Base) -> Base:
@@ -96,10 +116,11 @@ def _whole(base: Base) -> Base:
     except ValueError as error:
         raise ModelError(f"{config} is not readable JSON: {error}", "copy the model again") from None
     _check_weights(base.folder)
+    for path in sorted(base.folder.glob("*.safetensors")):
+        read_header(path)
     if not any((base.folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(f"{base.folder} holds no tokenizer", "copy tokenizer.json or tokenizer.model into it")
-    if "auto_map" in parsed and "model_type" not in parsed:
-        raise ModelError(f"{base.folder} needs Python code of its own to load", "doitune runs no code from a model's folder")
+    refuse_code(base.folder, parsed)
     return base
 
 
@@ -116,5 +137,7 @@ def _check_weights(folder: Path) -> None:
             raise ModelError(f"{folder} lacks weights: {', '.join(missing[:5])}", "copy or download the missing files")
     elif not any(folder.glob("*.safetensors")):
         others = [path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".gguf"}]
-        cure = f"{others[0]} is not read (pickles can run code); convert it to safetensors" if others else "copy model.safetensors into it"
+        cure = "copy model.safetensors into it"
+        if others:
+            cure = f"{others[0]} is not read (pickles can run code); convert it to safetensors: `doitune base make` does that for LLaMA's kind"
         raise ModelError(f"{folder} holds no weights (*.safetensors)", cure)

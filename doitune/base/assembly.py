@@ -1,0 +1,172 @@
+"""What a base is assembled from, checked whole before a byte is written: every tensor of the result, its shape, and where its parts are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from doitune.architecture import Architecture, read_architecture
+from doitune.base.adapter import LanguageLora, open_adapter
+from doitune.base.weights import FLOATS, Weights, open_weights
+from doitune.errors import ModelError, Problem
+
+if TYPE_CHECKING:
+    import torch
+
+EMBEDDING, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
+ASSEMBLED_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+"""Architectures whose tensors' names `expected_shapes` knows."""
+
+MOST_SHOWN = 10
+_BUFFERS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One tensor of the result. `linear`: a layer's matrix, held in 4 bits when the base is quantised."""
+
+    name: str
+    shape: tuple[int, ...]
+    linear: bool
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers it has."""
+        return self.shape[0] * (self.shape[1] if len(self.shape) == 2 else 1)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A base and its language LoRAs, laid beside each other. `config` is the result's config.json, without its types."""
+
+    folder: Path
+    base: Weights
+    loras: tuple[LanguageLora, ...]
+    architecture: Architecture
+    config: dict[str, Any]
+    targets: tuple[Target, ...]
+    dtype: str
+
+    def rows(self, target: Target, first: int, last: int) -> torch.Tensor:
+        """Rows [first, last) of a tensor of the result. Merged in fp64, so that its rounding does not hang on how many rows are asked for."""
+        start = max((number for number, lora in enumerate(self.loras) if target.name in lora.own), default=-1)
+        held = self.base if start < 0 else self.loras[start].weights
+        merged = held.get(target.name if start < 0 else self.loras[start].own[target.name])[first:last]
+        for lora in self.loras[max(start, 0) :]:
+            if target.name in lora.factors:
+                below, above = (lora.weights.get(name) for name in lora.factors[target.name])
+                merged = merged.double() + (above[first:last].double() @ below.double()) * lora.scale
+        return merged
+
+
+def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]]) -> Assembly:
+    """A base folder and its LoRAs (name, folder), in the order of merging. ModelError, with every tensor that does not fit."""
+    config = read_config(folder)
+    architecture = read_architecture(config, str(folder / "config.json"))
+    if architecture.model_type not in ASSEMBLED_TYPES:
+        known = ", ".join(ASSEMBLED_TYPES)
+        raise ModelError(f"bases of model_type {architecture.model_type!r} are not assembled", f"known are {known}", place=str(folder))
+    base = open_weights(folder, "model")
+    adapters = tuple(open_adapter(name, path) for name, path in loras)
+    architecture = _with_vocabulary(architecture, adapters)
+    expected = expected_shapes(architecture, config)
+    problems = [*_base_problems(folder, base, expected, adapters), *_lora_problems(adapters, expected)]
+    if problems:
+        more = [Problem("", f"... and {len(problems) - MOST_SHOWN} more")] if len(problems) > MOST_SHOWN else []
+        raise ModelError.of([*problems[:MOST_SHOWN], *more])
+    targets = tuple(Target(name, shape, _is_linear(name, architecture)) for name, shape in expected.items())
+    held = {base.table[one.name].dtype for one in targets if one.name in base.table} - {"float32"}
+    dtype = "float16" if held == {"float16"} else "bfloat16"
+    config = {**config, "vocab_size": architecture.vocabulary, "tie_word_embeddings": architecture.tied}
+    return Assembly(folder, base, adapters, architecture, config, targets, dtype)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a 16-bit base. ModelError."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{folder} holds no config.json: it is not a model folder", "give the folder that has config.json in it") from None
+    except (ValueError, OSError) as error:
+        raise ModelError(f"is not readable JSON: {error}", "copy the model again", place=str(path)) from None
+    if not isinstance(config, dict):
+        raise ModelError("is not a JSON object", "copy the model again", place=str(path))
+    if config.get("quantization_config"):
+        raise ModelError(f"{folder} is quantised already", "give the base in 16 bits: a language LoRA cannot be merged into 4-bit weights")
+    if config.get("mlp_bias") or (config.get("attention_bias") and config.get("model_type") == "llama"):
+        raise ModelError(f"{folder} has biases in its layers, which are not assembled", "merge it with peft and give the merged folder as the model")
+    return config
+
+
+def expected_shapes(architecture: Architecture, config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Every tensor of such a base by its name, embedding first, then block by block."""
+    hidden, vocabulary = architecture.hidden, architecture.vocabulary
+    found: dict[str, tuple[int, ...]] = {EMBEDDING: (vocabulary, hidden)}
+    for layer in range(architecture.layers):
+        block = f"model.layers.{layer}"
+        found[f"{block}.input_layernorm.weight"] = (hidden,)
+        for name, shape in architecture.linears.items():
+            part = "mlp" if name in ("gate_proj", "up_proj", "down_proj") else "self_attn"
+            found[f"{block}.{part}.{name}.weight"] = shape
+            if architecture.attention_bias and name in ("q_proj", "k_proj", "v_proj"):
+                found[f"{block}.{part}.{name}.bias"] = shape[:1]
+        if architecture.head_norms:
+            head = int(config.get("head_dim") or hidden // config["num_attention_heads"])
+            found |= {f"{block}.self_attn.q_norm.weight": (head,), f"{block}.self_attn.k_norm.weight": (head,)}
+        found[f"{block}.post_attention_layernorm.weight"] = (hidden,)
+    found[NORM] = (hidden,)
+    return found if architecture.tied else {**found, HEAD: (vocabulary, hidden)}
+
+
+def _with_vocabulary(architecture: Architecture, loras: Sequence[LanguageLora]) -> Architecture:
+    """The architecture with the rows that the last LoRA's own embedding has, untied where one brings a head."""
+    for lora in loras:
+        if EMBEDDING in lora.own:
+            architecture = replace(architecture, vocabulary=lora.shape(EMBEDDING)[0])
+        architecture = replace(architecture, tied=architecture.tied and HEAD not in lora.own)
+    return architecture
+
+
+def _base_problems(folder: Path, base: Weights, expected: dict[str, tuple[int, ...]], loras: Sequence[LanguageLora]) -> Iterator[Problem]:
+    """What the base lacks, has too much of, or has in another size; matrices that a LoRA brings whole are not the base's."""
+    wrong_base = "is this the base that the config.json describes? copy or download it again"
+    brought = {name for lora in loras for name in lora.own}
+    for name, shape in expected.items():
+        if name in brought:
+            continue
+        if name not in base.table:
+            yield Problem(str(folder), f"{name} is missing", wrong_base)
+        elif base.table[name].shape != shape:
+            vocabulary = name in (EMBEDDING, HEAD) and any(EMBEDDING in lora.own or HEAD in lora.own for lora in loras)
+            hint = "the language LoRA brings the other of embedding and head, but not this one" if vocabulary else wrong_base
+            yield Problem(str(folder), f"{name} is {_by(base.table[name].shape)}, not {_by(shape)}", hint)
+        elif base.table[name].dtype not in FLOATS:
+            yield Problem(str(folder), f"{name} is of type {base.table[name].dtype}", "give the base in 16 or 32 bits")
+    for name in base.table:
+        if name not in expected and name != HEAD and not name.endswith(_BUFFERS):
+            yield Problem(str(folder), f"{name} is no tensor of such a base", wrong_base)
+
+
+def _lora_problems(loras: Sequence[LanguageLora], expected: dict[str, tuple[int, ...]]) -> Iterator[Problem]:
+    """What a LoRA changes that is not there, or is of another size. Matrices that a later LoRA brings anew are not looked at."""
+    for number, lora in enumerate(loras):
+        hint = f"{lora.name} is a LoRA of another base: sizes must agree (a 13b LoRA for a 13b base)"
+        for name in [*lora.own, *lora.factors]:
+            if name not in expected:
+                yield Problem(str(lora.folder), f"it changes {name}, which this base does not have", hint)
+            elif lora.shape(name) != expected[name] and not any(name in later.own for later in loras[number + 1 :]):
+                yield Problem(str(lora.folder), f"{name} is {_by(lora.shape(name))}, this base needs {_by(expected[name])}", hint)
+
+
+def _is_linear(name: str, architecture: Architecture) -> bool:
+    """Whether a tensor is the matrix of a block's linear layer."""
+    parts = name.split(".")
+    return parts[-1] == "weight" and parts[-2] in architecture.linears
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

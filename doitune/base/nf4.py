@@ -1,0 +1,88 @@
+"""NF4 with double quantisation as bitsandbytes stores it, made a piece at a time: only one piece and the absmax are in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from doitune.base.shard import ALIGNED
+
+if TYPE_CHECKING:
+    import torch
+
+    from doitune.base.shard import ShardWriter
+
+BLOCK = 64
+"""Numbers that share one absmax; pieces must be multiples of it, but for the last."""
+
+QUANTISED = {
+    "_load_in_4bit": True, "_load_in_8bit": False, "bnb_4bit_compute_dtype": "bfloat16", "bnb_4bit_quant_storage": "uint8",
+    "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "llm_int8_enable_fp32_cpu_offload": False,
+    "llm_int8_has_fp16_weight": False, "llm_int8_skip_modules": ["lm_head"], "llm_int8_threshold": 6.0, "load_in_4bit": True,
+    "load_in_8bit": False, "quant_method": "bitsandbytes",
+}  # fmt: skip
+"""quantization_config of the result's config.json, as transformers writes it."""
+
+STATE = "quant_state.bitsandbytes__nf4"
+
+
+def nf4_bytes(numbers: int) -> int:
+    """An upper bound of the bytes of a matrix with so many numbers; exact but for the state's text."""
+    blocks = -(-numbers // BLOCK)
+    return -(-numbers // 2) + blocks + 4 * -(-blocks // 256) + 1024 + 64 + 256
+
+
+@dataclass
+class Quantised:
+    """The 4-bit codes of a matrix of `shape`, piece by piece, and then its other tensors. `dtype`: what the layer gives when dequantised."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    _absmax: list[torch.Tensor] = field(default_factory=list)
+
+    def codes(self, pieces: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """uint8 codes, two a byte, of fp32 pieces."""
+        from bitsandbytes.functional import quantize_4bit
+
+        for piece in pieces:
+            packed, state = quantize_4bit(piece.contiguous(), blocksize=BLOCK, compress_statistics=False, quant_type="nf4")
+            self._absmax.append(state.absmax)
+            yield packed.cpu()
+
+    def write(self, writer: ShardWriter, name: str, pieces: Iterable[torch.Tensor]) -> None:
+        """Append the matrix `name`: codes, absmax and its own absmax and maps, and the state as JSON.
+
+        Blanks behind the JSON bring the numbers that follow to their places.
+        """
+        count = self.shape[0] * self.shape[1]
+        writer.add(name, "U8", (-(-count // 2), 1), self.codes(pieces))
+        parts = self._rest()
+        absmax, state = parts.pop("absmax"), bytes(parts.pop(STATE).tolist())
+        writer.add(f"{name}.absmax", "U8", absmax.shape, [absmax])
+        blanks = -(writer.place + len(state)) % ALIGNED
+        writer.add(f"{name}.{STATE}", "U8", (len(state) + blanks,), [_text(state + b" " * blanks)])
+        for key in sorted(parts):
+            writer.add(f"{name}.{key}", "F32", parts[key].shape, [parts[key]])
+
+    def _rest(self) -> dict[str, torch.Tensor]:
+        """What bitsandbytes stores beside the codes, by its names."""
+        import torch
+        from bitsandbytes.functional import QuantState, get_4bit_type, quantize_blockwise
+
+        absmax = torch.cat(self._absmax)
+        offset = absmax.mean()
+        nested, state2 = quantize_blockwise(absmax - offset, blocksize=256)
+        state = QuantState(
+            absmax=nested, shape=torch.Size(self.shape), dtype=self.dtype, blocksize=BLOCK, quant_type="nf4", offset=offset, state2=state2,
+            code=get_4bit_type("nf4", device=absmax.device),
+        )  # fmt: skip
+        return {key: value.cpu() for key, value in state.as_dict(packed=True).items()}
+
+
+def _text(data: bytes) -> torch.Tensor:
+    import torch
+
+    json.loads(data)
+    return torch.tensor(list(data), dtype=torch.uint8)

@@ -1,0 +1,114 @@
+"""`doitune base`: base models on this machine: which there are, fetch, assemble, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from doitune.cli.options import Json
+
+base_app = typer.Typer(help="Base models on this machine: list, fetch, assemble, check.", no_args_is_help=True)
+
+GIB = 2**30
+
+
+@base_app.command("list")
+def base_list(as_json: Json = False) -> None:
+    """The bases that recipes name, whether they are on this disk and whole. The hub is not asked.
+
+    Example: doitune base list
+    """
+    from dataclasses import asdict
+
+    from doitune import console
+    from doitune.base.known import list_bases
+
+    bases = list_bases()
+    if as_json:
+        console.show_json({"schema": "doitune.bases/1", "bases": [asdict(one) for one in bases]})
+        return
+    rows = [[one.name, one.model, one.state, f"{one.bytes / GIB:.1f}" if one.bytes else "", one.folder or one.get] for one in bases]
+    console.show_table(["name", "model", "state", "GiB", "folder, or how to get it"], rows, right=(3,))
+
+
+@base_app.command("fetch")
+def base_fetch(
+    name: Annotated[str, typer.Argument(help="A model of recipes/models, or owner/name on the hub.")],
+    revision: Annotated[str, typer.Option("--revision", help="A commit, tag or branch; default: the recipe's, or the newest.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Bring a base from the hub into its cache: continued after a break, every file compared with the hub's digest, and recorded.
+
+    Example: doitune base fetch qwen1.5-7b
+    """
+    from doitune import console, displays
+    from doitune.base.fetch import fetch_base, look_up
+    from doitune.base.known import on_the_hub
+
+    wanted = look_up(*on_the_hub(name, revision))
+    here = wanted.bytes - wanted.missing_bytes
+    console.note(f"{wanted.name} at {wanted.revision[:12]}: {wanted.bytes / GIB:.1f} GiB, {here / GIB:.1f} GiB of them here; into {wanted.folder}")
+    with displays.FetchDisplay() as display:
+        base = fetch_base(wanted, display)
+    if as_json:
+        found = {"name": wanted.name, "revision": wanted.revision, "folder": str(base.folder), "bytes": wanted.bytes, "files": len(wanted.files)}
+        console.show_json({"schema": "doitune.base-fetch/1", **found})
+    else:
+        console.say(f"{wanted.name} is whole in {base.folder}")
+
+
+@base_app.command("make")
+def base_make(
+    name: Annotated[str, typer.Argument(help="The model recipe that the base is for, e.g. 33b.")],
+    source: Annotated[str, typer.Option("--from", help="The LLaMA to start from: a folder or a hub name, safetensors or .bin.")],
+    loras: Annotated[list[str] | None, typer.Option("--lora", help="A language LoRA: folder or hub name. Repeatable, in order.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write here; default: the folder that the recipe names.")] = None,
+    to: Annotated[str, typer.Option("--to", help="nf4: 4 bits, as training holds it; bf16, fp16: 16 bits.")] = "nf4",
+    as_json: Json = False,
+) -> None:
+    """Merge a language LoRA with its own vocabulary into a LLaMA and quantise it, in a stream: 33b needs well below 1 GB of memory.
+
+    Stopped or killed, the same command goes on. .bin files are opened as tensors only; nothing in them is run.
+
+    Example: doitune base make 33b --from huggyllama/llama-30b --lora hfl/chinese-llama-plus-lora-33b
+    """
+    from doitune import console, displays
+    from doitune.base.make import make_base
+    from doitune.base.order import Wish, take_order
+
+    with displays.FetchDisplay() as display:
+        order = take_order(Wish(name, source, tuple(loras or ()), out, to), console.note, display)
+        made = make_base(order, display)
+    if as_json:
+        found = {"name": name, "folder": str(made.folder), "bytes": made.bytes, "shards": made.shards, "kept_shards": made.kept_shards}
+        console.show_json({"schema": "doitune.base-make/1", **found})
+    else:
+        console.say(f"{name} is in {made.folder}: {made.bytes / GIB:.2f} GiB in {made.shards} file(s)")
+
+
+@base_app.command("check")
+def base_check(
+    name: Annotated[str, typer.Argument(help="A folder, a model of recipes/models, or owner/name in the hub's cache.")],
+    as_json: Json = False,
+) -> None:
+    """Compare a base with its record, byte for byte, and its weights files with their headers. Exit 65 where they differ.
+
+    Example: doitune base check bases/chinese-llama-plus-33b
+    """
+    from doitune import console
+    from doitune.base.known import folder_called
+    from doitune.base.record import check_folder
+
+    report = check_folder(folder_called(name))
+    if as_json:
+        console.show_json(report.to_json())
+    else:
+        for one in report.differences:
+            console.say(f"{one.file}: {one.problem}" if one.file else one.problem)
+        against = {"record": "its record", "hub": "the hub's digests", "": "their headers only: there is no record"}[report.compared_with]
+        verdict = f"{len(report.differences)} difference(s)" if report.differences else "whole"
+        console.say(f"{report.folder}: {report.files} files, {report.bytes / GIB:.2f} GiB, compared with {against}: {verdict}")
+    if report.differences:
+        raise typer.Exit(65)

@@ -1,0 +1,34 @@
+"""`doitune report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from doitune.cli.options import Json, Runs
+
+
+def report(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs: `last`, a part of a name, a folder.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write. Default: report.html in the first run.")] = None,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """One self-contained HTML page: recipe, data, curves, scores with intervals, paired comparison, wrong answers to read, provenance.
+
+    Example: doitune report last --out report.html
+    """
+    from doitune import console
+    from doitune.disk import write_whole
+    from doitune.page import default_path, page
+    from doitune.run import find_run
+
+    found = [find_run(name, runs) for name in names]
+    written, text = out or default_path(found), page(found)
+    write_whole(written, text)
+    if as_json:
+        console.show_json({"schema": "doitune.report-page/1", "path": str(written), "runs": [run.name for run in found], "bytes": len(text.encode())})
+    else:
+        console.say(f"wrote {written}: open it in a browser")

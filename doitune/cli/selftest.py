@@ -1,0 +1,39 @@
+"""`doitune selftest`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from doitune.cli.options import Json
+
+selftest_app = typer.Typer(help="Prove on this machine what doitune promises.", no_args_is_help=True)
+
+
+@selftest_app.callback()
+def _room() -> None:
+    """Prove on this machine what doitune promises."""
+
+
+@selftest_app.command("crash")
+def selftest_crash(
+    kills: Annotated[int, typer.Option("--kills", min=0, help="How often a training is killed (kill -9), half of it while it saves.")] = 50,
+    corruptions: Annotated[int, typer.Option("--corruptions", min=0, help="How often a checkpoint is damaged before a resume.")] = 20,
+    folder: Annotated[Path, typer.Option("--dir", help="A folder on the disk to be proved.")] = Path("runs"),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of times and places.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Kill a tiny training at every fault point and at random times, resume it, and compare the result byte for byte (CPU).
+
+    Example: doitune selftest crash --kills 50
+    """
+    from doitune import console, displays
+    from doitune.selftest.crash import crash
+
+    with displays.SelftestDisplay() as display:
+        report = crash(folder, kills=kills, corruptions=corruptions, seed=seed, on_progress=display)
+    console.show_json(report.to_json()) if as_json else console.show_crash_report(report)
+    if not report.passed:
+        raise typer.Exit(70)

@@ -1,0 +1,125 @@
+"""Cards: how much of their memory a training may use, how fast the known ones are, and the one that is there (by the driver, without torch)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from doitune.errors import UsageError
+from doitune.memory.terms import GIB
+
+LEFT_FREE = 16, 2.0
+"""A sixteenth of a card, at most 2 GiB, is left to the driver, the screen and other programs: 22.5 of 24, 46 of 48, 15 of 16 GiB."""
+DEFAULT_GIB = 24.0
+SIZES = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141)
+"""Memory of cards that can be bought, in GiB."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card to plan for. `free_gib`: what the driver says is free now, where the card is in this machine."""
+
+    gib: float
+    name: str = ""
+    free_gib: float | None = None
+
+    @property
+    def usable_gib(self) -> float:
+        """What a training may use: see LEFT_FREE; of a card that is here, at most what is free."""
+        share, most = LEFT_FREE
+        rule = self.gib - min(self.gib / share, most)
+        return rule if self.free_gib is None else min(rule, self.free_gib)
+
+    @property
+    def taken_gib(self) -> float:
+        """What other programs hold of a card that is here."""
+        return 0.0 if self.free_gib is None else self.gib - self.free_gib
+
+
+@dataclass(frozen=True)
+class KnownCard:
+    """Dense bf16 with fp32 sums in TFLOPS, memory bandwidth in GB/s, and the share of the TFLOPS that a training is expected to reach.
+
+    `derived`: the figures come from the number of units and the clock, not from a data sheet.
+    """
+
+    name: str
+    gib: float
+    tflops: float
+    gb_per_second: float
+    efficiency: float
+    derived: bool = False
+
+
+KNOWN = (
+    KnownCard("RTX 4060 Ti 16 GB", 16, 44, 288, 0.70, derived=True),
+    KnownCard("RTX 3090", 24, 71, 936, 0.70, derived=True),
+    KnownCard("RTX 3090 Ti", 24, 80, 1008, 0.70),
+    KnownCard("RTX 4090", 24, 165.2, 1008, 0.65),
+    KnownCard("RTX 5090", 32, 209.5, 1792, 0.65),
+    KnownCard("RTX A6000", 48, 154.8, 768, 0.65),
+    KnownCard("RTX 6000 Ada", 48, 364, 960, 0.52, derived=True),
+)
+"""Efficiencies: trainings in public reached 68 and 61 % on a 4090 and 73 % on a 3090; others are set from these."""
+
+
+def read_card(text: str) -> Card:
+    """`24gb`, `48GiB`, `22.5`: a card by its memory. UsageError."""
+    match = re.fullmatch(r"([0-9]{1,4}(\.[0-9]{1,3})?) ?(gi?b?)?", text.strip().lower(), re.ASCII)
+    gib = float(match[1]) if match else 0.0
+    if not 1 <= gib <= 2048:
+        raise UsageError(f"--card {text!r} is no amount of memory", "24gb, 48gb or a number of GiB, from 1 to 2048")
+    return Card(gib)
+
+
+def choose_card(text: str | None) -> Card:
+    """The card that `--card` says, else the one that is here, else one of DEFAULT_GIB."""
+    return read_card(text) if text is not None else find_card() or Card(DEFAULT_GIB)
+
+
+def smallest_card(gib: float) -> int | None:
+    """The memory of the smallest card on sale whose usable part holds `gib`, or None."""
+    return next((size for size in SIZES if Card(size).usable_gib >= gib), None)
+
+
+def find_card(library: Any = None) -> Card | None:
+    """The card that a training here would use, or None. Asks the driver's own library (NVML), which takes milliseconds.
+
+    `CUDA_VISIBLE_DEVICES` is honoured; without it the first card counts, as torch would take it.
+    """
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    library = library or _driver()
+    if library is None or not wanted or wanted.startswith("-") or library.nvmlInit_v2() != 0:
+        return None
+    try:
+        return _ask(library, wanted)
+    finally:
+        library.nvmlShutdown()
+
+
+def _driver() -> Any:
+    for name in ("libnvidia-ml.so.1", "nvml.dll"):
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    return None
+
+
+class _Memory(ctypes.Structure):
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+def _ask(library: Any, wanted: str) -> Card | None:
+    handle, memory, name = ctypes.c_void_p(), _Memory(), ctypes.create_string_buffer(96)
+    if wanted.isdecimal():
+        failed = library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(wanted)), ctypes.byref(handle))
+    else:
+        failed = library.nvmlDeviceGetHandleByUUID(wanted.encode(), ctypes.byref(handle))
+    if failed or library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) or memory.total == 0:
+        return None
+    library.nvmlDeviceGetName(handle, name, ctypes.c_uint(len(name)))
+    return Card(memory.total / GIB, name.value.decode(errors="replace"), memory.free / GIB)

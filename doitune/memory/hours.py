@@ -1,0 +1,138 @@
+"""How long a training takes on known cards: a roofline, the share of it that trainings in public reached, and the tokens of the recipe.
+
+A step waits for products (FLOPs over the card's dense bf16 rate) and for reading the 4-bit base and writing it out in 16 bits, once for
+each pass of each micro-batch. Evaluation and validation are not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from doitune.ability import GENERAL, NAMES
+from doitune.errors import DoituneError
+from doitune.memory.cards import KNOWN, Card, KnownCard
+from doitune.memory.terms import Setting
+
+if TYPE_CHECKING:
+    from doitune.recipe import BudgetSection, DataSection, Recipe
+
+BANDWIDTH_REACHED = 0.85
+TOKENS_A_ROW = 300
+"""Tokens of a row where the corpus is not there: an assumption; instruction rows of this kind lie between 100 and 500."""
+TOKENS_A_CHARACTER = {"llama": 0.75, "baichuan": 0.65, "qwen2": 0.65, "qwen3": 0.65}
+"""Tokens that a character of mostly Chinese text becomes, about; the vocabularies of Chinese-LLaMA, Baichuan2 and Qwen."""
+TURN_TOKENS = 2
+
+
+@dataclass(frozen=True)
+class Work:
+    """The tokens of a whole training. `told`: how they were found."""
+
+    rows: int
+    tokens: int
+    steps: int
+    told: str
+
+
+@dataclass(frozen=True)
+class Pace:
+    """A known card's time for the work: expected, and the least that its data sheet allows."""
+
+    card: str
+    tokens_per_second: float
+    hours: float
+    hours_at_best: float
+    tokens_per_micro_batch: int
+    efficiency: float
+    derived: bool
+
+
+def flops_per_token(setting: Setting, row_tokens: int) -> float:
+    """Forward, recomputation and the gradient of inputs; frozen weights have no gradient of their own. `row_tokens`: attention's length."""
+    shape = setting.architecture
+    passes = 6 if setting.checkpointing else 4
+    attention = 9 * row_tokens * shape.hidden * shape.layers
+    return passes * shape.linear_parameters + 4 * shape.vocabulary * shape.hidden + 8 * setting.lora_parameters + attention
+
+
+def tokens_per_second(setting: Setting, card: KnownCard, *, row_tokens: int, efficiency: float | None = None) -> float:
+    """Speed with micro-batches of `setting.tokens`; `efficiency` 1 is the roof."""
+    share = card.efficiency if efficiency is None else efficiency
+    products = setting.tokens * flops_per_token(setting, row_tokens) / (card.tflops * 1e12 * share)
+    return setting.tokens / (products + _dequantising_seconds(setting, card))
+
+
+def _dequantising_seconds(setting: Setting, card: KnownCard) -> float:
+    if setting.quantise != "nf4":
+        return 0.0
+    passes = 3 if setting.checkpointing else 2
+    return passes * setting.architecture.linear_parameters * (0.516 + 2) / (BANDWIDTH_REACHED * card.gb_per_second * 1e9)
+
+
+def known_cards(card: Card) -> tuple[KnownCard, ...]:
+    """The known cards of this card's name, else of its memory."""
+    named = tuple(one for one in KNOWN if card.name and one.name.replace(" 16 GB", "") == card.name.removeprefix("NVIDIA ").removeprefix("GeForce "))
+    return named or tuple(one for one in KNOWN if abs(one.gib - card.gib) <= 0.03 * one.gib)
+
+
+def work_of(recipe: Recipe) -> Work:
+    """Rows, tokens and steps of a recipe: rows counted in the corpus where it is there, else taken from the budget."""
+    train = recipe.train
+    try:
+        rows, characters, turns = _counted(recipe.data) if _is_here(recipe.data.corpus) else (0, 0, 0)
+    except (DoituneError, OSError):  # the training itself will say what is wrong with it
+        rows, characters, turns = 0, 0, 0
+    if rows:
+        rate = TOKENS_A_CHARACTER.get(recipe.model.family, 1.0)
+        tokens = round(rate * characters + TURN_TOKENS * turns)
+        told = f"{rows:,} rows counted in the corpus, {characters:,} characters at about {rate:g} tokens each"
+    else:
+        rows = _asked(recipe.data.budget)
+        tokens = TOKENS_A_ROW * rows
+        told = f"about {rows:,} rows by the budget, {TOKENS_A_ROW} tokens a row assumed (the corpus is not here)"
+    steps = -(-rows // train.examples_per_step) * train.epochs
+    steps = min(steps, train.max_steps or steps)
+    share = min(1.0, steps * train.examples_per_step / max(1, rows * train.epochs))
+    return Work(rows, round(share * tokens * train.epochs), steps, told)
+
+
+def _is_here(corpus: str) -> bool:
+    """Whether the corpus can be read without fetching or making it."""
+    from doitune.corpus import corpora_folder
+
+    if corpus == "demo":
+        return any(corpora_folder().glob("demo-*"))
+    return (corpora_folder() / "doit").is_dir() if corpus == "doit" else Path(corpus).expanduser().exists()
+
+
+def _counted(section: DataSection) -> tuple[int, int, int]:
+    """Rows, characters and turns of the examples that a recipe draws."""
+    from doitune.prepare import draw
+
+    chosen, _ = draw(section)
+    turns = [message for example in chosen.examples for message in example.messages]
+    return len(chosen.examples), sum(len(message.content) for message in turns), len(turns)
+
+
+def _asked(budget: BudgetSection) -> int:
+    """Rows that a budget asks for; `all` counts as the published data set's rows."""
+    if budget.share_equally is not None:
+        return budget.share_equally
+    return sum(amount if isinstance(amount, int) else PUBLISHED_ROWS[name] for name, amount in budget.abilities.items() if amount != 0)
+
+
+PUBLISHED_ROWS = dict(zip((*NAMES, GENERAL.name), (1042, 1893, 4968, 1000, 1450, 4885, 1000, 12751, 11501, 1000, 40960), strict=True))
+"""Training rows of each ability in the published data set, and of the synthetic instructions."""
+
+
+def pace(setting: Setting, card: KnownCard, work: Work, most_tokens: int) -> Pace:
+    """How long the work takes on a card, in micro-batches as large as it holds and a step fills."""
+    of_a_step = max(1, work.tokens // max(1, work.steps))
+    mine = replace(setting, tokens=max(1, min(most_tokens, of_a_step)))
+    row = max(1, round(work.tokens / max(1, work.rows)))
+    row = min(row, setting.tokens)
+    speed, roof = (tokens_per_second(mine, card, row_tokens=row, efficiency=share) for share in (None, 1.0))
+    hours, best = (work.tokens / one / 3600 for one in (speed, roof))
+    return Pace(card.name, speed, hours, best, mine.tokens, card.efficiency, card.derived)

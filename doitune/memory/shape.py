@@ -1,0 +1,100 @@
+"""Where a recipe's architecture is read: its model file, a folder's config.json, the hub library's cache, or that one file from the hub."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from doitune.architecture import Architecture, read_architecture
+from doitune.base import ASSEMBLED
+from doitune.errors import ModelError
+
+if TYPE_CHECKING:
+    from doitune.recipe import ModelSection
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A base's sizes, where they are said, and whether its weights lie there in 4 bits already."""
+
+    architecture: Architecture
+    place: str
+    quantised: bool = False
+
+
+def find_shape(section: ModelSection) -> Shape:
+    """The sizes of a recipe's base; nothing but a config.json is ever fetched. Errors: ModelError."""
+    if section.architecture.hidden is not None:
+        return Shape(read_architecture(_as_config(section), "model.architecture"), "model.architecture", _is_quantised(Path(section.name)))
+    config, place = find_config(section.name, section.revision)
+    return Shape(read_architecture(config, place), place, "quantization_config" in config)
+
+
+def find_config(name: str, revision: str = "") -> tuple[dict[str, Any], str]:
+    """The config.json of `demo`, a folder, or a repository on the hub, and where it was found. Errors: ModelError."""
+    if name == "demo":
+        from doitune.demo import BASE
+
+        return _read(BASE / "config.json")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _read(folder / "config.json")
+    if name.startswith((".", "/", "~", ASSEMBLED)) or name.count("/") != 1:
+        raise ModelError(f"there is no model folder {name!r}", "give a folder, a name of `doitune recipes list`, or a hub name like owner/name")
+    return _read(_from_hub(name, revision))
+
+
+def _as_config(section: ModelSection) -> dict[str, Any]:
+    """The sizes of a model recipe under the names of a config.json."""
+    sizes = section.architecture
+    return {
+        "model_type": section.family,
+        "hidden_size": sizes.hidden,
+        "intermediate_size": sizes.intermediate,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.key_value_heads,
+        "head_dim": sizes.head_size,
+        "vocab_size": sizes.vocabulary,
+        "tie_word_embeddings": sizes.tied,
+    }
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("not an object")
+    except FileNotFoundError:
+        raise ModelError(f"{path.parent} holds no config.json: it is not a model folder", "give the folder that has config.json in it") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is not readable JSON: {error}", "copy the model's config.json again") from None
+    return config, str(path)
+
+
+def _is_quantised(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and "quantization_config" in _read(folder / "config.json")[0]
+
+
+def _from_hub(name: str, revision: str) -> Path:
+    """config.json of one repository: from the cache, else fetched alone."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        cached = try_to_load_from_cache(name, "config.json", revision=revision or None)
+        return Path(cached if isinstance(cached, str) else hf_hub_download(name, "config.json", revision=revision or None))
+    except (LocalEntryNotFoundError, ConnectionError) as error:
+        raise _unreachable(name, error) from error
+    except (RepositoryNotFoundError, EntryNotFoundError, HFValidationError) as error:
+        raise ModelError(f"the hub has no {name!r} with a config.json that you may read", "check the name, or `hf auth login`") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise _unreachable(name, error) from error
+
+
+def _unreachable(name: str, error: Exception) -> ModelError:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    hint = "`HF_ENDPOINT` names a mirror; offline, give a folder that holds its config.json (--model FOLDER), or write model.architecture"
+    return ModelError(f"the config.json of {name!r} is neither in the cache nor to be had from the hub: {first}", hint)

@@ -1,0 +1,288 @@
+"""The closed form: bytes on the card at the worst moment of a training step, term by term, from the architecture alone.
+
+The worst moment is a backward pass: everything that stays (weights, adapter, its gradients and states) and the largest of what comes and
+goes, which is one block recomputed and differentiated, the loss, or the optimiser's own buffers. These three do not add.
+Two engines are known. `hf` is this project's own path through transformers, peft and bitsandbytes, counted operation by operation and
+compared with a simulated step. `unsloth` follows the published kernels of Unsloth; nobody has simulated those.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from doitune.architecture import Architecture
+
+GIB = 1 << 30
+NF4_BLOCK, ABSMAX_BLOCK = 64, 256
+"""Weights that share a scale, and scales that share a scale of theirs (bitsandbytes)."""
+NF4_TABLES = 16 * 4 + 256 * 4 + 4
+"""Bytes of a layer's code tables (4 bits; the scales' 8 bits) and of the scales' offset."""
+SMALLEST_8BIT, SMALLEST_PAGED = 4096, 100_000
+"""Elements below which bitsandbytes keeps a tensor's state in 32 bits, and on the card."""
+LOGITS_AT_ONCE = 1 << 24
+"""Logits that the loss makes at once, in elements, on both backends."""
+SMALLEST_OFFLOAD = 2 << 20
+"""Checkpoints below this many bytes stay on the card with Unsloth."""
+CONTEXT_GIB = (0.35, 0.55, 0.8)
+"""CUDA context, cuBLAS and Triton: published figures lie in this range; none was measured here."""
+FRAGMENTATION = (0.0, 0.03, 0.06)
+"""Share of the adapter and of what comes and goes that the allocator loses between blocks (expandable segments)."""
+SLACK = (1.0, 1.0, 1.3)
+"""Published slopes over tokens are up to 1.3 times those of the kernels' tensors: the high estimate takes that."""
+
+WHAT_IFS = {
+    "full-logits": "the logits of all tokens at once, in fp32",
+    "fp32-upcast": "embeddings, norms and the residual stream in fp32, as peft's prepare_model_for_kbit_training leaves them",
+    "trained-embeddings": "the whole embedding and head trained (modules_to_save)",
+    "unsloth-new-tokens": "tokens added through Unsloth's own helper, which then trains the whole embedding and head",
+    "no-double-quant": "NF4 scales in 32 bits instead of 8",
+    "checkpoints-on-card": "Unsloth's checkpoints kept on the card instead of in main memory",
+    "bf16-lora": "the adapter's weights and gradients in bf16",
+}
+"""What other trainers do and doitune does not, for `doitune plan --what-if`."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that memory depends on. `tokens`: positions of one micro-batch. `targets` empty: every linear layer of a block.
+
+    `checkpointing`: blocks are recomputed in the backward pass. `number_bytes`: of the dtype of products.
+    """
+
+    architecture: Architecture
+    backend: str = "unsloth"
+    rank: int = 16
+    tokens: int = 2048
+    quantise: str = "nf4"
+    optimizer: str = "adamw_8bit"
+    targets: tuple[str, ...] = ()
+    dropout: float = 0.0
+    checkpointing: bool = True
+    new_rows: int = 0
+    number_bytes: int = 2
+    what_if: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def adapted(self) -> dict[str, tuple[int, int]]:
+        """(outputs, inputs) of the linear layers of a block that get an adapter."""
+        return {name: shape for name, shape in self.architecture.linears.items() if not self.targets or name in self.targets}
+
+    @property
+    def lora_shapes(self) -> list[int]:
+        """Elements of each adapter matrix of one block."""
+        return [size * self.rank for outputs, inputs in self.adapted.values() for size in (inputs, outputs)]
+
+    @property
+    def lora_parameters(self) -> int:
+        """Trained weights of the adapter."""
+        return self.architecture.layers * sum(self.lora_shapes)
+
+    @property
+    def trains_matrices(self) -> bool:
+        """Whether the whole embedding and head are trained."""
+        return bool(self.what_if & {"trained-embeddings", "unsloth-new-tokens"})
+
+    @property
+    def fused(self) -> bool:
+        """Whether Unsloth's own backward passes serve: dropout in the adapter turns them off in many releases."""
+        return self.backend == "unsloth" and not self.dropout
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of the peak in bytes, with the range it is known to; the sum of a plan's terms is its peak."""
+
+    name: str
+    low: float
+    nominal: float
+    high: float
+    why: str
+
+
+def count(setting: Setting) -> tuple[Term, ...]:
+    """The terms of a setting's peak, in the order in which they are told."""
+    stays = [*_base(setting), *_adapter(setting)]
+    comes = _moment(setting)
+    adapter = sum(term.nominal for term in stays if term.name in ("lora", "gradients", "optimizer"))
+    moving = [adapter + sum(level(term, number) for term in comes if term.name != "dequantisation") for number in range(3)]
+    low, nominal, high = (share * amount for share, amount in zip(FRAGMENTATION, moving, strict=True))
+    fragments = Term("fragmentation", low, nominal, high, "what the allocator loses: 0 to 6 % of the adapter and of what comes and goes")
+    context = _ranged("context", GIB, CONTEXT_GIB, "CUDA, cuBLAS and Triton themselves: assumed, not measured")
+    return (*stays, *comes, context, fragments)
+
+
+def level(term: Term, number: int) -> float:
+    """A term's low (0), nominal (1) or high (2) bytes."""
+    return (term.low, term.nominal, term.high)[number]
+
+
+def nf4_bytes(parameters: int, *, double: bool = True) -> int:
+    """Bytes of a layer of `parameters` weights in NF4: packed halves, scales, and the code tables, as bitsandbytes holds them."""
+    blocks = math.ceil(parameters / NF4_BLOCK)
+    if not double:
+        return math.ceil(parameters / 2) + 4 * blocks + 16 * 4
+    return math.ceil(parameters / 2) + blocks + 4 * math.ceil(blocks / ABSMAX_BLOCK) + NF4_TABLES
+
+
+def base_bytes(setting: Setting) -> int:
+    """The frozen base as it lies on the card."""
+    return round(sum(term.nominal for term in _base(setting)))
+
+
+def _base(setting: Setting) -> list[Term]:
+    shape, size = setting.architecture, setting.number_bytes
+    double = "no-double-quant" not in setting.what_if
+    if setting.quantise == "nf4":
+        weights = shape.layers * sum(nf4_bytes(outputs * inputs, double=double) for outputs, inputs in shape.linears.values())
+        how = "linear layers in NF4, scales in 8 bits" if double else "linear layers in NF4, scales in 32 bits"
+    else:
+        weights, how = size * shape.linear_parameters, f"linear layers in {8 * size} bits"
+    wide = 4 if "fp32-upcast" in setting.what_if else size
+    return [
+        _exact("weights", weights, how),
+        _exact("embeddings", wide * shape.matrix_parameters, "embedding, which is the head too" if shape.tied else "embedding and head, frozen"),
+        _exact("norms", wide * shape.small_parameters, "norms and biases"),
+    ]
+
+
+def _adapter(setting: Setting) -> list[Term]:
+    n, wide = setting.lora_parameters, 2 if "bf16-lora" in setting.what_if else 4
+    own = setting.architecture.matrix_parameters if setting.trains_matrices else 0
+    # Unsloth trains the 16-bit matrices in their place; peft trains fp32 copies beside them
+    copy, gradient = (0, 2) if setting.backend == "unsloth" else (4, 4)
+    rows = setting.new_rows * setting.architecture.hidden * (1 if setting.architecture.tied else 2)
+    state = setting.architecture.layers * sum(_state_bytes(size, setting.optimizer) for size in setting.lora_shapes)
+    state += _state_bytes(own, setting.optimizer) + (2 * _state_bytes(rows // 2, setting.optimizer) if rows else 0)
+    paged = ", in main memory" if setting.optimizer.startswith("paged") else ""
+    return [
+        _exact("lora", wide * n + copy * own + 4 * rows, f"{n:,} trained weights" + (f" and {own:,} of embedding and head" if own else "")),
+        _exact("gradients", wide * n + gradient * own + 4 * rows, "all are there when the first block is differentiated"),
+        _exact("optimizer", state, f"{setting.optimizer}: two moments{paged}"),
+    ]
+
+
+def _state_bytes(elements: int, optimizer: str) -> float:
+    """Bytes on the card of one tensor's two moments."""
+    if optimizer == "adamw" or elements < SMALLEST_8BIT:
+        return 8.0 * elements
+    if optimizer == "paged_adamw_8bit" and elements >= SMALLEST_PAGED:
+        return 8.0 * math.ceil(elements / 256)  # pages move to main memory, the scales stay
+    return 2.0 * elements + 8.0 * math.ceil(elements / 256)
+
+
+def paged_bytes(setting: Setting) -> int:
+    """Optimiser states that may lie in main memory."""
+    if setting.optimizer != "paged_adamw_8bit":
+        return 0
+    return setting.architecture.layers * sum(2 * size for size in setting.lora_shapes if size >= SMALLEST_PAGED)
+
+
+def offloaded_bytes(setting: Setting) -> int:
+    """Checkpoints that Unsloth keeps in pinned main memory: one hidden state of each block."""
+    if setting.backend != "unsloth" or not setting.checkpointing or "checkpoints-on-card" in setting.what_if:
+        return 0
+    one = setting.tokens * setting.architecture.hidden * setting.number_bytes
+    return setting.architecture.layers * one if one >= SMALLEST_OFFLOAD else 0
+
+
+def _moment(setting: Setting) -> list[Term]:
+    """What comes and goes: buffers for dequantised weights, kept activations, one block, and the loss or the step where they are larger."""
+    (stays, passes), kept, block = _buffers(setting), _kept(setting), _block(setting)
+    loss, step = _loss(setting), _step(setting)
+    beyond_loss = max(0.0, loss - block - passes)  # no block's weight is dequantised while the loss is there
+    beyond_step = max(0.0, step - block - passes - kept - beyond_loss)
+    hidden = "" if beyond_loss else f"; {loss / GIB:.2f} GiB, but a block's backward is larger"
+    return [
+        _exact("dequantisation", stays + passes, "16-bit copies of the weights in use"),
+        _exact("checkpoints", kept, _kept_how(setting)),
+        _ranged("block", block, SLACK, "one block recomputed and differentiated"),
+        _ranged("loss", beyond_loss, SLACK, f"the loss, beyond a block{hidden}"),
+        _exact("step", beyond_step, "the optimiser's buffers, beyond all that"),
+    ]
+
+
+def _buffers(setting: Setting) -> tuple[float, float]:
+    """Dequantised weights that stay (Unsloth's global buffer) and that pass (one in a block's backward), with scales in fp32."""
+    if setting.quantise != "nf4":
+        return 0.0, 0.0
+    largest = max(outputs * inputs for outputs, inputs in setting.architecture.linears.values())
+    one = float(setting.number_bytes * largest + 4 * math.ceil(largest / NF4_BLOCK))
+    return (one if setting.fused else 0.0), one
+
+
+def _kept(setting: Setting) -> float:
+    """Activations that wait for their block's backward pass, but for the block in work."""
+    shape = setting.architecture
+    if not setting.checkpointing:
+        return (shape.layers - 1) * _saved(setting)
+    if offloaded_bytes(setting):
+        return 0.0
+    size = 4 if "fp32-upcast" in setting.what_if else setting.number_bytes
+    return shape.layers * setting.tokens * shape.hidden * size
+
+
+def _kept_how(setting: Setting) -> str:
+    if not setting.checkpointing:
+        return "activations of all other blocks, as nothing is recomputed"
+    return "one hidden state of each block" if _kept(setting) else "one hidden state of each block lies in main memory"
+
+
+def _saved(setting: Setting) -> float:
+    """Bytes that one block keeps for its backward pass, without its input."""
+    shape, t, size = setting.architecture, setting.tokens, setting.number_bytes
+    attention = size * 2 * (shape.query + shape.key_value) + 4 * shape.heads
+    if setting.fused:  # both norms' outputs and the residual; gate and up, and the gradient that is written over them
+        return t * (attention + size * (3 * shape.hidden + 3 * shape.intermediate))
+    heads = 4 * (shape.query + shape.key_value) if shape.head_norms else 0
+    norms = 2 * (4 * shape.hidden + 4) + heads
+    gate = 3 * size * shape.intermediate
+    # peft gives each adapted layer an fp32 copy of its input (and dropout a mask), and keeps what lies between A and B
+    adapters = sum((4 + (setting.dropout > 0)) * inputs + 4 * setting.rank for _, inputs in setting.adapted.values())
+    return t * (norms + attention + gate + adapters)
+
+
+def _block(setting: Setting) -> float:
+    """One block's backward pass at its worst, without the weights that are dequantised then."""
+    shape, t, size = setting.architecture, setting.tokens, setting.number_bytes
+    hidden = size * t * shape.hidden
+    # offloaded checkpoints: two buffers on the way back, the last block's, which stays, and the embedding's output
+    around = 4 * hidden if offloaded_bytes(setting) else 0
+    if setting.fused:
+        tables = 8 * t * (shape.query // shape.heads)
+        return _saved(setting) + 2 * hidden + around + tables  # the block's output, and its gradient
+    # either down's weight is dequantised, beside the gradient that arrives; or, while the block is recomputed, up's adapter has made its fp32
+    # output and scaled it, beside that gradient (and its fp32 copy for down's adapter), the residual and the norm's output; down's own fp32
+    # input is not there yet
+    _, passes = _buffers(setting)
+    down = "down_proj" in setting.adapted
+    wide = max(0, 8 * bool({"gate_proj", "up_proj"} & set(setting.adapted)) - 4 * down)
+    widest = max(hidden + passes, 3 * hidden + t * (4 * down * shape.hidden + wide * shape.intermediate))
+    return _saved(setting) + widest - passes + around
+
+
+def _loss(setting: Setting) -> float:
+    """The loss's backward pass at its worst: logits, their softmax and gradients, and hidden states with theirs."""
+    shape, t = setting.architecture, setting.tokens
+    copies = 2 * (2 if setting.backend == "unsloth" else 4) * shape.vocabulary * shape.hidden if setting.trains_matrices else 0
+    if "full-logits" in setting.what_if:
+        return 14 * t * shape.vocabulary + 6 * t * shape.hidden + copies
+    at_once = min(t, max(1, LOGITS_AT_ONCE // shape.vocabulary))
+    # unsloth: logits in fp32 and their exponentials; hf: log-probabilities, their gradient and the logits' gradient
+    of_logits, of_hidden = (8, 8) if setting.backend == "unsloth" else (12, 10)
+    return of_logits * at_once * shape.vocabulary + of_hidden * t * shape.hidden + copies
+
+
+def _step(setting: Setting) -> float:
+    """torch's AdamW takes one fp32 copy of all states while it steps; bitsandbytes' steps in place."""
+    own = setting.architecture.matrix_parameters if setting.trains_matrices else 0
+    return 4.0 * (setting.lora_parameters + own) if setting.optimizer == "adamw" else 0.0
+
+
+def _exact(name: str, bytes_: float, why: str) -> Term:
+    return Term(name, bytes_, bytes_, bytes_, why)
+
+
+def _ranged(name: str, amount: float, factors: tuple[float, float, float], why: str) -> Term:
+    low, nominal, high = (factor * amount for factor in factors)
+    return Term(name, low, nominal, high, why)

@@ -1,0 +1,145 @@
+"""The program that renders a base's own chat template: started by `rendering`, a process of its own with nothing in its reach.
+
+Before it reads the template it gives up files, sockets, children and memory beyond a limit; each request has a limit of CPU time, whose
+end the kernel enforces by ending the process. The environment is that of transformers' `apply_chat_template` (sandboxed and immutable;
+`raise_exception`, `strftime_now`, `tojson`; loop controls; `generation` blocks), so a template says here what it says there.
+One JSON line in, one out: first {template, variables, memory_bytes}, then {chats: [[messages, open_turn], ...], seconds, limits}.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+from datetime import datetime
+from typing import Any
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+FAULTS = (TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, RuntimeError, SyntaxError, TypeError, ValueError)
+"""What a template may raise; anything else ends the process."""
+
+
+class Generation(Extension):
+    """`{% generation %}` blocks mark an assistant's text for masks; here they are read and their text stays."""
+
+    tags = {"generation"}  # noqa: RUF012  # jinja's own form
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_same"), [], [], body).set_lineno(line)
+
+    def _same(self, caller: Any) -> str:
+        return str(caller())
+
+
+def environment() -> ImmutableSandboxedEnvironment:
+    """The environment that chat templates are written for."""
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    def strftime_now(form: str) -> str:
+        return datetime.now().strftime(form)
+
+    def tojson(
+        value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+    ) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    made.filters["tojson"] = tojson
+    made.globals["raise_exception"] = raise_exception
+    made.globals["strftime_now"] = strftime_now
+    return made
+
+
+REHEARSED = ("{% for a in 'b\\n' %}{{ a | tojson }}{% endfor %}{{ strftime_now('%Z') }}", "{{ raise_exception('x') }}", "{{ ''.__class__ }}")
+"""Templates that make Python and jinja import what they import late."""
+
+
+def rehearse(made: ImmutableSandboxedEnvironment) -> None:
+    """Render once, and fail once, while files can be read."""
+    for text in REHEARSED:
+        try:
+            made.from_string(text).render()
+        except TemplateError:
+            continue
+
+
+def confine(memory_bytes: int) -> None:
+    """No new file, socket, child or dump, and no more memory than this, until the process ends."""
+    limits = {"RLIMIT_AS": memory_bytes, "RLIMIT_NOFILE": 0, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0, "RLIMIT_NPROC": 0}
+    for name, most in limits.items():
+        resource.setrlimit(getattr(resource, name), (most, most))
+
+
+class _TooLong(RuntimeError):
+    pass
+
+
+def render(template: Any, messages: list[dict[str, str]], open_turn: bool, variables: dict[str, Any], most: int) -> str:
+    """The text of one chat, at most `most` characters."""
+    pieces: list[str] = []
+    length = 0
+    for piece in template.generate(messages=messages, tools=None, documents=None, add_generation_prompt=open_turn, **variables):
+        length += len(piece)
+        if length > most:
+            raise _TooLong(f"it writes more than {most:,} characters")
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+def answer(template: Any, request: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+    """The texts of a request, or the number of the chat that failed and why."""
+    texts: list[str] = []
+    signal.setitimer(signal.ITIMER_PROF, request["seconds"])
+    try:
+        for messages, open_turn in request["chats"]:
+            most = request["spare"] + request["times"] * sum(len(message["content"]) for message in messages)
+            texts.append(render(template, messages, open_turn, variables, most))
+    except FAULTS as error:
+        return {"failed": len(texts), "reason": reason(error)}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    return {"texts": texts}
+
+
+def reason(error: BaseException) -> str:
+    """An error as a sentence of bounded length."""
+    if isinstance(error, MemoryError):
+        return "it needs more memory than a template may have"
+    if isinstance(error, RecursionError):
+        return "it calls itself without end"
+    return (str(error).strip() or type(error).__name__)[:500]
+
+
+def main() -> None:
+    """Confine the process, then answer until the input ends."""
+    first = json.loads(sys.stdin.buffer.readline())
+    made = environment()
+    rehearse(made)
+    confine(first["memory_bytes"])
+    signal.setitimer(signal.ITIMER_PROF, first["seconds"])
+    template, reply = None, dict[str, Any](texts=[])
+    try:
+        template = made.from_string(first["template"])
+    except FAULTS as error:
+        reply = {"failed": 0, "reason": reason(error)}
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    while True:
+        sys.stdout.buffer.write(json.dumps(reply).encode("ascii") + b"\n")
+        sys.stdout.buffer.flush()
+        line = sys.stdin.buffer.readline()
+        if not line or template is None:
+            return
+        reply = answer(template, json.loads(line), first["variables"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Signals that ask a command to stop, and the two ways to obey: at once, or where the work is whole.
+
+A signal that the process was started to ignore (`nohup`, a background job) stays ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from doitune.errors import Stopped
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+
+
+class StopAsked(BaseException):
+    """A signal asks for an end; no `except Exception` of a library may swallow it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Asked:
+    """The signals that have arrived, and whether the first one may interrupt what runs now."""
+
+    def __init__(self, echo_seconds: float = 0.0) -> None:
+        """`echo_seconds`: how long after the first signal the same one is no second one (torchrun passes a terminal's Ctrl-C on once more)."""
+        self.numbers: list[int] = []
+        self.echo_seconds = echo_seconds
+        self._first_at = 0.0
+        self._now = False
+
+    @property
+    def first(self) -> int:
+        """The signal that came first; 0 while there is none."""
+        return self.numbers[0] if self.numbers else 0
+
+    def check(self) -> None:
+        """StopAsked where a signal has arrived; called where the work is whole."""
+        if self.numbers:
+            raise StopAsked(self.numbers[0])
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, nothing can be lost: the first signal interrupts."""
+        self.check()
+        self._now = True
+        try:
+            yield
+        finally:
+            self._now = False
+
+    @property
+    def in_haste(self) -> bool:
+        """Asked twice: leave without another save."""
+        return len(self.numbers) > 1
+
+    def note(self, number: int, frame: FrameType | None = None) -> None:
+        """The handler: the first signal is kept for `check`, the second interrupts, the third ends the process."""
+        if number == self.first and time.monotonic() - self._first_at < self.echo_seconds:
+            return
+        self._first_at = self._first_at or time.monotonic()
+        self.numbers.append(number)
+        if len(self.numbers) > 2:
+            os._exit(Stopped(number, "").exit_code)
+        if self._now or self.in_haste:
+            raise StopAsked(number)
+
+
+@contextmanager
+def deferred(echo_seconds: float = 0.0) -> Iterator[Asked]:
+    """Inside, the first stopping signal waits to be asked for; see `Asked`. Only the main thread can hold signals."""
+    asked = Asked(echo_seconds)
+    with _handled(STOPPING, asked.note):
+        yield asked
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """Inside, a stopping signal raises StopAsked at once, a second one ends the process; SIGINT stays Python's KeyboardInterrupt."""
+    asked = Asked()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked.numbers:
+            os._exit(Stopped(number, "").exit_code)
+        asked.numbers.append(number)
+        raise StopAsked(number)
+
+    with _handled(tuple(number for number in STOPPING if number != signal.SIGINT), note):
+        yield
+
+
+def last_words() -> None:
+    """The command has ended and only says so: a further signal ends the process without a word."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        os._exit(Stopped(number, "").exit_code)
+
+    for number in STOPPING:
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            signal.signal(number, leave)
+
+
+def stopped(error: BaseException, what: str, hint: str) -> Stopped:
+    """The user's side of StopAsked or KeyboardInterrupt: which signal, `what` became of the work, how to go on."""
+    number = error.number if isinstance(error, StopAsked) else int(signal.SIGINT)
+    return Stopped(number, f"{signal.Signals(number).name}: {what}", hint)
+
+
+@contextmanager
+def _handled(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
+    heard = [number for number, old in before.items() if old is not signal.SIG_IGN and old is not None]
+    for number in heard:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])

@@ -1,0 +1,113 @@
+"""The desk in a forked child: libraries are loaded once, a trial costs half a second, and signals, exit codes and output are a real process's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from doitune import faults
+from doitune.cli import main
+from doitune.run import Run, list_runs
+from doitune.selftest.traces import Traces, traces_of
+from doitune.selftest.world import make_world
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code (-n: killed by signal n), all that it wrote, and how long after the last signal."""
+
+    code: int
+    said: str
+    seconds: float
+
+    @property
+    def last_line(self) -> str:
+        return self.said.strip().splitlines()[-1] if self.said.strip() else ""
+
+
+class Desk:
+    """Commands in a folder of their own, on the crash lab's tiny world."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipe = make_world(folder / "world").recipe
+
+    def begin(self, *arguments: str, fault: str = "", before: Callable[[], None] | None = None) -> int:
+        """Start a command; its process."""
+        log = self.folder / "said.log"
+        child = os.fork()
+        if child:
+            return child
+        code = 99
+        try:
+            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False, buffering=1)
+            sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
+            os.environ.update({"NO_COLOR": "1", faults.VARIABLE: fault, "CUDA_VISIBLE_DEVICES": ""})
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            if before is not None:
+                before()
+            sys.argv = ["doitune", *arguments]
+            main()
+        except SystemExit as leave:
+            code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def wait(self, child: int, seconds: float = 120.0) -> Ended:
+        """The end of a command."""
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                said = (self.folder / "said.log").read_text(encoding="utf-8", errors="replace")
+                return Ended(os.waitstatus_to_exitcode(status), said, time.monotonic() - began)
+            time.sleep(0.002)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail(f"a command did not end in {seconds} s: {(self.folder / 'said.log').read_text(encoding='utf-8', errors='replace')[-2000:]}")
+
+    def do(self, *arguments: str, fault: str = "", before: Callable[[], None] | None = None) -> Ended:
+        """A command from its beginning to its end."""
+        return self.wait(self.begin(*arguments, fault=fault, before=before))
+
+    def train(self, runs: str, *more: str) -> tuple[str, ...]:
+        return ("train", str(self.recipe), "--runs", str(self.folder / runs), *more)
+
+    def resume(self, runs: str, *more: str) -> tuple[str, ...]:
+        return ("resume", "last", "--runs", str(self.folder / runs), *more)
+
+    def run(self, runs: str) -> Run | None:
+        """The newest run under `runs`."""
+        return next(iter(list_runs(self.folder / runs)[::-1]), None)
+
+    def traces(self, runs: str) -> Traces:
+        found = self.run(runs)
+        assert found is not None
+        return traces_of(found)
+
+
+def assert_same(wanted: Traces, found: Traces) -> None:
+    """Byte for byte, naming the part that is not."""
+    wrong: Mapping[str, int] = {
+        name: sum(a != b for a, b in zip(part, found.parts[name], strict=False)) + abs(len(part) - len(found.parts[name]))
+        for name, part in wanted.parts.items()
+        if part != found.parts[name]
+    }
+    assert not wrong, f"differing bytes by part: {wrong}"

@@ -1,0 +1,175 @@
+"""A signal stops a command where nothing is lost: the right exit code, no traceback, the way on as the last line, and the same bytes in the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from doitune import stopping
+from doitune.errors import Stopped
+from doitune.selftest.traces import Traces
+from tests.forked import Desk, Ended, assert_same
+
+CODES = {"INT": 130, "TERM": 143, "HUP": 129, "USR1": 143, "USR2": 143}
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    made = Desk(tmp_path_factory.mktemp("signals 信号"))
+    whole = made.do(*made.train("whole"))
+    assert whole.code == 0, whole.said
+    import doitune.backends.hf  # noqa: F401  # loaded for the children to come
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def wanted(desk: Desk) -> Traces:
+    return desk.traces("whole")
+
+
+def _assert_stopped(desk: Desk, runs: str, ended: Ended, code: int) -> None:
+    assert ended.code == code, ended.said
+    assert "Traceback" not in ended.said and "Exception ignored" not in ended.said, ended.said
+    run = desk.run(runs)
+    if run is not None:
+        assert ended.last_line == f"doitune resume {shlex.quote(str(run.folder))}", ended.said
+    else:
+        assert "run the same command again" in ended.last_line, ended.said
+
+
+def _finish(desk: Desk, runs: str, wanted: Traces) -> None:
+    again = desk.do(*(desk.resume(runs) if desk.run(runs) else desk.train(runs)))
+    assert again.code == 0, again.said
+    assert_same(wanted, desk.traces(runs))
+
+
+SITES = [
+    ("step.forward:9:sigterm", 143),  # the second micro-batch of a step: half a gradient is forgotten
+    ("ckpt.before_rename:3:sigint", 130),  # while saving
+    ("validate.begin:1:sighup", 129),
+    ("start.origin:1:sigusr1", 143),  # before the first step
+    ("resume.restored:1:sigusr2", 143),
+]
+
+
+@pytest.mark.parametrize(("fault", "code"), SITES)
+def test_a_signal_at_a_place(fault: str, code: int, desk: Desk, wanted: Traces) -> None:
+    runs = fault.replace(":", "-")
+    if fault.startswith("resume."):
+        assert desk.do(*desk.train(runs), fault="step.logged:3:sigterm").code == 143
+        ended = desk.do(*desk.resume(runs), fault=fault)
+    else:
+        ended = desk.do(*desk.train(runs), fault=fault)
+    _assert_stopped(desk, runs, ended, code)
+    _finish(desk, runs, wanted)
+
+
+def test_the_last_boundary_is_saved_and_nothing_is_trained_twice(desk: Desk, wanted: Traces) -> None:
+    """Mid-accumulation: the checkpoint is of the step before, with a checkpoint interval of an hour."""
+    slow = desk.train("boundary", "--set", "train.checkpoint_minutes=60")
+    assert desk.do(*slow, fault="step.backward:8:sigint").code == 130
+    run = desk.run("boundary")
+    assert run is not None
+    logged = [line["step"] for line in run.metrics() if line["event"] == "step"]
+    assert [one.step for one in run.checkpoints()][-1] == logged[-1] > 1
+    again = desk.do(*desk.resume("boundary"))
+    assert again.code == 0 and "trained again" not in again.said, again.said
+    assert desk.traces("boundary").parts["adapter_model.safetensors"] == wanted.parts["adapter_model.safetensors"]
+
+
+def test_twice_leaves_at_once(desk: Desk, wanted: Traces) -> None:
+    """The second one, in the middle of a save, abandons it; the staging folder is gone or goes at the next start."""
+    ended = desk.do(*desk.train("twice"), fault="ckpt.staged:3:sigint,ckpt.filled:3:sigint")
+    _assert_stopped(desk, "twice", ended, 130)
+    assert "left at once" in ended.said
+    run = desk.run("twice")
+    assert run is not None and [one.step for one in run.checkpoints()] == [1, 2]
+    _finish(desk, "twice", wanted)
+    assert not [path.name for path in run.checkpoints_folder.iterdir() if path.name.startswith(".")]
+
+
+def test_an_ignored_signal_stays_ignored(desk: Desk) -> None:
+    """Trap: `nohup doitune train` that dies with its terminal."""
+    ended = desk.do(*desk.train("nohup"), fault="step.forward:4:sighup", before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None)
+    assert ended.code == 0, ended.said
+
+
+def test_an_evaluation_stops_and_goes_on(desk: Desk) -> None:
+    run = desk.run("whole")
+    assert run is not None
+    arguments = ("eval", str(run.folder), "--suite", "doit-valid", "--exact", "--runs", str(desk.folder / "whole"))
+    child = desk.begin(*arguments)
+    lines = run.evals_folder("doit-valid-exact", "base") / "outcomes.jsonl"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not lines.exists():
+        time.sleep(0.002)
+    os.kill(child, signal.SIGTERM)
+    ended = desk.wait(child)
+    assert ended.code == 143, ended.said
+    assert "Traceback" not in ended.said and "run the same command again" in ended.last_line
+    assert desk.do(*arguments).code == 0
+
+
+def test_the_exit_codes_are_the_documented_ones() -> None:
+    assert {name: Stopped(getattr(signal, f"SIG{name}"), "").exit_code for name in CODES} == CODES
+
+
+def test_a_third_signal_ends_the_process() -> None:
+    child = os.fork()
+    if not child:
+        with stopping.deferred():
+            for _ in range(3):
+                try:
+                    os.kill(os.getpid(), signal.SIGINT)
+                except stopping.StopAsked:
+                    continue
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+
+
+def test_an_echo_is_no_second_signal() -> None:
+    """torchrun passes a terminal's Ctrl-C on: each process hears it twice."""
+    asked = stopping.Asked(echo_seconds=5.0)
+    asked.note(signal.SIGINT)
+    asked.note(signal.SIGINT)
+    assert asked.numbers == [signal.SIGINT] and not asked.in_haste
+    with pytest.raises(stopping.StopAsked):
+        asked.note(signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_sixty_signals_at_random_times(desk: Desk, wanted: Traces) -> None:
+    """From the first moment of the process to its last: exact exit codes, and the same bytes after a resume."""
+    dice = random.Random(0)
+    began = time.monotonic()
+    assert desk.do(*desk.train("timed")).code == 0
+    whole = time.monotonic() - began
+    names = [*CODES, "INT twice"]
+    seen: dict[int, int] = {}
+    for number in range(60):
+        name, runs = names[number % len(names)], f"random-{number}"
+        child = desk.begin(*desk.train(runs))
+        time.sleep(dice.uniform(0.05, whole))
+        for kind in ["INT", "INT"] if name == "INT twice" else [name]:
+            try:
+                os.kill(child, getattr(signal, f"SIG{kind}"))
+            except ProcessLookupError:
+                break
+            time.sleep(0.01)
+        ended = desk.wait(child)
+        run = desk.run(runs)
+        if ended.code == 0:
+            assert run is not None and run.done() is not None, "0 only for a run that is whole"
+        else:
+            assert ended.seconds < 5, "a micro-batch and a save"
+            _assert_stopped(desk, runs, ended, CODES.get(name, 130))
+        _finish(desk, runs, wanted)
+        seen[ended.code] = seen.get(ended.code, 0) + 1
+    assert seen.get(0, 0) <= 12 and {129, 130, 143} <= set(seen), seen

@@ -1,0 +1,159 @@
+"""Replies do not depend on what is asked beside them; where they would, every question is asked alone, and the report says so."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from tiny_evals import examples, tiny
+
+from doitune.errors import CheckpointError
+from doitune.evals import doit
+from doitune.evals.alone import BATCHING, QUESTIONS, Batching, compare_batching, read_batching
+from doitune.evals.ask import Limits
+from doitune.evals.evaluate import evaluate, score_folder
+from doitune.evals.markdown import report_markdown
+from doitune.evals.prompts import prepare
+from doitune.evals.saved import OUTCOMES
+
+CAPS = {"math": 6, "tf": 6}
+LIMITS = Limits(batch_tokens=4096)
+
+
+def _task() -> Any:
+    return doit.task("doit-test", examples(6), caps=CAPS)
+
+
+def _run(model: Any, template: Any, folder: Any, limits: Limits = LIMITS) -> Any:
+    return evaluate(model, template, _task(), folder, identity={"base": "tiny"}, limits=limits)
+
+
+def _padded_on_the_right(model: Any) -> None:
+    """A batch whose padding the model reads: what a wrong side or an ignored mask does. One question alone has no padding."""
+    real = model.generate
+
+    def generate(prompts: Any, **more: Any) -> Any:
+        longest = max(len(prompt) for prompt in prompts)
+        return real([(*prompt, *[7] * (longest - len(prompt))) for prompt in prompts], **more)
+
+    model.generate = generate
+
+
+def _texts(folder: Any) -> dict[str, Any]:
+    lines = [json.loads(line) for line in (folder / OUTCOMES).read_text("utf-8").splitlines()]
+    return {line["id"]: line["reply"]["text"] for line in lines}
+
+
+def test_sound_batches_give_the_replies_of_single_questions(tmp_path):
+    model, template = tiny()
+    report = _run(model, template, tmp_path / "a")
+    assert read_batching(tmp_path / "a") == Batching(QUESTIONS, QUESTIONS, 0)
+    assert report.batching == ""
+
+
+def test_padding_that_is_read_is_found_and_every_question_is_asked_alone(tmp_path):
+    """Trap: left padding that a kernel ignores in 4 bits; the scores of an evaluation then depend on its batches."""
+    model, template = tiny()
+    _run(model, template, tmp_path / "alone", Limits(exact=True))
+    assert not (tmp_path / "alone" / BATCHING).exists()
+    _padded_on_the_right(model)
+    report = _run(model, template, tmp_path / "a")
+    found = read_batching(tmp_path / "a")
+    assert found is not None and found.parted and found.asked == QUESTIONS
+    assert _texts(tmp_path / "a") == _texts(tmp_path / "alone")
+    assert "all were asked one at a time" in report.batching
+    assert "all were asked one at a time" in report_markdown(report).replace("\\", "")
+    assert score_folder(tmp_path / "a").batching == report.batching
+    assert json.loads((tmp_path / "a" / "report.json").read_text("utf-8"))["batching"] == report.batching
+
+
+def test_what_was_found_first_holds_for_the_rest_of_an_evaluation(tmp_path, monkeypatch):
+    """Trap: an evaluation that is interrupted goes on the other way."""
+    model, template = tiny()
+    (tmp_path / BATCHING).write_text(json.dumps({"schema": "doitune.batching/1", "asked": 8, "same": 7, "ties": 0, "parted": ["x"]}))
+    monkeypatch.setattr("doitune.evals.alone.compare_batching", lambda *_: pytest.fail("asked again"))
+    real = model.generate
+    sizes = []
+    model.generate = lambda prompts, **more: sizes.append(len(prompts)) or real(prompts, **more)
+    _run(model, template, tmp_path)
+    assert set(sizes) == {1}
+
+
+def test_a_tie_is_no_fault():
+    """Two tokens as likely as each other part by rounding alone, on a card in half precision all the time; nothing is slowed down for that."""
+    model, template = tiny()
+    prompts = prepare(_task().items, template)
+    head = model.base.get_output_embeddings()
+    twin, other = 40, 41
+    with torch.no_grad():
+        head.weight[other] = head.weight[twin] = 0
+    head.register_forward_hook(lambda module, args, logits: logits.index_fill(-1, torch.tensor([twin, other]), 1e3))
+    real = model.generate
+
+    def generate(asked: Any, **more: Any) -> Any:
+        replies = real(asked, **more)
+        if len(asked) == 1:
+            return replies
+        return [type(one)(tuple(other if token == twin else token for token in one.ids), one.stopped, one.first_scores) for one in replies]
+
+    model.generate = generate
+    found = compare_batching(model, template, prompts, 4096)
+    assert (found.asked, found.same, found.ties, found.parted) == (QUESTIONS, 0, QUESTIONS, ())
+    assert found.text == f"{QUESTIONS} questions asked together and one at a time: 0 replies are the same, {QUESTIONS} part at a tie"
+
+
+def test_a_reply_that_goes_on_where_the_other_ends_is_a_fault():
+    model, template = tiny()
+    prompts = prepare(_task().items, template)
+    model.base.get_output_embeddings().register_forward_hook(lambda module, args, logits: logits.index_fill(-1, torch.tensor(50), 1e3))
+    real = model.generate
+
+    def generate(asked: Any, **more: Any) -> Any:
+        replies = real(asked, **more)
+        return replies if len(asked) == 1 else [type(one)(one.ids[:1], True, one.first_scores) for one in replies]
+
+    model.generate = generate
+    assert len(compare_batching(model, template, prompts, 4096).parted) == QUESTIONS
+
+
+def test_the_questions_fit_a_batch_of_the_evaluation_and_are_of_all_lengths():
+    model, template = tiny()
+    prompts = prepare(doit.task("doit-test", examples(20), caps=CAPS).items, template)
+    asked: list[int] = []
+    real = model.generate
+    model.generate = lambda some, **more: asked.extend(map(len, some)) or real(some, **more)
+    compare_batching(model, template, prompts, 10_000)
+    together = asked[:QUESTIONS]
+    assert max(together) - min(together) > 100
+    asked.clear()
+    compare_batching(model, template, prompts, 500)
+    assert len(asked) >= 4 and max(asked) * QUESTIONS <= 500
+    assert compare_batching(model, template, prompts, 10) == compare_batching(model, template, [], 10_000) == Batching(0, 0, 0)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": "other"}', '{"schema": "doitune.batching/1", "asked": 8}'])
+def test_a_broken_record_is_named(tmp_path, text):
+    (tmp_path / BATCHING).write_text(text)
+    with pytest.raises(CheckpointError, match=r"batching\.json cannot be read"):
+        read_batching(tmp_path)
+
+
+def test_a_score_says_whose_it_is(tmp_path):
+    """Trap: best and last mixed up. Every line carries the hash of who was asked, the report and each entry of --json all of it."""
+    model, template = tiny()
+    report = _run(model, template, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / OUTCOMES).read_text("utf-8").splitlines()]
+    assert len({line["model"] for line in lines}) == 1 and all(len(line["document"]) == 16 for line in lines)
+    (entry,) = report.evaluations("x", "step-000001", ("fixed",))
+    assert entry["identity"] == {"base": "tiny"} and len(entry["fingerprint"]) == 64 and len(entry["document"]) == 16
+
+
+def test_a_set_whose_replies_often_cannot_be_read_is_marked():
+    from doitune.evals.report import Outcome, score_set
+
+    def of(unread: int) -> Any:
+        return score_set("x", [Outcome(str(n), "x", 0.0 if n < unread else 1.0, 0.5, read=n >= unread) for n in range(100)])
+
+    assert not of(2).unread_marked and of(3).unread_marked
