@@ -11,6 +11,9 @@ from doitune.errors import ModelError
 GATED = ("llama", "mistral", "qwen2", "qwen3", "yi", "baichuan")
 """Model types whose block is q, k, v, o and a gated feed-forward (gate, up, down) between two norms: all that the memory plan knows."""
 
+UNSAID = {"mistral": {"num_key_value_heads": 8}, "qwen2": {"num_key_value_heads": 32}, "qwen3": {"num_key_value_heads": 32, "head_dim": 128}}
+"""What transformers takes where a config.json of that kind leaves a size out; for the others as many key-value heads as heads."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -76,6 +79,7 @@ def read_architecture(config: Mapping[str, Any], place: str) -> Architecture:
     if model_type not in GATED:
         known = ", ".join(GATED)
         raise ModelError(f"{place}: the memory plan does not know blocks of model_type {model_type!r}", f"it knows {known}; `--simulate` runs any")
+    config = {**UNSAID.get(model_type, {}), **config}
     heads = _size(config, "num_attention_heads", place)
     hidden = _size(config, "hidden_size", place)
     head_size = _size(config, "head_dim", place) if config.get("head_dim") is not None else hidden // heads

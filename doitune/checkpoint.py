@@ -72,11 +72,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text)
-        if document["schema"] != MANIFEST_SCHEMA or text != manifest_text(document["step"], document["files"]):
+        whole = all(set(entry) == {"bytes", "sha256"} and "/" not in name for name, entry in document["files"].items())
+        if document["schema"] != MANIFEST_SCHEMA or not whole or text != manifest_text(document["step"], document["files"]):
             raise ValueError("changed")
     except FileNotFoundError:
         raise CheckpointError(f"{MANIFEST} is missing", "use another checkpoint") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{MANIFEST} was changed", "use another checkpoint") from None
     return dict(document)
 

@@ -16,7 +16,7 @@ LONGER = ("train.epochs", "train.max_steps")
 """Fields that leave every step as it was only where the rate does not depend on how many steps there are."""
 
 ALLOWED = (
-    *("summary", "alias_of", "model.family", "model.note", "model.expected_memory_gib"),  # words for a reader
+    *("summary", "alias_of", "model.family", "model.note"),  # words for a reader
     *("train.checkpoint_minutes", "train.keep_checkpoints", "train.trackers", "train.patience"),
     *LONGER,
     *("eval.suite", "eval.shots", "eval.max_new_tokens", "eval.tokens_per_batch"),  # asked after the training

@@ -137,7 +137,7 @@ def language_lora(folder: Path) -> Path:
 def test_a_base_of_2_gb_is_made_in_a_stream(llama: Path, tmp_path: Path) -> None:
     """At most two tensors and the output's buffer, so 33b is made on a machine of 16 GB; the largest tensor here is 409 MB."""
     found = measured(MAKE, llama, language_lora(tmp_path / "lora"), tmp_path / "made")
-    assert found["peak_mib"] < 400
+    assert found["peak_mib"] < 380  # 0.4 GB
     size = sum(path.stat().st_size for path in (tmp_path / "made").glob("*.safetensors"))
     assert size > 1.2 * 10**9, "nothing was made"
 

@@ -97,6 +97,7 @@ def _hog(folder: Path) -> None:
             return
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_room(desk: Desk, small: Path, wanted: Traces) -> None:
     """It says so, goes on by itself when somebody makes room, and nothing differs."""
     _resize(small, 16384)

@@ -87,6 +87,65 @@ def test_the_lock_is_freed_by_an_error(tmp_path: Path) -> None:
     assert not run.is_locked()
 
 
+MANY = """
+import sys, time
+from pathlib import Path
+from doitune.errors import LockedError
+from doitune.run import Run
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with Run(Path(sys.argv[1])).lock():
+        print("held", flush=True)
+        time.sleep(3)
+except LockedError as error:
+    print(error.problem, flush=True)
+    sys.exit(error.exit_code)
+"""
+
+
+def test_of_eight_at_once_exactly_one_works(tmp_path: Path) -> None:
+    """The others end with 75 and the owner's name, whether they came before or after it had signed."""
+    run = make(tmp_path)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    several = [subprocess.Popen([sys.executable, "-c", MANY, str(run.folder)], **pipes) for _ in range(8)]  # type: ignore[call-overload]
+    assert all(one.stdout.readline() == "ready\n" for one in several)
+    for one in several:
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    said = [one.communicate(timeout=60)[0] for one in several]
+    codes = sorted(one.returncode for one in several)
+    assert codes == [0] + [75] * 7, said
+    owner = next(one.pid for one in several if one.returncode == 0)
+    assert all(f"process {owner} on" in text for text in said if text != "held\n"), said
+
+
+def test_a_look_at_the_lock_keeps_nobody_out(tmp_path: Path) -> None:
+    """Trap: `runs list` in one terminal makes a resume in another one fail."""
+    run = make(tmp_path)
+    assert not run.is_locked() and not (run.folder / "run.lock").exists(), "reading writes nothing"
+    with run.lock():
+        pass
+    looker = subprocess.Popen([sys.executable, "-c", f"from doitune.disk import is_held\nfrom pathlib import Path\nwhile True: is_held(Path({str(run.folder / 'run.lock')!r}))"])
+    try:
+        time.sleep(0.5)
+        for _ in range(50):
+            with run.lock():
+                pass
+    finally:
+        looker.kill()
+        looker.wait()
+
+
+def test_a_run_is_closed_to_others(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        run = make(tmp_path)
+    finally:
+        os.umask(before)
+    assert run.folder.stat().st_mode & 0o777 == 0o700
+
+
 # Names
 
 def test_two_starts_in_one_second_get_two_names(tmp_path: Path) -> None:
@@ -263,7 +322,146 @@ def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
     assert run.checkpoint(1).verify() == [] and not (run.checkpoint(1).folder / "old").exists()
 
 
+def test_a_step_saved_again_keeps_its_name_through_a_crash(tmp_path: Path) -> None:
+    """Trap: the old one is deleted before the new one has its name. At every site the next start finds a valid one."""
+    from doitune import faults
+
+    for site in ("ckpt.begin", *faults.SAVING):
+        run = make(tmp_path / site)
+        checkpoint(run, 1)
+        child = os.fork()
+        if not child:
+            faults.arm(f"{site}:1:kill")
+            checkpoint(run, 1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, f"{site} was not reached"
+        run.sweep()
+        assert steps(run) == [1] and run.checkpoint(1).verify() == [], site
+        assert not [path.name for path in run.checkpoints_folder.iterdir() if path.name.startswith(".")], "nothing half-written is left"
+
+
+def test_what_is_not_ours_is_never_touched(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    for step in (1, 2):
+        checkpoint(run, step)
+    foreign = [".staging-mine", ".trash-notes", "step-best", "step-1", "notes", ".bad-step-000009"]
+    for name in foreign:
+        (run.checkpoints_folder / name).mkdir()
+        (run.checkpoints_folder / name / "kept").write_text("x")
+    (run.folder / ".secret.123.part").write_text("x")
+    run.sweep()
+    run.keep_checkpoints({2})
+    assert run.newest_valid(lambda text: None) is not None
+    assert all((run.checkpoints_folder / name / "kept").is_file() for name in foreign) and (run.folder / ".secret.123.part").is_file()
+
+
+def test_the_step_decides_what_is_newer(tmp_path: Path) -> None:
+    """Trap: the clock jumps, or files are copied, and the newest checkpoint is deleted as the oldest."""
+    run = make(tmp_path)
+    for step in (1, 2, 999_999, 1_000_000):
+        checkpoint(run, step)
+    for age, found in enumerate(run.checkpoints()):
+        os.utime(found.folder, (1e9 - age * 86_400, 1e9 - age * 86_400))
+    assert steps(run) == [1, 2, 999_999, 1_000_000]
+    newest = run.newest_valid(lambda text: None)
+    assert newest is not None and newest.step == 1_000_000
+
+
+def test_a_spoilt_one_among_the_kept_spares_an_older_one(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    for step in (1, 2, 3):
+        checkpoint(run, step)
+    (run.checkpoint(2).folder / "state.json").write_text("{}")
+    checkpoint(run, 4)
+    run.keep_checkpoints({2, 4})
+    assert [found.step for found in run.checkpoints() if not found.verify()] == [3, 4]
+
+
+@pytest.mark.parametrize("place", range(60))
+def test_every_byte_of_the_manifest_counts(tmp_path: Path, place: int) -> None:
+    """Each bit of a stretch of it; 60 places over the whole file."""
+    run = make(tmp_path)
+    checkpoint(run, 1)
+    found = run.checkpoint(1)
+    path = found.folder / "MANIFEST.json"
+    whole = path.read_bytes()
+    at = place * (len(whole) - 1) // 59
+    for bit in range(8):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        assert [one for one in run.checkpoints() if not one.verify()] == [], (at, bit)
+    path.write_bytes(whole)
+    assert found.verify() == []
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_life_leaves_a_valid_checkpoint(seed: int, tmp_path: Path) -> None:
+    """Random sequences of save, kill while saving, spoil, resume and clear away: once there is a valid checkpoint, there is always one."""
+    import random
+
+    from doitune import faults
+
+    dice = random.Random(seed)
+    run, step = make(tmp_path), 0
+    keep = dice.randint(1, 3)
+    sites = ["ckpt.begin", *faults.SAVING[:-1], "trash.begin", "trash.renamed", "write.torn"]
+    sites.remove("ckpt.replaced")
+
+    def save(fault: str = "") -> int:
+        child = os.fork()
+        if not child:
+            faults.arm(fault)
+            checkpoint(run, step + 1)
+            run.keep_checkpoints(set(steps(run)[-keep:]))
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert save() == 0
+    for _ in range(25):
+        valid = [one for one in run.checkpoints() if not one.verify()]
+        assert valid, "no valid checkpoint is left"
+        step = valid[-1].step
+        what = dice.random()
+        if what < 0.5:
+            assert save() == 0
+        elif what < 0.8:
+            assert save(f"{dice.choice(sites)}:1:kill") in (0, -signal.SIGKILL)
+        elif len(valid) > 1:
+            files = sorted(path for path in dice.choice(valid).folder.iterdir())
+            dice.choice(files).write_bytes(b"")
+        run.sweep()
+        newest = run.newest_valid(lambda text: None)
+        assert newest is not None
+        step = newest.step
+
+
 # Logs
+
+
+def test_a_log_cut_at_any_byte_of_its_last_lines_still_reads(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    for step in range(1, 7):
+        run.log({"event": "step", "step": step, "loss": 1 / step, "text": "损失"})
+    whole = run.metrics_path.read_bytes()
+    ends = [place + 1 for place, byte in enumerate(whole) if byte == 10]
+    for size in range(ends[2], len(whole) + 1):
+        run.metrics_path.write_bytes(whole[:size])
+        lines = [line["step"] for line in run.metrics()]
+        assert lines == list(range(1, len(lines) + 1)) and len(lines) >= sum(end <= size for end in ends)
+        run.log({"event": "step", "step": 99})
+        assert [line["step"] for line in run.metrics()] == [*lines, 99], "the next line is whole"
+
+
+def test_validations_that_a_damaged_log_lost_are_put_back(tmp_path: Path) -> None:
+    """They decide about the best checkpoint and an early stop; the checkpoint remembers them."""
+    run = make(tmp_path)
+    known = [{"event": "validation", "step": 2, "epoch": 1.0, "loss": 1.0, "score": None}]
+    for step in (1, 2, 3, 4):
+        run.log({"event": "step", "step": step})
+    assert run.cut_metrics(3, known) == 1
+    assert [(line["event"], line["step"]) for line in run.metrics()] == [("step", 1), ("step", 2), ("validation", 2), ("step", 3)]
+    run.cut_metrics(3, known)
+    assert run.best_step() == 2 and len(run.metrics()) == 4
+
 
 def test_later_lines_are_cut_and_kept_aside(tmp_path: Path) -> None:
     run = make(tmp_path)

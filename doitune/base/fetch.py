@@ -137,8 +137,10 @@ def cached_folder(name: str, revision: str = "") -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        taken = {"allow_patterns": list(TAKEN), "ignore_patterns": list(LEFT)}
-        return Path(snapshot_download(name, revision=revision or None, local_files_only=True, **taken))
+        found = snapshot_download(
+            name, revision=revision or None, local_files_only=True, allow_patterns=list(TAKEN), ignore_patterns=list(LEFT)
+        )  # fmt: skip
+        return Path(found)
     except (LocalEntryNotFoundError, HFValidationError):
         return None
 

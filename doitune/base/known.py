@@ -115,5 +115,7 @@ def folder_called(name: str) -> Path:
     if folder is None:
         model = section.name if section else name
         hint = make_command(model) if model.startswith(ASSEMBLED) else f"`doitune base fetch {name}`"
+        if "/" not in model:
+            hint = "give a folder, a name of `doitune base list`, or owner/name"
         raise ModelError(f"there is no base {name!r} on this disk", hint)
     return folder

@@ -31,8 +31,8 @@ from doitune.errors import DiskError, ModelError, Stopped
 if TYPE_CHECKING:
     import torch
 
-PIECE = 1 << 21
-"""Numbers merged and quantised at once: about 100 MB of memory, whatever the tensor."""
+PIECE = 1 << 20
+"""Numbers merged and quantised at once: about 50 MB of memory, whatever the tensor."""
 
 SHARD_BYTES = 1 << 30
 """A shard is closed when the next tensor would make it longer: what a kill can cost."""

@@ -73,10 +73,10 @@ def resume(
     from doitune.session import follow_run
     from doitune.session import resume as go_on
 
+    wishes = Wishes(tuple(allow or ()), tuple(sets or ()), from_scratch, wait_for_disk)
     if follows():
-        return follow_run(find_run(run, runs))
+        return follow_run(find_run(run, runs), wishes)
     with displays.TrainingDisplay() as display:
-        wishes = Wishes(tuple(allow or ()), tuple(sets or ()), from_scratch, wait_for_disk)
         found = go_on(find_run(run, runs), scorer=validation_score, on_event=display, wishes=wishes)
     return console.show_run(found, as_json=as_json)
 

@@ -13,7 +13,7 @@ from doitune.base import ASSEMBLED
 from doitune.errors import FitError, ModelError, UsageError
 from doitune.memory.cards import Card, smallest_card
 from doitune.memory.host import Host, host_of
-from doitune.memory.hours import Pace, Work, known_cards, pace, work_of
+from doitune.memory.hours import SMALLEST_PARAMETERS, Pace, Work, known_cards, pace, work_of
 from doitune.memory.levers import Lever, Request, high_gib, levers, way_out
 from doitune.memory.shape import Shape, find_shape
 from doitune.memory.terms import GIB, WHAT_IFS, Setting, Term, count, level
@@ -191,9 +191,9 @@ class Outlook:
 
 
 def outlook(recipe: Recipe, plan: MemoryPlan) -> Outlook:
-    """Hours on the known cards of the plan's card, or of its size; none where it does not fit."""
+    """Hours on the known cards of the plan's card, or of its size; none where it does not fit, or the base is tiny."""
     work = work_of(recipe)
-    if not plan.fits:
+    if not plan.fits or plan.setting.architecture.parameters < SMALLEST_PARAMETERS:
         return Outlook(work, ())
     return Outlook(work, tuple(pace(plan.setting, card, work, plan.tokens_per_micro_batch) for card in known_cards(plan.card)))
 

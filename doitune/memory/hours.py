@@ -24,6 +24,8 @@ TOKENS_A_ROW = 300
 TOKENS_A_CHARACTER = {"llama": 0.75, "baichuan": 0.65, "qwen2": 0.65, "qwen3": 0.65}
 """Tokens that a character of mostly Chinese text becomes, about; the vocabularies of Chinese-LLaMA, Baichuan2 and Qwen."""
 TURN_TOKENS = 2
+SMALLEST_PARAMETERS = 300_000_000
+"""Below this a card waits for its own launches, of which a roofline knows nothing."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,12 @@ def known_cards(card: Card) -> tuple[KnownCard, ...]:
 def work_of(recipe: Recipe) -> Work:
     """Rows, tokens and steps of a recipe: rows counted in the corpus where it is there, else taken from the budget."""
     train = recipe.train
+    rows, why = 0, "the corpus is not here"
     try:
-        rows, characters, turns = _counted(recipe.data) if _is_here(recipe.data.corpus) else (0, 0, 0)
-    except (DoituneError, OSError):  # the training itself will say what is wrong with it
-        rows, characters, turns = 0, 0, 0
+        if _is_here(recipe.data.corpus):
+            rows, characters, turns = _counted(recipe.data)
+    except (DoituneError, OSError) as error:
+        why = f"the corpus cannot serve: {str(error).splitlines()[0]}"
     if rows:
         rate = TOKENS_A_CHARACTER.get(recipe.model.family, 1.0)
         tokens = round(rate * characters + TURN_TOKENS * turns)
@@ -91,7 +95,7 @@ def work_of(recipe: Recipe) -> Work:
     else:
         rows = _asked(recipe.data.budget)
         tokens = TOKENS_A_ROW * rows
-        told = f"about {rows:,} rows by the budget, {TOKENS_A_ROW} tokens a row assumed (the corpus is not here)"
+        told = f"about {rows:,} rows by the budget, {TOKENS_A_ROW} tokens a row assumed ({why})"
     steps = -(-rows // train.examples_per_step) * train.epochs
     steps = min(steps, train.max_steps or steps)
     share = min(1.0, steps * train.examples_per_step / max(1, rows * train.epochs))

@@ -55,7 +55,7 @@ def _as_config(section: ModelSection) -> dict[str, Any]:
         "intermediate_size": sizes.intermediate,
         "num_hidden_layers": sizes.layers,
         "num_attention_heads": sizes.heads,
-        "num_key_value_heads": sizes.key_value_heads,
+        "num_key_value_heads": sizes.key_value_heads or sizes.heads,
         "head_dim": sizes.head_size,
         "vocab_size": sizes.vocabulary,
         "tie_word_embeddings": sizes.tied,

@@ -117,7 +117,8 @@ class ArchitectureSection(Section):
         lacking = [name for name, value in sizes.items() if value is None]
         said = len(lacking) < len(sizes) or self.key_value_heads is not None or self.head_size is not None or self.tied
         if said and lacking:
-            yield Contradiction(lacking[0], f"an architecture without {', '.join(lacking)}", "write all sizes, or none: the base's config.json says them")
+            problem = f"an architecture without {', '.join(lacking)}"
+            yield Contradiction(lacking[0], problem, "write all sizes, or none: the base's config.json says them")
 
 
 class ModelSection(Section):

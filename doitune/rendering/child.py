@@ -15,7 +15,8 @@ import sys
 from datetime import datetime
 from typing import Any
 
-from jinja2 import TemplateError, nodes
+from jinja2 import TemplateError, Undefined, nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -38,6 +39,13 @@ class Generation(Extension):
         return str(caller())
 
 
+class Sandbox(ImmutableSandboxedEnvironment):
+    """jinja's sandbox, which turns a forbidden attribute into nothing; here it is an error, so that the template is refused."""
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        raise SecurityError(f"it reaches for {attribute!r} of a {type(obj).__name__}")
+
+
 def environment() -> ImmutableSandboxedEnvironment:
     """The environment that chat templates are written for."""
 
@@ -52,7 +60,7 @@ def environment() -> ImmutableSandboxedEnvironment:
     ) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    made = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     made.filters["tojson"] = tojson
     made.globals["raise_exception"] = raise_exception
     made.globals["strftime_now"] = strftime_now

@@ -135,11 +135,11 @@ class Lab:
         return found + [(Blow("step.logged:2:kill"), Blow(f"{site}:1:kill")) for site in RESUMED]
 
     def _next_blow(self) -> Blow:
-        """Two inside a save, one at a random time; every sixth at any site at all."""
+        """Of four, three inside a save and one at a random time; every eighth at any site at all."""
         self._turn += 1
-        if self._turn % 3 == 2:
+        if self._turn % 4 == 2:
             return Blow(after_seconds=self.dice.uniform(0, self.measure.seconds), of_loop=self.dice.random() < 0.8)
-        names = [site for site in faults.SAVING if site in self.counts] if self._turn % 6 else [*self.counts, *RESUMED]
+        names = [site for site in faults.SAVING if site in self.counts] if self._turn % 8 else [*self.counts, *RESUMED]
         site = self.dice.choice(names)
         return Blow(f"{site}:{self.dice.randint(1, max(1, self.counts.get(site, 1) // 2))}:kill")
 

@@ -1,0 +1,93 @@
+"""A base's sizes are read from its config, and its model recipe says the same sizes: the published numbers of parameters come out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from doitune.architecture import read_architecture
+from doitune.cookbook import list_models, resolve
+from doitune.errors import ModelError, RecipeError
+from doitune.memory.shape import find_config, find_shape
+
+LLAMA = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
+PUBLISHED = {
+    "7b": 6_885_486_592,
+    "13b": 13_199_703_040,
+    "33b": 32_767_933_952,
+    "baichuan2-7b": 7_505_973_248,
+    "baichuan2-13b": 13_896_668_160,
+    "qwen1.5-7b": 7_721_324_544,
+    "qwen1.5-14b": 14_167_290_880,
+    "qwen1.5-32b": 32_512_218_112,
+    "qwen3-4b": 4_022_468_096,
+}
+"""Weights of each base with its own vocabulary; Qwen and Baichuan as their model cards' files count, LLaMA with 49,953 rows."""
+
+
+def test_every_model_recipe_has_its_published_number_of_weights() -> None:
+    models = {one.name for one in list_models()}
+    assert models == {*PUBLISHED, "demo"}
+    for name, total in PUBLISHED.items():
+        found = find_shape(resolve("baseline", model=name).recipe.model)
+        assert found.architecture.parameters == total, name
+
+
+def test_the_shape_of_the_demo_is_its_files() -> None:
+    """Its sizes stand in its config.json only, and count what the weights hold."""
+    from safetensors import safe_open
+
+    from doitune.demo import BASE
+
+    shape = find_shape(resolve("demo").recipe.model)
+    with safe_open(BASE / "model.safetensors", "pt") as weights:
+        total = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118
+    assert shape.architecture.parameters == total
+    assert shape.place.endswith("config.json")
+
+
+@pytest.mark.parametrize(("kind", "more"), [("llama", {}), ("qwen2", {"num_key_value_heads": 2}), ("qwen3", {"head_dim": 32}), ("mistral", {"tie_word_embeddings": True})])
+def test_weights_are_those_that_transformers_makes(kind: str, more: dict[str, int]) -> None:
+    """Biases of qwen2, head norms of qwen3, heads wider than hidden / heads, a shared matrix."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = {**LLAMA, **more, "model_type": kind}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**{**config, "tie_word_embeddings": bool(more.get("tie_word_embeddings"))}))
+    assert read_architecture(config, "x").parameters == sum(one.numel() for one in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"hidden_size": "wide"}, "hidden_size is 'wide'"), ({"model_type": "mamba"}, "does not know"), ({"head_dim": 0}, "head_dim is 0"), ({"vocab_size": True}, "vocab_size")],
+)
+def test_a_config_that_cannot_be_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        read_architecture({**LLAMA, **change}, "folder/config.json")
+
+
+def test_a_folder_and_a_name_that_are_not_there(tmp_path, monkeypatch) -> None:
+    (tmp_path / "模型 一").mkdir()
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        find_config(str(tmp_path / "模型 一"))
+    (tmp_path / "模型 一" / "config.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(ModelError, match="not an object"):
+        find_config(str(tmp_path / "模型 一"))
+    (tmp_path / "模型 一" / "config.json").write_text(json.dumps(LLAMA), encoding="utf-8")
+    assert find_config(str(tmp_path / "模型 一"))[0] == LLAMA
+    with pytest.raises(ModelError, match="no model folder"):
+        find_config("bases/none")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(ModelError, match="neither in the cache nor to be had"):  # HF_HUB_OFFLINE is set for all tests
+        find_config("nobody/nothing-of-that-name")
+
+
+def test_half_an_architecture_is_refused() -> None:
+    """A recipe that says some sizes and not others would be counted by a mixture."""
+    with pytest.raises(RecipeError, match="an architecture without intermediate"):
+        resolve("demo", overrides=["model.architecture.hidden=64"])
+    sizes = ["hidden=64", "intermediate=128", "layers=2", "heads=4", "vocabulary=100"]
+    recipe = resolve("demo", overrides=["model.family=llama", *(f"model.architecture.{size}" for size in sizes)]).recipe
+    assert find_shape(recipe.model).architecture == read_architecture(LLAMA, "x")
