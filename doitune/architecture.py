@@ -78,7 +78,8 @@ def read_architecture(config: Mapping[str, Any], place: str) -> Architecture:
     model_type = str(config.get("model_type", ""))
     if model_type not in GATED:
         known = ", ".join(GATED)
-        raise ModelError(f"{place}: the memory plan does not know blocks of model_type {model_type!r}", f"it knows {known}; `--simulate` runs any")
+        cure = f"it knows {known}; `doitune train` tries its largest step before the first one in any case"
+        raise ModelError(f"{place}: the memory plan does not know blocks of model_type {model_type!r}", cure)
     config = {**UNSAID.get(model_type, {}), **config}
     heads = _size(config, "num_attention_heads", place)
     hidden = _size(config, "hidden_size", place)

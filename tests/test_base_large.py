@@ -143,9 +143,12 @@ def test_a_base_of_2_gb_is_made_in_a_stream(llama: Path, tmp_path: Path) -> None
 
 
 def test_a_base_in_16_bits_is_loaded_in_a_stream(llama: Path) -> None:
-    """The trap: the whole checkpoint in memory before it is quantised. Embedding and head are in fp32 on a CPU."""
+    """The trap: the whole checkpoint in memory before it is quantised. Embedding and head are in fp32 on a CPU.
+
+    What comes on top is bitsandbytes' CPU quantiser: four or five fp32 copies of the matrix at work, however many layers there are.
+    """
     found = measured(LOAD, llama)
-    tensors = 2 * 4 * INTERMEDIATE * HIDDEN / 2**20
+    tensors = 2 * 2 * ROWS * HIDDEN / 2**20
     output = (2 * 4 * ROWS * HIDDEN + 0.516 * LAYERS * (4 * HIDDEN * HIDDEN + 3 * HIDDEN * INTERMEDIATE)) / 2**20
     assert found["left_mib"] > 0.9 * output
     assert found["peak_mib"] < output + tensors + 400

@@ -167,7 +167,7 @@ SPOILT: dict[str, tuple[Callable[[World], None], int, tuple[str, ...]]] = {
     "no layout": (_no_layout, 65, ("corpus",)),
     "forged turn": (_forged_turn, 65, ("math_1000.json:", "</s>")),
     "no weights": (_no_weights, 65, ("holds no weights", "model.safetensors")),
-    "cut weights": (_cut_weights, 65, ("cannot be loaded",)),
+    "cut weights": (_cut_weights, 65, ("not a whole safetensors file", "model.safetensors")),
     "no tokenizer": (_no_tokenizer, 65, ("holds no tokenizer",)),
     "broken tokenizer": (_broken_tokenizer, 65, ("tokenizer", "cannot be loaded")),
     "unlawful template": (_unlawful_template, 65, ("breaks the law", "prompt.template=doit")),
@@ -318,10 +318,12 @@ def test_a_bug_of_ours_keeps_its_traceback(world: World, capsys: pytest.CaptureF
     """Trap: a handler that hides every error also hides ours."""
     from doitune import session
 
-    def broken(resolved: object, judged: object = None) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(session, "plan_training", broken)
     monkeypatch.setattr(sys, "argv", ["doitune", *train(world)])
-    with pytest.raises(ZeroDivisionError, match="ours"):
+    with pytest.raises(SystemExit) as left:
         main()
+    shown = capsys.readouterr().err
+    assert left.value.code == 70 and "Traceback" in shown and "ZeroDivisionError: ours" in shown and "this is a bug in doitune" in shown

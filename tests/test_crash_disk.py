@@ -102,7 +102,8 @@ def test_a_run_waits_for_room(desk: Desk, small: Path, wanted: Traces) -> None:
     """It says so, goes on by itself when somebody makes room, and nothing differs."""
     _resize(small, 16384)
     child = desk.begin(*desk.train("small", "--wait-for-disk", "5"), fault="")
-    while (run := desk.run("small")) is None or not run.checkpoints():
+    until = time.monotonic() + 60
+    while time.monotonic() < until and ((run := desk.run("small")) is None or not run.checkpoints()):
         time.sleep(0.002)
     _hog(small)
 

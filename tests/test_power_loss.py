@@ -172,7 +172,7 @@ def _prove(tmp_path: Path, saves: int, subsets: int) -> tuple[int, int]:
     disk, dice = Disk(), random.Random(0)
     newest = looked = 0
     ends = [number for number, op in enumerate(recorder.ops) if op.kind == "sync_folder" and op.path.endswith("checkpoints")]
-    assert ends and len(recorder.ops) > 20 * saves
+    assert len(ends) >= saves and len(recorder.ops) > 15 * saves
     for number, op in enumerate(recorder.ops):
         disk.apply(op)
         pending = len(disk.changes)
@@ -189,7 +189,7 @@ def _prove(tmp_path: Path, saves: int, subsets: int) -> tuple[int, int]:
             looked += 1
             left = _survivors(tmp_path / "found", disk.after_power_loss(names, data), run)
             assert not newest or left, f"after {number + 1} of {len(recorder.ops)} changes ({op.kind} {op.path}) no valid checkpoint is left"
-            assert not newest or max(left) >= newest - 0, f"step {newest} was durable and is lost: {left}"
+            assert not newest or max(left) >= newest, f"step {newest} was durable and is lost: {left}"
         if op.kind == "sync_folder" and op.path.endswith("checkpoints"):
             newest = max([newest, *_survivors(tmp_path / "found", disk.after_power_loss(lambda n: False, lambda f: "kept"), run)])
     assert newest == saves
@@ -203,9 +203,9 @@ def test_a_few_saves_survive_power_loss_at_every_prefix(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_prefix_of_a_long_log(tmp_path: Path) -> None:
-    prefixes, looked = _prove(tmp_path, saves=12, subsets=20)
+    prefixes, looked = _prove(tmp_path, saves=18, subsets=20)
     print(f"power loss: {prefixes} prefixes, {looked} disks, a valid checkpoint in each")
-    assert prefixes > 300
+    assert prefixes > 300 and looked > 7_000
 
 
 def _swap_order(ops: list[Op], kind: str) -> list[Op]:

@@ -185,19 +185,30 @@ def test_a_simulated_step_is_what_a_real_one_allocates(name: str, byte_base: Pat
     assert simulated.peak_bytes == pytest.approx(profiled, rel=0.005)
 
 
-def test_a_packed_row_needs_what_one_document_needs(byte_base: Path, tmp_path: Path) -> None:
-    """What is simulated is one document of all tokens; a run packs several into the row, and joins their attention's outputs: one more
-    [T, H], which in 16 bits goes as soon as the adapter has its fp32 copy. Trap: a copy for each document."""
+@pytest.mark.slow
+def test_a_packed_row_in_16_bits_needs_what_one_document_needs(byte_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is simulated is one document of all tokens, in bf16 as on a card; a run packs several into the row. Trap: a copy for each document.
+
+    (In fp32 their joined outputs are one more [T, H], as the adapter then needs no copy of its own to keep.)
+    """
+    monkeypatch.setattr(hf, "LOGITS_AT_ONCE", 1 << 20)
+    monkeypatch.setattr(hf, "compute_dtype", lambda wanted, device: torch.bfloat16)  # refused on a CPU for its slowness alone
+    monkeypatch.setattr(hf.HfModel, "prove_head", lambda self: None)
     config, case = TINY["llama, peak in a block"]
+    case = replace(case, tokens=256, compute_dtype="bf16")
     step = RealStep(real_model(byte_base, tmp_path, config, case), case)
     step.take()
-    lying = storages([*standing(step.model, step.optimiser), step.batch.ids, step.batch.labels])
-    step.batch = replace(step.batch, lengths=(100, 200, 12, 100, 100), members=(0, 1, 2, 3, 4), packed=True)
-    packed = lying + profiled_rise(step)
+    lying = [*standing(step.model, step.optimiser), step.batch.ids, step.batch.labels]
+    step.batch = replace(step.batch, lengths=(50, 100, 6, 50, 50), members=(0, 1, 2, 3, 4), packed=True)
+    live = LiveBytes()
+    live.watch(lying)
+    with live:
+        live.restart("step")
+        step.take()
     simulated = simulate_config(config, "llama", case).peak_bytes
-    print(f"\npacked {packed / MIB:.2f} MiB, simulated {simulated / MIB:.2f} ({simulated / packed - 1:+.3%})")
-    joined = 4 * case.tokens * config["hidden_size"]
-    assert simulated < packed < 1.005 * (simulated + joined)
+    print(f"\npacked, bf16: {live.peak / MIB:.2f} MiB, simulated {simulated / MIB:.2f} ({simulated / live.peak - 1:+.4%})")
+    assert step.model.base.dtype == torch.bfloat16
+    assert simulated == pytest.approx(live.peak, rel=0.005)
 
 
 # Few layers for many
@@ -205,10 +216,10 @@ def test_a_packed_row_needs_what_one_document_needs(byte_base: Path, tmp_path: P
 @pytest.mark.parametrize(("backend", "tokens"), [("hf", 96), ("unsloth", 640)])
 def test_few_layers_extended_are_all_layers(backend: str, tokens: int) -> None:
     """To the byte, in every figure. Trap: one line through the peaks of two depths, where the deep model's peak lies in another phase."""
-    shape = replace(sized(256, 512, 6, vocabulary=5000), key_value=128)
+    shape = replace(sized(256, 512, 5, vocabulary=5000), key_value=128)
     case = Case(64, tokens, backend)
     extended, whole = simulate_case(shape, case), simulate_case(shape, replace(case, whole=True))
-    assert extended.depths == (3, DEEP) and whole.depths == (6,)
+    assert extended.depths == (3, DEEP) and whole.depths == (5,)
     assert (extended.peak_bytes, extended.static_bytes, extended.gradient_bytes) == (whole.peak_bytes, whole.static_bytes, whole.gradient_bytes)
     assert extended.terms == whole.terms
     assert extended.phases == {name: size for name, size in whole.phases.items() if name != "a layer between"}
@@ -225,6 +236,7 @@ def test_a_simulation_says_of_what_it_is_made() -> None:
     assert found.working_bytes > 0
 
 
+@pytest.mark.slow
 def test_more_of_anything_needs_more() -> None:
     """Traps: a setting that is read and not used."""
     base = Case(8, 128, whole=True)
@@ -290,6 +302,21 @@ def test_what_cannot_be_simulated_is_said() -> None:
         simulate_config(config_of(sized(256, 512, 2)), "here", replace(case, backend="unsloth"))
 
 
+def test_experts_that_tokens_choose_are_refused_not_guessed() -> None:
+    """Fake tensors do not know which expert a token goes to. Trap: a mask that selects all tokens for each expert."""
+    config = {**config_of(sized(256, 512, 2, vocabulary=1000)), "model_type": "qwen3_moe", "num_experts": 4, "moe_intermediate_size": 64}
+    with pytest.raises(ModelError, match="depend on the values"):
+        simulate_config(config, "here", Case(8, 64))
+
+
+def test_lists_of_a_value_for_each_layer_are_cut_with_the_layers() -> None:
+    """Trap: `layer_types` in a config.json, which has to be as long as the model is deep; and two kinds of layers taken for one."""
+    config = {**config_of(replace(sized(256, 512, 6, vocabulary=1000), head_norms=True)), "layer_types": ["full_attention"] * 6}
+    assert simulate_config(config, "here", Case(8, 64)).depths == (3, DEEP)
+    config["layer_types"][1], config["sliding_window"], config["use_sliding_window"] = "sliding_attention", 32, True
+    assert simulate_config(config, "here", Case(8, 64)).depths == (6,)
+
+
 # The closed form
 
 def modelled(setting: Setting) -> float:
@@ -310,10 +337,9 @@ def compared(backend: str, name: str, rank: int, tokens: int) -> float:
     return error
 
 
-@pytest.mark.parametrize("backend", ["hf", "unsloth"])
-def test_the_closed_form_agrees_for_33b(backend: str) -> None:
+def test_the_closed_form_agrees_for_33b() -> None:
     """The one that people ask about; the whole table is a slow test."""
-    assert abs(compared(backend, "33b", 16, 2048)) <= 0.01
+    assert abs(compared("unsloth", "33b", 16, 2048)) <= 0.01
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]  # libraries would fetch compiled code from the hub with it, unasked
 
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional CPU kernel that doitune doesn't use
+
 ORDER = ("unsloth", "hf")
 """Backends by preference; each is a module of this folder."""
 
@@ -69,7 +71,6 @@ def begin(wanted: str, base: Base) -> None:
 
 def pick_backend(wanted: str = "auto", base: Base | None = None) -> tuple[str, Backend]:
     """The backend called `wanted`, or with "auto" the first that this machine can use (for `base`). FitError lists every reason."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional CPU kernel that doitune doesn't use
     reasons = []
     for name in ORDER if wanted == "auto" else (wanted,):
         backend = cast(Backend, import_module(f"doitune.backends.{name}"))

@@ -53,6 +53,10 @@ class Workspace:
         """Inside, nothing is counted."""
         return self.live.inside_kernel() if self.live is not None else contextlib.nullcontext()
 
+    def buffers(self) -> list[torch.Tensor]:
+        """What stays from step to step."""
+        return [self.matrix, self.scales, *self.returning]
+
     def enter(self, *phases: str) -> None:
         """Name the phase for the counter."""
         if self.live is not None:

@@ -93,17 +93,21 @@ class LiveBytes(TorchDispatchMode):
 
 
 class FakeLiveBytes(LiveBytes):
-    """The count under fake tensors, which have no values: a mask selects every place, a number read from a float tensor is 1.
+    """The count under fake tensors, which have no values: a mask of the loss selects every place, a number read from a float tensor is 1.
 
-    A whole number read from a tensor would decide about shapes (which expert a token goes to) and is refused as fake tensors refuse it.
+    In a model's layers a mask, or a whole number read from a tensor, would decide about shapes (which expert a token goes to): refused as
+    fake tensors refuse it.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         aten = torch.ops.aten
+        selects = func is aten.index.Tensor and any(one is not None and one.dtype == torch.bool for one in args[1])
+        if (selects or func is aten.nonzero.default) and "loss" not in self._phases:
+            raise DataDependentOutputException(func)
         if func is aten.nonzero.default:
             with self:
                 return torch.empty(args[0].numel(), args[0].dim(), dtype=torch.long, device=args[0].device)
-        if func is aten.index.Tensor and any(one is not None and one.dtype == torch.bool for one in args[1]):
+        if selects:
             with self:
                 return aten.index.Tensor(args[0], [part for one in args[1] for part in _places(one)])
         if func is aten._local_scalar_dense.default:

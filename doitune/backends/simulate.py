@@ -59,8 +59,9 @@ class Case:
 class Simulation:
     """Bytes of the second optimiser step (in the first the optimiser has no state yet).
 
-    `peak_bytes`: the most alive at once. `static_bytes`: alive between two steps; `terms` says of what. `gradient_bytes`: the adapter's
-    gradients, in the peak and not in `static_bytes`. `phases`: the most alive in each phase of a step. `depths`: how many layers were run.
+    `peak_bytes`: the most alive at once. `static_bytes`: alive between two steps, but for an engine's buffers; `terms` says of what.
+    `gradient_bytes`: the adapter's gradients, in the peak and not in `static_bytes`. `phases`: the most alive in each phase of a step.
+    `depths`: how many layers were run.
     """
 
     peak_bytes: int
@@ -77,7 +78,7 @@ class Simulation:
 
     @property
     def working_bytes(self) -> int:
-        """What the peak holds besides weights, adapter, optimiser state and gradients."""
+        """What the peak holds besides weights, adapter, optimiser state and gradients: activations and buffers."""
         return self.peak_bytes - self.static_bytes - self.gradient_bytes
 
     @property
@@ -110,7 +111,7 @@ def simulate_config(config: Mapping[str, Any], place: str, case: Case) -> Simula
     depth = config.get("num_hidden_layers")
     if not isinstance(depth, int) or case.whole or not _is_uniform(config, place):
         return _extended({0: _hf_run(config, place, case)}, 0)
-    return _at_depth(depth, lambda layers: _hf_run({**config, "num_hidden_layers": layers}, place, case))
+    return _at_depth(depth, lambda layers: _hf_run(_shortened(config, depth, layers), place, case))
 
 
 def simulate_case(architecture: Architecture, case: Case) -> Simulation:
@@ -174,11 +175,18 @@ def _extended(runs: dict[int, _Run], layers: int) -> Simulation:
     )
 
 
+def _shortened(config: Mapping[str, Any], depth: int, layers: int) -> dict[str, Any]:
+    """The config with fewer layers; lists of a value for each layer are cut."""
+    cut = {name: value[:layers] for name, value in config.items() if isinstance(value, list) and len(value) == depth}
+    return {**config, **cut, "num_hidden_layers": layers}
+
+
 def _is_uniform(config: Mapping[str, Any], place: str) -> bool:
     """Whether all layers are alike: the same weights in each, and one kind of attention."""
-    layers = _layers(_meta_model(config, place, torch.bfloat16).get_decoder())
+    decoder = _meta_model(config, place, torch.bfloat16).get_decoder()
+    layers = _layers(decoder)
     shapes = {tuple((name, tuple(tensor.shape)) for name, tensor in layer.named_parameters()) for layer in layers}
-    return len(shapes) == 1 and len(set(config.get("layer_types") or ("all",))) == 1
+    return len(shapes) == 1 and len(set(getattr(decoder.config, "layer_types", None) or ("all",))) == 1
 
 
 def _layers(decoder: Any) -> list[torch.nn.Module]:
@@ -195,7 +203,7 @@ def _meta_model(config: Mapping[str, Any], place: str, dtype: torch.dtype) -> An
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(built, dtype=dtype, attn_implementation=_register())
     except hf.REFUSALS as error:
-        problem = f"{place}: transformers cannot build a {config.get('model_type')!r} model from this config: {hf.first_line(error)}"
+        problem = f"{place}: transformers cannot build a {config.get('model_type')!r} model from this config: {hf.first_line(error)[:160]}"
         raise ModelError(problem, "copy the model's config.json again; models that bring their own code cannot be simulated") from error
 
 
@@ -216,7 +224,10 @@ def _hf_run(config: Mapping[str, Any], place: str, case: Case) -> _Run:
         model.is_loaded_in_4bit = True  # peft asks the model before it asks the layer
     request = LoadRequest(Base(place, Path(), ""), rank=case.rank, targets=case.targets)
     hf.settle(model, request, None)
-    adapted = get_peft_model(model, hf._lora(request, model))
+    try:
+        adapted = get_peft_model(model, hf._lora(request, model))
+    except hf.REFUSALS as error:
+        raise ModelError(f"{place}: peft cannot adapt this model: {hf.first_line(error)[:160]}", "name other layers (lora.targets)") from error
     hf.train_adapter(adapted, None)
     if case.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -245,7 +256,8 @@ def _lean_run(architecture: Architecture, case: Case) -> _Run:
         _give_storage(model, dtype)
     model.head = model.embedding if architecture.tied else model.head
     model.work.live = live
-    return _two_steps(_Held(model, model, (model.embedding, model.head), architecture.layers), case, fake, live)
+    held = _Held(model, model, (model.embedding, model.head), architecture.layers, model.work.buffers)
+    return _two_steps(held, case, fake, live)
 
 
 def _give_storage(model: torch.nn.Module, dtype: torch.dtype) -> None:
@@ -317,18 +329,21 @@ def _name_phases(decoder: torch.nn.Module, layers: list[torch.nn.Module], live: 
 
 @dataclass(frozen=True)
 class _Held:
-    """A model with its adapter: what gives the loss and the trained parameters, its modules, embedding and head, and how many layers."""
+    """A model with its adapter: what gives the loss and the trained parameters, its modules, embedding and head, how many layers, and the
+    buffers that its engine keeps from step to step."""
 
     engine: Any
     model: torch.nn.Module
     ends: tuple[torch.Tensor, ...]
     layers: int
+    buffers: Callable[[], list[torch.Tensor]] = list
 
 
 def _two_steps(held: _Held, case: Case, fake: FakeTensorMode, live: LiveBytes) -> _Run:
     """Two optimiser steps; the figures are the second one's."""
     parameters = held.engine.trainable()
     optimiser = build_optimiser(parameters, TrainSection(optimizer=case.optimizer), torch.device("cpu"))  # type: ignore[arg-type]
+    gc.collect()  # what building the model left
     with fake, live:
         if hasattr(optimiser, "name2qmap"):  # bitsandbytes' tables are real tensors; a step wants fake ones
             optimiser.name2qmap = {name: torch.empty(256) for name in optimiser.name2qmap}
@@ -338,22 +353,22 @@ def _two_steps(held: _Held, case: Case, fake: FakeTensorMode, live: LiveBytes) -
         ids = torch.zeros(1, case.tokens, dtype=torch.long)
         batch = Batch(ids, ids.clone(), (case.tokens,), (0,), packed=False)
         for micro_batches in (1, case.micro_batches):
-            gc.collect()
             live.restart("forward")
             for _ in range(micro_batches):
                 held.engine.loss(batch, case.tokens).value.backward()
             live.enter("step")
-            gradients = sum(one.grad.nbytes for _, one in parameters)
+            gradients = sum(one.grad.nbytes for _, one in parameters if one.grad is not None)
             torch.nn.utils.clip_grad_norm_([one for _, one in parameters], 1.0)
             optimiser.step()
             for _, one in parameters:
                 one.grad = None
     terms = _terms(held, parameters, optimiser)
-    return _Run(live.now, gradients, {**terms, "other": live.now - sum(terms.values())}, dict(live.peaks), held.layers)
+    static = live.now - sum(buffer.nbytes for buffer in held.buffers())
+    return _Run(static, gradients, {**terms, "other": static - sum(terms.values())}, dict(live.peaks), held.layers)
 
 
 def _terms(held: _Held, parameters: list[tuple[str, torch.nn.Parameter]], optimiser: torch.optim.Optimizer) -> dict[str, int]:
-    """Bytes that lie there between steps, by what they are; "other" is rotary tables, the batch and an engine's own buffers."""
+    """Bytes that lie there between steps, by what they are; "other" is rotary tables and the batch."""
     trained = {id(one) for _, one in parameters}
     terms = {"linear layers": 0, "embedding and head": 0, "norms": 0}
     ends = {id(weight) for weight in held.ends}

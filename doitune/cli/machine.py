@@ -1,0 +1,29 @@
+"""`doitune doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from doitune.cli.options import Json, Runs
+
+
+def doctor(
+    fix_hint: Annotated[bool, typer.Option("--fix-hint", help="Also print the commands that mend what is wrong.")] = False,
+    network: Annotated[bool, typer.Option("--network", help="Also ask whether the hub answers.")] = False,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Look at this machine: system, libraries, cards, backends, disks, hub, bases (exit 78 if no training is possible).
+
+    Example: doitune doctor --fix-hint
+    """
+    from doitune import console, displays_machine
+    from doitune.doctor import diagnose
+
+    found = diagnose(runs, network=network)
+    console.show_json(found.to_json()) if as_json else displays_machine.show_diagnosis(found, commands=fix_hint)
+    if found.state == "problem":
+        raise typer.Exit(78)
