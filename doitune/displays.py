@@ -156,3 +156,11 @@ class FetchDisplay(_LineDisplay):
             progress.file,
             whole=progress.bytes >= progress.total_bytes,
         )
+
+
+class GpuDisplay(_LineDisplay):
+    """Which part of the test of a card is at work."""
+
+    def __call__(self, name: str, number: int, parts: int) -> None:
+        """Show part `number` of `parts`."""
+        self.show(f"part {number} of {parts}: {name}", name, whole=False)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from doitune.console import duration, say, show_table
-from doitune.displays import _LineDisplay
 
 if TYPE_CHECKING:
     from doitune.doctor import Diagnosis
@@ -21,14 +20,6 @@ def show_diagnosis(found: Diagnosis, *, commands: bool) -> None:
             say(line)
     verdicts = {"ok": "all is well", "warning": "training is possible; see the warnings", "problem": "no training is possible here: see the problems"}
     say(verdicts[found.state] + ("" if commands or not found.commands else " (--fix-hint prints the commands)"))
-
-
-class GpuDisplay(_LineDisplay):
-    """Which part of the test of a card is at work."""
-
-    def __call__(self, name: str, number: int, parts: int) -> None:
-        """Show part `number` of `parts`."""
-        self.show(f"part {number} of {parts}: {name}", name, whole=False)
 
 
 def show_gpu(document: Mapping[str, Any], written: str) -> None:

@@ -67,9 +67,7 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         """The document of `doitune doctor --json`."""
-        checks = [
-            {"name": one.name, "state": one.state, "text": one.text, "cure": one.cure, "commands": list(one.commands)} for one in self.checks
-        ]
+        checks = [{"name": one.name, "state": one.state, "text": one.text, "cure": one.cure, "commands": list(one.commands)} for one in self.checks]
         return {"schema": "doitune.doctor/1", "state": self.state, "checks": checks, "machine": dict(self.machine), "commands": list(self.commands)}
 
 
@@ -139,7 +137,9 @@ def _system_check(machine: Mapping[str, Any]) -> Check:
     if not machine["system"].startswith("Linux"):
         return Check("machine", "warning", text, "doitune is made for Linux; on Windows use WSL 2")
     if 0 < machine["ram_free_gib"] < LOW_RAM_GIB:
-        return Check("machine", "warning", text, f"with less than {LOW_RAM_GIB} GiB free only small bases load; `doitune plan RECIPE` says how much one takes")
+        return Check(
+            "machine", "warning", text, f"with less than {LOW_RAM_GIB} GiB free only small bases load; `doitune plan RECIPE` says how much one takes"
+        )
     return Check("machine", "ok", text)
 
 
@@ -179,7 +179,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def outside(version: str, limits: str) -> str:
-    """"below" or "above" where a version breaks limits like `>=2.10,<2.14`, else ""."""
+    """ "below" or "above" where a version breaks limits like `>=2.10,<2.14`, else ""."""
     mine = numbers(version)
     for limit in filter(None, (part.strip() for part in limits.split(","))):
         match = re.match(r"(>=|<=|<|>|==|!=|~=)\s*(.+)", limit)
@@ -216,7 +216,9 @@ def library_check(name: str, limits: str, version: str, *, needed: bool) -> Iter
         return
     side = outside(version, limits)
     if name == "torch" and numbers(version)[:2] < OLDEST_TORCH:
-        yield Check(name, "problem", f"torch {version} is below 2.10, the oldest that reads files safely enough", "install a later release", (command,))
+        yield Check(
+            name, "problem", f"torch {version} is below 2.10, the oldest that reads files safely enough", "install a later release", (command,)
+        )
     elif side == "below":
         yield Check(name, "problem" if needed else "warning", f"{name} {version} is older than {limits}", "install a later release", (command,))
     elif side == "above":
@@ -252,12 +254,15 @@ def _torch_checks(asked: Mapping[str, Any], has_card: bool) -> Iterator[Check]:
         yield Check("torch", "ok", f"torch {torch['version']} on the CPU")
     elif not torch["built_for"]:
         command = "pip install --force-reinstall 'torch>=2.10,<2.14' --index-url https://download.pytorch.org/whl/cu128"
-        yield Check("torch", "warning", f"torch {torch['version']} is built without CUDA, but a card is here", "install a build with CUDA", (command,))
+        yield Check(
+            "torch", "warning", f"torch {torch['version']} is built without CUDA, but a card is here", "install a build with CUDA", (command,)
+        )
     else:
         yield Check(
             "torch",
             "warning",
-            f"torch {torch['version']} is built for CUDA {torch['built_for']} and sees no card, though the driver does: {torch['why'] or 'no reason given'}",
+            f"torch {torch['version']} is built for CUDA {torch['built_for']} and sees no card, "
+            f"though the driver does: {torch['why'] or 'no reason given'}",
             "update the driver; look at CUDA_VISIBLE_DEVICES",
         )
 
@@ -290,7 +295,9 @@ def disk_check(name: str, folder: Path, *, proved: bool = True) -> Check:
     except DoituneError as error:
         return Check(name, "problem", error.problem, error.hint)
     except OSError as error:
-        return Check(name, "problem" if proved else "warning", f"{folder} cannot be read: {error.strerror}", "check the rights, or name another folder")
+        return Check(
+            name, "problem" if proved else "warning", f"{folder} cannot be read: {error.strerror}", "check the rights, or name another folder"
+        )
     kind = filesystem_of(there)
     text = f"{folder} on {kind or 'a disk'}: {free:.1f} GiB free" + (", flushes, renames and locks files" if proved else "")
     if kind in SLOW_DISKS:
@@ -311,7 +318,9 @@ def hub_check(*, network: bool) -> Check:
     if endpoint.scheme not in ("https", "http") or not endpoint.hostname:
         return Check("hub", "warning", "HF_ENDPOINT is no address of a server", "an address like https://host", ("unset HF_ENDPOINT",))
     if offline:
-        return Check("hub", "warning", f"{text}; offline, as HF_HUB_OFFLINE is set: nothing will be fetched", "unset it to fetch", ("unset HF_HUB_OFFLINE",))
+        return Check(
+            "hub", "warning", f"{text}; offline, as HF_HUB_OFFLINE is set: nothing will be fetched", "unset it to fetch", ("unset HF_HUB_OFFLINE",)
+        )
     if network:
         reason = unreachable(f"{endpoint.scheme}://{endpoint.netloc.rpartition('@')[2]}")
         if reason:

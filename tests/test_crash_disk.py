@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import Desk, assert_same
 
 from doitune.disk import filesystem_of, prove_folder
 from doitune.errors import DiskError
 from doitune.patience import Patience
 from doitune.selftest.traces import Traces
-from tests.forked import Desk, assert_same
 
 
 @pytest.fixture(scope="module")
@@ -55,29 +55,22 @@ def _all_whole(desk: Desk) -> int:
     return len(run.checkpoints())
 
 
-def _fill_up(desk: Desk, small: Path, wanted: Traces, kib: int) -> tuple[int, int]:
-    """A run on a disk of this size (beyond what its start asks for), then the same with room; exit code and checkpoints at the end of the first."""
-    ended = desk.do(*desk.train("small", "--wait-for-disk", "0"))
-    assert ended.code in (0, 74), ended.said
-    assert "Traceback" not in ended.said and (ended.code == 0 or "MiB" in ended.said or "cannot write" in ended.said), ended.said
-    whole = _all_whole(desk)
-    _resize(small, 16384)
-    again = desk.do(*(desk.resume("small") if desk.run("small") else desk.train("small")))
-    assert again.code == 0, again.said
-    assert_same(wanted, desk.traces("small"))
-    return ended.code, whole
+def _until_saved(desk: Desk, checkpoints: int) -> None:
+    """Wait for a run that has so many checkpoints."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        run = desk.run("small")
+        if run is not None and len(run.checkpoints()) >= checkpoints:
+            return
+        time.sleep(0.001)
+    pytest.fail("the run has not come to its checkpoints")
 
 
 def test_a_disk_that_is_full_in_the_middle(desk: Desk, small: Path, wanted: Traces) -> None:
     """Room at the start, taken by somebody else after three steps."""
     _resize(small, 16384)
     child = desk.begin(*desk.train("small", "--wait-for-disk", "0"), fault="")
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        run = desk.run("small")
-        if run is not None and len(run.checkpoints()) >= 2:
-            break
-        time.sleep(0.002)
+    _until_saved(desk, 2)
     _hog(small)
     ended = desk.wait(child)
     assert ended.code in (0, 74), ended.said
@@ -102,9 +95,7 @@ def test_a_run_waits_for_room(desk: Desk, small: Path, wanted: Traces) -> None:
     """It says so, goes on by itself when somebody makes room, and nothing differs."""
     _resize(small, 16384)
     child = desk.begin(*desk.train("small", "--wait-for-disk", "5"), fault="")
-    until = time.monotonic() + 60
-    while time.monotonic() < until and ((run := desk.run("small")) is None or not run.checkpoints()):
-        time.sleep(0.002)
+    _until_saved(desk, 1)
     _hog(small)
 
     def make_room() -> None:
@@ -120,11 +111,31 @@ def test_a_run_waits_for_room(desk: Desk, small: Path, wanted: Traces) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kib", [256, 512, 640, 768, 896, 1024, 1152, 1280, 1408, 1536, 2048, 3072])
+@pytest.mark.parametrize("kib", [4, 16, 32, 64, 96, 128, 160, 192, 256, 320, 448, 4096])
 def test_twelve_sizes(kib: int, desk: Desk, small: Path, wanted: Traces) -> None:
+    """A disk that shrinks, after the first checkpoint, to so much more than is on it."""
+    _resize(small, 16384)
+    child = desk.begin(*desk.train("small", "--wait-for-disk", "0"))
+    _until_saved(desk, 1)
+    said = os.statvfs(small)
+    _resize(small, (said.f_blocks - said.f_bfree) * said.f_frsize // 1024 + kib)
+    ended = desk.wait(child)
+    assert ended.code in (0, 74) and "Traceback" not in ended.said, ended.said
+    assert ended.code == 0 or "MiB" in ended.said or "cannot write" in ended.said, ended.said
+    whole = _all_whole(desk)
+    assert whole >= 1
+    _resize(small, 16384)
+    again = desk.do(*desk.resume("small"))
+    assert again.code == 0, again.said
+    assert_same(wanted, desk.traces("small"))
+    print(f"{kib} KiB left: exit {ended.code}, {whole} whole checkpoints")
+
+
+@pytest.mark.parametrize("kib", [256])
+def test_a_disk_too_small_for_a_run_is_told_at_once(kib: int, desk: Desk, small: Path) -> None:
     _resize(small, kib)
-    code, whole = _fill_up(desk, small, wanted, kib)
-    print(f"{kib} KiB: exit {code}, {whole} whole checkpoints")
+    ended = desk.do(*desk.train("small"))
+    assert ended.code == 74 and "MiB are needed" in ended.said and desk.run("small") is None, ended.said
 
 
 def test_patience_relieves_waits_and_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

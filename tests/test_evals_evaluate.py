@@ -216,3 +216,13 @@ def test_validation_scores_are_those_of_an_evaluation(loaded, tmp_path):
     report = run(loaded, doit.task("doit-valid", chosen, caps=CAPS), tmp_path)
     assert scores == pytest.approx({one.name: one.score for one in report.sets})
     assert ev.PROTOCOLS[0] == "fixed"
+
+
+def test_two_at_once_never_mix_their_lines(loaded, task, tmp_path):
+    """The second one is told who asks, with 75; afterwards the folder is free."""
+    from doitune.errors import LockedError
+
+    with saved.working_on(tmp_path), pytest.raises(LockedError, match="is being worked on by process") as caught:
+        run(loaded, task, tmp_path)
+    assert caught.value.exit_code == 75
+    assert run(loaded, task, tmp_path).n == len(task.items)

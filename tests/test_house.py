@@ -18,13 +18,13 @@ PACKAGE = Path(__file__).parents[1] / "doitune"
 
 ORDER = (
     "errors", "stopping", "redact", "faults", "disk", "ability", "demo", "example", "corpus", "budget", "recipe", "drift", "cookbook", "explain", "architecture", "base", "patience", "checkpoint", "run", "encoded",
-    "batch", "rendering", "prompt", "course", "events", "shortage", "distributed", "optimiser", "backends", "probe", "guards", "prepare", "preview", "stats", "trackers", "memory", "train", "trained", "session", "selftest",
+    "batch", "rendering", "prompt", "course", "events", "shortage", "distributed", "optimiser", "backends", "probe", "guards", "prepare", "preview", "stats", "trackers", "memory", "doctor", "train", "trained", "session", "selftest",
     "evals", "page", "console", "displays", "scoreboard", "cli",
 )  # fmt: skip
 """Rooms from the ground up (design.md, section 2): each may import those before it and its own family (`corpus`, `corpus.check`; a folder)."""
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "datasets", "accelerate", "tokenizers", "safetensors", "unsloth", "numpy"}
-HEAVY_ROOMS = {"backends.asking", "backends.documents", "backends.dropout", "backends.four_bits", "backends.head_loss", "backends.hf", "backends.lean", "backends.live_bytes", "backends.simulate", "backends.unsloth_model", "backends.token_rows", "backends.tokenizer", "demo.build", "demo.start"}
+HEAVY_ROOMS = {"backends.asking", "backends.documents", "backends.dropout", "backends.four_bits", "backends.head_loss", "backends.hf", "backends.lean", "backends.live_bytes", "backends.random_base", "backends.simulate", "backends.unsloth_model", "backends.token_rows", "backends.tokenizer", "demo.build", "demo.start"}
 """Modules that may import heavy libraries as they are imported; everywhere else an import stands inside the function that needs it."""
 
 MODEL_LIBRARIES = {"transformers", "peft", "bitsandbytes", "unsloth", "accelerate", "datasets"}

@@ -203,9 +203,9 @@ def test_a_few_saves_survive_power_loss_at_every_prefix(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_prefix_of_a_long_log(tmp_path: Path) -> None:
-    prefixes, looked = _prove(tmp_path, saves=18, subsets=20)
+    prefixes, looked = _prove(tmp_path, saves=18, subsets=8)
     print(f"power loss: {prefixes} prefixes, {looked} disks, a valid checkpoint in each")
-    assert prefixes > 300 and looked > 7_000
+    assert prefixes > 300 and looked > 3_500
 
 
 def _swap_order(ops: list[Op], kind: str) -> list[Op]:

@@ -340,6 +340,24 @@ def test_a_step_saved_again_keeps_its_name_through_a_crash(tmp_path: Path) -> No
         assert not [path.name for path in run.checkpoints_folder.iterdir() if path.name.startswith(".")], "nothing half-written is left"
 
 
+@pytest.mark.parametrize("site", ["aside.begin", "aside.end"])
+def test_a_kill_while_a_damaged_one_is_set_aside(site: str, tmp_path: Path) -> None:
+    from doitune import faults
+
+    run = make(tmp_path)
+    for step in (1, 2):
+        checkpoint(run, step)
+    (run.checkpoint(2).folder / "state.json").write_text("{}")
+    child = os.fork()
+    if not child:
+        faults.arm(f"{site}:1:kill")
+        run.newest_valid(lambda text: None)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    found = run.newest_valid(lambda text: None)
+    assert found is not None and found.step == 1 and (run.checkpoints_folder / ".bad-step-000002").is_dir()
+
+
 def test_what_is_not_ours_is_never_touched(tmp_path: Path) -> None:
     run = make(tmp_path)
     for step in (1, 2):

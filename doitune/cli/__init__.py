@@ -13,6 +13,7 @@ from doitune import faults, stopping
 from doitune.cli.bases import base_app
 from doitune.cli.data import data_app
 from doitune.cli.evaluation import compare, evaluate, score
+from doitune.cli.machine import doctor
 from doitune.cli.plan import plan
 from doitune.cli.recipes import recipes_app
 from doitune.cli.report import report
@@ -35,6 +36,7 @@ app.command(name="eval")(evaluate)
 app.command()(score)
 app.command()(compare)
 app.command()(report)
+app.command()(doctor)
 app.add_typer(base_app, name="base")
 app.add_typer(data_app, name="data")
 app.add_typer(recipes_app, name="recipes")
@@ -52,6 +54,8 @@ def main() -> None:
         with stopping.leaving():
             faults.arm(os.environ.get(faults.VARIABLE, ""))
             code = app(standalone_mode=False)
+            if code == 130:
+                raise KeyboardInterrupt  # typer has turned it into a number
     except DoituneError as error:
         _leave(error, as_json)
     except (stopping.StopAsked, KeyboardInterrupt, typer.Abort) as stop:

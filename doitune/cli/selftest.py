@@ -37,3 +37,26 @@ def selftest_crash(
     console.show_json(report.to_json()) if as_json else console.show_crash_report(report)
     if not report.passed:
         raise typer.Exit(70)
+
+
+@selftest_app.command("gpu")
+def selftest_gpu(
+    out: Annotated[Path | None, typer.Option("--out", help="Write the document to this file, to be sent in.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only the smallest size.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Test this card: both backends beside each other, the memory plan beside measured peaks, speed beside the roofline (exit 78 without one).
+
+    Example: doitune selftest gpu --out card.json
+    """
+    from doitune import console, displays, displays_machine
+    from doitune.disk import write_json
+    from doitune.selftest.gpu import selftest_gpu as test_card
+
+    with displays.GpuDisplay() as display:
+        document = test_card(Path("runs"), quick=quick, on_part=display)
+    if out is not None:
+        write_json(out, document)
+    console.show_json(document) if as_json else displays_machine.show_gpu(document, str(out or ""))
+    if not document["passed"]:
+        raise typer.Exit(70)

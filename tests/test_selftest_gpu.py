@@ -1,0 +1,75 @@
+"""The test of a card as far as a CPU shows it: the refusal, failing and late parts, the document, and random 4-bit weights under hf."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from doitune.architecture import Architecture
+from doitune.errors import FitError
+from doitune.memory.cards import Card
+from doitune.selftest import gpu, gpu_part
+from doitune.selftest.gpu import Part, assemble, plan_parts, run_parts
+
+LEARNT = {"losses": [3.0, 2.0], "packed": True, "seconds": 1.0}
+MEASURED = {
+    "losses": [9.0], "ratio": 1.02, "allocated_gib": 5.1, "reserved_gib": 5.2, "planned_gib": 5.0, "planned_high_gib": 5.5,
+    "tokens_per_second": 900, "share_of_roof": None, "seconds": 2.0,
+}  # fmt: skip
+
+
+def test_without_a_card_it_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gpu, "find_card", lambda: None)
+    with pytest.raises(FitError) as refused:
+        gpu.selftest_gpu(tmp_path)
+    assert refused.value.exit_code == 78
+
+
+def test_a_part_that_fails_or_is_late_stops_no_other(tmp_path: Path) -> None:
+    late = Part("late", {"part": "learn"}, 0.05)
+    bad = Part("bad", {"part": "measure", "size": "nine"}, 60.0)
+    found = run_parts([late, bad], tmp_path)
+    assert "within 0.05 s" in found["late"]["error"] and found["bad"]["error"]
+    assert not assemble(Card(24.0), found, {})["passed"]
+
+
+def test_the_verdict_needs_curves_that_agree_and_a_peak_near_the_plan() -> None:
+    whole = assemble(Card(24.0, "A"), {"learn unsloth": LEARNT, "learn hf": {**LEARNT, "losses": [3.0, 2.03]}, "plan 7b hf": MEASURED}, {})
+    assert whole["passed"] and json.loads(json.dumps(whole)) == whole
+    for name, wrong in (
+        ("plan 7b hf", {**MEASURED, "ratio": 1.2}),
+        ("learn hf", {**LEARNT, "losses": [3.0, 2.1]}),
+        ("learn hf", {**LEARNT, "packed": False}),
+    ):
+        document = assemble(Card(24.0), {"learn unsloth": LEARNT, "learn hf": LEARNT, "plan 7b hf": MEASURED} | {name: wrong}, {})
+        assert document["verdict"] == "FAILED", wrong
+    assert not assemble(Card(24.0), {}, {})["passed"], "nothing tested is nothing passed"
+
+
+def test_the_document_holds_no_folders_and_no_secrets() -> None:
+    text = json.dumps(
+        assemble(Card(24.0), {"learn hf": {"error": "no /home/ming/x/y.py with hf_abcdefghijklmnopqrstuvwxyz012345", "seconds": 1}}, {})
+    )
+    assert "ming" not in text and "hf_abc" not in text and ".../y.py" in text
+
+
+def test_only_sizes_that_fit_are_measured(tmp_path: Path) -> None:
+    small, large = (plan_parts(Card(gib), ["unsloth", "hf"], tmp_path, quick=False) for gib in (8.0, 80.0))
+    assert "plan 33b unsloth" in [one.name for one in large] and "plan 33b unsloth" not in [one.name for one in small]
+
+
+def test_random_weights_take_the_bytes_that_the_plan_counts(tmp_path: Path) -> None:
+    """Through hf's own load; on a disk the folder is holes."""
+    shape = Architecture("llama", 64, 128, 2, 64, 32, 8192, 4)
+    found = gpu_part.measure(gpu_part.setting_for(shape, "hf", 32, number_bytes=4), tmp_path / "base", None)
+    assert found["frozen_bytes"] == found["planned_frozen_bytes"]
+    assert 0 < found["losses"][0] < 30
+
+
+def test_hf_learns_on_the_cpu_too_and_a_second_time_the_same(tmp_path: Path) -> None:
+    """The second start reads the first one's adapter: the curves of two backends have one origin."""
+    first, again = (gpu_part.learn("hf", "demo", tmp_path / "adapter", steps=3) for _ in range(2))
+    assert first["packed"] and first["losses"][-1] < first["losses"][0]
+    assert again["losses"] == pytest.approx(first["losses"], rel=1e-5)
