@@ -32,6 +32,7 @@ ALLOWED_OUTSIDE = {
     ("optimiser", "bitsandbytes"),  # its 8-bit optimisers
     ("base.nf4", "bitsandbytes"),  # the quantiser of `base make`
     ("trackers", "accelerate"),  # its trackers
+    ("selftest.kernels", "unsloth"),  # its kernels, the subject of the test
     ("demo.build", "transformers"),  # the scripts that make the demo's base
     ("demo.start", "transformers"),
 }

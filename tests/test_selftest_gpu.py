@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from doitune.architecture import Architecture
 from doitune.errors import FitError
 from doitune.memory.cards import Card
 from doitune.selftest import gpu, gpu_part
-from doitune.selftest.gpu import Part, assemble, plan_parts, run_parts
+from doitune.selftest.gpu import Part, assemble, judge, plan_parts, run_parts
 
 LEARNT = {"losses": [3.0, 2.0], "packed": True, "seconds": 1.0}
 MEASURED = {
@@ -58,6 +59,15 @@ def test_the_document_holds_no_folders_and_no_secrets() -> None:
 def test_only_sizes_that_fit_are_measured(tmp_path: Path) -> None:
     small, large = (plan_parts(Card(gib), ["unsloth", "hf"], tmp_path, quick=False) for gib in (8.0, 80.0))
     assert "plan 33b unsloth" in [one.name for one in large] and "plan 33b unsloth" not in [one.name for one in small]
+    assert large[0].name == "kernels" and "kernels" not in [one.name for one in plan_parts(Card(80.0), ["hf"], tmp_path, quick=True)]
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "verdict"), [({"a": 1e-6}, {"a": 1e-2}, "passed"), ({"a": 1e-6}, {"a": math.nan}, "FAILED"), ({"a": 1e-2}, {"a": 1e-2}, "FAILED"), ({}, {}, "FAILED")]
+)
+def test_a_kernel_that_is_far_or_not_a_number_fails(fp32: dict[str, float], bf16: dict[str, float], verdict: str) -> None:
+    """Trap: NaN is not greater than any bound; in Triton's interpreter bf16 gives just that."""
+    assert judge({"kernels": {"fp32": fp32, "bf16": bf16}})[0] == verdict
 
 
 def test_random_weights_take_the_bytes_that_the_plan_counts(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The test of a card: both backends beside each other, and the memory plan beside what is measured; one document to send in.
+"""The test of a card: Unsloth's kernels beside plain torch, both backends beside each other, the memory plan beside what is measured.
 
-Every part has a process of its own (Unsloth and the hf backend never share one) and a time limit; a part that fails stops no other. Unsloth's
-single kernels are not compared here.
+One document comes of it, to send in. Every part has a process of its own (Unsloth and the hf backend never share one) and a time limit; a part
+that fails stops no other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ SIZES = ("7b", "13b", "33b")
 TOKENS, STEPS = 2048, 20
 NEAR_LOSS, NEAR_PLAN = 0.02, 0.10
 """Largest relative difference of the backends' losses, and of the measured peak from the plan's."""
-LEARN_SECONDS, MEASURE_SECONDS = 300.0, 600.0
+NEAR_KERNEL = {"fp32": 1e-4, "bf16": 3e-2}
+"""Largest difference of a kernel from plain torch, as a share of the largest value; bf16 keeps 8 bits, and a LoRA layer rounds several times."""
+
+KERNEL_SECONDS, LEARN_SECONDS, MEASURE_SECONDS = 300.0, 300.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,10 @@ def selftest_gpu(runs: Path, *, quick: bool = False, on_part: Callable[[str, int
 
 
 def plan_parts(card: Card, serves: Sequence[str], folder: Path, *, quick: bool) -> list[Part]:
-    """What is run on a card: 20 steps of each backend, then the sizes that fit it (with `quick` the smallest alone)."""
+    """What is run on a card: Unsloth's kernels, 20 steps of each backend, then the sizes that fit it (with `quick` the smallest alone)."""
     learn = {"part": "learn", "adapter": str(folder / "adapter"), "base": "demo", "steps": STEPS}
-    found = [Part(f"learn {name}", {**learn, "backend": name}, LEARN_SECONDS) for name in serves]
+    found = [Part("kernels", {"part": "kernels"}, KERNEL_SECONDS)] if "unsloth" in serves else []
+    found += [Part(f"learn {name}", {**learn, "backend": name}, LEARN_SECONDS) for name in serves]
     for size in SIZES[:1] if quick else SIZES:
         for name in serves:
             setting = Setting(find_shape(model_section(size)).architecture, backend=name, rank=16, tokens=TOKENS)
@@ -120,6 +124,8 @@ def judge(answer: Mapping[str, Any]) -> tuple[str, str]:
     """Verdict and sentence on one part's answer."""
     if "error" in answer:
         return "FAILED", str(answer["error"])
+    if "kernels" in answer:
+        return _judge_kernels(answer["kernels"])
     losses = answer["losses"]
     if not all(loss == loss and abs(loss) < 1e6 for loss in losses):
         return "FAILED", "a loss is not finite"
@@ -133,6 +139,15 @@ def judge(answer: Mapping[str, Any]) -> tuple[str, str]:
     if not answer["packed"]:
         return "FAILED", "packed rows are not exact"
     return "passed", f"loss {losses[0]:.3f} to {losses[-1]:.3f}, packed rows exact"
+
+
+def _judge_kernels(found: Mapping[str, Mapping[str, float]]) -> tuple[str, str]:
+    """Every kernel within its dtype's bound; a NaN is not."""
+    far = [f"{name} in {dtype}: {value:.1e}" for dtype, values in found.items() for name, value in values.items() if not value <= NEAR_KERNEL[dtype]]
+    if far or not all(found.get(dtype) for dtype in NEAR_KERNEL):
+        return "FAILED", f"far from plain torch: {', '.join(far)}" if far else "not every dtype was compared"
+    worst = ", ".join(f"{max(values.values()):.1e} in {dtype}" for dtype, values in found.items())
+    return "passed", f"{len(found['fp32'])} kernels, at most {worst} from plain torch"
 
 
 def clean(value: Any) -> Any:

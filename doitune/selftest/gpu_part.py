@@ -68,6 +68,18 @@ def learn(backend: str, base: str, adapter: Path, *, steps: int = 20) -> dict[st
     return {"losses": losses, "packed": proof.exact, "packing": differences, "compute_dtype": model.compute_dtype, "device": model.device.type}
 
 
+def kernels() -> dict[str, Any]:
+    """Unsloth's kernels on the card against plain torch, by dtype."""
+    from doitune.backends import unsloth
+
+    unsloth.begin()  # before torch, as it patches what comes after it
+    import torch
+
+    from doitune.selftest.kernels import differences
+
+    return {"kernels": {"fp32": differences("cuda", torch.float32), "bf16": differences("cuda", torch.bfloat16)}}
+
+
 def architecture_of(size: str) -> Architecture:
     """The sizes of a model recipe."""
     return find_shape(model_section(size)).architecture
@@ -164,6 +176,8 @@ def pace(setting: Setting, card: Card, measured: float) -> dict[str, Any]:
 
 def run(words: dict[str, Any]) -> dict[str, Any]:
     """The part that `words` ask for. Errors: DoituneError."""
+    if words["part"] == "kernels":
+        return kernels()
     if words["part"] == "learn":
         return learn(words["backend"], words["base"], Path(words["adapter"]), steps=words["steps"])
     setting = setting_for(architecture_of(words["size"]), words["backend"], words["tokens"])
