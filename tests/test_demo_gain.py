@@ -24,9 +24,9 @@ def _doitune(folder: Path, *arguments: str) -> tuple[dict[str, Any], float]:
     return json.loads(done.stdout), time.monotonic() - started
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_demo_gains_twenty_points(tmp_path: Path, seed: int) -> None:
-    """The mean of the ten test sets, base beside adapter: 20 points apart, intervals apart, and the paired test agrees."""
+def test_the_demo_gains_twenty_points(tmp_path: Path) -> None:
+    """Seed 1: the recipe was chosen with seed 0, which README's first command trains. The mean of the ten test sets, base beside adapter: 20 points apart, intervals apart, and the paired test agrees."""
+    seed = 1
     _, training_seconds = _doitune(tmp_path, "train", "demo", "--set", f"train.seed={seed}", "--set", f"data.seed={seed}")
     found, evaluation_seconds = _doitune(tmp_path, "eval", "last")
     base, adapter = found["evaluations"]
