@@ -75,7 +75,8 @@ def make_run(folder: Path, said: str) -> Run:
     checks = [
         {"event": "validation", "step": n, "epoch": n / 10, "loss": 3 / n, "score": n / 40, "loss_by_ability": {said: 1.0, "math": 2.0}} for n in (10, 20)
     ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in steps + checks))
+    trial = {"event": "trial", "step": 0, "peak_gib": 7.0, "planned_gib": 7.9}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [trial, *steps, *checks]))
     (folder / "done.json").write_text(json.dumps({"final_step": 20, "best_step": 20, "seconds": 20.0, "stopped_early": False}))
     for number, checkpoint in enumerate(("base", "step-000020")):
         _evaluation(folder / "evals" / "doit-test" / checkpoint, said, number)
@@ -131,7 +132,7 @@ def test_a_run_whose_name_is_markup(tmp_path: Path) -> None:
 
 def test_the_page_says_what_a_reader_needs(tmp_path: Path) -> None:
     said = "".join(read(page([make_run(tmp_path / "demo" / "20260101-120000", "math")])).said)
-    for needed in ("demo/20260101-120000", "7.5 GiB", "20", "step-000020 against the base", "COT for Grad-Math", "Wrong answers to read", "Where it comes from", "Recipe"):
+    for needed in ("demo/20260101-120000", "7.5 GiB", "planned 7.9 GiB", "20", "step-000020 against the base", "COT for Grad-Math", "Wrong answers to read", "Where it comes from", "Recipe"):
         assert needed in said, needed
     assert "75.0" in said and "[30.1–95.4]" in said and "≈ guessing" in said, "three of four right, with Wilson's interval and chance"
 

@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
+from doitune import backends
 from doitune.base import find_base, pins, trust
 from doitune.base.headers import read_header
 from doitune.base.trust import OWNERS, refuse_lookalike
 from doitune.cookbook import list_models, resolve
 from doitune.corpus import open_corpus
-from doitune.errors import DataError, DoituneError, ModelError
+from doitune.errors import DataError, DoituneError, FitError, ModelError
 from doitune.redact import TOKENS, known, redact
 from doitune.rendering import Renderer, RenderingError
 
@@ -84,12 +85,15 @@ def test_pickles_beside_an_adapter_are_never_opened(tmp_path: Path, tiny_base: P
     assert not [path for path in whole.iterdir() if path.suffix in (".bin", ".pt", ".pkl") and path.name != name], "none is written either"
 
 
-def test_torch_is_new_enough_for_what_libraries_below_us_unpickle() -> None:
+def test_torch_is_new_enough_for_what_libraries_below_us_unpickle(monkeypatch: pytest.MonkeyPatch) -> None:
     """CVE-2025-32434 and CVE-2026-24747 broke `weights_only`: the floor is torch 2.10."""
     import torch
 
     assert '"torch>=2.10,' in (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 10)
+    monkeypatch.setattr(backends, "version", lambda name: "2.9.1+cpu")
+    with pytest.raises(FitError, match=r"torch 2\.9\.1.* has known holes"):
+        backends.begin("hf", find_base("demo"))
 
 
 # Code that a model names

@@ -7,8 +7,10 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol, cast
 
+from doitune.base.pickled import refuse_old_torch
 from doitune.errors import FitError
 
 if TYPE_CHECKING:
@@ -57,9 +59,11 @@ class Backend(Protocol):
 def begin(wanted: str, base: Base) -> None:
     """Ready this process for the backend that will hold `base`, before a tokenizer or anything else of transformers is loaded.
 
-    Only Unsloth needs it: it has to be imported first. Errors: FitError where it was asked for by name and cannot serve.
+    Only Unsloth needs it: it has to be imported first. Errors: FitError where it was asked for by name and cannot serve, or torch is too old.
     """
     from doitune.backends import unsloth
+
+    refuse_old_torch(version("torch"))
 
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # read as CUDA starts; less of a card is lost in pieces

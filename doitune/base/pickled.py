@@ -22,13 +22,17 @@ SAFE_TORCH = (2, 10)
 """The first release whose restricted reader has no known hole."""
 
 
+def refuse_old_torch(version: str) -> None:
+    """FitError for a torch whose readers have known holes; libraries below doitune use them, too."""
+    if tuple(int(part) for part in version.split("+")[0].split(".")[:2]) < SAFE_TORCH:
+        raise FitError(f"torch {version} reads files by code that has known holes", "install torch 2.10 or newer")
+
+
 def open_pickled(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a .bin file, mapped. ModelError for anything but a table of tensors; FitError for a torch that is too old."""
     import torch
 
-    release = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
-    if release < SAFE_TORCH:
-        raise FitError(f"torch {torch.__version__} opens .bin files with a reader that has known holes", "install torch 2.10 or newer")
+    refuse_old_torch(torch.__version__)
     if not is_zipfile(path):
         hint = "convert the model to safetensors where you trust it, and give that folder"
         raise ModelError("not in torch's zip format, so it cannot be mapped", hint, place=str(path))

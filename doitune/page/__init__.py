@@ -79,7 +79,8 @@ def _cards(one: RunView) -> Html:
         cards.append((f"{one.curves.loss[-1].value:.3f}", "last training loss, nats a token"))
         cards.append((_duration(one.curves.seconds), f"of steps, {one.curves.trained_tokens:,} tokens trained"))
     if one.curves.peak_memory_gib:
-        cards.append((f"{one.curves.peak_memory_gib:.1f} GiB", "peak memory"))
+        beside = f", planned {one.curves.planned_gib:.1f} GiB" if one.curves.planned_gib is not None else ""
+        cards.append((f"{one.curves.peak_memory_gib:.1f} GiB", f"peak memory{beside}"))
     return tag("div", *(tag("div", tag("b", value), tag("span", what), class_="card") for value, what in cards), class_="cards")
 
 

@@ -38,13 +38,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Curves:
-    """What metrics.jsonl says: losses in nats a token, scores in 0..1, memory in GiB, seconds of all steps."""
+    """What metrics.jsonl says: losses in nats a token, scores in 0..1, memory in GiB (`planned_gib`: the plan's, where a card was
+    planned for), seconds of all steps."""
 
     loss: tuple[Point, ...]
     validation: tuple[Point, ...]
     score: tuple[Point, ...]
     abilities: Mapping[str, tuple[Point, ...]]
     peak_memory_gib: float
+    planned_gib: float | None
     seconds: float
     trained_tokens: int
 
@@ -133,6 +135,7 @@ def _curves(run: Run) -> Curves:
     lines = run.metrics()
     steps = [line for line in lines if line.get("event") == "step"]
     checks = [line for line in lines if line.get("event") == "validation"]
+    planned = [float(line["planned_gib"]) for line in lines if line.get("event") == "trial" and line.get("planned_gib") is not None]
     names = dict.fromkeys(str(name) for line in checks for name in line.get("loss_by_ability") or {})
     return Curves(
         tuple(_points(steps, "loss")),
@@ -140,6 +143,7 @@ def _curves(run: Run) -> Curves:
         tuple(_points(checks, "score")),
         {name: tuple(_points([{**line, "own": line["loss_by_ability"].get(name)} for line in checks], "own")) for name in names},
         max((float(line["peak_memory_gib"]) for line in steps), default=0.0),
+        planned[-1] if planned else None,
         sum(float(line["seconds"]) for line in steps),
         sum(int(line["trained_tokens"]) for line in steps),
     )
