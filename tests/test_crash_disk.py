@@ -172,6 +172,13 @@ def test_patience_relieves_waits_and_gives_up(tmp_path: Path, monkeypatch: pytes
     assert len(tries) == 2
 
 
+def test_a_read_only_disk_is_refused_before_a_run_is_made(small: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True, capture_output=True)
+    with pytest.raises(DiskError, match="Read-only file system") as caught:
+        prove_folder(small)
+    assert "tmpfs" in caught.value.problem and str(small) in caught.value.problem
+
+
 def test_a_folder_that_cannot_do_what_a_run_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +92,48 @@ def test_stopped_and_resumed_is_byte_identical(tiny_recipe: Path, tmp_path: Path
     resume(run, scorer=_score_by_loss, on_event=_quiet)
     assert _final(run) == _final(through)
     assert _steps(run) == _steps(through)
+
+
+@pytest.mark.parametrize("jump_days", [1, -1])
+def test_a_clock_that_jumps_changes_nothing(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_days: int) -> None:
+    """A machine that sleeps or sets its clock: steps count, durations are the monotonic clock's, and the newest checkpoint is the highest step."""
+    through = start(resolve(str(tiny_recipe)), runs=tmp_path / "a", scorer=_score_by_loss, on_event=_quiet)
+    real, asked = time.time, [0]
+
+    def jumping() -> float:
+        asked[0] += 1
+        return real() + asked[0] * jump_days * 86_400
+
+    monkeypatch.setattr(time, "time", jumping)
+    with pytest.raises(Stopped):
+        start(resolve(str(tiny_recipe)), runs=tmp_path / "b", scorer=_score_by_loss, on_event=Interrupt(3))
+    (folder,) = (tmp_path / "b" / "tiny").iterdir()
+    for found in (folder / "checkpoints").iterdir():
+        os.utime(found, (0, 0) if found.name.endswith("3") else None)
+    run = resume(Run(folder), scorer=_score_by_loss, on_event=_quiet)
+    assert _final(run) == _final(through) and _steps(run) == _steps(through)
+    assert all(0 <= line["seconds"] < 3_600 for line in run.metrics() if "seconds" in line)
+
+
+def test_pickles_in_a_run_and_its_checkpoints_are_never_opened(tiny_recipe: Path, tmp_path: Path) -> None:
+    """The names that other trainers resume from. In a checkpoint they are foreign files: the manifest does not name them."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "canary"),)
+
+    with pytest.raises(Stopped):
+        start(resolve(str(tiny_recipe)), runs=tmp_path / "b", scorer=_score_by_loss, on_event=Interrupt(3))
+    (folder,) = (tmp_path / "b" / "tiny").iterdir()
+    checkpoints = list((folder / "checkpoints").glob("step-*"))
+    assert checkpoints
+    for place in (folder, *checkpoints):
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "adapter_model.bin", "pytorch_model.bin", "state.pkl"):
+            (place / name).write_bytes(pickle.dumps(Bomb()))
+    assert resume(Run(folder), scorer=_score_by_loss, on_event=_quiet).done() is not None
+    assert not (tmp_path / "canary").exists()
+    pickle.loads((folder / "optimizer.pt").read_bytes())
+    assert (tmp_path / "canary").is_dir(), "the bomb would have gone off"
 
 
 def test_a_repeated_run_is_the_same(whole: Run, tmp_path: Path) -> None:
