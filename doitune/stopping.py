@@ -52,7 +52,8 @@ class Asked:
         self.check()
         self._now = True
         try:
-            yield
+            with _unchanged(self.numbers):
+                yield
         finally:
             self._now = False
 
@@ -83,17 +84,30 @@ def deferred(echo_seconds: float = 0.0) -> Iterator[Asked]:
 
 @contextmanager
 def leaving() -> Iterator[None]:
-    """Inside, a stopping signal raises StopAsked at once, a second one ends the process; SIGINT stays Python's KeyboardInterrupt."""
-    asked = Asked()
+    """Inside, a stopping signal raises StopAsked at once (SIGINT Python's KeyboardInterrupt), a second one ends the process."""
+    numbers: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if asked.numbers:
+        if numbers and number != signal.SIGINT:
             os._exit(Stopped(number, "").exit_code)
-        asked.numbers.append(number)
-        raise StopAsked(number)
+        numbers.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else StopAsked(number)
 
-    with _handled(tuple(number for number in STOPPING if number != signal.SIGINT), note):
+    with _handled(STOPPING, note), _unchanged(numbers):
         yield
+
+
+@contextmanager
+def _unchanged(numbers: list[int]) -> Iterator[None]:
+    """After a signal of `numbers` an error is that signal's: compiled libraries turn what a handler raises into errors of their own."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except Exception as error:
+        if numbers:
+            raise StopAsked(numbers[0]) from error
+        raise
 
 
 def last_words() -> None:

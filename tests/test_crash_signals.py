@@ -70,6 +70,25 @@ def test_a_signal_at_a_place(fault: str, code: int, desk: Desk, wanted: Traces) 
     _finish(desk, runs, wanted)
 
 
+def _renamed() -> None:
+    """What compiled libraries do (pydantic's, while a model class is built): an error of their own in place of what a handler raised."""
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    except stopping.StopAsked as stop:
+        raise ValueError("an error of the library") from stop
+
+
+def test_a_stop_that_a_library_renames_is_still_a_stop() -> None:
+    with pytest.raises(stopping.StopAsked) as caught, stopping.leaving():
+        _renamed()
+    assert caught.value.number == signal.SIGTERM
+    with pytest.raises(stopping.StopAsked), stopping.deferred() as asked, asked.at_once():
+        _renamed()
+    with pytest.raises(ValueError, match="own mistake"), stopping.leaving(), stopping.deferred() as asked, asked.at_once():
+        raise ValueError("own mistake")
+
+
 def test_the_last_boundary_is_saved_and_nothing_is_trained_twice(desk: Desk, wanted: Traces) -> None:
     """Mid-accumulation: the checkpoint is of the step before, with a checkpoint interval of an hour."""
     slow = desk.train("boundary", "--set", "train.checkpoint_minutes=60")
