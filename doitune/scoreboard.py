@@ -39,7 +39,7 @@ def _show(evaluations: Sequence[Evaluation], protocol: str) -> None:
     partial = f" (partial: {report.n} of {report.total} questions)" if report.partial else ""
     targets = ", ".join(dict.fromkeys(one.target for one in evaluations))
     show_table(columns, rows, title=f"{report.suite}{shots}{partial}: {targets}", right=range(1, len(columns)))
-    say(f"protocol {protocol}; scores in %, with 95 % intervals; ≈ marks a score that guessing could give")
+    say(f"protocol {protocol}; scores in %, with 95 % intervals; ≈ marks a score that guessing could give, ? one with many unread replies")
 
 
 def _mean_rows(tables: Sequence[Table]) -> list[list[str]]:
