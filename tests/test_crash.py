@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from doitune import faults
+from doitune.selftest.child import Blow, live
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,3 +57,11 @@ def test_a_lab_that_cannot_write_says_so(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "doitune", "selftest", "crash", "--kills", "1", "--dir", str(tmp_path / "file" / "lab")]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120, check=False)
     assert done.returncode == 74 and "cannot write in" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_child_that_is_killed_before_it_says_anything(tmp_path: Path) -> None:
+    """Trap: its log is not there yet, or holds the words of the life before."""
+    (tmp_path / "child.log").write_text("the life before")
+    died = [live(tmp_path / "none.yaml", tmp_path, Blow(after_seconds=0.0, of_loop=False)) for _ in range(5)]
+    assert any(one.killed for one in died)
+    assert all("the life before" not in one.said for one in died)

@@ -119,6 +119,7 @@ def live(recipe: Path, runs: Path, blow: Blow) -> Died:
     """Train `recipe` under `runs` in a child, or go on with the run that is there; wait for its end."""
     watch, log = Watch(), runs / "child.log"
     runs.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")  # a child may be killed before it has opened its log
     began = time.monotonic()
     child = os.fork()
     if not child:
