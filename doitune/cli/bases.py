@@ -68,7 +68,7 @@ def base_make(
     to: Annotated[str, typer.Option("--to", help="nf4: 4 bits, as training holds it; bf16, fp16: 16 bits.")] = "nf4",
     as_json: Json = False,
 ) -> None:
-    """Merge a language LoRA with its own vocabulary into a LLaMA and quantise it, in a stream: 33b needs well below 1 GB of memory.
+    """Merge a language LoRA with its own vocabulary into a LLaMA and quantise it, in a stream, never holding the model.
 
     Stopped or killed, the same command goes on. .bin files are opened as tensors only; nothing in them is run.
 
