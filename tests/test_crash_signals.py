@@ -89,6 +89,16 @@ def test_a_stop_that_a_library_renames_is_still_a_stop() -> None:
         raise ValueError("own mistake")
 
 
+def test_a_kill_between_the_last_validation_and_its_tidying(desk: Desk) -> None:
+    """Trap: the checkpoint that was best until then stays for good, as the resume has nothing left to validate."""
+    late = ("--set", "train.select_after_epoch=1")  # the last validation's checkpoint is the best one, and until then the first one's
+    assert desk.do(*desk.train("tidy", *late)).code == 0
+    assert desk.do(*desk.train("untidy", *late), fault="validate.end:2:kill").code == -signal.SIGKILL
+    tidy, untidy = desk.run("tidy"), desk.run("untidy")
+    assert tidy is not None and untidy is not None and len(untidy.checkpoints()) == len(tidy.checkpoints()) + 1
+    _finish(desk, "untidy", desk.traces("tidy"))
+
+
 def test_the_last_boundary_is_saved_and_nothing_is_trained_twice(desk: Desk, wanted: Traces) -> None:
     """Mid-accumulation: the checkpoint is of the step before, with a checkpoint interval of an hour."""
     slow = desk.train("boundary", "--set", "train.checkpoint_minutes=60")

@@ -160,6 +160,7 @@ class Training:
         faults.reach("final.begin")
         if self._newest_checkpoint() != self.step:
             self.save()
+        self._tidy()  # a kill after the last validation may have left the best one before it
         faults.reach("final.end")
         return self._finish()
 
