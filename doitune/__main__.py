@@ -1,6 +1,81 @@
-"""`python -m doitune` is `doitune`."""
+"""`python -m doitune` is `doitune`: the process around the desk, from its first signal to its exit code."""
 
-from doitune.cli import main
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Any, NoReturn
+
+from doitune import stopping
+from doitune.errors import DoituneError, UsageError
+
+
+def main() -> None:
+    """Run the desk; errors of a user's are printed with their cure and their exit code."""
+    try:
+        stopping.obey()
+        code = _desk()
+    except (stopping.StopAsked, KeyboardInterrupt) as stop:
+        _leave(stopping.stopped(stop, "stopped; what is finished is kept", "run the same command again: it goes on or begins anew"))
+    sys.exit(code)
+
+
+def _desk() -> int:
+    """A command's exit code, its result or error said. Errors: StopAsked and KeyboardInterrupt of a signal."""
+    # OpenMP's threads spin while they wait: beside one other busy process 40 steps of the demo took 116 s spinning, 11 s sleeping
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.showwarning = _warn
+    try:
+        with stopping.unchanged():
+            from doitune import faults
+            from doitune.cli import app
+
+            faults.arm(os.environ.get(faults.VARIABLE, ""))
+            code = app(standalone_mode=False)
+    except DoituneError as error:
+        _leave(error)
+    except BrokenPipeError:
+        return 141
+    except Exception as error:
+        import typer
+
+        if isinstance(error, typer.Abort):
+            raise KeyboardInterrupt from None
+        if not hasattr(error, "format_message"):
+            _crash(error)
+        message = str(error.format_message()) or "no such command"
+        _leave(UsageError(message, "`doitune --help`, or --help behind a command"))
+    stopping.last_words()
+    if code == 130:
+        raise KeyboardInterrupt  # typer has turned it into a number
+    return code if isinstance(code, int) else 0
+
+
+def _warn(*about: Any, **more: Any) -> None:
+    from doitune import console
+
+    console.show_warning(*about, **more)
+
+
+def _crash(error: Exception) -> NoReturn:
+    from doitune import console
+
+    console.show_crash(error)
+    sys.exit(70)
+
+
+def _leave(error: DoituneError) -> NoReturn:
+    stopping.last_words()
+    from doitune import console
+    from doitune.distributed import follows, let_the_leader_speak
+
+    if follows():
+        let_the_leader_speak()
+        sys.exit(error.exit_code)
+    console.show_error(error, as_json="--json" in sys.argv)
+    sys.exit(error.exit_code)
+
 
 if __name__ == "__main__":
     main()

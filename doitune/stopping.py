@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from doitune.errors import Stopped
 
@@ -52,7 +53,7 @@ class Asked:
         self.check()
         self._now = True
         try:
-            with _unchanged(self.numbers):
+            with _unchanged(lambda: self.first):
                 yield
         finally:
             self._now = False
@@ -79,46 +80,70 @@ def deferred(echo_seconds: float = 0.0) -> Iterator[Asked]:
     """Inside, the first stopping signal waits to be asked for; see `Asked`. Only the main thread can hold signals."""
     asked = Asked(echo_seconds)
     with _handled(STOPPING, asked.note):
-        yield asked
+        try:
+            yield asked
+        finally:
+            if asked.numbers:
+                _way_out.begin()
+
+
+class _WayOut:
+    """The end of this process: the first signal begins it, by raising; what then comes within `GRACE` may not disturb the last words."""
+
+    GRACE = 1.0
+    """Seconds in which a further signal is the same wish (Ctrl-C pressed twice); after them it ends the process without a word."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._begun = 0.0
+
+    def begin(self) -> None:
+        """What is left is to say how it ended."""
+        self._begun = time.monotonic()
+
+    def note(self, number: int, frame: FrameType | None = None) -> None:
+        """The handler outside `deferred`."""
+        if not self._begun:
+            self.begin()
+            self.number = number
+            raise KeyboardInterrupt if number == signal.SIGINT else StopAsked(number)
+        if time.monotonic() - self._begun > self.GRACE:
+            os._exit(Stopped(number, "").exit_code)
+
+
+_way_out = _WayOut()
+
+
+def obey() -> None:
+    """From here to the end of the process a stopping signal raises StopAsked at once (SIGINT Python's KeyboardInterrupt); see `_WayOut`."""
+    global _way_out
+    _way_out = _WayOut()
+    if threading.current_thread() is threading.main_thread():
+        _hold(STOPPING, _way_out.note)
+
+
+def last_words() -> None:
+    """The command has ended and only says so: from here on a signal raises nothing."""
+    _way_out.begin()
 
 
 @contextmanager
-def leaving() -> Iterator[None]:
-    """Inside, a stopping signal raises StopAsked at once (SIGINT Python's KeyboardInterrupt), a second one ends the process."""
-    numbers: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if numbers and number != signal.SIGINT:
-            os._exit(Stopped(number, "").exit_code)
-        numbers.append(number)
-        raise KeyboardInterrupt if number == signal.SIGINT else StopAsked(number)
-
-    with _handled(STOPPING, note), _unchanged(numbers):
+def unchanged() -> Iterator[None]:
+    """After a signal an error is that signal's: compiled libraries turn what a handler raises into errors of their own."""
+    with _unchanged(lambda: _way_out.number):
         yield
 
 
 @contextmanager
-def _unchanged(numbers: list[int]) -> Iterator[None]:
-    """After a signal of `numbers` an error is that signal's: compiled libraries turn what a handler raises into errors of their own."""
+def _unchanged(heard: Callable[[], int]) -> Iterator[None]:
     try:
         yield
     except Stopped:
         raise
     except Exception as error:
-        if numbers:
-            raise StopAsked(numbers[0]) from error
+        if heard():
+            raise StopAsked(heard()) from error
         raise
-
-
-def last_words() -> None:
-    """The command has ended and only says so: a further signal ends the process without a word."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        os._exit(Stopped(number, "").exit_code)
-
-    for number in STOPPING:
-        if signal.getsignal(number) not in (signal.SIG_IGN, None):
-            signal.signal(number, leave)
 
 
 def stopped(error: BaseException, what: str, hint: str) -> Stopped:
@@ -132,12 +157,18 @@ def _handled(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in numbers}
-    heard = [number for number, old in before.items() if old is not signal.SIG_IGN and old is not None]
-    for number in heard:
-        signal.signal(number, handler)
+    before = _hold(numbers, handler)
     try:
         yield
     finally:
-        for number in heard:
-            signal.signal(number, before[number])
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _hold(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Put a handler on the signals that are not ignored; what was there."""
+    before = {number: signal.getsignal(number) for number in numbers}
+    heard = {number: old for number, old in before.items() if old is not signal.SIG_IGN and old is not None}
+    for number in heard:
+        signal.signal(number, handler)
+    return heard

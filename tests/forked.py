@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from doitune import faults
-from doitune.cli import main
+from doitune import faults, stopping
+from doitune.__main__ import main
 from doitune.run import Run, list_runs
 from doitune.selftest.traces import Traces, traces_of
 from doitune.selftest.world import make_world
@@ -40,12 +40,23 @@ class Desk:
         self.recipe = make_world(folder / "world").recipe
 
     def begin(self, *arguments: str, fault: str = "", before: Callable[[], None] | None = None) -> int:
-        """Start a command; its process."""
+        """Start a command; its process, once it obeys signals: before that a busy machine decides what one does."""
         log = self.folder / "said.log"
+        obeys, tell = os.pipe()
         child = os.fork()
         if child:
+            os.close(tell)
+            os.read(obeys, 1)  # nothing comes: it ends when the child closes its side, or dies
+            os.close(obeys)
             return child
         code = 99
+        obey = stopping.obey
+
+        def obeyed() -> None:
+            obey()
+            os.close(tell)
+
+        stopping.obey = obeyed
         try:
             descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(descriptor, 1)

@@ -151,7 +151,7 @@ def test_what_cannot_be_asked_is_said_before_a_model_is_loaded(tiny_base, tmp_pa
 
 @pytest.mark.parametrize("words", [["--shots", "two"], ["--shots", "0,-1"], ["--data", "cmmlu"], ["--protocol", "mine"], ["--protocol", ""]])
 def test_the_desk_refuses_what_it_cannot_read(words, capsys, monkeypatch):
-    from doitune.cli import main
+    from doitune.__main__ import main
 
     monkeypatch.setattr("sys.argv", ["doitune", "eval", "demo", *words])
     with pytest.raises(SystemExit) as caught:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tiny_benchmarks import make_cmmlu
 
-from doitune.cli import main
+from doitune.__main__ import main
 
 Desk = Callable[..., str]
 

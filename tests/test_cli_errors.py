@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from doitune.cli import main
+from doitune.__main__ import main
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import shlex
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from forked import Desk, Ended, assert_same
@@ -79,14 +84,82 @@ def _renamed() -> None:
         raise ValueError("an error of the library") from stop
 
 
-def test_a_stop_that_a_library_renames_is_still_a_stop() -> None:
-    with pytest.raises(stopping.StopAsked) as caught, stopping.leaving():
+@pytest.fixture
+def obeying() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in stopping.STOPPING}
+    stopping.obey()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_stop_that_a_library_renames_is_still_a_stop(obeying: None) -> None:
+    with pytest.raises(stopping.StopAsked) as caught, stopping.unchanged():
         _renamed()
     assert caught.value.number == signal.SIGTERM
+    stopping.obey()
     with pytest.raises(stopping.StopAsked), stopping.deferred() as asked, asked.at_once():
         _renamed()
-    with pytest.raises(ValueError, match="own mistake"), stopping.leaving(), stopping.deferred() as asked, asked.at_once():
+    with pytest.raises(ValueError, match="own mistake"), stopping.unchanged(), stopping.deferred() as asked, asked.at_once():
         raise ValueError("own mistake")
+
+
+def _signals_before(place: str, *names: str) -> Callable[[], None]:
+    """For a child: signals to itself whenever it comes to a function of the package."""
+
+    def arm() -> None:
+        room, name = place.rsplit(".", 1)
+        module = importlib.import_module(room)
+        real = getattr(module, name)
+
+        def late(*given: Any, **more: Any) -> Any:
+            for one in names:
+                os.kill(os.getpid(), getattr(signal, f"SIG{one}"))
+            return real(*given, **more)
+
+        setattr(module, name, late)
+
+    return arm
+
+
+@pytest.mark.parametrize("place", ["doitune.__main__._leave", "doitune.stopping.last_words", "doitune.console.show_error"])
+@pytest.mark.parametrize("names", [("INT",), ("TERM", "INT")])
+def test_a_further_signal_does_not_disturb_the_last_words(place: str, names: tuple[str, ...], desk: Desk, wanted: Traces) -> None:
+    """Trap: Ctrl-C pressed twice, the second time between the loop's end and the words about it."""
+    runs = f"{place}-{len(names)}"
+    ended = desk.do(*desk.train(runs), fault="step.forward:9:sigint", before=_signals_before(place, *names))
+    _assert_stopped(desk, runs, ended, 130)
+    _finish(desk, runs, wanted)
+
+
+@pytest.mark.parametrize("place", ["doitune.__main__._leave", "doitune.stopping.last_words"])
+def test_a_first_signal_while_an_error_is_said(place: str, desk: Desk) -> None:
+    ended = desk.do("train", "nowhere", before=_signals_before(place, "INT"))
+    assert ended.code == 130 and "Traceback" not in ended.said, ended.said
+    late = desk.do("train", "nowhere", before=_signals_before("doitune.console.show_error", "INT"))
+    assert late.code == 65 and "nowhere" in late.said, late.said
+
+
+def test_a_signal_after_the_end_changes_nothing(desk: Desk, wanted: Traces) -> None:
+    ended = desk.do(*desk.train("ended"), before=_signals_before("doitune.console.show_run", "TERM"))
+    assert ended.code == 0, ended.said
+    assert_same(wanted, desk.traces("ended"))
+
+
+def test_a_signal_while_the_desk_is_being_loaded() -> None:
+    """A process of its own, as here everything is loaded; the signal comes with the first import of typer."""
+    program = (
+        "import os, signal, sys\n"
+        "class Late:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Late())\n"
+        "sys.argv = ['doitune', 'recipes', 'list']\n"
+        "from doitune.__main__ import main\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130 and "Traceback" not in ended.stderr and "run the same command again" in ended.stderr, ended.stderr
 
 
 def test_a_kill_between_the_last_validation_and_its_tidying(desk: Desk) -> None:

@@ -100,7 +100,7 @@ def test_a_fault_that_cannot_be_read_names_what_there_is(text: str) -> None:
 def test_the_desk_reads_the_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     import sys
 
-    from doitune.cli import main
+    from doitune.__main__ import main
 
     monkeypatch.setenv(faults.VARIABLE, "nowhere:1")
     monkeypatch.setattr(sys, "argv", ["doitune", "recipes", "list"])

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from doitune.cli import main
+from doitune.__main__ import main
 from doitune.cookbook import recipes_folder, resolve
 from doitune.demo.corpus import write_corpus
 from doitune.errors import DoituneError, FitError

@@ -99,8 +99,8 @@ def own() -> list[Import]:
 
 
 def family(module: str) -> str:
-    """`corpus.check` -> corpus, `evals.ask` -> evals."""
-    return module.split(".")[0].split("_")[0]
+    """`corpus.check` -> corpus, `evals.ask` -> evals; the process around the desk is part of it."""
+    return "cli" if module == "__main__" else module.split(".")[0].split("_")[0]
 
 
 def test_every_room_has_a_place_in_the_order() -> None:
@@ -207,7 +207,7 @@ def test_no_pickle_is_opened_or_written() -> None:
 WATCHED = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "accelerate", "numpy", "pydantic", "yaml", "huggingface_hub")
 PROGRAM = """
 import json, sys
-from doitune.cli import main
+from doitune.__main__ import main
 sys.argv[1:] = json.loads(sys.argv[1])
 try:
     main()

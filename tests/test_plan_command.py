@@ -86,7 +86,7 @@ def test_a_plan_is_light_and_quick() -> None:
     """0.3 seconds of work without torch, transformers or the hub's library; the best of five, as machines are shared."""
     program = (
         "import sys, time; started = time.process_time(); sys.argv = ['doitune', 'plan', 'reconstruct', '--model', '33b', '--card', '24gb', '--json']\n"
-        "from doitune.cli import main\n"
+        "from doitune.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'peft', 'bitsandbytes', 'numpy', 'huggingface_hub', 'tokenizers', 'safetensors'}\n"

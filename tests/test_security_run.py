@@ -47,7 +47,7 @@ for room, names in ((pickle, ("load", "loads", "Unpickler")), (torch, ("load", "
         setattr(room, name, refuse)
 for part in seen.values():
     part.clear()
-from doitune.cli import main
+from doitune.__main__ import main
 if sys.argv[1] == "CRASH":
     import doitune.prepare
     def broken(*_):

@@ -9,7 +9,7 @@ import os
 import signal
 from typing import Any
 
-from doitune.cli import main
+from doitune.__main__ import main
 
 
 def plant(kind: str, at: int) -> None:

@@ -34,6 +34,7 @@ def train(
     from doitune.evals.doit import validation_score
     from doitune.memory.cards import read_card
     from doitune.session import describe, follow, plan_training, start
+    from doitune.stopping import last_words
 
     size = None if card is None else read_card(card)
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
@@ -45,6 +46,7 @@ def train(
         return console.show_json(describe(plan)) if as_json else console.show_plan(plan)
     with displays.TrainingDisplay() as display:
         run = start(resolved, runs=runs, scorer=validation_score, on_event=display, judged=judged, wait_minutes=wait_for_disk, card=size)
+        last_words()
     return console.show_run(run, as_json=as_json)
 
 
@@ -72,12 +74,14 @@ def resume(
     from doitune.run import find_run
     from doitune.session import follow_run
     from doitune.session import resume as go_on
+    from doitune.stopping import last_words
 
     wishes = Wishes(tuple(allow or ()), tuple(sets or ()), from_scratch, wait_for_disk)
     if follows():
         return follow_run(find_run(run, runs), wishes)
     with displays.TrainingDisplay() as display:
         found = go_on(find_run(run, runs), scorer=validation_score, on_event=display, wishes=wishes)
+        last_words()
     return console.show_run(found, as_json=as_json)
 
 
