@@ -150,6 +150,7 @@ def test_a_signal_while_the_desk_is_being_loaded() -> None:
     """A process of its own, as here everything is loaded; the signal comes with the first import of typer."""
     program = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Late:\n"
         "    def find_spec(self, name, *rest):\n"
         "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
@@ -225,6 +226,7 @@ def test_the_exit_codes_are_the_documented_ones() -> None:
 def test_a_third_signal_ends_the_process() -> None:
     child = os.fork()
     if not child:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a background job
         with stopping.deferred():
             for _ in range(3):
                 try:

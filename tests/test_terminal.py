@@ -32,7 +32,8 @@ FORBIDDEN = re.compile(
 PROGRAM = """
 import json, sys, warnings
 from types import SimpleNamespace as Any
-from doitune import cli, console, displays, scoreboard
+from doitune import __main__ as process
+from doitune import console, displays, scoreboard
 from doitune.corpus.check import CheckReport
 from doitune.corpus.fetch import Progress
 from doitune.errors import DataError, Problem
@@ -45,7 +46,7 @@ from doitune.preview import Piece, Row
 
 way, texts = sys.argv[1], json.loads(sys.stdin.read())
 sys.stdin = open("/dev/tty")
-warnings.showwarning = cli._warn
+warnings.showwarning = process._warn
 
 
 def scores(text):
