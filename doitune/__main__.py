@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-from doitune import stopping
+from doitune import stopping, streams
 from doitune.errors import DoituneError, UsageError
 
 
@@ -15,6 +15,7 @@ def main() -> None:
     """Run the desk; errors of a user's are printed with their cure and their exit code."""
     try:
         stopping.obey()
+        streams.fit()
         code = _desk()
     except (stopping.StopAsked, KeyboardInterrupt) as stop:
         _leave(stopping.stopped(stop, "stopped; what is finished is kept", "run the same command again: it goes on or begins anew"))
@@ -22,9 +23,11 @@ def main() -> None:
 
 
 def _desk() -> int:
-    """A command's exit code, its result or error said. Errors: StopAsked and KeyboardInterrupt of a signal."""
+    """A command's exit code, its result or error said. Errors: StopAsked, or the KeyboardInterrupt that a library made of it."""
     # OpenMP's threads spin while they wait: beside one other busy process 40 steps of the demo took 116 s spinning, 11 s sleeping
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # among unlike cards CUDA counts the fastest first, the driver, whom a plan asks, by their slots: one order for both
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     warnings.showwarning = _warn
     try:
         with stopping.unchanged():
@@ -33,6 +36,7 @@ def _desk() -> int:
 
             faults.arm(os.environ.get(faults.VARIABLE, ""))
             code = app(standalone_mode=False)
+        sys.stdout.flush()
     except DoituneError as error:
         _leave(error)
     except BrokenPipeError:

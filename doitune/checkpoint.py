@@ -72,7 +72,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text)
-        whole = all(set(entry) == {"bytes", "sha256"} and "/" not in name for name, entry in document["files"].items())
+        files = document["files"].items()
+        whole = all(set(entry) == {"bytes", "sha256"} and type(entry["bytes"]) is int and "/" not in name for name, entry in files)
         if document["schema"] != MANIFEST_SCHEMA or not whole or text != manifest_text(document["step"], document["files"]):
             raise ValueError("changed")
     except FileNotFoundError:

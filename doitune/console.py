@@ -34,8 +34,8 @@ PIPED_WIDTH = 160
 
 _KEPT = "\n\t"
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
-"""Letters and marks that Unicode lets a screen leave out; the two selectors of emoji (U+FE0E, U+FE0F) stay."""
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\u2065\ufe00-\ufe0d\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff\U000ffffe\U000fffff\U0010fffe\U0010ffff]")
+"""Letters, marks and places without a character that Unicode lets a screen leave out; the two selectors of emoji (U+FE0E, U+FE0F) stay."""
 
 
 def safe(text: str) -> str:
@@ -59,7 +59,13 @@ def out() -> Console:
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else PIPED_WIDTH
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=width is not None, width=width)
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=width is not None, width=width)
+    console.on_broken_pipe = _unread  # type: ignore[method-assign]  # rich would end the process with 1
+    return console
+
+
+def _unread() -> None:
+    raise BrokenPipeError
 
 
 def err() -> Console:
@@ -82,7 +88,8 @@ def note(text: str) -> None:
 
 def show_json(document: Mapping[str, Any]) -> None:
     """One JSON document on stdout and nothing else there; what `safe` would mark is escaped, so that it reads back the same."""
-    text = redact(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False, default=_plain))
+    escaped = (sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8")
+    text = redact(json.dumps(document, ensure_ascii=escaped, indent=2, allow_nan=False, default=_plain))
     sys.stdout.write((text if text.isascii() else "".join(_escaped(char) for char in text)).replace("\x7f", "\\u007f") + "\n")
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from doitune import faults
 from doitune.errors import DiskError, LockedError
+from doitune.record import object_of
 
 FULL_BYTES = 1 << 16
 """A disk with less room than this counts as full, whatever was to be written."""
@@ -29,6 +30,8 @@ PRIVATE = 0o700
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Put `content` under `path`, wholly or not at all."""
+    if not path.name or path.name == ".." or path.is_dir():
+        raise DiskError(f"cannot write {path}: it is a folder", "name a file")
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         faults.reach("write.begin")
@@ -53,7 +56,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, document: Any) -> None:
     """Put a JSON document under `path`, wholly or not at all; keys keep their order."""
-    write_whole(path, json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    write_whole(path, _json_bytes(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)))
+
+
+def _json_bytes(text: str) -> bytes:
+    """A JSON text as UTF-8; half of a surrogate pair, which a file name that is not UTF-8 holds, as JSON's own escape."""
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 @contextmanager
@@ -98,7 +106,7 @@ def append_line(path: Path, document: dict[str, Any]) -> None:
 
     Where the file ends in a torn line, a line break comes first, so that the new line is whole. A line that finds no room leaves nothing.
     """
-    line = (json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+    line = _json_bytes(json.dumps(document, ensure_ascii=False, allow_nan=False))
     try:
         faults.reach("append.begin")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
@@ -123,15 +131,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """Every whole JSON object of a log, in order; a torn or foreign line is left out. A missing file is empty."""
     if not path.is_file():
         return []
-    found = []
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            document = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(document, dict):
-            found.append(document)
-    return found
+    lines = (object_of(line) for line in path.read_bytes().split(b"\n") if line.strip())
+    return [line for line in lines if line is not None]
 
 
 @contextmanager
@@ -146,8 +147,9 @@ def hold(path: Path, what: str) -> Iterator[None]:
         raise disk_error(path.parent, error) from error
     try:
         _take(descriptor, path, what)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode(), 0)
+        with suppress(OSError):  # on a full disk the lock holds without its owner's name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -208,7 +210,12 @@ def is_full(folder: Path) -> bool:
 
 
 def prove_folder(folder: Path) -> None:
-    """Create, flush, rename, lock and delete a file in `folder`; DiskError names the filesystem that cannot. All that a run relies on."""
+    """Create, flush, rename, lock and delete a file in `folder`; DiskError names the filesystem that cannot. All that a run relies on.
+
+    A name that is no UTF-8 is refused: safetensors writes a file there that it cannot open again.
+    """
+    if os.fsencode(folder.resolve()).decode("utf-8", "ignore") != str(folder.resolve()):
+        raise DiskError(f"the name of {folder} is not UTF-8", "put the runs into another folder: --runs DIR")
     here, there = folder / f".proof-{os.getpid()}", folder / f".proof-{os.getpid()}-renamed"
     try:
         descriptor = os.open(here, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

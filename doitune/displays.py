@@ -158,6 +158,23 @@ class FetchDisplay(_LineDisplay):
         )
 
 
+class ExportDisplay(_LineDisplay):
+    """How far an export is: its shards, then the questions asked before and after."""
+
+    def shard(self, progress: Progress) -> None:
+        """Show the progress of the merge."""
+        done, total = progress.bytes / 2**20, progress.total_bytes / 2**20
+        self.show(f"{progress.file} ({progress.number} of {progress.files}): {done:,.0f} of {total:,.0f} MiB", progress.file, whole=False)
+
+    def question(self, label: str, progress: Any) -> None:
+        """Show `progress` (done, total) of the questions asked of one side."""
+        self.show(f"{label}: {progress.done} of {progress.total} questions", label, whole=progress.done == progress.total)
+
+    def note(self, text: str) -> None:
+        """What is done next."""
+        self.show(text, text, whole=True)
+
+
 class GpuDisplay(_LineDisplay):
     """Which part of the test of a card is at work."""
 

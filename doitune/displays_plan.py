@@ -9,7 +9,10 @@ from doitune.console import say, show_table
 
 if TYPE_CHECKING:
     from doitune.memory import MemoryPlan, Outlook
+    from doitune.memory.cards import Card
+    from doitune.memory.foreign import ForeignPlan
     from doitune.memory.simulated import Comparison
+    from doitune.memory.terms import Term
 
 GIB = 1 << 30
 
@@ -19,17 +22,35 @@ def show_memory(plan: MemoryPlan, seen: Outlook, simulated: Comparison | None = 
     setting = plan.setting
     title = f"{plan.recipe}: {plan.model} ({setting.architecture.parameters / 1e9:.1f} billion weights), rank {setting.rank}, "
     title += f"micro-batches of {setting.tokens:,} tokens, backend {setting.backend}"
-    rows = [[term.name, *_range((term.low, term.nominal, term.high)), term.why] for term in plan.terms if term.high > 0]
-    rows.append(["together", *(f"{plan.gib(number):.2f}" for number in range(3)), ""])
-    show_table(["GiB", "low", "nominal", "high", "what it is"], rows, title=title, right=(1, 2, 3))
-    for finding in plan.findings:
-        say(f"note: {finding}")
+    _terms(title, plan.terms, [plan.gib(number) for number in range(3)], plan.findings)
     _verdict(plan)
     if simulated is not None:
         _comparison(simulated)
     _levers(plan)
     _machine(plan)
     _hours(seen)
+
+
+def show_foreign(plan: ForeignPlan) -> None:
+    """A plan by simulation alone."""
+    title = f"{plan.recipe}: {plan.model} ({plan.kind}, {plan.parameters / 1e9:.1f} billion weights), rank {plan.case.rank}, "
+    title += f"micro-batches of {plan.case.tokens:,} tokens, backend {plan.case.backend}"
+    _terms(title, plan.terms, [plan.gib(number) for number in range(3)], (*plan.findings, plan.how))
+    _usable(plan.card)
+    if plan.fits:
+        say(f"it fits: {plan.gib(2):.1f} GiB at the high estimate, {plan.card.usable_gib - plan.gib(2):.1f} GiB are left")
+    else:
+        too_much = plan.gib(2) - plan.card.usable_gib
+        say(f"it does not fit: {plan.gib(2):.1f} GiB at the high estimate, {too_much:.1f} GiB too much; {plan.way_out}")
+    _machine(plan)
+
+
+def _terms(title: str, terms: Sequence[Term], together: Sequence[float], notes: Sequence[str]) -> None:
+    rows = [[term.name, *_range((term.low, term.nominal, term.high)), term.why] for term in terms if term.high > 0]
+    rows.append(["together", *(f"{gib:.2f}" for gib in together), ""])
+    show_table(["GiB", "low", "nominal", "high", "what it is"], rows, title=title, right=(1, 2, 3))
+    for note in notes:
+        say(f"note: {note}")
 
 
 def _range(three: Sequence[float]) -> list[str]:
@@ -40,10 +61,7 @@ def _verdict(plan: MemoryPlan) -> None:
     from doitune.memory import way_out_text
 
     card = plan.card
-    name = f"{card.name}, {card.gib:.1f} GiB" if card.name else f"a card of {card.gib:g} GiB"
-    usable = f"{card.usable_gib:.1f} GiB are usable of {name}"
-    rule = "a sixteenth, at most 2 GiB, is left to driver, screen and others"
-    say(f"{usable} ({rule})" if card.free_gib is None else f"{usable} ({card.free_gib:.1f} free now; {rule})")
+    _usable(card)
     if plan.fits:
         say(f"it fits: {plan.gib(2):.1f} GiB at the high estimate, {card.usable_gib - plan.gib(2):.1f} GiB are left")
         say(f"largest micro-batch that fits: {plan.max_tokens:,} tokens; a run that leaves it unset is given {plan.tokens_per_micro_batch:,}")
@@ -52,13 +70,20 @@ def _verdict(plan: MemoryPlan) -> None:
         say(f"the cheapest way out: {way_out_text(plan)}")
 
 
+def _usable(card: Card) -> None:
+    name = f"{card.name}, {card.gib:.1f} GiB" if card.name else f"a card of {card.gib:g} GiB"
+    usable = f"{card.usable_gib:.1f} GiB are usable of {name}"
+    rule = "a sixteenth, at most 2 GiB, is left to driver, screen and others"
+    say(f"{usable} ({rule})" if card.free_gib is None else f"{usable} ({card.free_gib:.1f} free now; {rule})")
+
+
 def _levers(plan: MemoryPlan) -> None:
     rows = [[f"--set {one.set}" if one.set else one.change, f"{one.saves_gib:.2f}", "yes" if one.fits else "no", one.costs] for one in plan.levers]
     if rows:
         show_table(["change alone", "saves GiB", "fits", "costs"], rows, title="what would make it smaller, the cheapest first", right=(1,))
 
 
-def _machine(plan: MemoryPlan) -> None:
+def _machine(plan: MemoryPlan | ForeignPlan) -> None:
     host = plan.host
     say(f"main memory: {host.ram_gib:.1f} GiB, as weights are read tensor by tensor ({host.whole_gib:.0f} GiB if the whole 16-bit base were held)")
     base = f"base {host.base_16_bit_gib:.1f} GiB in 16 bits, or {host.base_nf4_gib:.1f} GiB quantised before"

@@ -92,7 +92,7 @@ def diagnose(runs: Path, *, network: bool = False) -> Diagnosis:
 
 def system() -> dict[str, Any]:
     """Operating system, processor and memory (GiB)."""
-    total, free = _ram()
+    total, free = ram()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.release()}",
@@ -113,7 +113,7 @@ def _cpu() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _ram() -> tuple[float, float]:
+def ram() -> tuple[float, float]:
     """GiB in all and free, by the kernel; in a container at most its limit. Zeros where nobody says."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines()

@@ -92,6 +92,12 @@ class DivergedError(DoituneError):
     kind, exit_code = "diverged", 70
 
 
+class ParityError(DoituneError):
+    """A model that was made of another one and answers otherwise: nothing that was given was wrong, and what came out is not what was asked for."""
+
+    kind, exit_code = "parity", 70
+
+
 class DiskError(DoituneError):
     """No room, or no right, to write. `full`: the disk itself said that nothing more fits."""
 

@@ -6,6 +6,7 @@ packed losses and gradients equal those of the same examples one at a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,9 +62,12 @@ def prove_packing(model: LoadedModel, encoded: Sequence[Encoded]) -> PackingProo
     except NotImplementedError as error:
         return PackingProof(False, 0.0, 0.0, 0.0, str(error))
     separate = _measure(model, [pad([example]) for example in chosen], total)
-    rounding = max(_differences(_measure(model, [pad(chosen)], total), separate))
-    allowed = min(MOST_ALLOWED, max(ALLOWED_BY_DTYPE.get(model.compute_dtype, 1e-4), ROUNDINGS * rounding))
+    by_padding = _differences(_measure(model, [pad(chosen)], total), separate)
     by_loss, by_gradient = _differences(packed, separate)
+    if not all(map(math.isfinite, (*by_padding, by_loss, by_gradient))):
+        return PackingProof(False, 0.0, 0.0, 0.0, "losses or gradients of the proof's examples are not finite")
+    rounding = max(by_padding)
+    allowed = min(MOST_ALLOWED, max(ALLOWED_BY_DTYPE.get(model.compute_dtype, 1e-4), ROUNDINGS * rounding))
     exact = by_loss <= allowed and by_gradient <= allowed
     return PackingProof(exact, by_loss, by_gradient, allowed, "" if exact else "packed examples see each other", rounding)
 

@@ -21,6 +21,7 @@ from doitune.checkpoint import Checkpoint as Checkpoint
 from doitune.disk import PRIVATE, append_line, disk_error, hold, is_held, make_folder, read_lines, sync_file, sync_folder, write_json, write_whole
 from doitune.errors import CheckpointError, UsageError
 from doitune.patience import Patience
+from doitune.record import is_line, object_of, read_record
 
 LOG_BYTES = 1 << 14
 """Room that a line of metrics.jsonl or a small file is given."""
@@ -73,12 +74,9 @@ class Run:
         """A JSON file of the run."""
         self._patiently(lambda: write_json(self.folder / name, document))
 
-    def read_json(self, name: str) -> Any:
-        """A JSON file of the run; CheckpointError where it is missing or broken."""
-        try:
-            return json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"{self.folder / name} cannot be read: {error}", "this folder is not a whole run") from error
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run; CheckpointError where it is missing, broken or not in its form."""
+        return read_record(self.folder / name)
 
     def log(self, document: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -89,8 +87,17 @@ class Run:
         self.patience.write(self.folder, LOG_BYTES, work, self._relieve)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every whole line of metrics.jsonl."""
-        return read_lines(self.metrics_path)
+        """Every whole line of metrics.jsonl; what is torn, or lost its form in an editor, is left out."""
+        return [line for line in read_lines(self.metrics_path) if is_line(line)]
+
+    def set_unread_aside(self) -> int:
+        """Move lines of metrics.jsonl that are none into metrics.superseded.jsonl, but for a torn last one; returns how many."""
+        lines = self.metrics_path.read_bytes().split(b"\n")[:-1] if self.metrics_path.is_file() else []
+        read = [(line, object_of(line)) for line in lines if line.strip()]
+        unread = [line for line, found in read if found is None or not is_line(found)]
+        for line in unread:
+            append_line(self.folder / "metrics.superseded.jsonl", {"unread": line.decode("utf-8", "replace")})
+        return len(unread)
 
     def cut_metrics(self, step: int, validations: Sequence[Mapping[str, Any]] = ()) -> int:
         """Drop the lines of later steps than `step` (they are trained again); keeps them in metrics.superseded.jsonl.
@@ -99,23 +106,25 @@ class Run:
         again.
         """
         lines = self.metrics()
-        late = [line for line in lines if line.get("step", 0) > step]
+        late = [line for line in lines if line["step"] > step]
         for line in late:
             append_line(self.folder / "metrics.superseded.jsonl", line)
-        kept = [line for line in lines if line.get("step", 0) <= step]
-        known = {line.get("step") for line in kept if line.get("event") == "validation"}
+        kept = [line for line in lines if line["step"] <= step]
+        known = {line["step"] for line in kept if line["event"] == "validation"}
         for lost in validations:
             if lost["step"] not in known:
-                kept.insert(sum(other.get("step", 0) <= lost["step"] for other in kept), dict(lost))
+                kept.insert(sum(other["step"] <= lost["step"] for other in kept), dict(lost))
         if kept or self.metrics_path.is_file():
             self.write(self.metrics_path.name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
         return len({line["step"] for line in late if line.get("event") == "step"})
 
-    def best_step(self, after_epoch: int = 0) -> int | None:
+    def best_step(self, after_epoch: int | None = None) -> int | None:
         """The step of the best validation: highest score, else lowest loss; the earlier one of equals.
 
-        Only validations after `after_epoch` count (the paper: after epoch 5), unless there are none. None without any validation.
+        Only validations after `after_epoch` count (None: the epoch that origin.json has recorded; the paper: after epoch 5), unless there
+        are none. None without any validation.
         """
+        after_epoch = self._select_after_epoch() if after_epoch is None else after_epoch
         lines = [line for line in self.metrics() if line.get("event") == "validation"]
         late = [line for line in lines if line["epoch"] > after_epoch] or lines
         if not late:
@@ -123,9 +132,17 @@ class Run:
         best = max(late, key=lambda line: (line["score"] if line["score"] is not None else -line["loss"], -line["step"]))
         return int(best["step"])
 
+    def _select_after_epoch(self) -> int:
+        """The recipe's, 0 where no record says it."""
+        try:
+            said = dict(self.read_json("origin.json").get("recipe") or {}).get("train.select_after_epoch")
+        except (CheckpointError, TypeError, ValueError):
+            said = None
+        return said if isinstance(said, int) else 0
+
     def done(self) -> dict[str, Any] | None:
         """What done.json says, or None while the run can be resumed. CheckpointError where it was damaged."""
-        return dict(self.read_json("done.json")) if (self.folder / "done.json").is_file() else None
+        return self.read_json("done.json") if (self.folder / "done.json").is_file() else None
 
     @property
     def checkpoints_folder(self) -> Path:

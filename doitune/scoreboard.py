@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from doitune.ability import BY_NAME
 from doitune.console import say, show_table
+from doitune.evals.benchmarks import missing_sets
 
 if TYPE_CHECKING:
     from doitune.evals.compare import Comparison
@@ -20,8 +21,7 @@ def show_evaluations(evaluations: Sequence[Evaluation], protocols: Sequence[str]
         same = [one for one in evaluations if (one.report.suite, one.report.shots) == (suite, shots)]
         for protocol in protocols:
             _show(same, protocol)
-        if len(protocols) > 1:
-            _show_delta(same)
+        _show_delta(same)
         _notes(same)
 
 
@@ -74,6 +74,8 @@ def _notes(evaluations: Sequence[Evaluation]) -> None:
     for one in evaluations:
         sets = one.report.sets
         unread, too_long, fewer = (sum(getattr(line, name) for line in sets) for name in ("unread", "too_long", "fewer_shots"))
+        if lacking := missing_sets(one.report.suite, [line.name for line in sets]):
+            say(f"{one.checkpoint}: {len(lacking)} sets of {one.report.suite} are not in the data that was given, first {lacking[0]}")
         if one.report.batching:
             say(f"{one.checkpoint}: {one.report.batching}")
         if unread:
@@ -97,8 +99,11 @@ def show_comparisons(found: Sequence[Comparison]) -> None:
             flips = f"+{pair.flips_up} -{pair.flips_down}"
             scores = (f"{100 * pair.score_a:.1f}", f"{100 * pair.score_b:.1f}", f"{100 * pair.difference:+.1f}")
             interval = f"[{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
-            rows.append([pair.set, str(pair.n), *scores, interval, p, flips, f"{100 * pair.smallest_detectable:.1f}", pair.verdict])
+            judged = [pair.verdict] if one.margin is None else [pair.verdict, one.against_margin(pair)]
+            rows.append([pair.set, str(pair.n), *scores, interval, p, flips, f"{100 * pair.smallest_detectable:.1f}", *judged])
         columns = ["set", "n", "A", "B", "B - A", "95 % interval", "p", "flips", "detectable", "verdict"]
+        if one.margin is not None:
+            columns.append(f"worse by at most {100 * one.margin:g}")
         show_table(columns, rows, title=f"{one.suite}: A = {one.a}, B = {one.b}", right=range(1, 9))
         say("scores in %; exact McNemar, Holm-corrected over the sets; flips: wrong to right, right to wrong")
         if one.unpaired:

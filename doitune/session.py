@@ -107,6 +107,7 @@ def start(
     refuse_before_download(resolved, card)
     make_folder(runs)
     need_room(runs, 1 << 20)
+    prove_folder(runs)
     refuse_missing(resolved.recipe.train.trackers)
     with joined() as team:
         plan, backend, model = _prepare(team, resolved, judged)
@@ -191,6 +192,8 @@ def _stand(training: Training, run: Run, wishes: Wishes) -> None:
     elif not wishes.from_scratch:
         run.refuse_lost()
     faults.reach("resume.restored")
+    if unread := run.set_unread_aside():
+        training.on_event(Note(f"{run.metrics_path} has {unread} lines that no run writes: they now lie in metrics.superseded.jsonl"))
     again = run.cut_metrics(newest.step if newest else -1, training.validations)
     faults.reach("resume.cut")
     where = f"run {run.name} goes on after step {newest.step}" if newest else "there is no checkpoint: training starts from the beginning"

@@ -44,6 +44,26 @@ def memory_for(during: str) -> Iterator[None]:
         raise OutOfMemory(during) from error
 
 
+def free_cache() -> None:
+    """Give what torch keeps of freed memory back to the card."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def once_more(run: Callable[[], T]) -> T:
+    """What `run` gives, tried a second time where memory runs out: what others held may be free by then. OutOfMemory after that."""
+    try:
+        with memory_for("question"):
+            return run()
+    except OutOfMemory:
+        pass
+    free_cache()
+    with memory_for("question"):
+        return run()
+
+
 def in_parts(run: Callable[[Sequence[T]], Sequence[R]], rows: Sequence[T]) -> list[R]:
     """What `run` gives for `rows`, in their order: for all at once, or where memory runs out for each half. OutOfMemory where one row is too much."""
     try:
@@ -52,9 +72,6 @@ def in_parts(run: Callable[[Sequence[T]], Sequence[R]], rows: Sequence[T]) -> li
     except OutOfMemory:
         if len(rows) == 1:
             raise
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    free_cache()
     middle = len(rows) // 2
     return [*in_parts(run, rows[:middle]), *in_parts(run, rows[middle:])]

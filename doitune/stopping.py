@@ -5,6 +5,7 @@ A signal that the process was started to ignore (`nohup`, a background job) stay
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -106,7 +107,7 @@ class _WayOut:
         if not self._begun:
             self.begin()
             self.number = number
-            raise KeyboardInterrupt if number == signal.SIGINT else StopAsked(number)
+            raise StopAsked(number)  # never KeyboardInterrupt: Python remembers one that passes through an exec, and dies of SIGINT in the end
         if time.monotonic() - self._begun > self.GRACE:
             os._exit(Stopped(number, "").exit_code)
 
@@ -115,10 +116,14 @@ _way_out = _WayOut()
 
 
 def obey() -> None:
-    """From here to the end of the process a stopping signal raises StopAsked at once (SIGINT Python's KeyboardInterrupt); see `_WayOut`."""
+    """From here to the end of the process a stopping signal raises StopAsked at once; see `_WayOut`.
+
+    While Python takes itself apart no handler is left, and a signal would put its own exit code in place of ours: then none is heard.
+    """
     global _way_out
     _way_out = _WayOut()
     if threading.current_thread() is threading.main_thread():
+        atexit.register(_hold, STOPPING, signal.SIG_IGN)  # the first to be registered is the last that runs
         _hold(STOPPING, _way_out.note)
 
 
@@ -165,7 +170,7 @@ def _handled(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None]
             signal.signal(number, old)
 
 
-def _hold(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+def _hold(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> dict[int, Any]:
     """Put a handler on the signals that are not ignored; what was there."""
     before = {number: signal.getsignal(number) for number in numbers}
     heard = {number: old for number, old in before.items() if old is not signal.SIG_IGN and old is not None}

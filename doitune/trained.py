@@ -86,7 +86,9 @@ def checkpoint_step(run: Run, wanted: str) -> int:
     if wanted == "best":
         done = run.done()
         best = done["best_step"] if done else run.best_step()
-        return best if best in steps else steps[-1]
-    if wanted.isdigit():
+        if best is not None and best not in steps:
+            raise CheckpointError(f"the best checkpoint of {run.name}, step {best}, is gone or damaged", "ask another one: --checkpoint last")
+        return steps[-1] if best is None else best
+    if wanted.isascii() and wanted.isdecimal():
         return run.checkpoint(int(wanted)).step
     raise CheckpointError(f"no checkpoint is called {wanted!r}", "best, last or a step number")

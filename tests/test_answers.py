@@ -63,6 +63,24 @@ def test_paper_agrees_with_the_released_reader_on_every_line():
     assert asked > 300
 
 
+RELEASED = [
+    ("math", "\\boxed{ 5 }", " 5 "), ("math", "$ 5 $", " 5 "), ("math", "$$", None), ("math", "/", "/"), ("math", "甲/2", "2"), ("math", "\\boxed{5", "5"),
+    ("math", "\\boxed{5 $7$", "7"), ("math", "\\fbox{5} \\boxed{6}", "6"), ("math", "\\boxed{x=  5 }", "5 "), ("math", "sqrt(2\n)", "sqrt(2\n)"),
+    ("math", "x= 5. ", "5. "), ("math", "(1)[2](3", "[2]"), ("math", "[1\n](2)", "(2)"), ("math", "1.5a", "1"), ("math", "$3", "3"),
+    ("math_equiv", "/", "!IndexError"), ("math_equiv", "-03/04", "-\\frac{3}{4}"), ("math_equiv", "1+\\frac{-1}{2}", "1+-\\frac{1}{2}"),
+    ("math_equiv", "\\text{(B)}或", "B"), ("math_equiv", "\\text{(Z)}", "\\text{(Z)}"),
+]  # fmt: skip
+
+
+def test_paper_reads_spaces_and_broken_boxes_as_the_released_reader_does():
+    """Compared with the released functions on random texts; these are the shortest that told a rewriting of them from them."""
+    for form, reply, parsed in RELEASED:
+        assert judge(form, reply, "5", protocol="paper").parsed == parsed, reply
+    assert not judge("math", "$ 5 $", "5", protocol="paper").correct
+    for mode in ("text", "both", "logits"):
+        assert judge("tf", "错", "F", protocol="paper", mode=mode).correct is True, "marks of one kind decide in every mode"
+
+
 def test_paper_counts_what_the_released_code_counts():
     found = cases()
     kept = [case for case in found if case["kind"] == "agieval_keep"]
@@ -110,6 +128,27 @@ RIGHT = [
     ("math", "(-\\infty,1)\\cup(2,\\infty)", ["$(2,\\infty)\\cup(-\\infty,1)$", "(-∞,1)∪(2,∞)"]),
     ("math", "x^2-1", ["$(x-1)(x+1)$", "$-1+x^2$"]),
 ]  # fmt: skip
+RIGHT += [
+    ("single_choice", "A", ["B。不对，应为A", "答案是B？不，是A", "我先选B，后来改成A", "原以为是B，其实是A", "虽然B也有道理，但A更合适", "A没错", "A没有错误", "A显然正确", "A比B好",
+        "排除B、C、D", "A、B两项中，A正确", "__A__", "<A>", "А", "答案選A", "A\u200b", "It's not D, B or C, so it must be A.", "A（B、C、D错误）", "A这个选项正确", "I'd go with A", "A，其余错误"]),
+    ("single_choice", "D", ["D. 以上都不对", "D、以上说法都不正确", "D. A和B都对", "D. 错误\n因为A、B都对", "A×\nB×\nC×\nD√", "A项，错误；B项，错误；C项，错误；D项，正确",
+        "首先看A，不对；再看B，不对；最后看D，正确。", "A? No. B? No. C? No. D? Yes.", "选项A、B、C均可排除，剩下D", "D比较合理", "由此可得D"]),
+    ("multi_choice", "AC", ["A√B×C√D×", "A(√) B(×) C(√) D(×)", "A：是\nB：否\nC：是\nD：否", "除了B和D都正确", "不是BD，是AC", "AC，不选BD", "A.尊重他人、C.诚实守信", "1. A\n2. C",
+        "①A ②C", "答案：A. 尊重他人 C. 诚实守信", "A（尊重他人）和C（诚实守信）", "答案是AB，不对，应为AC", "AB？不，AC", "A项体现了尊重，正确；B项违背了诚信，错误；C项体现了诚信，正确。",
+        "选A；选C", "A选，C选", "A不仅正确，C也正确", "AC均可", "AC两项正确", "符合题意的有AC", "A、C这两项", "Options A and C", "AC（B、D错误）"]),
+    ("multi_choice", "ABCD", ["我认为都对", "选择所有选项", "每一项都正确", "以上四项都正确", "都符合题意", "All of these", "【全选】", "全選", "没有错误的选项"]),
+    ("tf", "T", ["错误？不，正确", "看起来不对，其实是对的", "与史实相符", "isn't wrong", "是否正确？是的", "對", "没有不正确"]),
+    ("tf", "F", ["我不认为是正确的", "不见得对", "没有道理", "isn't correct", "是否正确？不正确", "正确还是错误？错误", "与史实不符", "不。", "看起来对，其实不对", "正确。不对，应为错误"]),
+    ("cloze", "明月", ["这是明月", "应为明月", "第一空：明月", "Answer: 明月", "您好，答案是明月", "明月。明月。", "明月\u200b", "答案：明月。希望能帮到你", "$\\boxed{\\text{明月}}$"]),
+    ("cloze", "床前明月光，疑是地上霜", ["床前明月光\n疑是地上霜", "床前明月光疑是地上霜", "床前明月光，疑是地上霜。——李白"]),
+    ("cloze", "H2O", ["H_2O", "$H_2O$", "H₂O"]), ("cloze", "是", ["答案是是", "答案：是"]), ("cloze", "国", ["“国”字"]), ("cloze", "-5", ["-5", "−5", "答案：-5"]),
+    ("math", "5", ["五", "5(cm)", "答案是4？不对，答案是5", "不是4而是5"]), ("math", "-5", ["负5", "−5", "负五"]),
+    ("math", "\\frac{3}{4}", ["¾", "四分之三", "百分之七十五"]), ("math", "1\\frac{1}{2}", ["1又1/2", "1又\\frac{1}{2}", "一又二分之一"]),
+    ("math", "1,000,000", ["10^6", "100万", "一百万", "1 000 000"]), ("math", "3,-3", ["{3,-3}", "\\boxed{3}和\\boxed{-3}", "两个解：3和-3"]),
+    ("math", "(2,3)", ["点(2,3)", "P(2,3)", "(x,y)=(2,3)"]), ("math", "[1,5]", ["1≤x≤5", "5\\ge x\\ge 1"]), ("math", "x>3", ["(3,+∞)", "3<x"]),
+    ("math", "y=2x+1", ["2x-y+1=0"]), ("math", "2\\sqrt{3}", ["2根号3", "√12"]), ("math", "12\\pi", ["12\\pi\\text{ cm}^2", "12π平方厘米"]), ("math", "无解", ["答案：无解"]),
+    ("math", "3:4", ["3∶4", "6:8"]), ("math", "10101_2", ["10101_{2}", "(10101)_2"]),
+]  # fmt: skip
 WRONG = [
     ("single_choice", "A", ["AB", "A或B", "答案不是A", "不应选A", "A股市场", "Apple", "A good idea", "E", "1", "。", "无法判断", "A是错误的"]),
     ("single_choice", "C", ["维生素C", "CCTV", "C_3H_8", "除C外"]),
@@ -121,6 +160,21 @@ WRONG = [
     ("math", "3.14", ["14.3", "\\pi", "$\\pi$", "31.4"]),
     ("math", "(1,2)", ["(2,1)", "[1,2]", "1,2", "(1,2]"]),
     ("math", "5 cm", ["5 m", "6 cm"]),
+]  # fmt: skip
+
+
+WRONG += [
+    ("single_choice", "A", ["A。更正：B", "A，不，B", "A。哦不，是B", "A×", "A（错误）", "A (wrong)", "我没选A", "无法选A", "the answer isn't A", "A不一定正确", "A并非答案", "A√B√", "A或者B",
+        "A也有道理，但B更合适", "A. 北京\nB. 上海\nC. 广州\nD. 深圳", "A与题意无关", "A. 不对，应为B",
+        "不一定是A", "很难说是A", "难道是A？", "A不如B", "A没有B好", "A对吗？不对", "A? No.", "A不全面", "A is unlikely", "eliminate A", "anything but A", "A, no, B", "A→B",
+        "A=1", "sin A", "∠A", "Vitamin A", "猜B不猜A"]),
+    ("multi_choice", "AC", ["A或C", "选A或者选C", "A对，B对，C对", "AC×", "AC。不对，应为BD", "A√B√C√"]),
+    ("multi_choice", "ABCD", ["都对吗？", "全选吗", "All of them are wrong", "不都对", "全选？不，选AC", "全部选A"]),
+    ("tf", "T", ["我不认为正确", "不见得正确", "没有道理", "isn't true", "正确？不，错误", "是否正确：否", "对还是错", "正确与否", "既对又错", "部分正确，部分错误", "T/F", "真空", "yes or no", "t = 3", "a v b"]),
+    ("tf", "F", ["def f(x)", "def f(x):\n return x", "x = 5", "f(2)", "假期", "No.1", "不能算错", "没有不正确", "错误/正确"]),
+    ("cloze", "10", ["-10", "0.10"]), ("cloze", "-5", ["5"]), ("cloze", "5", [".5"]), ("cloze", "非", ["是非"]),
+    ("math", "5", ["不是5", "不等于5", "4，不是5", "答案不是5", "5:1", "第5题", "步骤5", "return y+5"]), ("math", "1,000,000", ["1,0,0"]), ("math", "2022", ["2024-01-01"]),
+    ("math", "[1,5]", ["1<x<5", "1≤x<5"]), ("math", "x>3", ["[3,+∞)", "(-∞,3)"]), ("math", "3,-3", ["\\boxed{3}，所以\\boxed{-3}"]), ("math", "75", ["四分之三"]),
 ]  # fmt: skip
 
 
@@ -162,6 +216,8 @@ def test_rankings_share_ties_and_refuse_what_is_not_finite():
     assert right([1.0, 1.0, 3.0]) == 0.5 and right([2.0, 2.0, 2.0]) == pytest.approx(1 / 3)
     assert right(["inf", "inf", "inf"]) is False and right(["nan", 1.0, 2.0]) is False and right([1.0, "nan", "inf"]) is True
     assert right([1.0, 1.0, 3.0], "paper") is True and right(["inf"] * 3, "paper") is True
+    assert right(["x", None, 1.0]) is False and right([1.0, "x"]) is True and right("1.0") is False and right([]) is False
+    assert judge("ppl_rank", [1.0, 2.0], "A", protocol="fixed").correct is False and judge("ppl_rank", [1.0, 2.0], "0", protocol="fixed").correct is True
 
 
 def test_an_item_is_judged_by_what_came_back():
@@ -193,7 +249,8 @@ def test_unknown_forms_and_protocols_are_refused():
 
 NASTY = ["A" * 60 + "1", "A" + " " * 3000, "A、" * 1500 + "1", "选" * 2000 + "A", "答案是" * 900, "(" * 390, "\\boxed{" * 400, "$" * 2000,
     "9^9^9^9^9", "1/" * 1500, "1!" * 190, "170!!!!", "\\frac" * 80, "x=1或" * 60, "±" * 60, "没有任何" * 500 + "错", "除A外" * 500, "“" * 2000,
-    "答案:" + "x" * 3000, "1," * 1500, "2^" * 190 + "2", "\x00\ud800", "的" * 3000 + "吗?"]  # fmt: skip
+    "答案:" + "x" * 3000, "1," * 1500, "2^" * 190 + "2", "\x00\ud800", "的" * 3000 + "吗?", "①", "²", "٣Ⅳ",
+    "(" * 100_000, "[(" * 50_000, "1" * 100_000 + "a", "答案为" * 33_000, "A" * 100_000 + "当", "A，不对，" * 20_000, "A：是" * 33_000, "一" * 100_000, "9**9**9"]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", [form for form in JUDGED if form != "ppl_rank"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from doitune.architecture import read_architecture
+from doitune.architecture import config_of, read_architecture
 from doitune.cookbook import list_models, resolve
 from doitune.errors import ModelError, RecipeError
 from doitune.memory.shape import find_config, find_shape
+from doitune.recipe import ModelSection
 
 LLAMA = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
 PUBLISHED = {
@@ -47,25 +49,54 @@ def test_the_shape_of_the_demo_is_its_files() -> None:
     assert shape.place.endswith("config.json")
 
 
-@pytest.mark.parametrize(("kind", "more"), [("llama", {}), ("qwen2", {"num_key_value_heads": 2}), ("qwen3", {"head_dim": 32}), ("mistral", {"tie_word_embeddings": True})])
+@pytest.mark.parametrize(("kind", "more"), [("llama", {}), ("qwen2", {"num_key_value_heads": 2}), ("qwen3", {"head_dim": 32, "num_key_value_heads": 4}), ("mistral", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
+    ("llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 2}), ("qwen3", {"attention_bias": True, "num_key_value_heads": 2}), ("qwen2", {"attention_bias": False, "num_key_value_heads": 4}), ("mistral", {"attention_bias": True, "num_key_value_heads": 1})])
 def test_weights_are_those_that_transformers_makes(kind: str, more: dict[str, int]) -> None:
-    """Biases of qwen2, head norms of qwen3, heads wider than hidden / heads, a shared matrix."""
+    """Biases of qwen2, head norms of qwen3, heads wider than hidden / heads, a shared matrix; biases that a switch gives, and a switch that is
+    none. Said again as a config, the same."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = {**LLAMA, **more, "model_type": kind}
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**{**config, "tie_word_embeddings": bool(more.get("tie_word_embeddings"))}))
-    assert read_architecture(config, "x").parameters == sum(one.numel() for one in model.parameters())
+    found = read_architecture(config, "x")
+    assert found.parameters == sum(one.numel() for one in model.parameters())
+    assert read_architecture(config_of(found), "x").parameters == found.parameters
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"hidden_size": "wide"}, "hidden_size is 'wide'"), ({"model_type": "mamba"}, "does not know"), ({"head_dim": 0}, "head_dim is 0"), ({"vocab_size": True}, "vocab_size")],
+    [({"hidden_size": "wide"}, "hidden_size is 'wide'"), ({"model_type": "mamba"}, "does not know"), ({"head_dim": 0}, "head_dim is 0"), ({"vocab_size": True}, "vocab_size"),
+     ({"num_hidden_layers": -2}, "num_hidden_layers is -2"), ({"vocab_size": 10**400}, "vocab_size is 1000"), ({"hidden_size": [64]}, "hidden_size is .64"), ({"num_attention_heads": 128}, "cannot share a width of 64"),
+     ({"num_key_value_heads": 3}, "4 heads with 3"), ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false'"), ({"model_type": "gemma3", "text_config": LLAMA}, "'gemma3'")],
 )
 def test_a_config_that_cannot_be_is_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         read_architecture({**LLAMA, **change}, "folder/config.json")
+
+
+def quantised(folder: Path, **how: object) -> ModelSection:
+    """A model section whose base says this of its quantisation."""
+    (folder / "config.json").write_text(json.dumps({**LLAMA, "quantization_config": how} if how else LLAMA), encoding="utf-8")
+    return resolve("demo", model=str(folder)).recipe.model
+
+
+def test_how_a_base_is_quantised_is_counted_or_refused(tmp_path: Path) -> None:
+    """Trap: a base that is quantised in another way, or in parts, planned as if it were all NF4 with nested scales."""
+    nf4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "llm_int8_skip_modules": ["lm_head"]}
+    assert not find_shape(quantised(tmp_path)).quantised
+    whole = find_shape(quantised(tmp_path, **nf4, bnb_4bit_use_double_quant=True))
+    assert whole.quantised and whole.nested
+    assert not find_shape(quantised(tmp_path, **nf4)).nested
+    for how, said in (
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({**nf4, "bnb_4bit_quant_type": "fp4"}, "not in NF4"),
+        ({**nf4, "llm_int8_skip_modules": ["lm_head", "model.layers.3.mlp"]}, r"first model\.layers\.3\.mlp"),
+        ({**nf4, "llm_int8_skip_modules": ["down_proj"]}, "first down_proj"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            find_shape(quantised(tmp_path, **how))
 
 
 def test_a_folder_and_a_name_that_are_not_there(tmp_path, monkeypatch) -> None:

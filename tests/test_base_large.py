@@ -65,6 +65,7 @@ from doitune.backends import LoadRequest, hf
 from doitune.base import find_base
 from bitsandbytes.nn import Linear4bit
 torch.nn.functional.linear(torch.ones(4, 4), torch.ones(4, 4))
+import transformers.models.llama.modeling_llama
 model = measure(lambda: hf._load_base(LoadRequest(find_base(sys.argv[1])), torch.device("cpu"), torch.float32))
 assert any(isinstance(module, Linear4bit) for module in model.modules())
 """
@@ -143,12 +144,10 @@ def test_a_base_of_2_gb_is_made_in_a_stream(llama: Path, tmp_path: Path) -> None
 
 
 def test_a_base_in_16_bits_is_loaded_in_a_stream(llama: Path) -> None:
-    """The trap: the whole checkpoint in memory before it is quantised. Embedding and head are in fp32 on a CPU.
-
-    What comes on top is bitsandbytes' CPU quantiser: four or five fp32 copies of the matrix at work, however many layers there are.
-    """
+    """At most two tensors beyond what it leaves behind. Traps: the whole checkpoint in memory before it is quantised; four or five fp32 copies of
+    the matrix at work, which bitsandbytes' CPU quantiser makes of all that it is given. Embedding and head are in fp32 on a CPU."""
     found = measured(LOAD, llama)
     tensors = 2 * 2 * ROWS * HIDDEN / 2**20
     output = (2 * 4 * ROWS * HIDDEN + 0.516 * LAYERS * (4 * HIDDEN * HIDDEN + 3 * HIDDEN * INTERMEDIATE)) / 2**20
     assert found["left_mib"] > 0.9 * output
-    assert found["peak_mib"] < output + tensors + 400
+    assert found["peak_mib"] < output + tensors

@@ -157,3 +157,11 @@ def test_the_desk_refuses_what_it_cannot_read(words, capsys, monkeypatch):
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2 and words[0] in capsys.readouterr().err
+
+
+def test_an_adapter_apart_from_its_run_is_told_where_it_belongs(tmp_path):
+    """Trap: "no run is called", of a folder that is there."""
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError, match="apart from its run") as refused:
+        evaluate_target(str(tmp_path), Request(), runs=tmp_path / "runs", on_progress=lambda *_: None)
+    assert "RUN/checkpoints/STEP" in refused.value.hint

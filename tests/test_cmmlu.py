@@ -185,3 +185,15 @@ def test_real_prompts_and_counts(shots):
             assert item.released(lambda text: len(text) // 2)[0] == item.question
     clusters = Counter(item.cluster for item in task.items if item.cluster)
     assert clusters and min(clusters.values()) > 1, "duplicates within a subject are one draw"
+
+
+def test_a_subject_that_is_missing_is_said(tmp_path):
+    """Half a subject is a fault of the folder; whole subjects left out are a smaller benchmark, and the report says so. Trap: a mean over 66."""
+    from doitune.evals.benchmarks import missing_sets
+
+    folder = make_cmmlu(tmp_path)
+    assert cmmlu.task(folder).sets == ("agronomy", "ancient_chinese") and len(missing_sets("cmmlu", cmmlu.task(folder).sets)) == 65
+    assert missing_sets("doit-test", ["math"]) == []
+    (folder / "test" / "agronomy.csv").unlink()
+    with pytest.raises(DataError, match=r"test.agronomy\.csv: no such file"):
+        cmmlu.task(folder)

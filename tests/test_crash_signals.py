@@ -237,6 +237,47 @@ def test_a_third_signal_ends_the_process() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
 
 
+DYING = """
+import os, signal, sys
+from doitune import stopping
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+late = Late()
+signal.signal(signal.{name}, signal.default_int_handler)  # it is ignored in a background job
+stopping.obey()
+try:
+    os.kill(os.getpid(), signal.{name})
+except BaseException:
+    sys.exit({code})
+"""
+
+
+@pytest.mark.parametrize("name", list(CODES))
+def test_a_signal_while_python_takes_itself_apart_leaves_the_exit_code(name: str) -> None:
+    """Ctrl-C pressed twice, the second time after the last words: Python has put its handlers away by then, and died of the signal."""
+    left = subprocess.run([sys.executable, "-c", DYING.format(name=f"SIG{name}", code=CODES[name])], capture_output=True, text=True, timeout=60, check=False)
+    assert (left.returncode, left.stderr) == (CODES[name], "")
+
+
+INSIDE = """
+import os, signal, sys
+from doitune import stopping
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a background job
+stopping.obey()
+try:
+    exec("os.kill(os.getpid(), signal.SIGINT)\\nfor _ in range(1000): pass")
+except BaseException:
+    sys.exit(130)
+"""
+
+
+def test_an_interrupt_inside_of_an_exec_leaves_the_exit_code() -> None:
+    """Libraries exec while they are imported (dataclasses do). Python remembers a KeyboardInterrupt that passed through one, and dies of SIGINT."""
+    left = subprocess.run([sys.executable, "-c", INSIDE], capture_output=True, text=True, timeout=60, check=False)
+    assert (left.returncode, left.stderr) == (130, "")
+
+
 def test_an_echo_is_no_second_signal() -> None:
     """torchrun passes a terminal's Ctrl-C on: each process hears it twice."""
     asked = stopping.Asked(echo_seconds=5.0)
@@ -256,8 +297,9 @@ def test_sixty_signals_at_random_times(desk: Desk, wanted: Traces) -> None:
     whole = time.monotonic() - began
     names = [*CODES, "INT twice"]
     seen: dict[int, int] = {}
-    for number in range(60):
+    for number in range(200):
         name, runs = names[number % len(names)], f"random-{number}"
+        began = time.monotonic()
         child = desk.begin(*desk.train(runs))
         time.sleep(dice.uniform(0.05, whole))
         for kind in ["INT", "INT"] if name == "INT twice" else [name]:
@@ -267,15 +309,15 @@ def test_sixty_signals_at_random_times(desk: Desk, wanted: Traces) -> None:
                 break
             time.sleep(0.01)
         ended = desk.wait(child)
-        run = desk.run(runs)
         if ended.code == 0:
+            run = desk.run(runs)
             assert run is not None and run.done() is not None, "0 only for a run that is whole"
+            whole = min(whole, time.monotonic() - began)  # on a machine that was busier when it was measured
         else:
             assert ended.seconds < 5, "a micro-batch and a save"
-            if name == "INT twice" and not ended.said:
-                assert ended.code == 130  # the second came while the first was being answered: gone without a word
-            else:
-                _assert_stopped(desk, runs, ended, CODES.get(name, 130))
+            _assert_stopped(desk, runs, ended, CODES.get(name, 130))
         _finish(desk, runs, wanted)
         seen[ended.code] = seen.get(ended.code, 0) + 1
-    assert seen.get(0, 0) <= 12 and {129, 130, 143} <= set(seen), seen
+        if sum(seen.values()) - seen.get(0, 0) == 60:
+            break  # those that came too late for a run do not count
+    assert set(CODES.values()) <= set(seen) and sum(seen.values()) - seen.get(0, 0) == 60, seen

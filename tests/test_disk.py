@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from doitune import disk
-from doitune.disk import append_line, make_folder, need_room, read_lines, whole_folder, write_json, write_whole
+from doitune.disk import append_line, hold, is_held, make_folder, need_room, read_lines, whole_folder, write_json, write_whole
 from doitune.errors import DiskError
 
 
@@ -146,3 +146,24 @@ def test_a_folder_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DiskError, match="cannot write in"):
         make_folder(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("name", ["/", ".", "..", "folder"])
+def test_a_folder_is_no_file_to_write(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    with pytest.raises(DiskError, match="it is a folder"):
+        write_whole(Path(name), "page")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_lock_holds_on_a_disk_without_room_for_its_owners_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: a resume on a full disk that ends before it can wait for room."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with hold(tmp_path / "run.lock", "a run"):
+        assert is_held(tmp_path / "run.lock")
+    assert not is_held(tmp_path / "run.lock")

@@ -9,10 +9,12 @@ from itertools import combinations
 
 import pytest
 
-from doitune.errors import CheckpointError, DataError
+from doitune.errors import CheckpointError, DataError, UsageError
 from doitune.evals.compare import Side, compare, holm, mcnemar, read_side, smallest_detectable
 from doitune.evals.markdown import comparison_markdown, escape, notes, report_markdown
 from doitune.evals.report import Mean, Outcome, Report, effective_n, macro, micro, score_set, tabulate, wilson
+from doitune.evals.sides import find_sides
+from doitune.run import Run
 
 
 def side(name: str, answers: dict[str, list[float]], clusters: int = 0, suite: str = "s") -> Side:
@@ -194,6 +196,36 @@ def test_a_margin_says_no_worse_or_equivalent():
     better = compare(side("a", {"x": [0.0] * 200}), side("b", {"x": [1.0] * 200}), margin=0.03).mean
     assert better.no_worse is True and better.equivalent is False
     assert compare(side("a", {"x": a}), side("b", {"x": b})).mean.no_worse is None
+
+
+def test_a_margin_is_answered_on_the_page_and_one_that_is_none_is_refused(capsys):
+    """Trap: a margin that only the JSON answers."""
+    from doitune.scoreboard import show_comparisons
+
+    a, b = side("a", {"x": [1.0] * 200}), side("b", {"x": [1.0] * 200})
+    found = compare(a, b, margin=0.02)
+    show_comparisons([found])
+    assert "worse by at most 2" in (shown := capsys.readouterr().out) and "equivalent" in shown
+    assert "worse by at most 2" in comparison_markdown(found) and "equivalent" in comparison_markdown(found)
+    worse = compare(a, side("b", {"x": [0.0] * 100 + [1.0] * 100}), margin=0.02)
+    assert worse.against_margin(worse.mean) == "not shown" and compare(a, b).against_margin(found.mean) == ""
+    for margin in (-0.01, float("nan"), 1.0, float("inf")):
+        with pytest.raises(UsageError, match="margin"):
+            compare(a, b, margin=margin)
+
+
+def test_one_evaluation_alone_stands_beside_its_base(tmp_path):
+    """Trap: `RUN@20` alone was looked up as `RUN@20@base`."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "outcomes.jsonl").write_text("", encoding="utf-8")
+    for text in (str(tmp_path / "here"), "last@base"):
+        with pytest.raises(UsageError, match="nothing beside it"):
+            find_sides([text], suite="doit-test", runs=tmp_path)
+    run = Run(tmp_path / "runs" / "demo" / "20260101-000000")
+    run.folder.mkdir(parents=True)
+    (run.folder / "recipe.yaml").write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match="no evaluation doit-test of base"):
+        find_sides([f"{run.folder}@20"], suite="doit-test", runs=tmp_path / "runs")
 
 
 def test_only_the_same_questions_are_paired(tmp_path):

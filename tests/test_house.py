@@ -17,9 +17,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "doitune"
 
 ORDER = (
-    "errors", "stopping", "redact", "faults", "disk", "ability", "demo", "example", "corpus", "budget", "recipe", "drift", "cookbook", "explain", "architecture", "base", "patience", "checkpoint", "run", "encoded",
+    "errors", "stopping", "streams", "redact", "faults", "record", "disk", "ability", "demo", "example", "corpus", "budget", "recipe", "drift", "cookbook", "explain", "architecture", "base", "patience", "checkpoint", "run", "encoded",
     "batch", "rendering", "prompt", "course", "events", "shortage", "distributed", "optimiser", "backends", "probe", "guards", "prepare", "preview", "stats", "trackers", "memory", "doctor", "train", "trained", "session", "selftest",
-    "evals", "page", "console", "displays", "scoreboard", "cli",
+    "evals", "export", "page", "console", "displays", "scoreboard", "cli",
 )  # fmt: skip
 """Rooms from the ground up (design.md, section 2): each may import those before it and its own family (`corpus`, `corpus.check`; a folder)."""
 

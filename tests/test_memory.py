@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import json
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from doitune.cookbook import resolve
+from doitune.cookbook import list_models, resolve
 from doitune.errors import FitError, ModelError, UsageError
 from doitune.memory import MemoryPlan, document, expected_gib, outlook, plan_memory, refuse_unfit, way_out_text
 from doitune.memory.cards import KNOWN, Card, find_card, read_card, smallest_card
 from doitune.memory.hours import tokens_per_second
 from doitune.memory.levers import high_gib
 from doitune.memory.shape import find_shape
-from doitune.memory.terms import GIB, LOGITS_AT_ONCE, WHAT_IFS, Setting, count, nf4_bytes
+from doitune.memory.terms import GIB, LOGITS_AT_ONCE, WHAT_IFS, Setting, count, level, nf4_bytes
 
 CELLS = (512, 1024, 2048, 1024, 2048, 4096, 2048, 4096, 8192)
 """Tokens of 1x512, 1x1024, 1x2048, 2x512, ... 4x2048: packed rows count as their tokens."""
@@ -174,6 +177,45 @@ def test_every_lever_is_a_field_and_saves_what_it_says(sets: tuple[str, ...]) ->
             assert after.fits == lever.fits and lever.saves_gib > 0
 
 
+SIZES = (8, 12, 16, 24, 32, 40, 48, 80)
+
+
+@pytest.mark.parametrize("sets", [(), ("lora.rank=256", "train.optimizer=adamw", "lora.dropout=0.1"), ("train.tokens_per_micro_batch=8192", "model.backend=hf", "prompt.tokens=new")])
+def test_every_model_on_every_card(sets: tuple[str, ...]) -> None:
+    """What fits a card fits every larger one; each lever and each way out, followed by --set, does what is said of it. Traps: a lever that the
+    recipe refuses, a way out that is still too large, a smallest card that is not enough."""
+    names = [one.name for one in list_models()]
+    assert len(names) > 5
+    refused = 0
+    for name, recipe in product(names, ("reconstruct", "maximum")):
+        resolved = resolve(recipe, model=name, overrides=sets)
+        plans = [plan_memory(resolved, Card(size)) for size in SIZES]
+        assert [one.fits for one in plans] == sorted(one.fits for one in plans)
+        assert [one.max_tokens for one in plans] == sorted(one.max_tokens for one in plans)
+        for plan in plans:
+            assert plan.fits == (plan.max_tokens >= plan.setting.tokens // 64 * 64)
+            if plan.smallest_card_gib is not None:
+                assert plan_memory(resolved, Card(plan.smallest_card_gib)).fits
+            for lever in plan.levers:
+                after = plan_memory(resolve(recipe, model=name, overrides=[*sets, lever.set]), plan.card)
+                assert after.fits == lever.fits and plan.gib(2) - after.gib(2) == pytest.approx(lever.saves_gib, abs=1e-9), (name, lever)
+            if plan.way_out:
+                refused += 1
+                assert plan_memory(resolve(recipe, model=name, overrides=[*sets, *(one.set for one in plan.way_out)]), plan.card).fits, (name, plan.card)
+    assert refused > 3 or not sets
+
+
+@pytest.mark.parametrize("backend", ["hf", "unsloth"])
+def test_more_rank_and_more_tokens_never_need_less(backend: str) -> None:
+    """From 256 tokens on: below, Unsloth leaves its small checkpoints on the card, and the step to offloaded ones is a small one down."""
+    for what_if in ((), ("full-logits",), ("trained-embeddings",), ("fp32-upcast", "checkpoints-on-card")):
+        for more in ({}, {"checkpointing": False}, {"optimizer": "adamw"}, {"quantise": "none"}):
+            for field, numbers in (("rank", (1, 8, 16, 64, 256)), ("tokens", (256, 257, 512, 2048, 8192, 65536))):
+                for number in range(3):
+                    sizes = [sum(level(term, number) for term in count(setting("7b", backend=backend, what_if=what_if, **{**more, field: one}))) for one in numbers]
+                    assert sizes == sorted(sizes), (backend, what_if, more, field)
+
+
 def test_where_nothing_helps_it_says_so() -> None:
     plan = planned("33b", "12gb")
     assert plan.way_out == () and plan.max_tokens == 0 and not plan.fits
@@ -224,7 +266,9 @@ def test_what_is_usable() -> None:
     assert [Card(size).usable_gib for size in (16, 24, 32, 48, 80)] == [15, 22.5, 30, 46, 78]
     assert Card(24, free_gib=20.0).usable_gib == 20.0 and Card(24, free_gib=23.9).usable_gib == 22.5
     assert [read_card(text).gib for text in ("24gb", "24GiB", "22.5", "48 GB")] == [24, 24, 22.5, 48]
-    for wrong in ("", "big", "-24", "0", "1e3", "nan", "２４", "9999gb"):
+    assert [(read_card(text).name, read_card(text).gib) for text in ("rtx4090", "4090", "NVIDIA GeForce RTX 3090 Ti", "a6000")] == [
+        ("RTX 4090", 24), ("RTX 4090", 24), ("RTX 3090 Ti", 24), ("RTX A6000", 48)]
+    for wrong in ("", "big", "-24", "0", "1e3", "nan", "２４", "9999gb", "rtx", "inf", "rtx 1"):
         with pytest.raises(UsageError):
             read_card(wrong)
     assert smallest_card(22.6) == 32 and smallest_card(500) is None
@@ -272,9 +316,18 @@ def test_the_card_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
         driver = Driver()
         assert find_card(driver) is not None and driver.asked[1] == asked
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for value, asked in (("2,5", "index 5"), ("5", "index 5"), (None, "index 1")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value) if value else monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        driver = Driver()
+        assert find_card(driver) is not None and driver.asked[1] == asked
+    monkeypatch.delenv("LOCAL_RANK")
     for value in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
         assert find_card(Driver()) is None
+    known = resolve("reconstruct", model="7b")
+    ada = outlook(known.recipe, plan_memory(known, Card(47.99, "NVIDIA RTX 6000 Ada Generation")))
+    assert [one.card for one in ada.paces] == ["RTX 6000 Ada"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert all(find_card(Driver(failing=step)) is None for step in ("init", "index 0", "memory"))
     plan = plan_memory(resolve("reconstruct", model="33b"), Card(24, "NVIDIA GeForce RTX 4090", 19.0))
@@ -307,6 +360,33 @@ def test_the_roofline() -> None:
                 assert ours == pytest.approx(speed, rel=0.01), (name, model)
     kept = [tokens_per_second(setting("33b", tokens=tokens), cards["RTX 4090"], row_tokens=min(tokens, 2048), efficiency=1.0) for tokens in (128, 2048, 8192)]
     assert kept[0] < kept[1] / 2 < kept[2] / 2, "small micro-batches pay for dequantising the base"
+
+
+def test_tokens_are_those_of_the_bases_own_tokenizer_where_it_is_here() -> None:
+    """Within a tenth of what a run encodes; what was assumed is called so."""
+    from doitune.corpus import open_corpus
+    from doitune.memory.hours import work_of
+    from doitune.prepare import prepare, recipe_template
+
+    open_corpus("demo")
+    recipe = resolve("curated-160", model="demo", corpus="demo").recipe
+    encoded = sum(len(one.ids) for one in prepare(recipe, recipe_template(recipe)).encoded)
+    found = work_of(recipe)
+    assert found.tokens == pytest.approx(encoded * recipe.train.epochs, rel=0.1) and "the base's tokenizer on" in found.told
+    assumed = work_of(resolve("curated-160", model="7b", corpus="demo").recipe)
+    assert "at about 0.75 tokens each (assumed: the base's tokenizer.json is not here)" in assumed.told
+
+
+def test_a_quantised_base_is_planned_as_it_lies_there(tmp_path: Path) -> None:
+    """Scales in 32 bits are counted and named; a base in 4 bits is not planned in 16."""
+    sizes = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 49953}
+    stored = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": False}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **sizes, "quantization_config": stored}), encoding="utf-8")
+    wide, known = planned(str(tmp_path)), planned("7b")
+    assert wide.gib(0) - known.gib(0) == pytest.approx((planned("7b", what_if=["no-double-quant"]).gib(0) - known.gib(0)), abs=1e-9) != 0
+    assert any("scales in 32 bits" in text for text in wide.findings) and any("would not run" in text for text in wide.findings)
+    with pytest.raises(ModelError, match="in 4 bits already"):
+        planned(str(tmp_path), "24gb", "model.quantise=none")
 
 
 def test_hours_count_the_corpus_where_it_is() -> None:

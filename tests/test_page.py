@@ -70,7 +70,7 @@ def make_run(folder: Path, said: str) -> Run:
     )  # fmt: skip
     (folder / "ledger.json").write_text(json.dumps({said: dict.fromkeys(("asked", "found", "kept", "truncated", "trained"), 8)}))
     steps = [
-        {"event": "step", "step": n, "loss": 3 / n, "seconds": 1.0, "peak_memory_gib": 7.5, "trained_tokens": 100, "epoch": n / 10} for n in range(1, 21)
+        {"event": "step", "step": n, "loss": 3 / n, "grad_norm": 1.0, "seconds": 1.0, "peak_memory_gib": 7.5, "trained_tokens": 100, "epoch": n / 10} for n in range(1, 21)
     ]
     checks = [
         {"event": "validation", "step": n, "epoch": n / 10, "loss": 3 / n, "score": n / 40, "loss_by_ability": {said: 1.0, "math": 2.0}} for n in (10, 20)

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import doitune.memory.start
 from doitune.cookbook import resolve
 from doitune.errors import FitError
 from doitune.memory.cards import Card
 from doitune.memory.start import allowance, refuse_before_download
+from doitune.memory.terms import GIB
 
 CHECKOUT = Path(__file__).parents[1]
 FORM = {
@@ -144,6 +146,19 @@ def test_a_card_here_is_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fixed is not None and fixed.tokens == 2048
     enough = allowance(resolve("reconstruct", model="7b"), "unsloth")
     assert enough is not None and enough.tokens == 8192, "more would gain nothing"
+
+
+def test_a_base_that_lies_on_the_card_is_not_taken_for_another_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run asks what it is allowed when its base is loaded. Trap: its own 18 GiB missing from what is free, and every run on a card in the
+    smallest micro-batches."""
+    resolved = resolve("reconstruct", model="33b")
+    monkeypatch.setattr(doitune.memory.start, "find_card", lambda: Card(24, "RTX 3090", 5.2))
+    small = allowance(resolved, "unsloth")
+    assert small is not None and small.tokens == 2048, "18 GiB are others'"
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: int(17.6 * GIB))
+    loaded = allowance(resolved, "unsloth")
+    assert loaded is not None and loaded.tokens == 8192
 
 
 def test_an_unknown_architecture_is_left_to_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

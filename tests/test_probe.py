@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,17 @@ def test_long_rows_can_be_proved_too(tiny_base: Path) -> None:
 def test_many_copies_of_few_rows_are_enough(tiny_base: Path) -> None:
     """Trap: a stride over all rows that steps over the few different ones."""
     assert prove_packing(model_of(tiny_base), ROWS[:3] * 100).exact
+
+
+def test_a_gradient_that_is_not_finite_is_no_proof_and_can_be_logged(tiny_base: Path) -> None:
+    """Trap: NaN compares as neither larger nor smaller, and JSON has no word for it."""
+    model = model_of(tiny_base)
+    with torch.no_grad():
+        for _, parameter in model.trainable():
+            parameter.mul_(1e30)
+    proof = prove_packing(model, ROWS)
+    assert not proof.exact and "not finite" in proof.reason
+    json.dumps(asdict(proof), allow_nan=False)
 
 
 def test_nothing_to_compare_is_not_a_proof(tiny_base: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from doitune.errors import CheckpointError, DiskError, LockedError, UsageError
 from doitune.run import Run, create_run, find_run, list_runs, summarise
+from doitune.trained import checkpoint_step
 
 
 def make(runs: Path, name: str = "demo", now: float = 1_000_000.0) -> Run:
@@ -226,6 +227,22 @@ def test_the_best_step_is_chosen_after_an_epoch_if_there_is_one(tmp_path: Path) 
     assert run.best_step(after_epoch=1) == 30
     assert run.best_step(after_epoch=2) == 30
     assert run.best_step(after_epoch=3) == 10, "none is that late: all count"
+
+
+def test_the_best_is_the_recipes_wherever_it_is_asked_for(tmp_path: Path) -> None:
+    """Trap: room made on a full disk by deleting the best checkpoint of the late epochs, and an evaluation of a stopped run of another best."""
+    run = make(tmp_path)
+    run.write_json("origin.json", {"base": {}, "data": {}, "encoder": {}, "recipe": {"train.select_after_epoch": 1}})
+    for step, score in [(10, 0.9), (20, 0.3), (30, 0.4), (40, 0.2)]:
+        validation(run, step, step / 10, 1.0, score)
+        checkpoint(run, step)
+    assert run.best_step() == 30 == checkpoint_step(run, "best")
+    while run._relieve():
+        pass
+    assert steps(run) == [30, 40]
+    for recipe in (None, [], {"train.select_after_epoch": "x"}):
+        run.write_json("origin.json", {"base": {}, "data": {}, "encoder": {}, "recipe": recipe})
+        assert run.best_step() == 10
 
 
 # Checkpoints
@@ -452,20 +469,24 @@ def test_any_life_leaves_a_valid_checkpoint(seed: int, tmp_path: Path) -> None:
         step = newest.step
 
 
+def step_line(step: int) -> dict[str, object]:
+    return {"event": "step", "step": step, "loss": 1 / step, "grad_norm": 1.0}
+
+
 # Logs
 
 
 def test_a_log_cut_at_any_byte_of_its_last_lines_still_reads(tmp_path: Path) -> None:
     run = make(tmp_path)
     for step in range(1, 7):
-        run.log({"event": "step", "step": step, "loss": 1 / step, "text": "损失"})
+        run.log({**step_line(step), "text": "损失"})
     whole = run.metrics_path.read_bytes()
     ends = [place + 1 for place, byte in enumerate(whole) if byte == 10]
     for size in range(ends[2], len(whole) + 1):
         run.metrics_path.write_bytes(whole[:size])
         lines = [line["step"] for line in run.metrics()]
         assert lines == list(range(1, len(lines) + 1)) and len(lines) >= sum(end <= size for end in ends)
-        run.log({"event": "step", "step": 99})
+        run.log(step_line(99))
         assert [line["step"] for line in run.metrics()] == [*lines, 99], "the next line is whole"
 
 
@@ -474,7 +495,7 @@ def test_validations_that_a_damaged_log_lost_are_put_back(tmp_path: Path) -> Non
     run = make(tmp_path)
     known = [{"event": "validation", "step": 2, "epoch": 1.0, "loss": 1.0, "score": None}]
     for step in (1, 2, 3, 4):
-        run.log({"event": "step", "step": step})
+        run.log(step_line(step))
     assert run.cut_metrics(3, known) == 1
     assert [(line["event"], line["step"]) for line in run.metrics()] == [("step", 1), ("step", 2), ("validation", 2), ("step", 3)]
     run.cut_metrics(3, known)
@@ -484,7 +505,7 @@ def test_validations_that_a_damaged_log_lost_are_put_back(tmp_path: Path) -> Non
 def test_later_lines_are_cut_and_kept_aside(tmp_path: Path) -> None:
     run = make(tmp_path)
     for step in (1, 2, 3):
-        run.log({"event": "step", "step": step})
+        run.log(step_line(step))
     assert run.cut_metrics(1) == 2
     assert [line["step"] for line in run.metrics()] == [1]
     aside = (run.folder / "metrics.superseded.jsonl").read_text().splitlines()
@@ -507,9 +528,9 @@ def test_a_summary_reads_what_is_there(tmp_path: Path) -> None:
     assert summarise(run) == {
         "name": run.name, "path": str(run.folder), "state": "stopped", "recipe": "demo", "model": "", "step": 0, "best": None, "scores": {},
     }  # fmt: skip
-    run.log({"event": "step", "step": 7})
-    run.write_json("origin.json", {"base": {"name": "demo"}})
-    run.write_json("done.json", {"best_step": 4})
+    run.log(step_line(7))
+    run.write_json("origin.json", {"base": {"name": "demo"}, "data": {}, "encoder": {}})
+    run.write_json("done.json", {"final_step": 8, "best_step": 4, "stopped_early": False, "seconds": 1.0})
     report = run.evals_folder("doit-test", "step-000004") / "report.json"
     report.parent.mkdir(parents=True)
     report.write_text(json.dumps({"tables": [{"mean": {"score": 0.25}}]}))

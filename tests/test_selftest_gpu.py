@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from doitune.architecture import Architecture
+from doitune.doctor import Diagnosis
 from doitune.errors import FitError
 from doitune.memory.cards import Card
 from doitune.selftest import gpu, gpu_part
@@ -34,6 +37,43 @@ def test_a_part_that_fails_or_is_late_stops_no_other(tmp_path: Path) -> None:
     found = run_parts([late, bad], tmp_path)
     assert "within 0.05 s" in found["late"]["error"] and found["bad"]["error"]
     assert not assemble(Card(24.0), found, {})["passed"]
+
+
+FIRST = """
+import sys
+from pathlib import Path
+import doitune.backends
+from doitune.architecture import Architecture
+from doitune.selftest import gpu_part
+class Begun(Exception): pass
+def begin(wanted, base):
+    print(wanted, [name for name in ("transformers", "peft", "trl") if name in sys.modules])
+    raise Begun
+doitune.backends.begin = begin
+folder = Path(sys.argv[1])
+setting = gpu_part.setting_for(Architecture("llama", 64, 128, 2, 64, 32, 8192, 4), "unsloth", 32)
+for part in (lambda: gpu_part.measure(setting, folder / "base", None), lambda: gpu_part.learn("unsloth", "demo", folder / "adapter")):
+    try: part()
+    except Begun: pass
+"""
+
+
+def test_unsloth_is_begun_before_transformers_in_every_part(tmp_path: Path) -> None:
+    """Trap: a helper that imports transformers before `begin`: Unsloth refuses to come second, and no part of it would run on any card."""
+    done = subprocess.run([sys.executable, "-c", FIRST, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines() == ["unsloth []", "unsloth []"]
+
+
+def test_bases_of_holes_do_not_lie_in_main_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Trap: the system's temporary folder is main memory on many machines, and 33b's 17 GB of holes take their room there as they are read."""
+    seen: list[Path] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(gpu, "find_card", lambda: Card(24.0))
+    monkeypatch.setattr(gpu, "diagnose", lambda runs: Diagnosis((), {"backends": {"hf": None}}))
+    monkeypatch.setattr(gpu, "run_parts", lambda parts, folder, on_part: seen.append(folder) or {"learn hf": {"losses": [3.0, math.nan]}})
+    document = gpu.selftest_gpu(tmp_path, quick=True)
+    assert seen[0].parent == tmp_path / "cache" / "doitune" and not seen[0].exists(), "and nothing of it is left"
+    assert document["verdict"] == "FAILED" and json.loads(json.dumps(document, allow_nan=False))["parts"]["learn hf"]["losses"] == [3.0, "nan"]
 
 
 def test_the_verdict_needs_curves_that_agree_and_a_peak_near_the_plan() -> None:

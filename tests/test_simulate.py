@@ -18,10 +18,11 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from doitune.architecture import Architecture, read_architecture
+from doitune.architecture import Architecture, config_of, read_architecture
 from doitune.backends import LoadRequest, hf, lean
+from doitune.backends.four_bits import nf4_weight, state_bytes
 from doitune.backends.live_bytes import FakeLiveBytes, LiveBytes
-from doitune.backends.simulate import DEEP, Case, Simulation, config_of, nf4_weight, simulate, simulate_case, simulate_config, state_bytes
+from doitune.backends.simulate import DEEP, Case, Simulation, simulate, simulate_case, simulate_config
 from doitune.base import find_base
 from doitune.batch import Batch
 from doitune.errors import ModelError, UsageError

@@ -155,6 +155,11 @@ def test_our_colours_are_there_so_the_test_above_can_see_codes() -> None:
 @given(st.text())
 def test_safe_leaves_nothing_that_hides(text: str) -> None:
     assert not FORBIDDEN.search(safe(text))
+
+
+def test_no_character_of_unicode_slips_through() -> None:
+    hidden = [chr(number) for number in range(sys.maxunicode + 1) if FORBIDDEN.match(chr(number))]
+    assert len(hidden) > 100_000 and not FORBIDDEN.search(safe("".join(hidden)))
     assert safe("中文 ÄÖ, ❤️\n\t[x]") == "中文 ÄÖ, ❤️\n\t[x]"
 
 

@@ -298,7 +298,7 @@ def test_a_base_that_unsloth_computes_otherwise_is_left_to_hf(tiny_base: Path, t
     base = find_base(str(tiny_base))
     assert unsloth._why_not_base(base) is None
     config = base.config
-    for change, reason in (({"model_type": "baichuan"}, "baichuan"), ({"sliding_window": 64}, "sliding window")):
+    for change, reason in (({"model_type": "baichuan"}, "baichuan"), ({"sliding_window": 64}, "sliding window"), ({"quantization_config": {"bnb_4bit_quant_type": "nf4"}}, "scales in 32 bits")):
         monkeypatch.setattr(type(base), "config", property(lambda self, change=change: {**config, **change}))
         assert reason in str(unsloth._why_not_base(base))
     monkeypatch.setattr(type(base), "config", property(lambda self: {**config, "sliding_window": 64, "use_sliding_window": False}))

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.cache_utils import DynamicLayer
 
 from doitune.backends.loaded import Written
+from doitune.batch import pad
+from doitune.encoded import IGNORED, Encoded
+from doitune.shortage import OutOfMemory, once_more
+
+if TYPE_CHECKING:
+    from doitune.backends.hf import HfModel
 
 
 class WatchedScores:
@@ -58,3 +64,21 @@ def written(row: Sequence[int], stop_ids: set[int], scores: tuple[tuple[float, .
     """Cut a generated row at its first stop token; `scores` of its first and last step."""
     end = next((place for place, token in enumerate(row) if token in stop_ids), None)
     return Written(tuple(row[:end] if end is not None else row), end is not None, *scores)
+
+
+def proved_prefix(model: HfModel) -> bool:
+    """Whether two rows after a prefix say what they say after the whole prompt; an architecture with another memory does not.
+
+    False, too, where memory runs out over these few tokens: asking without a prefix is always right.
+    """
+    ids = tuple(place % model.vocabulary_rows for place in range(1, 33))
+    ends = [Encoded(end, (IGNORED,) * len(end)) for end in (ids[16:], ids[8:13])]
+    whole = [Encoded(ids[:16] + end.ids, (IGNORED,) * (16 + len(end.ids))) for end in ends]
+    wanted = range(min(64, model.vocabulary_rows))
+    try:
+        apart = once_more(lambda: model.logits_after(model.read(ids[:16]), pad(ends), wanted))
+        together = once_more(lambda: model.logits(pad(whole), wanted))
+    except (AttributeError, NotImplementedError, TypeError, ValueError, IndexError, OutOfMemory):
+        return False
+    slack = 1e-4 if model.base.dtype == torch.float32 else 0.05
+    return bool((apart - together).abs().max() <= slack * together.abs().max().clamp(min=1))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from bitsandbytes import functional
+from bitsandbytes.functional import QuantState
 from bitsandbytes.nn import Linear4bit
 from transformers import BitsAndBytesConfig
 
@@ -12,6 +16,9 @@ from doitune.errors import ModelError
 
 if TYPE_CHECKING:
     from doitune.backends import LoadRequest
+
+PIECE = 1 << 18
+"""Numbers that a CPU quantises at once: a multiple of every block of NF4."""
 
 
 def quantisation(request: LoadRequest, dtype: torch.dtype) -> dict[str, Any]:
@@ -33,3 +40,64 @@ def compute_in(model: Any, dtype: torch.dtype) -> None:
             module.compute_dtype, module.compute_type_is_set = dtype, True
             if module.weight.quant_state is not None:
                 module.weight.quant_state.dtype = dtype
+
+
+def nf4_weight(layer: Any, dtype: torch.dtype) -> torch.nn.Parameter:
+    """An NF4 weight with nested absmax as bitsandbytes holds it, without its values: two weights a byte, a byte for 64 weights, four bytes
+    for 64 x 256, two code tables and an offset."""
+    count = layer.in_features * layer.out_features
+    blocks = -(-count // 64)
+    nested = QuantState(torch.empty(-(-blocks // 256)), code=torch.empty(256), blocksize=256, dtype=torch.float32)
+    weight: Any = torch.nn.Parameter(torch.empty((count + 1) // 2, 1, dtype=torch.uint8), requires_grad=False)
+    weight.quant_state = QuantState(
+        torch.empty(blocks, dtype=torch.uint8),
+        shape=torch.Size((layer.out_features, layer.in_features)),
+        code=torch.empty(16),
+        blocksize=64,
+        quant_type="nf4",
+        dtype=dtype,
+        offset=torch.empty(()),
+        state2=nested,
+    )
+    weight.compress_statistics, weight.quant_type, weight.bnb_quantized = True, "nf4", True
+    return weight
+
+
+def state_bytes(weight: Any) -> int:
+    """What a 4-bit weight holds beside its packed values."""
+    state = getattr(weight, "quant_state", None)
+    if state is None:
+        return 0
+    tensors = [state.absmax, state.code]
+    if state.nested:
+        tensors += [state.offset, state.state2.absmax, state.state2.code]
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+@contextmanager
+def quantising_in_pieces() -> Iterator[None]:
+    """Inside, a CPU quantises PIECE numbers of a matrix at a time, to the same bytes: bitsandbytes' kernel for it makes four or five fp32 copies
+    of what it is given."""
+    whole = functional.quantize_4bit
+
+    def in_pieces(A: torch.Tensor, *more: Any, compress_statistics: bool = False, **words: Any) -> tuple[torch.Tensor, QuantState]:
+        plain = not more and words.get("out") is None and words.get("quant_storage", torch.uint8) == torch.uint8
+        if A.device.type != "cpu" or A.numel() <= PIECE or not plain:
+            return whole(A, *more, compress_statistics=compress_statistics, **words)  # type: ignore[no-any-return]
+        packed, scales = torch.empty((A.numel() + 1) // 2, 1, dtype=torch.uint8), []
+        for place, piece in enumerate(A.reshape(-1).split(PIECE)):
+            codes, state = whole(piece, **words)
+            packed[place * PIECE // 2 :][: len(codes)] = codes
+            scales.append(state.absmax)
+        state.absmax, state.shape = torch.cat(scales), A.shape
+        if compress_statistics:
+            state.offset = state.absmax.mean()
+            state.absmax, state.state2 = functional.quantize_blockwise(state.absmax - state.offset, blocksize=256)
+            state.nested = True
+        return packed, state
+
+    functional.quantize_4bit = in_pieces
+    try:
+        yield
+    finally:
+        functional.quantize_4bit = whole

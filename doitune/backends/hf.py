@@ -25,14 +25,14 @@ from transformers.cache_utils import Cache
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from doitune.backends import LoadRequest, documents
-from doitune.backends.asking import PrefixLayer, WatchedScores, written
+from doitune.backends.asking import PrefixLayer, WatchedScores, proved_prefix, written
 from doitune.backends.dropout import steady
-from doitune.backends.four_bits import compute_in, quantisation
+from doitune.backends.four_bits import compute_in, quantisation, quantising_in_pieces
 from doitune.backends.loaded import LoadedModel, Loss, Prefix, Written
 from doitune.backends.token_rows import TokenRows, add_rows
 from doitune.backends.tokenizer import load_tokenizer
-from doitune.batch import Batch, pad
-from doitune.encoded import IGNORED, Encoded
+from doitune.batch import Batch
+from doitune.encoded import IGNORED
 from doitune.errors import CheckpointError, FitError, ModelError
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def compute_dtype(wanted: str, device: torch.device) -> torch.dtype:
     return DTYPES[wanted]
 
 
+@quantising_in_pieces()
 def _load_base(request: LoadRequest, device: torch.device, dtype: torch.dtype) -> Any:
     """The base as transformers loads it, in NF4 with nested absmax unless the recipe says otherwise."""
     options: dict[str, Any] = {
@@ -265,6 +266,12 @@ class HfModel(LoadedModel):
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     @torch.no_grad()
+    def answer_logits(self, batch: Batch) -> torch.Tensor:
+        """See LoadedModel."""
+        batch = batch.to(self.device)
+        return self._head(self._hidden(batch)[:, :-1][batch.labels[:, 1:] != IGNORED])
+
+    @torch.no_grad()
     def read(self, ids: Sequence[int]) -> Prefix:
         """See LoadedModel. Every layer keeps all positions: sliding windows are a matter of the mask."""
         cache = DynamicCache()
@@ -282,18 +289,8 @@ class HfModel(LoadedModel):
 
     @cached_property
     def shares_prefix(self) -> bool:  # type: ignore[override]
-        """Whether two rows after a prefix say what they say after the whole prompt; an architecture with another memory does not."""
-        ids = tuple(place % self.vocabulary_rows for place in range(1, 33))
-        ends = [Encoded(end, (IGNORED,) * len(end)) for end in (ids[16:], ids[8:13])]
-        whole = [Encoded(ids[:16] + end.ids, (IGNORED,) * (16 + len(end.ids))) for end in ends]
-        wanted = range(min(64, self.vocabulary_rows))
-        try:
-            apart = self.logits_after(self.read(ids[:16]), pad(ends), wanted)
-        except (AttributeError, NotImplementedError, TypeError, ValueError, IndexError):
-            return False
-        together = self.logits(pad(whole), wanted)
-        slack = 1e-4 if self.base.dtype == torch.float32 else 0.05
-        return bool((apart - together).abs().max() <= slack * together.abs().max().clamp(min=1))
+        """See `asking.proved_prefix`."""
+        return proved_prefix(self)
 
     def _head_rows(self, token_ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """fp32 rows [k, H] of the head for these tokens, and their bias."""

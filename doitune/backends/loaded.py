@@ -73,6 +73,10 @@ class LoadedModel(ABC):
         `batch` is a padded one (not packed). Only the asked rows of the head are computed.
         """
 
+    def answer_logits(self, batch: Batch) -> torch.Tensor:
+        """[n, V] fp32: the whole vocabulary's logits for each trained position of a padded batch, in row-major order, without gradient."""
+        raise NotImplementedError
+
     def read(self, ids: Sequence[int]) -> Prefix:
         """Run a prefix, without gradient, for `logits_after` and `losses_after`. Only where `shares_prefix`."""
         raise NotImplementedError

@@ -16,8 +16,7 @@ import torch
 from bitsandbytes.functional import QuantState, create_dynamic_map, get_4bit_type
 from bitsandbytes.nn import Linear4bit
 
-from doitune.architecture import Architecture
-from doitune.backends.simulate import config_of
+from doitune.architecture import Architecture, config_of
 from doitune.base.nf4 import BLOCK, QUANTISED, STATE
 from doitune.demo import BASE
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bitsandbytes.functional import QuantState
 from bitsandbytes.nn import Linear4bit
 from peft import get_peft_model
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
@@ -23,8 +22,9 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, B
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
-from doitune.architecture import Architecture
+from doitune.architecture import Architecture, config_of
 from doitune.backends import LoadRequest, documents, hf, lean
+from doitune.backends.four_bits import nf4_weight, state_bytes
 from doitune.backends.live_bytes import FakeLiveBytes, LiveBytes, layer_phases
 from doitune.base import Base
 from doitune.batch import Batch
@@ -32,6 +32,7 @@ from doitune.errors import ModelError, UsageError
 from doitune.optimiser import build_optimiser
 from doitune.recipe import TrainSection
 
+NAME = "doitune_simulated"
 SHALLOW, DEEP = 3, 4
 """Depths that are run; the rest is a straight line through both: with three layers, top, middle and bottom are three."""
 
@@ -40,7 +41,7 @@ SHALLOW, DEEP = 3, 4
 class Case:
     """What is simulated: one padded row of `tokens`, all of them trained, twice in a step (the second row finds the first one's gradients).
 
-    `compute_dtype`: bf16 or fp16 as on a card, fp32 as on a CPU. `whole`: run every layer. `targets` as in LoadRequest.
+    `compute_dtype`: bf16 or fp16 as on a card, fp32 as on a CPU. `whole`: run every layer. `targets`, `dropout` as in LoadRequest.
     """
 
     rank: int
@@ -51,6 +52,7 @@ class Case:
     compute_dtype: str = "bf16"
     gradient_checkpointing: bool = True
     targets: tuple[str, ...] = ()
+    dropout: float = 0.0
     micro_batches: int = 2
     whole: bool = False
 
@@ -114,30 +116,24 @@ def simulate_config(config: Mapping[str, Any], place: str, case: Case) -> Simula
     return _at_depth(depth, lambda layers: _hf_run(_shortened(config, depth, layers), place, case))
 
 
+def count_weights(config: Mapping[str, Any], place: str) -> tuple[int, int]:
+    """Weights of a model that transformers builds from a config.json, and those of its largest matrix. Errors: ModelError."""
+    sizes = [one.numel() for one in _meta_model({**config, "quantization_config": None}, place, torch.bfloat16).parameters()]
+    return sum(sizes), max(sizes)
+
+
 def simulate_case(architecture: Architecture, case: Case) -> Simulation:
-    """A step of a gated decoder on either backend. Errors: ModelError."""
+    """A step of a gated decoder on either backend. Errors: ModelError; UsageError for what the model of Unsloth's engine does not do."""
     if case.backend == "hf":
         return simulate_config(config_of(architecture), architecture.model_type, case)
+    plain = {"lora.targets": not case.targets, "dropout": not case.dropout, "quantise none": case.quantise == "nf4"}
+    plain["gradient_checkpointing never"] = case.gradient_checkpointing
+    unlike = [name for name, is_plain in plain.items() if not is_plain]
+    if unlike:
+        raise UsageError(f"the model of Unsloth's engine is simulated without {', '.join(unlike)}", "--backend hf, or leave --simulate out")
     if case.whole:
         return _extended({0: _lean_run(architecture, case)}, 0)
     return _at_depth(architecture.layers, lambda layers: _lean_run(replace(architecture, layers=layers), case))
-
-
-def config_of(architecture: Architecture) -> dict[str, Any]:
-    """A config.json with these sizes: qwen3 where heads have norms, qwen2 where attention has biases, else llama."""
-    size = architecture.query // architecture.heads
-    kind = "qwen3" if architecture.head_norms else "qwen2" if architecture.attention_bias else "llama"
-    return {
-        "model_type": kind,
-        "hidden_size": architecture.hidden,
-        "intermediate_size": architecture.intermediate,
-        "num_hidden_layers": architecture.layers,
-        "num_attention_heads": architecture.heads,
-        "num_key_value_heads": architecture.key_value // size,
-        "head_dim": size,
-        "vocab_size": architecture.vocabulary,
-        "tie_word_embeddings": architecture.tied,
-    }
 
 
 @dataclass(frozen=True)
@@ -191,7 +187,7 @@ def _is_uniform(config: Mapping[str, Any], place: str) -> bool:
 
 def _layers(decoder: Any) -> list[torch.nn.Module]:
     """The decoder's blocks in order; empty where it has no list of `num_hidden_layers` modules."""
-    depth = decoder.config.num_hidden_layers
+    depth = getattr(decoder.config, "num_hidden_layers", 0)
     found = [module for module in decoder.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == depth]
     return list(found[0]) if found else []
 
@@ -203,15 +199,16 @@ def _meta_model(config: Mapping[str, Any], place: str, dtype: torch.dtype) -> An
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(built, dtype=dtype, attn_implementation=_register())
     except hf.REFUSALS as error:
-        problem = f"{place}: transformers cannot build a {config.get('model_type')!r} model from this config: {hf.first_line(error)[:160]}"
+        reason = "it chooses its attention by a table of its own" if NAME in str(error) else hf.first_line(error)[:160]
+        problem = f"{place}: transformers cannot build a {config.get('model_type')!r} model from this config: {reason}"
         raise ModelError(problem, "copy the model's config.json again; models that bring their own code cannot be simulated") from error
 
 
 def _register() -> str:
     """The hf backend's attention without a mask maker: transformers would build a T x T mask, since fake positions cannot say that a row is
     one document; a real batch gets none."""
-    AttentionInterface.register("doitune_simulated", documents.attend)
-    return "doitune_simulated"
+    AttentionInterface.register(NAME, documents.attend)
+    return NAME
 
 
 def _hf_run(config: Mapping[str, Any], place: str, case: Case) -> _Run:
@@ -222,7 +219,7 @@ def _hf_run(config: Mapping[str, Any], place: str, case: Case) -> _Run:
         quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
         model = replace_with_bnb_linear(model, get_keys_to_not_convert(model), quantised)
         model.is_loaded_in_4bit = True  # peft asks the model before it asks the layer
-    request = LoadRequest(Base(place, Path(), ""), rank=case.rank, targets=case.targets)
+    request = LoadRequest(Base(place, Path(), ""), rank=case.rank, targets=case.targets, dropout=case.dropout)
     hf.settle(model, request, None)
     try:
         adapted = get_peft_model(model, hf._lora(request, model))
@@ -234,16 +231,19 @@ def _hf_run(config: Mapping[str, Any], place: str, case: Case) -> _Run:
     fake, live = FakeTensorMode(), FakeLiveBytes()
     with fake, live:
         _give_storage(adapted, dtype)
-    loaded = hf.HfModel(place, adapted, None, torch.device("cpu"), None)
-    loaded.training(True)
-    layers = _layers(loaded.decoder)
-    _name_phases(loaded.decoder, layers, live)
-    ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     try:
+        loaded = hf.HfModel(place, adapted, None, torch.device("cpu"), None)
+        loaded.training(True)
+        layers = _layers(loaded.decoder)
+        _name_phases(loaded.decoder, layers, live)
+        ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
         return _two_steps(_Held(loaded, model, ends, len(layers)), case, fake, live)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         problem = f"{place}: the shapes in a {config.get('model_type')!r} model depend on the values in it ({error})"
         raise ModelError(problem, "it cannot be simulated; `doitune plan` without --simulate may know it") from error
+    except hf.REFUSALS as error:  # its sizes do not go together, or its code wants more than token ids
+        problem = f"{place}: the code of a {config.get('model_type')!r} model does not run with these sizes: {hf.first_line(error)[:160]}"
+        raise ModelError(problem, "copy the model's config.json again; models of more than text cannot be simulated") from error
 
 
 def _lean_run(architecture: Architecture, case: Case) -> _Run:
@@ -281,27 +281,6 @@ def _give_storage(model: torch.nn.Module, dtype: torch.dtype) -> None:
 
 def _parameter(tensor: torch.Tensor, requires_grad: bool = False) -> torch.nn.Parameter:
     return torch.nn.Parameter(tensor, requires_grad=requires_grad)
-
-
-def nf4_weight(layer: Any, dtype: torch.dtype) -> torch.nn.Parameter:
-    """An NF4 weight with nested absmax as bitsandbytes holds it, without its values: two weights a byte, a byte for 64 weights, four bytes
-    for 64 x 256, two code tables and an offset."""
-    count = layer.in_features * layer.out_features
-    blocks = -(-count // 64)
-    nested = QuantState(torch.empty(-(-blocks // 256)), code=torch.empty(256), blocksize=256, dtype=torch.float32)
-    weight: Any = _parameter(torch.empty((count + 1) // 2, 1, dtype=torch.uint8))
-    weight.quant_state = QuantState(
-        torch.empty(blocks, dtype=torch.uint8),
-        shape=torch.Size((layer.out_features, layer.in_features)),
-        code=torch.empty(16),
-        blocksize=64,
-        quant_type="nf4",
-        dtype=dtype,
-        offset=torch.empty(()),
-        state2=nested,
-    )
-    weight.compress_statistics, weight.quant_type, weight.bnb_quantized = True, "nf4", True
-    return weight
 
 
 def _name_phases(decoder: torch.nn.Module, layers: list[torch.nn.Module], live: LiveBytes) -> None:
@@ -384,14 +363,3 @@ def _terms(held: _Held, parameters: list[tuple[str, torch.nn.Parameter]], optimi
     states = {id(value): value for state in optimiser.state.values() for value in state.values() if isinstance(value, torch.Tensor)}
     terms["optimiser"] = sum(value.nbytes for value in states.values())
     return terms
-
-
-def state_bytes(weight: Any) -> int:
-    """What a 4-bit weight holds beside its packed values."""
-    state = getattr(weight, "quant_state", None)
-    if state is None:
-        return 0
-    tensors = [state.absmax, state.code]
-    if state.nested:
-        tensors += [state.offset, state.state2.absmax, state.state2.code]
-    return sum(tensor.nbytes for tensor in tensors)

@@ -67,6 +67,9 @@ def _why_not_base(base: Base) -> str | None:
         return f"it has no kernels for model_type {family!r} of {base.name}, but for {', '.join(FAMILIES)}"
     if config.get("sliding_window") and config.get("use_sliding_window", True):
         return f"{base.name} attends in a sliding window, which Unsloth counts by places and not by positions"
+    stored = config.get("quantization_config") or {}
+    if stored.get("bnb_4bit_quant_type") and not stored.get("bnb_4bit_use_double_quant"):
+        return f"{base.name} was quantised with scales in 32 bits, and its kernels read nested ones"
     return None
 
 

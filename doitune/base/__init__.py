@@ -27,6 +27,9 @@ LEFT = ("*/*", "consolidated*", "*.nemo")
 RECORD = "doitune-base.json"
 """The record that `base fetch` and `base make` leave in a base's folder; no part of the model."""
 
+REPORT = "export.json"
+"""What `export` says of a merged model beside it; no part of the model."""
+
 ASSEMBLED = "bases/"
 """Where built-in model recipes expect a base that is put together locally; never looked for on the hub, where anybody could own the name."""
 
@@ -48,7 +51,7 @@ class Base:
 
     def files(self) -> list[Path]:
         """The files that make the model, sorted by name."""
-        found = {path for pattern in TAKEN for path in self.folder.glob(pattern) if path.is_file() and path.name != RECORD}
+        found = {path for pattern in TAKEN for path in self.folder.glob(pattern) if path.is_file() and path.name not in (RECORD, REPORT)}
         return sorted(found, key=lambda path: path.name)
 
     def sha256(self) -> dict[str, str]:

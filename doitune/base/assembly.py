@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.architecture import Architecture, read_architecture
 from doitune.base.adapter import LanguageLora, open_adapter
+from doitune.base.held import hold_quantised, hold_stored
 from doitune.base.weights import FLOATS, Weights, open_weights
 from doitune.errors import ModelError, Problem
 
@@ -40,7 +41,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Assembly:
-    """A base and its language LoRAs, laid beside each other. `config` is the result's config.json, without its types."""
+    """A base and its LoRAs, laid beside each other. `config` is the result's config.json, without its types.
+
+    `added`: rows behind the base's own, by the name of their matrix.
+    """
 
     folder: Path
     base: Weights
@@ -49,9 +53,20 @@ class Assembly:
     config: dict[str, Any]
     targets: tuple[Target, ...]
     dtype: str
+    added: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def rows(self, target: Target, first: int, last: int) -> torch.Tensor:
         """Rows [first, last) of a tensor of the result. Merged in fp64, so that its rounding does not hang on how many rows are asked for."""
+        if target.name not in self.added:
+            return self._merged(target, first, last)
+        import torch
+
+        added = self.added[target.name]
+        own = target.shape[0] - len(added)
+        parts = [self._merged(target, min(first, own), min(last, own)).double(), added[max(first - own, 0) : max(last - own, 0)].double()]
+        return torch.cat(parts)
+
+    def _merged(self, target: Target, first: int, last: int) -> torch.Tensor:
         start = max((number for number, lora in enumerate(self.loras) if target.name in lora.own), default=-1)
         held = self.base if start < 0 else self.loras[start].weights
         merged = held.get(target.name if start < 0 else self.loras[start].own[target.name])[first:last]
@@ -61,15 +76,29 @@ class Assembly:
                 merged = merged.double() + (above[first:last].double() @ below.double()) * lora.scale
         return merged
 
+    def with_rows(self, added: Mapping[str, torch.Tensor]) -> Assembly:
+        """The same with rows of their own for added tokens, [k, H], behind the embedding and, where it is a matrix of its own, the head."""
+        kept = {name: rows for name, rows in added.items() if name == EMBEDDING or not self.architecture.tied}
+        longer = {name: len(rows) for name, rows in kept.items()}
+        targets = tuple(replace(one, shape=(one.shape[0] + longer.get(one.name, 0), *one.shape[1:])) for one in self.targets)
+        vocabulary = self.architecture.vocabulary + longer[EMBEDDING]
+        config = {**self.config, "vocab_size": vocabulary}
+        return replace(self, targets=targets, config=config, architecture=replace(self.architecture, vocabulary=vocabulary), added=kept)
 
-def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]]) -> Assembly:
-    """A base folder and its LoRAs (name, folder), in the order of merging. ModelError, with every tensor that does not fit."""
-    config = read_config(folder)
+
+def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, as_held: bool = False) -> Assembly:
+    """A base folder and its LoRAs (name, folder), in the order of merging. ModelError, with every tensor that does not fit.
+
+    `as_held`: the base counts with the 4-bit values that training holds it in; it may be stored so.
+    """
+    config = read_config(folder, quantised=as_held)
     architecture = read_architecture(config, str(folder / "config.json"))
     if architecture.model_type not in ASSEMBLED_TYPES:
         known = ", ".join(ASSEMBLED_TYPES)
         raise ModelError(f"bases of model_type {architecture.model_type!r} are not assembled", f"known are {known}", place=str(folder))
     base = open_weights(folder, "model")
+    if config.get("quantization_config"):
+        base = hold_stored(base)
     adapters = tuple(open_adapter(name, path) for name, path in loras)
     architecture = _with_vocabulary(architecture, adapters)
     expected = expected_shapes(architecture, config)
@@ -80,12 +109,14 @@ def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]]) -> Assembly:
     targets = tuple(Target(name, shape, _is_linear(name, architecture)) for name, shape in expected.items())
     held = {base.table[one.name].dtype for one in targets if one.name in base.table} - {"float32"}
     dtype = "float16" if held == {"float16"} else "bfloat16"
+    if as_held and not config.get("quantization_config"):
+        base = hold_quantised(base, [one.name for one in targets if one.linear])
     config = {**config, "vocab_size": architecture.vocabulary, "tie_word_embeddings": architecture.tied}
     return Assembly(folder, base, adapters, architecture, config, targets, dtype)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a 16-bit base. ModelError."""
+def read_config(folder: Path, *, quantised: bool = False) -> dict[str, Any]:
+    """The config.json of a base in 16 or 32 bits; `quantised`: or in NF4. ModelError."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -95,7 +126,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"is not readable JSON: {error}", "copy the model again", place=str(path)) from None
     if not isinstance(config, dict):
         raise ModelError("is not a JSON object", "copy the model again", place=str(path))
-    if config.get("quantization_config"):
+    how = config.get("quantization_config")
+    if how and not (quantised and isinstance(how, dict) and how.get("bnb_4bit_quant_type") == "nf4"):
         raise ModelError(f"{folder} is quantised already", "give the base in 16 bits: a language LoRA cannot be merged into 4-bit weights")
     if config.get("mlp_bias") or (config.get("attention_bias") and config.get("model_type") == "llama"):
         raise ModelError(f"{folder} has biases in its layers, which are not assembled", "merge it with peft and give the merged folder as the model")

@@ -7,7 +7,6 @@ command goes on after a kill and ends in the same bytes.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.base import find_whole
 from doitune.base.assembly import Assembly, Target
-from doitune.base.headers import read_header
+from doitune.base.headers import ITEM_BYTES, read_header
 from doitune.base.journal import Journal
 from doitune.base.nf4 import BLOCK, QUANTISED, Quantised, nf4_bytes
 from doitune.base.record import read_record, write_record
 from doitune.base.shard import ShardWriter
 from doitune.corpus.fetch import OnProgress, Progress
 from doitune.disk import file_sha256, hold, make_folder, need_room, rename, sync_folder, write_json, write_whole
-from doitune.errors import DiskError, ModelError, Stopped
+from doitune.errors import DiskError, ModelError
+from doitune.stopping import StopAsked, stopped
 
 if TYPE_CHECKING:
     import torch
@@ -37,13 +37,16 @@ PIECE = 1 << 20
 SHARD_BYTES = 1 << 30
 """A shard is closed when the next tensor would make it longer: what a kill can cost."""
 
-DTYPES = {"float16": "F16", "bfloat16": "BF16"}
+DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 ROOM = "make room, or write elsewhere: --out FOLDER"
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be made: `parts` is checked already; `tokens` are tokenizer files by name; `to` is nf4, bf16 or fp16; `names` go into the record."""
+    """What is to be made: `parts` is checked already; `tokens` are tokenizer files by name; `names` go into the record.
+
+    `to` is nf4, bf16, fp16 or fp32; anything else: the 16-bit type of the parts.
+    """
 
     model: str
     parts: Assembly
@@ -54,12 +57,17 @@ class Order:
 
     @property
     def dtype(self) -> str:
-        """The 16-bit type of what is not quantised, and of what a quantised layer gives."""
-        return {"bf16": "bfloat16", "fp16": "float16"}.get(self.to, self.parts.dtype)
+        """The type of what is not quantised, and of what a quantised layer gives."""
+        return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(self.to, self.parts.dtype)
+
+    @property
+    def number_bytes(self) -> int:
+        """Of a number that is not quantised."""
+        return ITEM_BYTES[DTYPES[self.dtype]]
 
     def bytes(self, target: Target) -> int:
         """Of one tensor in the result; an upper bound."""
-        return nf4_bytes(target.numbers) if self.to == "nf4" and target.linear else 2 * target.numbers
+        return nf4_bytes(target.numbers) if self.to == "nf4" and target.linear else self.number_bytes * target.numbers
 
     def shards(self) -> list[tuple[str, list[Target]]]:
         """File names with their tensors, in the order of writing."""
@@ -101,8 +109,8 @@ def _leaving(out: Path) -> Iterator[None]:
     """An interrupt and a full disk as a user may read them; what is finished stays."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise Stopped(signal.SIGINT, f"stopped; the finished shards of {out} are kept", "the same command goes on from there") from None
+    except (StopAsked, KeyboardInterrupt) as stop:
+        raise stopped(stop, f"stopped; the finished shards of {out} are kept", "the same command goes on from there") from None
     except DiskError as error:
         raise DiskError(error.problem, ROOM) from error
     except OSError as error:
@@ -136,8 +144,8 @@ def _ingredients(order: Order, tell: OnProgress) -> dict[str, Any]:
 
 
 def _already(order: Order, journal: Journal) -> Made | None:
-    """The base that stands under its name, if it is this one. ModelError if it is another."""
-    if not order.out.exists():
+    """The base that stands under its name, if it is this one. ModelError if it is another; an empty folder is none."""
+    if not order.out.exists() or (order.out.is_dir() and not any(order.out.iterdir())):
         return None
     record = (read_record(order.out) if order.out.is_dir() else None) or {}
     if record.get("ingredients") != journal.identity:
@@ -152,8 +160,9 @@ def _write(order: Order, ingredients: dict[str, Any], journal: Journal, tell: On
     shards, kept = order.shards(), journal.finished()
     todo = [(name, targets) for name, targets in shards if name not in kept]
     need_room(order.out.parent, int(1.01 * sum(order.bytes(one) for _, targets in todo for one in targets)) + (1 << 22), ROOM)
+    each = order.number_bytes
     numbers = [target.numbers for _, targets in shards for target in targets]
-    total, done = 2 * sum(numbers), 2 * sum(one.numbers for name, targets in shards if name in kept for one in targets)
+    total, done = each * sum(numbers), each * sum(one.numbers for name, targets in shards if name in kept for one in targets)
     for number, (name, targets) in enumerate(shards, 1):
         if name in kept:
             continue
@@ -161,7 +170,7 @@ def _write(order: Order, ingredients: dict[str, Any], journal: Journal, tell: On
             for target in targets:
                 tell(Progress(f"writing {name}", number, len(shards), done, total))
                 _add(order, writer, target)
-                done += 2 * target.numbers
+                done += each * target.numbers
         journal.add(name)
     tell(Progress("writing", len(shards), len(shards), total, total))
     _finish(order, ingredients, journal, [name for name, _ in shards])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,27 @@ class Quantised:
             code=get_4bit_type("nf4", device=absmax.device),
         )  # fmt: skip
         return {key: value.cpu() for key, value in state.as_dict(packed=True).items()}
+
+
+def held(matrix: torch.Tensor) -> torch.Tensor:
+    """fp32 [outputs, inputs]: what a layer computes with once `matrix` is quantised as training does on loading it."""
+    import torch
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    packed, state = quantize_4bit(matrix.to(device).float(), blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
+    return dequantize_4bit(packed, state).cpu()
+
+
+def dequantised(codes: torch.Tensor, rest: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """fp32 [outputs, inputs]: a stored 4-bit matrix; `rest` is what is stored beside its codes, by the names of `Quantised.write`."""
+    import torch
+    from bitsandbytes.functional import QuantState, dequantize_4bit
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    state = QuantState.from_dict({key: value.to(device) for key, value in rest.items()}, device=device)
+    state.dtype = torch.float32
+    return dequantize_4bit(codes.to(device), state).cpu()
 
 
 def _text(data: bytes) -> torch.Tensor:

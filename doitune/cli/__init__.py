@@ -7,6 +7,7 @@ import typer
 from doitune.cli.bases import base_app
 from doitune.cli.data import data_app
 from doitune.cli.evaluation import compare, evaluate, score
+from doitune.cli.handover import export
 from doitune.cli.machine import doctor
 from doitune.cli.plan import plan
 from doitune.cli.recipes import recipes_app
@@ -29,6 +30,7 @@ app.command(name="eval")(evaluate)
 app.command()(score)
 app.command()(compare)
 app.command()(report)
+app.command()(export)
 app.command()(doctor)
 app.add_typer(base_app, name="base")
 app.add_typer(data_app, name="data")

@@ -63,7 +63,7 @@ def numbers(text: str | None, option: str) -> tuple[int, ...]:
 
 def score(
     folder: Annotated[Path, typer.Argument(help="An evaluation's folder: RUN/evals/SUITE/CHECKPOINT.")],
-    wrong: Annotated[int, typer.Option("--wrong", help="Also print this many wrong answers to read.")] = 0,
+    wrong: Annotated[int, typer.Option("--wrong", min=0, help="Also print this many wrong answers to read.")] = 0,
     only: Annotated[str, typer.Option("--set", help="With --wrong: of this set only.")] = "",
     as_json: Json = False,
 ) -> None:

@@ -16,6 +16,7 @@ from doitune.batch import pad
 from doitune.disk import write_json
 from doitune.encoded import IGNORED, Encoded
 from doitune.errors import CheckpointError
+from doitune.shortage import in_parts, once_more
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel, Written
@@ -78,8 +79,12 @@ def compare_batching(model: LoadedModel, template: Template, prompts: Sequence[P
         return Batching(0, 0, 0)
     model.training(False)
     room = min(TOKENS, *(prompt.item.max_new_tokens for prompt in chosen))
-    together = model.generate([prompt.ids for prompt in chosen], max_new_tokens=room, stop_ids=template.stop_ids)
-    alone = [model.generate([prompt.ids], max_new_tokens=room, stop_ids=template.stop_ids)[0] for prompt in chosen]
+
+    def written(part: Sequence[Prompt]) -> list[Written]:
+        return once_more(lambda: model.generate([prompt.ids for prompt in part], max_new_tokens=room, stop_ids=template.stop_ids))
+
+    together = in_parts(written, chosen)
+    alone = [written([prompt])[0] for prompt in chosen]
     same, ties, parted = 0, 0, []
     for prompt, one, other in zip(chosen, together, alone, strict=True):
         if _whole(one) == _whole(other):
@@ -124,5 +129,9 @@ def _loss(model: LoadedModel, template: Template, before: tuple[int, ...], token
 
     tokens = template.stop_ids if token == _END else (token,)
     rows = [Encoded((*before, one), (*[IGNORED] * len(before), one)) for one in tokens]
-    with torch.no_grad():
+
+    @torch.no_grad()
+    def least() -> float:
         return min(float(model.loss(pad([row]), 1).sums[0]) for row in rows)
+
+    return once_more(least)

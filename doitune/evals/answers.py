@@ -55,7 +55,7 @@ def judge(
     if form == "math_equiv":
         return Verdict(text, equal(text, None if label is None else str(label)))
     readers = {"multi_choice": _several, "tf": _true_false, "cloze": _cloze, "math": _math}
-    return readers[form](text or "", str(label), tuple(options or ()))
+    return readers[form](text or "", _readable(str(label)), tuple(options or ()))
 
 
 def judge_reply(item: Item, reply: Reply, protocol: str) -> Verdict:
@@ -131,17 +131,25 @@ def _math(text: str, label: str, options: tuple[str, ...]) -> Verdict:
     """The final answer against the label; a reply that is the label, letter for letter, is right however it is read."""
     if text.strip() and text.strip() == label.strip():
         return Verdict(text.strip(), True)
-    found = maths.final_answer(text) or text.strip(" \n。.$") or None
+    found = maths.final_answer(text) or maths.wording(text) or None
     return Verdict(found, found is not None and equal(found, label))
+
+
+def _number(value: object) -> float:
+    """NaN where it is none."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return math.nan
 
 
 def _ranking(losses: object, label: object) -> Verdict:
     """The candidate with the least loss a token; equals share the point; a candidate without a finite loss can't be least."""
-    values = [float(value) for value in losses] if isinstance(losses, Sequence) and not isinstance(losses, str) else []
+    values = list(map(_number, losses)) if isinstance(losses, Sequence) and not isinstance(losses, str) else []
     finite = {place: value for place, value in enumerate(values) if math.isfinite(value)}
     if not finite:
         return Verdict(None, False, "no finite loss")
     best = [place for place, value in finite.items() if value == min(finite.values())]
-    right = int(str(label)) in best
+    right = str(label).strip() in map(str, best)
     note = f"tie of {len(best)}" if len(best) > 1 else ""
     return Verdict(str(best[0]) if len(best) == 1 else None, (1 / len(best) if len(best) > 1 else True) if right else False, note)

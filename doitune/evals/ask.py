@@ -18,6 +18,7 @@ from doitune.errors import FitError
 from doitune.evals.prompts import Prompt, prepare, unlabelled
 from doitune.evals.task import Candidate, Item, Reply
 from doitune.prompt import Template, decode, option_ids
+from doitune.shortage import OutOfMemory, free_cache, memory_for
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel, Prefix
@@ -207,10 +208,9 @@ def rank_choices(model: LoadedModel, template: Template, batch: Sequence[Prompt]
     """Each candidate's own sum of token losses, its end token included; a long question is run once for all of its candidates."""
     import torch
 
-    shared = batch[0].shared
-
     @torch.no_grad()
     def losses(part: Sequence[Prompt]) -> list[Reply]:
+        shared = part[0].shared
         rows = [Encoded(row.ids[shared:], row.labels[shared:]) for prompt in part for row in prompt.rows]
         trained = [row.trained for row in rows]
         padded = pad(rows, pad_id=template.pad_id)
@@ -226,22 +226,28 @@ def rank_choices(model: LoadedModel, template: Template, batch: Sequence[Prompt]
 
 def _halving(run: Ask, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
     """`run` over the batch; over its halves where memory runs out or ran out over as much. FitError where a single question does not fit."""
-    import torch
-
     replies: list[Reply] = []
     if len(batch) == 1 or _positions(batch) <= kept.most_positions:
         try:
-            replies = run(batch)
-        except torch.OutOfMemoryError:
+            with memory_for("batch of questions"):
+                replies = run(batch)
+        except OutOfMemory:
             kept.most_positions = min(kept.most_positions, _positions(batch) / 2)
-            if len(batch) == 1:
-                raise FitError(
-                    f"no memory for one question of {batch[0].length} tokens ({batch[0].item.id})",
-                    "free the card, or take a smaller model",
-                ) from None
-    if replies:
-        return [(prompt.item, reply) for prompt, reply in zip(batch, replies, strict=True)]
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(batch) // 2
-    return _halving(run, batch[:middle], kept) + _halving(run, batch[middle:], kept)
+    if not replies:
+        free_cache()
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            return _halving(run, batch[:middle], kept) + _halving(run, batch[middle:], kept)
+        replies = _alone(run, batch[0], kept)
+    return [(prompt.item, reply) for prompt, reply in zip(batch, replies, strict=True)]
+
+
+def _alone(run: Ask, prompt: Prompt, kept: Kept) -> list[Reply]:
+    """One question whole, with no prefix in memory. FitError where that does not fit either."""
+    kept.prefixes.clear()
+    free_cache()
+    try:
+        with memory_for("question"):
+            return run([replace(prompt, shared=0, released_shared=0)])
+    except OutOfMemory:
+        raise FitError(f"no memory for one question of {prompt.length} tokens ({prompt.item.id})", "free the card, or take a smaller model") from None

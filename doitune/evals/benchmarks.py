@@ -46,6 +46,7 @@ class Benchmark:
     files: re.Pattern[str]
     known: str
     task: Callable[[Path, int], Task]
+    sets: tuple[str, ...]
     shots: tuple[int, ...] = (0, 5)
 
 
@@ -62,6 +63,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
                 files=re.compile(r"(?:dev|test)/[a-z_]+\.csv"),
                 known="15a232ee8699909d8c522a5f9b69030453686f652c116afcaf1068cb2f3ac4d6",
                 task=cmmlu.task,
+                sets=tuple(cmmlu.SUBJECTS),
             ),
             Benchmark(
                 name=agieval.SUITE,
@@ -72,6 +74,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
                 files=re.compile(rf"v1/(?:{'|'.join(agieval.SETS)})\.jsonl|v1/LICENSE|few_shot_prompts\.csv"),
                 known="22f6ccfa49f718d08930b8b74f3f2d95f58360e3f5fa34e19e6b5977dfa07260",
                 task=agieval.task,
+                sets=tuple(agieval.SETS),
             ),
         )
     }
@@ -101,6 +104,11 @@ def find(suite: str, given: Path | None = None) -> Path:
 def task(suite: str, shots: int, given: Path | None = None) -> Task:
     """A benchmark's task at one number of shots, from the folder that `find` gives. Errors: DataError, UsageError."""
     return BENCHMARKS[suite].task(find(suite, given), shots)
+
+
+def missing_sets(suite: str, names: Sequence[str]) -> list[str]:
+    """The sets of a public benchmark that are not among `names`; of another suite, none."""
+    return [name for name in BENCHMARKS[suite].sets if name not in names] if suite in BENCHMARKS else []
 
 
 def fetch(suite: str, source: str = "", on_file: OnFile | None = None) -> Path:

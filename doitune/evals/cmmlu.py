@@ -180,6 +180,9 @@ def task(folder: Path, shots: int = 0) -> Task:
     if unknown or not subjects:
         problem = f"subjects that CMMLU doesn't have: {', '.join(unknown)}" if unknown else "no file test/<subject>.csv"
         raise DataError(problem, "name the folder that holds dev and test: --data cmmlu=PATH", place=str(folder))
+    halves = sorted(path for path in (folder / "dev").glob("*.csv") if path.stem in SUBJECTS and path.stem not in subjects)
+    if halves:
+        raise DataError(f"no such file, though {halves[0]} is there", "fetch the data again", place=str(folder / "test" / halves[0].name))
     items = tuple(item for subject in subjects for item in _items(folder, subject, shots))
     return Task(SUITE, items, headline=tuple(subjects), shots=shots, groups=categories(subjects))
 

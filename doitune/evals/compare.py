@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.errors import CheckpointError, DataError
+from doitune.errors import CheckpointError, DataError, UsageError
 from doitune.evals import saved
 from doitune.evals.evaluate import outcomes
 from doitune.evals.report import Outcome
@@ -82,6 +82,12 @@ class Comparison:
     unpaired: int
     margin: float | None
 
+    def against_margin(self, pair: Pair) -> str:
+        """What the margin says of a row, in words; "" without one."""
+        if self.margin is None:
+            return ""
+        return "equivalent" if pair.equivalent else "no worse" if pair.no_worse else "not shown"
+
     def rows(self) -> list[dict[str, Any]]:
         """The entries of `doitune compare --json`, the mean first."""
         shared = {"suite": self.suite, "shots": self.shots, "protocol": self.protocol, "unpaired": self.unpaired}
@@ -103,8 +109,10 @@ def read_side(folder: Path, name: str = "", protocol: str = "fixed") -> Side:
 def compare(a: Side, b: Side, *, protocol: str = "fixed", margin: float | None = None, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
     """Every set that both sides answered, and the mean over them. `margin` in 0..1.
 
-    Errors: DataError where the two were not asked the same suite, or share no question.
+    Errors: DataError where the two were not asked the same suite, or share no question; UsageError for a margin that is none.
     """
+    if margin is not None and not 0 <= margin < 1:
+        raise UsageError(f"a margin of {100 * margin:g} points is none", "points in %, from 0 to below 100: --margin 2")
     if (a.suite, a.shots) != (b.suite, b.shots):
         raise DataError(f"{a.name} answered {a.suite} with {a.shots} shots, {b.name} {b.suite} with {b.shots}", "compare evaluations of one suite")
     ids = [key for key in a.outcomes if key in b.outcomes and a.documents[key] == b.documents[key]]

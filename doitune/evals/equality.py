@@ -7,13 +7,15 @@ left out on one side, but two different units are two answers. Work is bounded b
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 
 from doitune.evals.expression import MAX_CHARACTERS, Unreadable, read, same
+from doitune.evals.numerals import arabic
 
 FOLDED = str.maketrans(
     {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
-    | {"、": ",", "，": ",", "−": "-", "–": "-", "—": "-", "﹣": "-", "：": ":", "；": ";", "　": " ", "\u00a0": " ", "％": "%"}
+    | {"、": ",", "，": ",", "−": "-", "–": "-", "—": "-", "﹣": "-", "：": ":", "∶": ":", "；": ";", "　": " ", "\u00a0": " ", "％": "%"}
 )
 SYMBOLS = {
     "×": "\\times ",
@@ -33,11 +35,10 @@ SYMBOLS = {
     "α": "\\alpha ",
     "β": "\\beta ",
     "√": "\\sqrt ",
-    "½": "\\frac{1}{2}",
     "²": "^2",
     "³": "^3",
     "°": "^\\circ ",
-}
+} | {one: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", one).split("\u2044")) for one in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
 SPELT = {
     "\\leq": "\\le",
     "\\geq": "\\ge",
@@ -56,7 +57,7 @@ WORDS = (
 """Units in plain letters behind a number."""
 
 UNIT = re.compile(
-    r"(?<=[\d}!)])\s*(?:\\(?:text|mathrm|mbox|textrm)\s*\{\s*(?P<latex>[^{}]*)\}(?:\^\{?\d\}?)?"
+    r"(?:(?<=[\d}!)])|(?<=\\pi)|(?<=\\pi ))\s*(?:\\(?:text|mathrm|mbox|textrm)\s*\{\s*(?P<latex>[^{}]*)\}(?:\^\{?\d\}?)?"
     rf"|(?P<degree>\^\{{?\s*\\circ\s*\}}?\s*C?)|(?P<percent>\\?%)|(?P<word>(?:{WORDS})(?:/(?:{WORDS}))?)(?:\^\{{?\d\}}?)?"
     r"|(?P<han>[\u4e00-\u9fff]{1,6}(?:/[\u4e00-\u9fff]{1,4})?))\s*$"
 )
@@ -64,9 +65,10 @@ SAME_UNIT = {"厘米": "cm", "米": "m", "千米": "km", "公里": "km", "毫米
 WRAPPED_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|mathbb)\s*\{([^{}]*)\}")
 RELATION = re.compile(r"\\(?:le|ge|ne)(?![a-zA-Z])|<=|>=|[<>=]")
 FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne": "\\ne"}
-BARE_NAME = re.compile(r"[a-zA-Z](?:_\{?\w+\}?)?(?:\([a-zA-Z]\))?|\\[a-zA-Z]+")
+BARE_NAME = re.compile(r"\([a-z](?:\s*,\s*[a-z])+\)|[a-zA-Z](?:_\{?\w+\}?)?(?:\([a-zA-Z]\))?|\\[a-zA-Z]+")
 AND = re.compile(r"或者|或|和|以及|及|与|\\text\s*\{\s*(?:or|and|或|和)\s*\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|;")
 MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix)\}(.*)\\end\{\1\}", re.DOTALL)
+MIXED = re.compile(r"^(-?)(\d+)\s+(\d+)\s*/\s*(\d+)$")
 BASE = re.compile(r"^(\d+)_\{?\d+\}?$")
 WORD = re.compile(r"[a-zA-Z]{3,}")
 KNOWN_WORD = re.compile(r"frac|sqrt|(?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|exp|times|cdot|binom|div")
@@ -88,7 +90,9 @@ def equal(answer: str | None, label: str | None) -> bool:
 
 def tidy(text: str) -> str:
     """The text in one spelling: half-width, LaTeX symbols, no layout commands, no full stop at the end."""
-    text = re.sub(r"(\d)\s*又\s*(?=\d)", r"\1 ", text.translate(FOLDED).strip())
+    text = re.sub(r"(\d)\s*又\s*(?=\d|\\)", r"\1 ", arabic(text.translate(FOLDED).strip()))
+    text = re.sub(r"^负\s*(?=[\d\\(.])", "-", re.sub(r"(?:√|根号)\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}", text))
+    text = re.sub(r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})$", r"\1*10^{\2}", text)
     for symbol, spelling in SYMBOLS.items():
         text = text.replace(symbol, spelling)
     text = text.replace("{,}", "\u2063").replace("\\\\", "\u2064")
@@ -97,7 +101,9 @@ def tidy(text: str) -> str:
     text = re.sub(r"(\d)\u2063(?=\d)", r"\1", text).replace("\u2063", ",").replace("\u2064", "\\\\")
     text = re.sub(r"\\[a-zA-Z]+", lambda found: SPELT.get(found[0], found[0]), text)
     text = re.sub(r"(?<![\\a-zA-Z])(sqrt|pi|sin|cos|tan|log|ln|infty)(?![a-zA-Z])", r"\\\1", text)
-    text = re.sub(r"\\sqrt\s*(\d+(?:\.\d+)?)(?![\d}])", r"\\sqrt{\1}", text) if "√" in text else text
+    text = re.sub(rf"(?<=[\d}}])\s*\(({WORDS}|[\u4e00-\u9fff]{{1,4}})\)$", r"\1", text)
+    text = re.sub(r"^\((\d+)\)(?=_)", r"\1", text)
+    text = re.sub(r"^(?:点|坐标)?[ABD-Z]?\s*(?=\([^()]*,[^()]*\)$)", "", text)
     text = re.sub(r"^\s*(?:[¥￥€£]\s*|[a-zA-Z]\s*\\in(?![a-zA-Z])\s*)", "", text)
     text = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
     return text.strip().rstrip("。.,!" if not re.search(r"\d!$", text.strip()) else "。.,").strip()
@@ -115,7 +121,7 @@ def is_math(text: str) -> bool:
 def _readable(text: str) -> bool:
     """Whether one part is an expression, a bracket of them, or a relation between two."""
     text, _ = _split_unit(text)
-    if MATRIX.fullmatch(text):
+    if MATRIX.fullmatch(text) or BASE.search(text) or MIXED.search(text) or _as_number(text) is not None:
         return True
     if "\\cup" in text:
         return all(_readable(part) for part in text.split("\\cup"))
@@ -137,7 +143,17 @@ def _equal(answer: str, label: str) -> bool:
     thousands = _as_number(answer), _as_number(label)
     if thousands[0] is not None and thousands[1] is not None:
         return _same_value(thousands[0], thousands[1])
+    joined = [number if number is not None else text for number, text in zip(thousands, (answer, label), strict=True)]
+    if joined != [answer, label] and _one(joined[0], joined[1]):
+        return True
+    if any(re.search(r",0\d\d", text) for number, text in zip(thousands, (answer, label), strict=True) if number is not None):
+        return False
     answers, labels = _list(answer), _list(label)
+    sets = _bracket(answer), _bracket(label)
+    if sets[0] and sets[0][0] == "{}" and len(labels) > 1:
+        answers = sets[0][1]
+    if sets[1] and sets[1][0] == "{}" and len(answers) > 1:
+        labels = sets[1][1]
     if len(labels) > 1 or len(answers) > 1:
         return len(answers) == len(labels) and _same_members(answers, labels, _one)
     return _one(answers[0], labels[0])
@@ -198,12 +214,12 @@ def _one(answer: str, label: str) -> bool:
     unions = answer.split("\\cup"), label.split("\\cup")
     if len(unions[0]) > 1 or len(unions[1]) > 1:
         return _same_members(unions[0], unions[1], _one)
-    brackets = _bracket(answer), _bracket(label)
+    relations = _relation(answer), _relation(label)
+    brackets = _bracket(answer) or _interval(answer, label), _bracket(label) or _interval(label, answer)
     if brackets[0] and brackets[1]:
         return _same_bracket(brackets[0], brackets[1])
-    if brackets[0] or brackets[1]:
+    if (brackets[0] or brackets[1]) and not any(relation and relation[1] == "=" for relation in relations):
         return False
-    relations = _relation(answer), _relation(label)
     if relations[0] or relations[1]:
         return _same_relation(answer, label, relations[0], relations[1])
     return _same_value(answer, label)
@@ -224,6 +240,27 @@ def _bracket(text: str) -> tuple[str, list[str]] | None:
     if len(text) > 2 and text[0] in "([{" and text[-1] in ")]}" and _closes_last(text):
         members = _split(text[1:-1])
         return (text[0] + text[-1], members) if len(members) > 1 else None
+    return None
+
+
+def _interval(text: str, other: str) -> tuple[str, list[str]] | None:
+    """The interval that an inequality of one letter means (1 <= x < 3, x > 5), asked for where the other side is given as one."""
+    if not _bracket(other):
+        return None
+    signs = [{"<=": "\\le", ">=": "\\ge"}.get(sign, sign) for sign in RELATION.findall(text)]
+    parts = [part.strip() for part in RELATION.split(text)]
+    if len(signs) == 1 and re.fullmatch("[a-zA-Z]", parts[1]):
+        signs, parts = [FLIPPED[signs[0]]], parts[::-1]
+    if len(signs) == 1 and re.fullmatch("[a-zA-Z]", parts[0]):
+        ends = ["-\\infty", parts[1]] if signs[0] in ("<", "\\le") else [parts[1], "\\infty"]
+        closed = signs[0] in ("\\le", "\\ge")
+        shape = {"<": "()", ">": "()", "\\le": "(]", "\\ge": "[)"}.get(signs[0])
+        return (shape, ends) if shape and closed == (shape != "()") else None
+    if len(signs) == 2 and re.fullmatch("[a-zA-Z]", parts[1]):
+        if all(sign in (">", "\\ge") for sign in signs):
+            signs, parts = [FLIPPED[sign] for sign in signs[::-1]], parts[::-1]
+        if all(sign in ("<", "\\le") for sign in signs):
+            return ("[("[signs[0] == "<"] + "])"[signs[1] == "<"], [parts[0], parts[2]])
     return None
 
 
@@ -262,12 +299,12 @@ def _same_relation(answer: str, label: str, first: tuple[str, str, str] | None, 
         value, relation = (label, first) if first else (answer, second)
         assert relation is not None
         sides = _solved(relation) or ([relation[2]] if first else [])  # 5 x 2 = 10 is an answer of 10; a label 2x + 3y = 7 is not 7
-        return relation[1] == "=" and any(_same_value(side, value) for side in sides)
+        return relation[1] == "=" and any(_one(side, value) for side in sides)
     if first[1] == second[1] and _sides(first[0], first[2], second):
         return True
     if FLIPPED.get(first[1]) == second[1] and _sides(first[2], first[0], second):
         return True
-    if first[1] == second[1] == "=" and not (_solved(first) or _solved(second)):
+    if first[1] == second[1] == "=":
         differences = [f"({left})-({right})" for left, _, right in (first, second)]
         return _same_value(differences[0], differences[1]) or _same_value(f"-({differences[0]})", differences[1])
     return False
@@ -306,11 +343,13 @@ def _same_value(answer: str, label: str) -> bool:
     (first, unit), (second, other) = _split_unit(answer), _split_unit(label)
     if unit and other and unit != other:
         return False
+    if (":" in first) != (":" in second) and any(re.fullmatch(r"-?[\d.]+", text) for text in (first, second)):
+        return False
     if bool(BASE.search(first)) != bool(BASE.search(second)):
         first, second = BASE.sub(r"\1", first), BASE.sub(r"\1", second)
     if _plain(first) == _plain(second):
         return True
-    mixed = [re.sub(r"^(-?)(\d+)\s+(\d+)\s*/\s*(\d+)$", r"\1(\2+\3/\4)", text) for text in (first, second)]
+    mixed = [MIXED.sub(r"\1(\2+\3/\4)", text) for text in (first, second)]
     try:
         if same(mixed[0], mixed[1]):
             return True

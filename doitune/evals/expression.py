@@ -29,7 +29,7 @@ Value = Fraction | complex
 Node = Callable[[Mapping[str, Value]], Value]
 """A read expression: the values of its variables -> its value."""
 
-TOKEN = re.compile(r"\s+|(\d+\.\d+|\.\d+|\d+\.?|\\[a-zA-Z]+|[a-zA-Z]|.)", re.DOTALL)
+TOKEN = re.compile(r"\s+|(\d+\.\d+|\.\d+|\d+\.?|\\[a-zA-Z]+|[a-zA-Z]|.)", re.DOTALL | re.ASCII)
 FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "\\sin": cmath.sin,
     "\\cos": cmath.cos,
@@ -52,6 +52,7 @@ NAMED = re.compile(
 )
 """Commands that stand for a name."""
 
+DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 TIMES = frozenset({"*", "\\cdot", "\\times"})
 DIVIDE = frozenset({"/", "\\div", ":"})
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
@@ -65,6 +66,8 @@ def read(text: str) -> tuple[Node, frozenset[str]]:
     """The expression and the names of its variables. Raises Unreadable."""
     if len(text) > MAX_CHARACTERS:
         raise Unreadable("too long")
+    if DATE.fullmatch(text):
+        raise Unreadable("a date")
     reader = _Reader([token for token in TOKEN.findall(text) if token])
     node = reader.sum()
     if reader.peek():
@@ -94,6 +97,11 @@ def close(left: Value, right: Value) -> bool:
     if not (cmath.isfinite(first) and cmath.isfinite(second)):
         return False
     return abs(first - second) <= max(TOLERANCE * max(abs(first), abs(second)), 1e-14)
+
+
+def _is_number(token: str) -> bool:
+    """Whether a token is a decimal number; not every digit of Unicode is one: ①, ²."""
+    return token.lstrip(".")[:1] in tuple("0123456789")
 
 
 class _Reader:
@@ -138,6 +146,8 @@ class _Reader:
             elif token in DIVIDE:
                 self.take()
                 node = _over(node, self.signed())
+            elif _is_number(token) and _is_number(self.tokens[self.at - 1]):
+                raise Unreadable("two numbers side by side")
             elif token[0].isalnum() or token in ("(", "{") or (token[0] == "\\" and token not in ("\\}",)):
                 node = _times(node, self.power())
             else:
@@ -174,7 +184,7 @@ class _Reader:
             self.take()
             node = self.argument(whole_number=True)
             return lambda point: -node(point)
-        if token[:1].isdigit() and len(token) > 1 and not whole_number:
+        if _is_number(token) and len(token) > 1 and not whole_number:
             self.tokens[self.at : self.at + 1] = [token[0], token[1:]]
         return self.atom()
 
@@ -191,7 +201,7 @@ class _Reader:
         if token in CLOSERS:
             return self.group()
         self.take()
-        if token[0].isdigit() or (token[0] == "." and len(token) > 1):
+        if _is_number(token):
             return self.number(token)
         if token in ("\\frac", "\\binom"):
             first, second = self.argument(), self.argument()

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from doitune.errors import UsageError
+from doitune.evals.benchmarks import missing_sets
 from doitune.evals.compare import Comparison
 from doitune.evals.report import Mean, Report, SetScore, Table
 from doitune.evals.saved import Line, read_lines
@@ -37,6 +39,8 @@ def report_markdown(report: Report, *, wrong: Sequence[Line] = (), comparison: C
     parts = [f"# {escape(report.suite)}{shots}", _who(report.identity)]
     if report.partial:
         parts.append(f"**Partial: {report.n} of {report.total} questions.**")
+    if lacking := missing_sets(report.suite, [one.name for one in report.sets]):
+        parts.append(f"**{len(lacking)} sets of {escape(report.suite)} are not in the data that was given, first {escape(lacking[0])}.**")
     if report.batching:
         parts.append(escape(report.batching) + ".")
     for table in report.tables:
@@ -130,6 +134,8 @@ def _delta(fixed: Table, paper: Table) -> str:
 def comparison_markdown(comparison: Comparison) -> str:
     """The paired table of two evaluations."""
     head = ["set", "n", "a %", "b %", "difference", "95 % interval", "p", "p (Holm)", "up", "down", "smallest detectable", "verdict"]
+    if comparison.margin is not None:
+        head.append(f"worse by at most {100 * comparison.margin:g}")
     rows = [
         [
             escape(pair.set),
@@ -144,6 +150,7 @@ def comparison_markdown(comparison: Comparison) -> str:
             str(pair.flips_down),
             f"{100 * pair.smallest_detectable:.1f}",
             pair.verdict,
+            *([] if comparison.margin is None else [comparison.against_margin(pair)]),
         ]
         for pair in (comparison.mean, *comparison.sets)
     ]
@@ -154,6 +161,9 @@ def comparison_markdown(comparison: Comparison) -> str:
 def wrong_answers(folder: Path, *, protocol: str = "fixed", only: str = "", at_most: int = 20) -> list[Line]:
     """Saved questions that were answered wrongly under `protocol`, by id; of one set where `only` names it."""
     lines = sorted(read_lines(folder).values(), key=lambda line: line.item.id)
+    names = sorted({line.item.set for line in lines})
+    if only and only not in names:
+        raise UsageError(f"{folder} has no set {only!r}", f"it has {', '.join(names)}")
     wrong = [line for line in lines if line.verdicts[protocol].correct < 1 and only in ("", line.item.set)]
     return wrong[:at_most]
 

@@ -7,11 +7,13 @@ import re
 
 from doitune.evals.equality import FOLDED, is_math
 from doitune.evals.letters import SPECIAL_TOKEN
+from doitune.evals.numerals import arabic
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 BOXES_TRIED = 20
 """How many unbalanced boxes are looked behind."""
 
+BOX_EDGE = re.compile(r"\$|\\text\s*\{|\}")
 BEFORE = re.compile(r"(?:^|[,。;\n])([^,。;\n]*?)\s*(?:就|便|即)?(?:是|为)(?:本题|最终|最后|正确|所求)?的?答案")
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 JOINT = re.compile(r"\s*(?:或者?|和|与|及|以及|、|,|，|;|or|and)\s*")
@@ -20,6 +22,9 @@ LEAD = re.compile(
     r"(?:是|为|等于|选择?|:|：|约为?|大约|共|一共|共有|有)*)[\s:：*]*"
 )
 TURN = re.compile(r"所以|因此|因而|于是|从而|故|综上|可得|得到|解得|求得|得出|等于|值为|结果为|结果是|为(?!了)|是|得|即|共有?|约")
+DENIED = re.compile(r"(?:不是|不等于|并非|而非|不为|不能是|不可能是|不可能为)(?:(?!而是|[,，。;；]).)*")
+COUNTED = re.compile(r"第\s*\d+\s*[题步章节问行页]|步骤\s*\d+|\bstep\s*\d+|[a-z)]\s*[-+*/^]\s*\d+(?:\.\d+)?", re.IGNORECASE)
+"""Numbers that count lines and questions or are a part of a formula, and answer none."""
 REMARK = re.compile(r"[(（][^()（）]*(?:单位|注|约|其中|答案|保留)[^()（）]*[)）]")
 NUMBER = re.compile(
     r"(?<![\w.])[-−+±]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\s+\d+/\d+|\d+/\d+|\d+(?:\.\d+)?|\.\d+)(?:\s*(?:\\?%|%|°))?|[-−+±]?\d+(?:\.\d+)?(?:/\d+)?",
@@ -46,15 +51,34 @@ def final_answer(reply: str) -> str | None:
     return _last(text)
 
 
+def wording(reply: str) -> str:
+    """An answer in words ("无解"): what follows the last 答案, without lead-in and stops."""
+    return LEAD.sub("", reply.rsplit("答案", 1)[-1], count=1).strip(" \n。.$")
+
+
 def last_box(text: str) -> str | None:
-    r"""The content of the last \boxed{} or \fbox{} whose braces balance; None without one, or where it is empty."""
-    for start in reversed([found.end() for found in BOX.finditer(text)][-BOXES_TRIED:]):
-        depth = 1
-        for at in range(start, len(text)):
-            depth += (text[at] == "{") - (text[at] == "}")
-            if depth == 0:
-                return text[start:at].strip() or None
-    return None
+    r"""The content of the last \boxed{} or \fbox{} whose braces balance, with those that "or" or a comma joins to it; None without one."""
+    found: list[str] = []
+    start = -1
+    for box in reversed([*BOX.finditer(text)][-BOXES_TRIED:]):
+        end = _closing(text, box.end())
+        if end < 0 or (found and (end > start or not JOINT.fullmatch(BOX_EDGE.sub(" ", text[end + 1 : start])))):
+            if found:
+                break
+            continue
+        found.insert(0, text[box.end() : end].strip())
+        start = box.start()
+    return ", ".join(found) or None
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the brace closes that was opened before `start`; -1 where it does not."""
+    depth = 1
+    for at in range(start, len(text)):
+        depth += (text[at] == "{") - (text[at] == "}")
+        if depth == 0:
+            return at
+    return -1
 
 
 def _of_tail(tail: str) -> str | None:
@@ -116,17 +140,22 @@ def _value(line: str) -> str | None:
     for candidate in (text, LEAD.sub("", text, count=1)):
         if candidate and _whole(candidate):
             return candidate
+    text = DENIED.sub(" ", text)
+    if HAN.search(text.split(":")[0]) and ":" in (text := text.replace("：", ":")):
+        listed = text.rsplit(":", 1)[-1].strip()
+        if listed and "=" not in listed and _whole(listed):
+            return listed
     for part in reversed(TURN.split(text)):
         part = LEAD.sub("", part, count=1).strip(" ,，。:：")
         if part and _whole(part):
             return part
-    numbers = NUMBER.findall(text.translate(FOLDED))
+    numbers = NUMBER.findall(COUNTED.sub(" ", text.translate(FOLDED)))
     return numbers[-1].strip().lstrip("+") if numbers else None
 
 
 def _whole(text: str) -> bool:
     """Whether the text as it stands is a mathematical answer (a unit behind it, "or" inside it allowed)."""
-    bare = re.sub(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}", "", text)
+    bare = arabic(re.sub(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}", "", text))
     if not re.search(r"[0-9\\π√∞±<>=^]", bare) and len(re.sub(r"[\W_]", "", bare)) > 1:
         return False
     return is_math(text)

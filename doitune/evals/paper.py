@@ -20,7 +20,7 @@ NO_LETTER = "E"
 TRUE_MARK = re.compile(r"正确|对|T|√|V")
 FALSE_MARK = re.compile(r"错误|错|F|×|X")
 FIRST_HAN = re.compile(r"[\u4e00-\u9fff]+.*?[^\w\s]*")
-LAST_LINE_LETTER = re.compile(r"\(*([A-F])\)*")
+LAST_LINE_LETTER = re.compile(r"[A-F]")
 
 
 def judge(form: str, reply: object, label: object, *, scores: Mapping[str, float] | None, mode: str | None) -> Verdict:
@@ -64,9 +64,9 @@ def _several(text: str, label: str) -> Verdict:
 
 
 def _true_false(text: str, mode: str) -> str:
-    """text: only marks of one kind, else E. both, logits: no score is ever added up, so what the text leaves open is true."""
+    """Marks of one kind decide, whatever the mode. Else: E in text mode; in the others no score is ever added up, so the answer is true."""
     says_true, says_false = bool(TRUE_MARK.search(text)), bool(FALSE_MARK.search(text))
-    if mode != "logits" and says_true != says_false:
+    if says_true != says_false:
         return "T" if says_true else "F"
     return NO_LETTER if mode == "text" else "T"
 
@@ -108,10 +108,9 @@ CERTAIN = tuple(
         r"答案?：?([ABCD])",
         r"([ABCD])(?:选?项)?是?符合题意",
         r"答案选项：? ?([ABCD])",
-        r"答案(?:选项)?为.*?([ABCD])",
     )
 )
-LAST_BEFORE = tuple(re.compile(rf"([ABCD])[^\n]*?{word}") for word in ("当选", "正确"))
+SOON_AFTER = re.compile(r"答案(?:选项)?为[^\n]*?([ABCD])")
 WEAK = re.compile(r"[^不]是：? ?([ABCD])", re.MULTILINE)
 ONLY = re.compile(r"[^ABCD]*([ABCD])[^ABCD]*")
 
@@ -131,9 +130,15 @@ def _phrase_letter(text: str) -> str | None:
     for pattern in CERTAIN:
         if found := pattern.search(text):
             return found[1]
-    for pattern in LAST_BEFORE:
-        if found := pattern.search(text):
-            return [letter for letter in found[0] if letter in LETTERS][-1]
+    lines = [line[: max(line.rfind(letter) for letter in LETTERS) + 1] for line in text.split("\n")]
+    if found := next(filter(None, map(SOON_AFTER.search, lines)), None):
+        return found[1]
+    for word in ("当选", "正确"):
+        for line in text.split("\n"):
+            first = re.search(r"[ABCD]", line)
+            at = line.find(word, first.end()) if first else -1
+            if first and at >= 0:
+                return [letter for letter in line[first.start() : at] if letter in LETTERS][-1]
     found = WEAK.search(text) or ONLY.fullmatch(text)
     return found[1] if found else None
 

@@ -7,23 +7,25 @@ import re
 
 BOXES = ("\\boxed", "\\fbox")
 DOLLARS = re.compile(r"\$(.*)\$")
-NUMBER = re.compile(r"\$?-?\d+(?:\.\d+)?(?![\w\d])")
+NUMBER = re.compile(r"\$?-?(?<!\d)\d+(?:\.\d+)?(?![\w\d])")
 PLAIN = re.compile(r"[,-?\d]+")
 """The released class `[,-?\\d]`: a range from the comma to the question mark, so it holds `. / : ; < = >` too."""
-ROOT = re.compile(r"sqrt\(.*?\)")
-BRACKET = re.compile(r"\[.*?\]|\(.*?\)")
+LATIN = re.compile(r"[a-zA-Z0-9]*")
+ROOT = re.compile(r"sqrt\([^)]*\)")
+OPENING = re.compile(r"[\[(]")
+OPTION = re.compile(r"\\text\{\(([A-F])\)")
 
 
 def final_answer(reply: str) -> str | None:
-    """What the released parser takes for the answer."""
-    text = reply.rsplit("答案", 1)[-1].strip()
-    if any(box in text for box in BOXES):
-        found = _boxed(text)
-        return None if found is None else _tidied(_behind_equals(found))
+    """What the released parser takes for the answer: the last box that closes, else the last line between dollars, else what `_special` or
+    `_loose` finds."""
+    text = reply.rsplit("答案", 1)[-1].strip() if "答案" in reply else reply
+    box = _last_box(text)
+    if box is not None:
+        left = "\\boxed{"
+        return _tidied(_behind_equals(box[len(left) : -1])) if box.startswith(left) else None
     formulas = DOLLARS.findall(text)
-    found = _behind_equals(formulas[-1]) if formulas else _special(text)
-    if found is None:
-        found = _loose(text)
+    found = (_behind_equals(formulas[-1]) if formulas else None) or _special(text) or _loose(text)
     return None if found is None else _tidied(found)
 
 
@@ -33,37 +35,48 @@ def _tidied(found: str) -> str:
 
 
 def _behind_equals(text: str) -> str:
-    return text.rsplit("=", 1)[-1].strip()
+    """What stands behind the last equals sign, spaces before it off; without the sign, spaces stay."""
+    return text.rsplit("=", 1)[-1].lstrip(" ") if "=" in text else text
 
 
-def _boxed(text: str) -> str | None:
-    r"""The content of the last \boxed; an \fbox is found but never opened."""
-    start = text.rfind(BOXES[0])
-    if start < 0:
+def _last_box(text: str) -> str | None:
+    r"""The last \boxed with what its braces hold, else the last \fbox (which is never opened); None where its braces do not close."""
+    start = next((place for place in (text.rfind(box) for box in BOXES) if place >= 0), None)
+    if start is None:
         return None
     depth = 0
     for at in range(start, len(text)):
         depth += (text[at] == "{") - (text[at] == "}")
         if text[at] == "}" and depth == 0:
-            whole = text[start : at + 1]
-            return whole[len("\\boxed{") : -1] if whole.startswith("\\boxed{") else None
+            return text[start : at + 1]
     return None
 
 
 def _special(text: str) -> str | None:
     """A fraction a/b, a text of digits and signs alone, the last root, the last bracket."""
+    text = text.strip()
     if text.count("/") == 1:
-        upper, lower = text.split("/")
-        return text if upper.isalnum() and lower.isalnum() else None
+        return text if all(LATIN.fullmatch(side) for side in text.split("/")) else None
     text = text.replace("，", ",")
     if PLAIN.fullmatch(text):
         return text
     text = text.replace(" ", "")
-    for pattern in (ROOT, BRACKET):
-        found = pattern.findall(text)
-        if found:
-            return str(found[-1])
-    return None
+    roots = ROOT.findall(text[: text.rfind(")") + 1])
+    return str(roots[-1]) if roots else _last_bracket(text)
+
+
+def _last_bracket(text: str) -> str | None:
+    """The last [...] or (...) on one line, each read from its opening to the next closing of its kind."""
+    found, at = None, 0
+    ends = {"[": 0, "(": 0}
+    while opening := OPENING.search(text, at):
+        start, kind = opening.start(), opening[0]
+        if 0 <= ends[kind] <= start:
+            ends[kind] = text.find("])"[kind == "("], start)
+        end = ends[kind]
+        whole = end > 0 and "\n" not in text[start:end]
+        found, at = (text[start : end + 1], end + 1) if whole else (found, start + 1)
+    return found
 
 
 def _loose(text: str) -> str | None:
@@ -71,7 +84,7 @@ def _loose(text: str) -> str | None:
     if "=" in text:
         return _behind_equals(text).rstrip(".").split("\\n")[0]
     numbers = NUMBER.findall(text)
-    return str(numbers[-1]) if numbers else None
+    return str(numbers[-1]).strip("$") if numbers else None
 
 
 def equal(answer: str | None, label: str | None) -> bool:
@@ -121,8 +134,7 @@ def _strip(text: str) -> str:
     text = "\\frac{1}{2}" if text == "0.5" else _sign_in_front(_slash(text))
     if PLAIN.fullmatch(text):
         raise TypeError("the released code makes a set of the digits here and matches a pattern against it")
-    letter = re.match(r"\\text\{\((\w)\)\}", text)
-    return letter[1] if letter else text
+    return str(OPTION.findall(text)[-1]) if OPTION.match(text) else text
 
 
 def _without_unit(text: str) -> str:
@@ -155,11 +167,19 @@ def _whole_fractions(text: str) -> str:
 
 
 def _slash(text: str) -> str:
-    r"""3/4 -> \frac{3}{4} for whole numbers in their shortest spelling; a sign of the upper one goes in front."""
-    found = re.fullmatch(r"(-?)(0|[1-9]\d*)/(-?(?:0|[1-9]\d*))", text)
-    return f"{found[1]}\\frac{{{found[2]}}}{{{found[3]}}}" if found else text
+    r"""3/4 -> \frac{3}{4} for whole numbers in their shortest spelling, -3/4 -> -\frac{3}{4} in any. IndexError where nothing stands before /."""
+    if text.count("/") != 1:
+        return text
+    upper, lower = text.split("/")
+    sign = "-" if upper[0] == "-" else ""
+    try:
+        numbers = int(upper.removeprefix("-")), int(lower)
+        short = f"{numbers[0]}/{numbers[1]}"
+    except ValueError:
+        return text
+    return f"{sign}\\frac{{{numbers[0]}}}{{{numbers[1]}}}" if sign or short == text else text
 
 
 def _sign_in_front(text: str) -> str:
-    r"""\frac{-a}{b} -> -\frac{a}{b}."""
-    return re.sub(r"^\\frac\{-([^{}]*)\}\{([^{}]*)\}$", r"-\\frac{\1}{\2}", text)
+    r"""\frac{-1}{2} -> -\frac{1}{2}, wherever it stands."""
+    return re.sub(r"\\frac\{-(\d+)\}\{(\d+)\}", r"-\\frac{\1}{\2}", text)

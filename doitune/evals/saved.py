@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from doitune.disk import hold, make_folder, write_whole
 from doitune.errors import CheckpointError, DiskError
@@ -21,6 +21,7 @@ from doitune.example import Message
 MANIFEST, OUTCOMES, REPORT = "evaluation.json", "outcomes.jsonl", "report.json"
 LOCK = "evaluation.lock"
 SCHEMA = "doitune.evaluation/1"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,21 @@ class Line:
     def from_json(cls, read: Mapping[str, Any]) -> Line:
         """What `to_json` made. KeyError, TypeError or ValueError where it is something else."""
         item = Item(
-            id=read["id"],
-            set=read["set"],
+            id=_one(read["id"], str),
+            set=_one(read["set"], str),
             form=read["form"],
             way=read["way"],
-            question=(Message("user", read["question"]),),
-            label=read["label"],
-            options=tuple(read["options"]),
+            question=(Message("user", _one(read["question"], str)),),
+            label=_one(read["label"], str),
+            options=_all(read["options"]),
             choices=("",) * int(read["choices"]),
-            cluster=read["cluster"],
+            cluster=_one(read["cluster"], str),
             shots=int(read.get("shots", 0)),
         )
         parts = {"fixed": read, **({"paper": read["paper"]} if "paper" in read else {})}
-        verdicts = {name: Verdict(part["parsed"], part["correct"], part["note"]) for name, part in parts.items()}
+        verdicts = {name: _verdict(part) for name, part in parts.items()}
         chances = {name: float(part["chance"]) for name, part in parts.items()}
-        return cls(item, read["document"], read["model"], Reply.from_json(read["reply"]), verdicts, chances)
+        return cls(item, _one(read["document"], str), _one(read["model"], str), Reply.from_json(read["reply"]), verdicts, chances)
 
 
 def working_on(folder: Path) -> AbstractContextManager[None]:
@@ -128,19 +129,41 @@ def read_manifest(folder: Path) -> Manifest | None:
         if read["schema"] != SCHEMA:
             raise ValueError(f"its schema is {read['schema']!r}")
         return Manifest(
-            read["suite"],
-            read["shots"],
-            read["document"],
-            read["identity"],
-            read["fingerprint"],
-            tuple(read["headline"]),
-            read["totals"],
-            {name: tuple(sets) for name, sets in read.get("groups", {}).items()},
-            read.get("option_ids", {}),
-            read.get("bare_ids", {}),
+            _one(read["suite"], str),
+            _one(read["shots"], int),
+            _one(read["document"], str),
+            _each(read["identity"], str),
+            _one(read["fingerprint"], str),
+            _all(read["headline"]),
+            _each(read["totals"], int),
+            {name: _all(sets) for name, sets in _each(read.get("groups", {}), list).items()},
+            _each(read.get("option_ids", {}), int),
+            _each(read.get("bare_ids", {}), int),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not an evaluation: {error}", "move the folder away and evaluate again") from None
+
+
+def _one(value: Any, kind: type[T]) -> T:
+    """TypeError unless `value` is of this kind."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{str(value)[:80]!r} is no {kind.__name__}")
+    return value
+
+
+def _each(value: Any, kind: type[T]) -> dict[str, T]:
+    return {name: _one(one, kind) for name, one in _one(value, dict).items()}
+
+
+def _all(value: Any) -> tuple[str, ...]:
+    return tuple(_one(one, str) for one in _one(value, list))
+
+
+def _verdict(read: Mapping[str, Any]) -> Verdict:
+    parsed, correct = read["parsed"], read["correct"]
+    if not isinstance(correct, (bool, int, float)) or not 0 <= correct <= 1:
+        raise ValueError(f"`correct` is {str(correct)[:80]!r}")
+    return Verdict(list(_all(parsed)) if isinstance(parsed, list) else parsed if parsed is None else _one(parsed, str), correct, _one(read["note"], str))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -182,7 +205,7 @@ def read_lines(folder: Path) -> dict[str, Line]:
     for number, row in enumerate(rows, 1):
         try:
             line = Line.from_json(json.loads(row.decode("utf-8", "surrogatepass")))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             if number == len(rows):
                 break
             cure = "delete the line: its question is asked again"
@@ -205,7 +228,7 @@ def mend(folder: Path) -> None:
     try:
         if rows:
             json.loads(rows[-1])
-    except ValueError:
+    except (ValueError, RecursionError):
         rows = rows[:-1]
     size = sum(len(row) + 1 for row in rows)
     if size < path.stat().st_size:

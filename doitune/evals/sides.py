@@ -7,6 +7,7 @@ from pathlib import Path
 
 from doitune.errors import UsageError
 from doitune.evals.compare import Side, read_side
+from doitune.evals.saved import OUTCOMES
 from doitune.run import Run, find_run
 
 BASE = "base"
@@ -14,13 +15,18 @@ BASE = "base"
 
 def find_sides(texts: Sequence[str], *, suite: str, runs: Path) -> list[Side]:
     """One side for each text; a single run stands for its base and itself. Errors: UsageError, CheckpointError."""
-    wanted = [f"{texts[0]}@{BASE}", texts[0]] if len(texts) == 1 else list(texts)
+    wanted = list(texts)
+    if len(texts) == 1:
+        name, _, checkpoint = texts[0].partition("@")
+        if checkpoint == BASE or (Path(name) / OUTCOMES).is_file():
+            raise UsageError(f"{texts[0]} has nothing beside it", "name a second evaluation to compare it with")
+        wanted.insert(0, f"{name}@{BASE}")
     return [_side(text, suite, runs) for text in wanted]
 
 
 def _side(text: str, suite: str, runs: Path) -> Side:
     folder = Path(text)
-    if (folder / "outcomes.jsonl").is_file():
+    if (folder / OUTCOMES).is_file():
         return read_side(folder, name=text)
     name, _, checkpoint = text.partition("@")
     run = find_run(name, runs)
@@ -31,7 +37,7 @@ def _side(text: str, suite: str, runs: Path) -> Side:
 
 
 def _checkpoint(text: str) -> str:
-    return f"step-{int(text):06d}" if text.isdigit() else text
+    return f"step-{int(text):06d}" if text.isascii() and text.isdecimal() else text
 
 
 def _best_evaluated(run: Run, suite: str) -> str:

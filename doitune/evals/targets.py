@@ -82,6 +82,9 @@ def evaluate_target(target: str, request: Request, *, runs: Path, on_progress: O
     if (folder / "MANIFEST.json").is_file() and folder.parent.name == "checkpoints":
         step = folder.name.removeprefix("step-").lstrip("0") or "0"
         return _run_target(Run(folder.resolve().parents[1]), replace(request, checkpoints=(step,)), on_progress)
+    if (folder / "adapter_config.json").is_file():
+        hint = "give its folder inside its run, RUN/checkpoints/STEP: the recipe beside it says what it was trained with"
+        raise UsageError(f"{target} is an adapter apart from its run", hint)
     if (folder / "config.json").is_file() or target == "demo" or (target.count("/") == 1 and not folder.exists() and not _names_run(target, runs)):
         return _base_target(target, request, runs, on_progress)
     return _run_target(find_run(target, runs), request, on_progress)
@@ -166,7 +169,7 @@ def _one(
         folder,
         identity=_identity(base, adapter, recipe, model.compute_dtype),
         limit=request.limit,
-        limits=_limits(recipe, base, request.exact),
+        limits=limits_of(recipe, base, request.exact),
         on_progress=lambda progress: on_progress(label, progress),
     )
     write_whole(folder / "report.md", report_markdown(report, wrong=wrong_answers(folder)))
@@ -179,7 +182,7 @@ def _identity(base: Base, adapter: str, recipe: Recipe, compute_dtype: str) -> d
     return {"base": base.name, "base_sha256": files, "adapter_sha256": adapter or "none", "quantise": recipe.model.quantise, "compute_dtype": compute_dtype}
 
 
-def _limits(recipe: Recipe, base: Base, exact: bool) -> Limits:
+def limits_of(recipe: Recipe, base: Base, exact: bool) -> Limits:
     """Batches and context of an evaluation."""
     from doitune.evals.ask import Limits
 
@@ -200,13 +203,13 @@ def _tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
     tasks: dict[str, Task] = {}
     for suite in suites:
         if suite in SOURCES:
-            tasks[f"{suite}-written" if request.write_choices else suite] = _own_task(suite, recipe, request)
+            tasks[f"{suite}-written" if request.write_choices else suite] = own_task(suite, recipe, request)
         for shots in (request.shots or recipe.eval.shots) if suite in BENCHMARKS else ():
             tasks[f"{suite}-{shots}shot" if shots else suite] = benchmark_task(suite, shots, request.data.get(suite))
     return {f"{name}-exact": task for name, task in tasks.items()} if request.exact else tasks
 
 
-def _own_task(suite: str, recipe: Recipe, request: Request) -> Task:
+def own_task(suite: str, recipe: Recipe, request: Request) -> Task:
     """One of the paper's own suites, from the corpus of the recipe or the command line."""
     from doitune.evals import doit
     from doitune.prepare import recipe_corpus

@@ -111,6 +111,8 @@ def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iter
     foreign = [target for target in targets if target not in shape.architecture.linears]
     if foreign:
         raise ModelError(f"{recipe.model.name} has no linear layers {foreign}", f"it has {', '.join(shape.architecture.linears)} (lora.targets)")
+    if shape.quantised and recipe.model.quantise != "nf4":
+        raise ModelError(f"{shape.place}: the base is in 4 bits already", "model.quantise none takes a base in 16 bits")
     return Setting(
         shape.architecture,
         backend="unsloth" if wanted == "auto" else wanted,
@@ -123,6 +125,7 @@ def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iter
         checkpointing=recipe.train.gradient_checkpointing != "never",
         new_rows=NEW_ROWS if recipe.prompt.tokens == "new" and recipe.prompt.template == "doit" else 0,
         number_bytes=4 if recipe.model.compute_dtype == "fp32" else 2,
+        nested=shape.nested,
         what_if=frozenset(what_if),
     )
 
@@ -165,7 +168,9 @@ def way_out_text(plan: MemoryPlan) -> str:
 def _findings(setting: Setting, card: Card) -> Iterable[str]:
     for name in sorted(setting.what_if):
         yield f"{name}: {WHAT_IFS[name]}"
-    if "no-double-quant" in setting.what_if and setting.backend == "unsloth":
+    if not setting.nested:
+        yield "the base was quantised with scales in 32 bits instead of 8: one made by `doitune base make`, or quantised as it loads, is smaller"
+    if setting.backend == "unsloth" and (not setting.nested or "no-double-quant" in setting.what_if):
         yield "no-double-quant: Unsloth's kernels need nested scales and would not run at all"
     if setting.rank > HIGH_RANK:
         size = sum(term.nominal for term in count(setting) if term.name in ("lora", "gradients", "optimizer")) / GIB

@@ -67,12 +67,22 @@ KNOWN = (
 
 
 def read_card(text: str) -> Card:
-    """`24gb`, `48GiB`, `22.5`: a card by its memory. UsageError."""
+    """`24gb`, `48GiB`, `22.5`: a card by its memory; `rtx4090`, `A6000`: a known one by its name. UsageError."""
     match = re.fullmatch(r"([0-9]{1,4}(\.[0-9]{1,3})?) ?(gi?b?)?", text.strip().lower(), re.ASCII)
     gib = float(match[1]) if match else 0.0
-    if not 1 <= gib <= 2048:
-        raise UsageError(f"--card {text!r} is no amount of memory", "24gb, 48gb or a number of GiB, from 1 to 2048")
-    return Card(gib)
+    if 1 <= gib <= 2048:
+        return Card(gib)
+    named = next((one for one in KNOWN if _plain(one.name) == _plain(text)), None)
+    if named is None:
+        known = ", ".join(one.name for one in KNOWN)
+        hint = f"24gb, a number of GiB from 1 to 2048, or one of {known}"
+        raise UsageError(f"--card {text!r} is neither an amount of memory nor a known card", hint)
+    return Card(named.gib, named.name)
+
+
+def _plain(name: str) -> str:
+    """A card's name as people write it: RTX 4090, rtx4090 and 4090 are one."""
+    return re.sub(r"[^a-z0-9]|nvidia|geforce|rtx", "", name.lower())
 
 
 def choose_card(text: str | None) -> Card:
@@ -88,9 +98,10 @@ def smallest_card(gib: float) -> int | None:
 def find_card(library: Any = None) -> Card | None:
     """The card that a training here would use, or None. Asks the driver's own library (NVML), which takes milliseconds.
 
-    `CUDA_VISIBLE_DEVICES` is honoured; without it the first card counts, as torch would take it.
+    `CUDA_VISIBLE_DEVICES` is honoured; without it the first card counts, by its slot, as torch is told to take it (`CUDA_DEVICE_ORDER`);
+    of several processes of torchrun each asks about its own.
     """
-    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    wanted = _wanted()
     library = library or _driver()
     if library is None or not wanted or wanted.startswith("-") or library.nvmlInit_v2() != 0:
         return None
@@ -98,6 +109,16 @@ def find_card(library: Any = None) -> Card | None:
         return _ask(library, wanted)
     finally:
         library.nvmlShutdown()
+
+
+def _wanted() -> str:
+    """Number or name of this process's card, before `distributed` has left it only one and after."""
+    local = os.environ.get("LOCAL_RANK", "0")
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return local
+    names = [name.strip() for name in listed.split(",")]
+    return names[int(local)] if local.isdecimal() and int(local) < len(names) else names[0]
 
 
 def _driver() -> Any:

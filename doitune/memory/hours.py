@@ -6,6 +6,7 @@ each pass of each micro-batch. Evaluation and validation are not counted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +17,15 @@ from doitune.memory.cards import KNOWN, Card, KnownCard
 from doitune.memory.terms import Setting
 
 if TYPE_CHECKING:
-    from doitune.recipe import BudgetSection, DataSection, Recipe
+    from doitune.recipe import BudgetSection, DataSection, ModelSection, Recipe
 
 BANDWIDTH_REACHED = 0.85
 TOKENS_A_ROW = 300
 """Tokens of a row where the corpus is not there: an assumption; instruction rows of this kind lie between 100 and 500."""
 TOKENS_A_CHARACTER = {"llama": 0.75, "baichuan": 0.65, "qwen2": 0.65, "qwen3": 0.65}
 """Tokens that a character of mostly Chinese text becomes, about; the vocabularies of Chinese-LLaMA, Baichuan2 and Qwen."""
+SAMPLED_TURNS = 400
+"""Turns that a base's own tokenizer is asked about, where it lies here: hundredths of a second."""
 TURN_TOKENS = 2
 SMALLEST_PARAMETERS = 300_000_000
 """Below this a card waits for its own launches, of which a roofline knows nothing."""
@@ -75,7 +78,8 @@ def _dequantising_seconds(setting: Setting, card: KnownCard) -> float:
 
 def known_cards(card: Card) -> tuple[KnownCard, ...]:
     """The known cards of this card's name, else of its memory."""
-    named = tuple(one for one in KNOWN if card.name and one.name.replace(" 16 GB", "") == card.name.removeprefix("NVIDIA ").removeprefix("GeForce "))
+    mine = card.name.removeprefix("NVIDIA ").removeprefix("GeForce ").removesuffix(" Generation")
+    named = tuple(one for one in KNOWN if mine and one.name.replace(" 16 GB", "") == mine)
     return named or tuple(one for one in KNOWN if abs(one.gib - card.gib) <= 0.03 * one.gib)
 
 
@@ -85,13 +89,14 @@ def work_of(recipe: Recipe) -> Work:
     rows, why = 0, "the corpus is not here"
     try:
         if _is_here(recipe.data.corpus):
-            rows, characters, turns = _counted(recipe.data)
+            rows, turns = _counted(recipe.data)
     except (DoituneError, OSError) as error:
         why = f"the corpus cannot serve: {str(error).splitlines()[0]}"
     if rows:
-        rate = TOKENS_A_CHARACTER.get(recipe.model.family, 1.0)
-        tokens = round(rate * characters + TURN_TOKENS * turns)
-        told = f"{rows:,} rows counted in the corpus, {characters:,} characters at about {rate:g} tokens each"
+        characters = sum(map(len, turns))
+        rate, by = _rate(recipe.model, turns)
+        tokens = round(rate * characters + TURN_TOKENS * len(turns))
+        told = f"{rows:,} rows counted in the corpus, {characters:,} characters at about {rate:.3g} tokens each ({by})"
     else:
         rows = _asked(recipe.data.budget)
         tokens = TOKENS_A_ROW * rows
@@ -111,13 +116,31 @@ def _is_here(corpus: str) -> bool:
     return (corpora_folder() / "doit").is_dir() if corpus == "doit" else Path(corpus).expanduser().exists()
 
 
-def _counted(section: DataSection) -> tuple[int, int, int]:
-    """Rows, characters and turns of the examples that a recipe draws."""
+def _counted(section: DataSection) -> tuple[int, list[str]]:
+    """How many examples a recipe draws, and the texts of their turns."""
     from doitune.prepare import draw
 
     chosen, _ = draw(section)
-    turns = [message for example in chosen.examples for message in example.messages]
-    return len(chosen.examples), sum(len(message.content) for message in turns), len(turns)
+    return len(chosen.examples), [message.content for example in chosen.examples for message in example.messages]
+
+
+def _rate(section: ModelSection, turns: Sequence[str]) -> tuple[float, str]:
+    """Tokens of a character, and how they were found: by the base's own tokenizer on a sample of the turns where it lies here, else assumed."""
+    from doitune.base.known import folder_here
+
+    folder = folder_here(section.name, section.revision)
+    sample = turns[:: max(1, len(turns) // SAMPLED_TURNS)]
+    characters = sum(map(len, sample))
+    if folder is None or not characters or not (folder / "tokenizer.json").is_file():
+        return TOKENS_A_CHARACTER.get(section.family, 1.0), "assumed: the base's tokenizer.json is not here"
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_buffer((folder / "tokenizer.json").read_bytes())
+    except (OSError, ValueError):
+        return TOKENS_A_CHARACTER.get(section.family, 1.0), "assumed: the base's tokenizer.json is damaged"
+    tokens = sum(len(one.ids) for one in tokenizer.encode_batch(list(sample), add_special_tokens=False))
+    return tokens / characters, f"the base's tokenizer on {len(sample):,} of {len(turns):,} turns"
 
 
 def _asked(budget: BudgetSection) -> int:

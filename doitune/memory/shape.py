@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +18,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shape:
-    """A base's sizes, where they are said, and whether its weights lie there in 4 bits already."""
+    """A base's sizes, where they are said, and whether its weights lie there in 4 bits already, with scales in 8 bits or (not `nested`) in 32."""
 
     architecture: Architecture
     place: str
     quantised: bool = False
+    nested: bool = True
 
 
 def find_shape(section: ModelSection) -> Shape:
     """The sizes of a recipe's base; nothing but a config.json is ever fetched. Errors: ModelError."""
     if section.architecture.hidden is not None:
-        return Shape(read_architecture(_as_config(section), "model.architecture"), "model.architecture", _is_quantised(Path(section.name)))
-    config, place = find_config(section.name, section.revision)
-    return Shape(read_architecture(config, place), place, "quantization_config" in config)
+        place, own = "model.architecture", Path(section.name) / "config.json"
+        architecture = read_architecture(_as_config(section), place)
+        config, at = _read(own) if own.is_file() else ({}, place)
+    else:
+        config, place = find_config(section.name, section.revision)
+        architecture, at = read_architecture(config, place), place
+    return Shape(architecture, place, *quantised(config, at, architecture.linears))
+
+
+def quantised(config: Mapping[str, Any], place: str, linears: Iterable[str] = ()) -> tuple[bool, bool]:
+    """Whether a base is in NF4 already, and whether its scales are nested. ModelError for another kind, or where blocks have 16-bit layers
+    (`linears`: the names of a block's own)."""
+    found = config.get("quantization_config")
+    if not found:
+        return False, True
+    if not isinstance(found, dict) or found.get("bnb_4bit_quant_type") != "nf4":
+        method = found.get("quant_method", "in an unknown way") if isinstance(found, dict) else "in an unknown way"
+        raise ModelError(f"{place}: the base is quantised already ({method}), and not in NF4", "give the base in 16 bits, or one in NF4")
+    skipped = [str(name) for name in found.get("llm_int8_skip_modules") or () if _is_in_a_block(str(name), linears)]
+    if skipped:
+        problem = f"{place}: {len(skipped)} parts of its blocks are not in 4 bits (first {skipped[0]}), which the memory plan does not count"
+        raise ModelError(problem, "give the base in 16 bits, or one whose blocks are all in NF4")
+    return True, found.get("bnb_4bit_use_double_quant") is True
+
+
+def _is_in_a_block(name: str, linears: Iterable[str]) -> bool:
+    parts = name.split(".")
+    return "layers" in parts or parts[-1] in (*linears, "self_attn", "mlp")
 
 
 def find_config(name: str, revision: str = "") -> tuple[dict[str, Any], str]:
@@ -72,10 +99,6 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is not readable JSON: {error}", "copy the model's config.json again") from None
     return config, str(path)
-
-
-def _is_quantised(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and "quantization_config" in _read(folder / "config.json")[0]
 
 
 def _from_hub(name: str, revision: str) -> Path:

@@ -69,4 +69,5 @@ def case_of(setting: Setting) -> Case:
         compute_dtype="fp32" if setting.number_bytes == 4 else "bf16",
         gradient_checkpointing=setting.checkpointing,
         targets=setting.targets,
+        dropout=setting.dropout,
     )

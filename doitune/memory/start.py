@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from doitune.errors import ModelError
 from doitune.memory import plan_memory, refuse_unfit
 from doitune.memory.cards import Card, find_card
-from doitune.memory.terms import GIB, count
+from doitune.memory.terms import CONTEXT_GIB, GIB, count
 
 if TYPE_CHECKING:
     from doitune.cookbook import Resolved
@@ -35,14 +35,26 @@ def refuse_before_download(resolved: Resolved, given: Card | None) -> None:
 
 
 def allowance(resolved: Resolved, backend: str) -> Allowance | None:
-    """What the card that is here allows a run on `backend`; None without a card, or for an architecture that is not known."""
+    """What the card that is here allows a run on `backend`; None without a card, or for an architecture that is not known.
+
+    The base may lie on the card by now: what this process holds counts as free, as the plan counts it too.
+    """
     card = find_card()
+    if card is not None and card.free_gib is not None:
+        card = replace(card, free_gib=min(card.gib, card.free_gib + _own_gib()))
     planned = None if card is None else _planned(resolved, card, backend)
     if planned is None:
         return None
     tokens = resolved.recipe.train.tokens_per_micro_batch or planned.tokens_per_micro_batch
     peak = sum(term.nominal for term in count(replace(planned.setting, tokens=tokens)))
     return Allowance(tokens, peak / GIB)
+
+
+def _own_gib() -> float:
+    """What this process holds of its card: torch's memory, and a context, whose size nobody says."""
+    import torch
+
+    return torch.cuda.memory_reserved() / GIB + CONTEXT_GIB[1] if torch.cuda.is_initialized() else 0.0
 
 
 def _planned(resolved: Resolved, card: Card, backend: str) -> MemoryPlan | None:

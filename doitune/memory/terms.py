@@ -47,7 +47,7 @@ WHAT_IFS = {
 class Setting:
     """All that memory depends on. `tokens`: positions of one micro-batch. `targets` empty: every linear layer of a block.
 
-    `checkpointing`: blocks are recomputed in the backward pass. `number_bytes`: of the dtype of products.
+    `checkpointing`: blocks are recomputed in the backward pass. `number_bytes`: of the dtype of products. `nested`: NF4 scales in 8 bits.
     """
 
     architecture: Architecture
@@ -61,6 +61,7 @@ class Setting:
     checkpointing: bool = True
     new_rows: int = 0
     number_bytes: int = 2
+    nested: bool = True
     what_if: frozenset[str] = field(default_factory=frozenset)
 
     @property
@@ -108,7 +109,7 @@ def count(setting: Setting) -> tuple[Term, ...]:
     moving = [adapter + sum(level(term, number) for term in comes if term.name != "dequantisation") for number in range(3)]
     low, nominal, high = (share * amount for share, amount in zip(FRAGMENTATION, moving, strict=True))
     fragments = Term("fragmentation", low, nominal, high, "what the allocator loses: 0 to 6 % of the adapter and of what comes and goes")
-    context = _ranged("context", GIB, CONTEXT_GIB, "CUDA, cuBLAS and Triton themselves: assumed, not measured")
+    context = ranged("context", GIB, CONTEXT_GIB, "CUDA, cuBLAS and Triton themselves: assumed, not measured")
     return (*stays, *comes, context, fragments)
 
 
@@ -132,7 +133,7 @@ def base_bytes(setting: Setting) -> int:
 
 def _base(setting: Setting) -> list[Term]:
     shape, size = setting.architecture, setting.number_bytes
-    double = "no-double-quant" not in setting.what_if
+    double = setting.nested and "no-double-quant" not in setting.what_if
     if setting.quantise == "nf4":
         weights = shape.layers * sum(nf4_bytes(outputs * inputs, double=double) for outputs, inputs in shape.linears.values())
         how = "linear layers in NF4, scales in 8 bits" if double else "linear layers in NF4, scales in 32 bits"
@@ -196,8 +197,8 @@ def _moment(setting: Setting) -> list[Term]:
     return [
         _exact("dequantisation", stays + passes, "16-bit copies of the weights in use"),
         _exact("checkpoints", kept, _kept_how(setting)),
-        _ranged("block", block, SLACK, "one block recomputed and differentiated"),
-        _ranged("loss", beyond_loss, SLACK, f"the loss, beyond a block{hidden}"),
+        ranged("block", block, SLACK, "one block recomputed and differentiated"),
+        ranged("loss", beyond_loss, SLACK, f"the loss, beyond a block{hidden}"),
         _exact("step", beyond_step, "the optimiser's buffers, beyond all that"),
     ]
 
@@ -283,6 +284,7 @@ def _exact(name: str, bytes_: float, why: str) -> Term:
     return Term(name, bytes_, bytes_, bytes_, why)
 
 
-def _ranged(name: str, amount: float, factors: tuple[float, float, float], why: str) -> Term:
+def ranged(name: str, amount: float, factors: tuple[float, float, float], why: str) -> Term:
+    """A term that is known to a range: `amount` bytes times three factors."""
     low, nominal, high = (factor * amount for factor in factors)
     return Term(name, low, nominal, high, why)

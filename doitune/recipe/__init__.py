@@ -238,7 +238,7 @@ class TrainSection(Section):
     """The optimiser's steps, validation and checkpoints."""
 
     examples_per_step: Natural = Field(default=64, description="examples of one optimiser step, whatever the micro-batches")
-    epochs: Natural = Field(default=3, description="passes over the chosen examples")
+    epochs: Natural = Field(default=3, le=1000, description="passes over the chosen examples")
     max_steps: Natural | None = Field(default=None, description="stop after this many steps if the epochs have not ended before")
     learning_rate: Rate = Field(
         default=2e-4, description="the peak rate; QLoRA's authors use 2e-4 up to 13b and 1e-4 for 33b and 65b (arXiv 2305.14314)"

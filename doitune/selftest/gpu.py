@@ -7,6 +7,7 @@ that fails stops no other.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from doitune.base.known import model_section
+from doitune.corpus import corpora_folder
 from doitune.doctor import diagnose
-from doitune.errors import FitError
+from doitune.errors import DiskError, FitError
 from doitune.memory.cards import Card, find_card
 from doitune.memory.levers import high_gib
 from doitune.memory.shape import find_shape
@@ -54,12 +56,23 @@ def selftest_gpu(runs: Path, *, quick: bool = False, on_part: Callable[[str, int
         raise FitError("there is no CUDA card here to be tested, or no driver for it", hint)
     machine = diagnose(runs).to_json()
     serves = [name for name, reason in machine["machine"]["backends"].items() if reason is None]
-    folder = Path(tempfile.mkdtemp(prefix="doitune-gpu-"))
+    folder = _room()
     try:
         parts = run_parts(plan_parts(card, serves, folder, quick=quick), folder, on_part)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return assemble(card, parts, machine)
+
+
+def _room() -> Path:
+    """A new folder in the user's cache for bases of random weights. Not the system's temporary folder: that may lie in main memory, where the
+    holes of a sparse file take room as they are read. Errors: DiskError."""
+    parent = corpora_folder().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="selftest-gpu-", dir=parent))
+    except OSError as error:
+        raise DiskError(f"cannot write in {parent}: {error.strerror}", "set XDG_CACHE_HOME to a folder elsewhere") from error
 
 
 def plan_parts(card: Card, serves: Sequence[str], folder: Path, *, quick: bool) -> list[Part]:
@@ -151,9 +164,11 @@ def _judge_kernels(found: Mapping[str, Mapping[str, float]]) -> tuple[str, str]:
 
 
 def clean(value: Any) -> Any:
-    """A document without secrets and folders: of a path only its last part stays."""
+    """A document without secrets and folders: of a path only its last part stays. A number that is none is said in words: JSON knows none."""
     if isinstance(value, Mapping):
         return {key: clean(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [clean(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return re.sub(r"(?<![\w:/.])[~.]*/[^\s'\",;:)]*/([^\s/'\",;:)]+)", r".../\1", redact(value)) if isinstance(value, str) else value

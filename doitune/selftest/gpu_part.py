@@ -109,6 +109,8 @@ def measure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]
     request = LoadRequest(base, rank=setting.rank, max_tokens=setting.tokens, gradient_checkpointing=True)
     model: Any = pick_backend(setting.backend, base)[1].load(request)
     fill(model.base)
+    if card is not None:
+        torch.cuda.empty_cache()  # what loading left to the allocator is no part of a step's peak
     frozen = _frozen_bytes(model.base)
     parameters = model.trainable()
     optimiser = build_optimiser(parameters, TrainSection(optimizer=setting.optimizer), model.device)  # type: ignore[arg-type]
@@ -140,7 +142,7 @@ def measure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]
 
 def _frozen_bytes(base: Any) -> int:
     """Bytes of the frozen weights as they lie there, tables and scales too; a tied matrix counts once."""
-    from doitune.backends.simulate import state_bytes
+    from doitune.backends.four_bits import state_bytes
 
     seen = {id(one): one for one in base.parameters() if not one.requires_grad}
     return sum(one.nbytes + state_bytes(one) for one in seen.values())
