@@ -34,7 +34,10 @@ PIPED_WIDTH = 160
 
 _KEPT = "\n\t"
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\u2065\ufe00-\ufe0d\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff\U000ffffe\U000fffff\U0010fffe\U0010ffff]")
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164"
+    "\u2065\ufe00-\ufe0d\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff\U000ffffe\U000fffff\U0010fffe\U0010ffff]"
+)
 """Letters, marks and places without a character that Unicode lets a screen leave out; the two selectors of emoji (U+FE0E, U+FE0F) stay."""
 
 
