@@ -16,7 +16,7 @@ from doitune.memory.host import Host, host_of
 from doitune.memory.hours import SMALLEST_PARAMETERS, Pace, Work, known_cards, pace, work_of
 from doitune.memory.levers import Lever, Request, high_gib, levers, way_out
 from doitune.memory.shape import Shape, find_shape
-from doitune.memory.terms import GIB, WHAT_IFS, Setting, Term, count, level
+from doitune.memory.terms import GIB, WHAT_IFS, Setting, Term, Verdict, count, level
 
 if TYPE_CHECKING:
     from doitune.cookbook import Resolved
@@ -31,7 +31,7 @@ HIGH_RANK = 32
 
 
 @dataclass(frozen=True)
-class MemoryPlan:
+class MemoryPlan(Verdict):
     """The verdict on one recipe and one card. `terms` add up to the peak; `fits` is by the high estimate.
 
     `levers` are single changes, the cheapest first; `way_out` is the cheapest that fits, several where one is not enough. `findings` name
@@ -49,15 +49,6 @@ class MemoryPlan:
     way_out: tuple[Lever, ...]
     host: Host
     findings: tuple[str, ...]
-
-    def gib(self, number: int) -> float:
-        """The low (0), nominal (1) or high (2) estimate of the peak."""
-        return sum(level(term, number) for term in self.terms) / GIB
-
-    @property
-    def fits(self) -> bool:
-        """Whether the high estimate is within what is usable."""
-        return self.gib(2) <= self.card.usable_gib
 
     @property
     def model_part_gib(self) -> float:

@@ -15,7 +15,7 @@ from doitune.errors import UsageError
 from doitune.memory.cards import Card, smallest_card
 from doitune.memory.host import PROCESS_GIB, Host
 from doitune.memory.shape import find_config, quantised
-from doitune.memory.terms import CONTEXT_GIB, FRAGMENTATION, GIB, SLACK, Term, level, ranged
+from doitune.memory.terms import CONTEXT_GIB, FRAGMENTATION, GIB, SLACK, Term, Verdict, level, ranged
 
 if TYPE_CHECKING:
     from doitune.backends.simulate import Case, Simulation
@@ -37,7 +37,7 @@ WIDE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class ForeignPlan:
+class ForeignPlan(Verdict):
     """The verdict on one recipe and one card. `terms` add up to the peak; `fits` is by the high estimate."""
 
     recipe: str
@@ -51,15 +51,6 @@ class ForeignPlan:
     host: Host
     how: str
     findings: tuple[str, ...]
-
-    def gib(self, number: int) -> float:
-        """The low (0), nominal (1) or high (2) estimate of the peak."""
-        return sum(level(term, number) for term in self.terms) / GIB
-
-    @property
-    def fits(self) -> bool:
-        """Whether the high estimate is within what is usable."""
-        return self.gib(2) <= self.card.usable_gib
 
     @property
     def way_out(self) -> str:
