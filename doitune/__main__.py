@@ -7,18 +7,18 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-from doitune import stopping, streams
 from doitune.errors import DoituneError, UsageError
+from doitune.system import signals, streams
 
 
 def main() -> None:
     """Run the desk; errors of a user's are printed with their cure and their exit code."""
     try:
-        stopping.obey()
+        signals.obey()
         streams.fit()
         code = _desk()
-    except (stopping.StopAsked, KeyboardInterrupt) as stop:
-        _leave(stopping.stopped(stop, "stopped; what is finished is kept", "run the same command again: it goes on or begins anew"))
+    except (signals.StopAsked, KeyboardInterrupt) as stop:
+        _leave(signals.stopped(stop, "stopped; what is finished is kept", "run the same command again: it goes on or begins anew"))
     sys.exit(code)
 
 
@@ -30,9 +30,9 @@ def _desk() -> int:
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     warnings.showwarning = _warn
     try:
-        with stopping.unchanged():
-            from doitune import faults
-            from doitune.cli import app
+        with signals.unchanged():
+            from doitune.cli.app import app
+            from doitune.system import faults
 
             faults.arm(os.environ.get(faults.VARIABLE, ""))
             code = app(standalone_mode=False)
@@ -50,34 +50,34 @@ def _desk() -> int:
             _crash(error)
         message = str(error.format_message()) or "no such command"
         _leave(UsageError(message, "`doitune --help`, or --help behind a command"))
-    stopping.last_words()
+    signals.last_words()
     if code == 130:
         raise KeyboardInterrupt  # typer has turned it into a number
     return code if isinstance(code, int) else 0
 
 
 def _warn(*about: Any, **more: Any) -> None:
-    from doitune import console
+    from doitune.console import screen
 
-    console.show_warning(*about, **more)
+    screen.show_warning(*about, **more)
 
 
 def _crash(error: Exception) -> NoReturn:
-    from doitune import console
+    from doitune.console import screen
 
-    console.show_crash(error)
+    screen.show_crash(error)
     sys.exit(70)
 
 
 def _leave(error: DoituneError) -> NoReturn:
-    stopping.last_words()
-    from doitune import console
-    from doitune.distributed import follows, let_the_leader_speak
+    signals.last_words()
+    from doitune.console import screen
+    from doitune.train.team import follows, let_the_leader_speak
 
     if follows():
         let_the_leader_speak()
         sys.exit(error.exit_code)
-    console.show_error(error, as_json="--json" in sys.argv)
+    screen.show_error(error, as_json="--json" in sys.argv)
     sys.exit(error.exit_code)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from doitune import faults, stopping
 from doitune.__main__ import main
-from doitune.run import Run, list_runs
+from doitune.run.folder import Run, list_runs
 from doitune.selftest.traces import Traces, traces_of
 from doitune.selftest.world import make_world
+from doitune.system import faults, signals
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Desk:
             os.close(obeys)
             return child
         code = 99
-        obey = stopping.obey
+        obey = signals.obey
 
         def obeyed() -> None:
             obey()
             os.close(tell)
 
-        stopping.obey = obeyed
+        signals.obey = obeyed
         try:
             descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(descriptor, 1)

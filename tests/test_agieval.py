@@ -13,11 +13,11 @@ import pytest
 from tiny_benchmarks import make_agieval, real, record
 from tiny_evals import tiny
 
+from doitune.data.example import Message
 from doitune.errors import DataError, UsageError
-from doitune.evals import agieval
 from doitune.evals.ask import Limits
 from doitune.evals.evaluate import evaluate
-from doitune.example import Message
+from doitune.evals.suites import agieval
 
 CUE = "\n答案：从A到D, 我们应选择"
 OFFERED = "(A)A项 (B)B项 (C)C项 (D)D项"

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from doitune.data.example import Message
 from doitune.errors import UsageError
-from doitune.evals import paper, paper_maths
-from doitune.evals.answers import JUDGED, judge, judge_reply
+from doitune.evals.reading import paper, paper_maths
+from doitune.evals.reading.answers import JUDGED, judge, judge_reply
 from doitune.evals.task import Candidate, Item, Reply
-from doitune.example import Message
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "parser_cases.jsonl"
 LEFT_OUT: dict[int, str] = {}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from doitune.architecture import config_of, read_architecture
-from doitune.cookbook import list_models, resolve
+from doitune.base.architecture import config_of, read_architecture
 from doitune.errors import ModelError, RecipeError
 from doitune.memory.shape import find_config, find_shape
-from doitune.recipe import ModelSection
+from doitune.recipe.fields import ModelSection
+from doitune.recipe.resolve import list_models, resolve
 
 LLAMA = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
 PUBLISHED = {
@@ -40,7 +40,7 @@ def test_the_shape_of_the_demo_is_its_files() -> None:
     """Its sizes stand in its config.json only, and count what the weights hold."""
     from safetensors import safe_open
 
-    from doitune.demo import BASE
+    from doitune.demo.folder import BASE
 
     shape = find_shape(resolve("demo").recipe.model)
     with safe_open(BASE / "model.safetensors", "pt") as weights:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from doitune.cookbook import resolve
-from doitune.corpus import open_corpus
-from doitune.corpus.check import check
-from doitune.corpus.rows import Form, RowForm
+from doitune.data.check import check
+from doitune.data.corpus import open_corpus
+from doitune.data.other_formats import Form, RowForm
 from doitune.errors import DataError, DoituneError
-from doitune.guards.rows import count_rows
-from doitune.session import Plan, plan_training
+from doitune.prepare.account import count_rows
+from doitune.recipe.resolve import resolve
+from doitune.train.session import Plan, plan_training
 
 MESSAGES = "write `messages`: a list of user and assistant turns"
 TURNS = "user and assistant take turns, the user first"

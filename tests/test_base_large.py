@@ -61,8 +61,8 @@ measure(work)
 
 LOAD = """
 import torch
-from doitune.backends import LoadRequest, hf
-from doitune.base import find_base
+from doitune.backends.pick import LoadRequest; from doitune.backends import hf
+from doitune.base.find import find_base
 from bitsandbytes.nn import Linear4bit
 torch.nn.functional.linear(torch.ones(4, 4), torch.ones(4, 4))
 import transformers.models.llama.modeling_llama

@@ -18,17 +18,19 @@ from bitsandbytes.functional import QuantState, quantize_4bit
 from safetensors.torch import load_file, save_file
 from tiny_lora import ADDED, make_parts, merged_by_peft
 
-from doitune.backends import LoadRequest, hf
-from doitune.base import RECORD, find_base, make
+from doitune.backends import hf
+from doitune.backends.pick import LoadRequest
+from doitune.base import make
 from doitune.base.assembly import EMBEDDING, open_assembly
+from doitune.base.find import RECORD, find_base
 from doitune.base.headers import ITEM_BYTES, read_header
 from doitune.base.make import Made, Order, make_base
 from doitune.base.nf4 import STATE, nf4_bytes
 from doitune.base.record import check_folder, read_record
 from doitune.base.tokens import read_tokens
-from doitune.disk import file_sha256
-from doitune.encoded import IGNORED, Encoded
 from doitune.errors import DiskError, DoituneError, LockedError, ModelError, Stopped
+from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.system.disk import file_sha256
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -126,7 +128,7 @@ def test_it_loads_as_the_merged_base_quantised_on_the_fly(parts: tuple[Path, Pat
     """The backend's model from the pre-quantised folder answers as from the merged 16-bit folder, to the bit, and can be trained."""
     paths = [make_base(order(parts, tmp_path / to, to)).folder for to in ("nf4", "fp16")]
     rows = [Encoded((1, 70, 80, 90, 262 + ADDED - 1), (IGNORED, IGNORED, 80, 90, 262 + ADDED - 1))]
-    from doitune.batch import pad
+    from doitune.prompt.batch import pad
 
     losses = []
     for path in paths:
@@ -185,7 +187,7 @@ def test_the_files_can_be_mapped_and_read_by_others(parts: tuple[Path, Path], tm
 def run_killed(wanted: Order, at: int, place: str = "report") -> int:
     """Make it in a process of its own that is killed (SIGKILL) at its `at`-th arrival at `place`; its exit status.
 
-    Places: a report of progress; `doitune.base.MODULE.FUNCTION`, before it is called.
+    Places: a report of progress; `doitune.base.find.MODULE.FUNCTION`, before it is called.
     """
     child = os.fork()
     if child == 0:

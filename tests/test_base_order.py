@@ -17,8 +17,8 @@ from doitune.base import known, order
 from doitune.base.make import make_base
 from doitune.base.order import Wish, take_order
 from doitune.base.sentencepiece import Piece, fast_tokenizer, read_model
-from doitune.cookbook import list_models, resolve
 from doitune.errors import ModelError
+from doitune.recipe.resolve import list_models, resolve
 
 
 @pytest.fixture(scope="module")

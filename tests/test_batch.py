@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doitune.batch import MICRO_BATCH_COST_TOKENS, arrange, cut_sorted, epoch_order, flatten, pack, pad, steps, trained_tokens
-from doitune.encoded import IGNORED, Encoded
+from doitune.prompt.batch import MICRO_BATCH_COST_TOKENS, arrange, cut_sorted, epoch_order, flatten, pack, pad, steps, trained_tokens
+from doitune.prompt.encoded import IGNORED, Encoded
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 BUDGET = st.integers(1, 600)

@@ -10,9 +10,9 @@ import pytest
 from tiny_benchmarks import make_agieval, make_cmmlu, real
 
 from doitune.errors import DataError, UsageError
-from doitune.evals import benchmarks
-from doitune.evals.benchmarks import BENCHMARKS, fetch, find, is_known, task
 from doitune.evals.evaluate import NOT_HALVED
+from doitune.evals.suites import files
+from doitune.evals.suites.files import BENCHMARKS, fetch, find, is_known, task
 from doitune.evals.targets import Request, evaluate_target
 
 
@@ -79,7 +79,7 @@ def test_fetching_what_cannot_be_fetched(tmp_path, monkeypatch):
     def unreachable(*_, **__):
         raise OSError("no route")
 
-    monkeypatch.setattr(benchmarks, "urlopen", unreachable)
+    monkeypatch.setattr(files, "urlopen", unreachable)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
     for suite in BENCHMARKS:
         with pytest.raises(DataError, match="cannot be fetched: no route"):
@@ -138,7 +138,7 @@ def test_each_number_of_shots_is_an_evaluation_of_its_own(tiny_base, tmp_path):
 
 
 def test_what_cannot_be_asked_is_said_before_a_model_is_loaded(tiny_base, tmp_path, monkeypatch):
-    monkeypatch.setattr("doitune.trained.load_model", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("doitune.run.model.load_model", lambda *_, **__: pytest.fail("loaded"))
     for changes, what in (
         ({"suites": ("mmlu",)}, "no suite is called 'mmlu'"),
         ({"data": {"cmlu": tmp_path}}, "no suite is called 'cmlu'"),

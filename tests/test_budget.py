@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doitune.ability import NAMES
-from doitune.budget import Budget, Ledger, Line, Pick, Share, pick, plan, share_equally
-from doitune.corpus import open_corpus
+from doitune.data.corpus import open_corpus
+from doitune.data.example import Example, Message
 from doitune.errors import DataError
-from doitune.example import Example, Message
+from doitune.recipe.budget import Budget, Ledger, Line, Pick, Share, pick, plan, share_equally
 
 FULL = dict(zip(NAMES, (1042, 1893, 4968, 1000, 1450, 4885, 1000, 12751, 11501, 1000), strict=True))
 """Full training rows by ability. Source: the paper's Table 1 less 100 valid and 100 test rows."""

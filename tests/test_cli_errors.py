@@ -207,7 +207,7 @@ def test_a_spoilt_world_is_one_json_document(name: str, world: World, capsys: py
 # The disk
 
 def test_no_room_is_told_before_the_model_is_loaded(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from doitune import disk
+    from doitune.system import disk
 
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
     assert_clear(run(capsys, monkeypatch, *train(world)), 74, "MiB free", "--runs")
@@ -215,8 +215,8 @@ def test_no_room_is_told_before_the_model_is_loaded(world: World, capsys: pytest
 
 def test_a_disk_that_fills_up_stops_the_run_and_keeps_it_resumable(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk has room at the start and none at the second checkpoint."""
-    from doitune import disk
-    from doitune.run import Run, list_runs
+    from doitune.run.folder import Run, list_runs
+    from doitune.system import disk
 
     real = Run.save_checkpoint
 
@@ -290,8 +290,8 @@ def test_a_backend_that_this_machine_cannot_use(world: World, capsys: pytest.Cap
 
 
 def test_packing_that_is_asked_for_and_not_exact(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from doitune import train as room
-    from doitune.probe import PackingProof
+    from doitune.train import loop as room
+    from doitune.train.packing import PackingProof
 
     monkeypatch.setattr(room, "prove_packing", lambda model, encoded: PackingProof(False, 1.0, 1.0, 1e-4, "planted"))
     said = run(capsys, monkeypatch, *train(world, "--set", "train.arrangement=packed"))
@@ -316,7 +316,7 @@ def test_a_real_process_says_the_same(world: World) -> None:
 
 def test_a_bug_of_ours_keeps_its_traceback(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Trap: a handler that hides every error also hides ours."""
-    from doitune import session
+    from doitune.train import session
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("ours")

@@ -10,12 +10,12 @@ import pytest
 from tiny_benchmarks import make_cmmlu, real
 from tiny_evals import tiny, tokenizer
 
+from doitune.data.example import Message
 from doitune.errors import DataError, UsageError
-from doitune.evals import cmmlu
 from doitune.evals.evaluate import evaluate
 from doitune.evals.prompts import counting, prepare
-from doitune.example import Message
-from doitune.prompt import open_template
+from doitune.evals.suites import cmmlu
+from doitune.prompt.encode import open_template
 
 SIZES = """agronomy 169, anatomy 148, ancient_chinese 164, arts 160, astronomy 165, business_ethics 209, chinese_civil_service_exam 160,
 chinese_driving_rule 131, chinese_food_culture 136, chinese_foreign_policy 107, chinese_history 323, chinese_literature 204,
@@ -189,7 +189,7 @@ def test_real_prompts_and_counts(shots):
 
 def test_a_subject_that_is_missing_is_said(tmp_path):
     """Half a subject is a fault of the folder; whole subjects left out are a smaller benchmark, and the report says so. Trap: a mean over 66."""
-    from doitune.evals.benchmarks import missing_sets
+    from doitune.evals.suites.files import missing_sets
 
     folder = make_cmmlu(tmp_path)
     assert cmmlu.task(folder).sets == ("agronomy", "ancient_chinese") and len(missing_sets("cmmlu", cmmlu.task(folder).sets)) == 65

@@ -4,25 +4,13 @@ import sys
 
 import pytest
 
-from doitune import cookbook
 from doitune.ability import NAMES
-from doitune.budget import plan
-from doitune.cookbook import (
-    as_tree,
-    check,
-    check_models,
-    copy,
-    diff,
-    find_model,
-    freeze,
-    list_models,
-    list_recipes,
-    recipes_folder,
-    resolve,
-)
 from doitune.errors import DoituneError, RecipeError, UsageError
-from doitune.recipe.read import flatten
-from doitune.recipe.text import Fields, read_file
+from doitune.recipe import resolve as cookbook
+from doitune.recipe.budget import plan
+from doitune.recipe.resolve import as_tree, check, check_models, copy, diff, find_model, freeze, list_models, list_recipes, recipes_folder, resolve
+from doitune.recipe.typed import flatten
+from doitune.recipe.yaml_text import Fields, read_file
 
 RECIPES = [card.name for card in list_recipes()]
 MODELS = [card.name for card in list_models()]
@@ -360,5 +348,5 @@ def test_recipes_run_nothing(monkeypatch):
 def test_installed_recipes_lie_in_the_package(monkeypatch, tmp_path):
     package = tmp_path / "doitune"
     (package / "recipes").mkdir(parents=True)
-    monkeypatch.setattr(cookbook, "__file__", str(package / "cookbook.py"))
+    monkeypatch.setattr(cookbook, "__file__", str(package / "recipe" / "resolve.py"))
     assert recipes_folder() == package.resolve() / "recipes"

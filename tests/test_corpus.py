@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from doitune.ability import NAMES
-from doitune.corpus import CHECKSUMS, SOURCES, corpora_folder, open_corpus, read_checksums, write_checksums
-from doitune.corpus.fetch import fetch
+from doitune.data.corpus import CHECKSUMS, SOURCES, corpora_folder, open_corpus, read_checksums, write_checksums
+from doitune.data.fetch import fetch
 from doitune.errors import DataError, DiskError
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from doitune.corpus import open_corpus, write_checksums
-from doitune.corpus.check import SCHEMA, RowCount, TokenLengths, check
-from doitune.corpus.rows import RowForm
-from doitune.example import Example, Message
-from doitune.example.text import Finding
+from doitune.data.check import SCHEMA, RowCount, TokenLengths, check
+from doitune.data.corpus import open_corpus, write_checksums
+from doitune.data.example import Example, Message
+from doitune.data.jsonl import Finding
+from doitune.data.other_formats import RowForm
 
 LONG = "春江潮水连海平海上明月共潮生滟滟随波千万里何处春江无月明"
 

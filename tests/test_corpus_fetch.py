@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from small_hub import COMMIT, SmallHub, serving
 
-from doitune.corpus import hubs as corpus_hubs
-from doitune.corpus import open_corpus
-from doitune.corpus.fetch import clone_commit, fetch, origin_of
+from doitune.data import hubs as corpus_hubs
+from doitune.data.corpus import open_corpus
+from doitune.data.fetch import clone_commit, fetch, origin_of
 from doitune.errors import DataError, UsageError
 
 MATH, CODE, GENERAL = "curated/full/math_full.json", "curated/1000/code_1000.json", "synthetic/40960/general_instruction_gpt4_41k.json"
@@ -41,7 +41,7 @@ def fetch_from_hub(hub: SmallHub, offline: bool = False, revision: str = "") -> 
     """`fetch` in a process of its own, as HF_ENDPOINT and HF_HUB_OFFLINE are read when the client is imported; its result or its error."""
     code = (
         "import json, sys\n"
-        "from doitune.corpus.fetch import fetch\n"
+        "from doitune.data.fetch import fetch\n"
         "from doitune.errors import DoituneError\n"
         "assert not {'torch', 'transformers', 'datasets', 'huggingface_hub'} & set(sys.modules), 'heavy import'\n"
         "from huggingface_hub import constants\n"

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doitune.corpus.leaks import COVERAGE, MAX_LEAKS_A_ROW, SHINGLE_CHARACTERS, Leak, duplicates, leaks_of, normalised, whole_text
-from doitune.example import Example, Message
+from doitune.data.example import Example, Message
+from doitune.data.leaks import COVERAGE, MAX_LEAKS_A_ROW, SHINGLE_CHARACTERS, Leak, duplicates, leaks_of, normalised, whole_text
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
 

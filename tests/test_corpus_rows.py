@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from doitune.corpus import open_corpus
-from doitune.corpus.rows import Form, RowForm
+from doitune.data.corpus import open_corpus
+from doitune.data.example import Message
+from doitune.data.other_formats import Form, RowForm
 from doitune.errors import DataError
-from doitune.example import Message
 
 TURNS = [("user", "鲸是鱼吗"), ("assistant", "不是"), ("user", "那是什么\n选一个"), ("assistant", "哺乳动物")]
 MESSAGES = {"messages": [{"role": role, "content": text} for role, text in TURNS]}

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from doitune import faults
 from doitune.selftest.child import Blow, live
+from doitune.system import faults
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from forked import Desk, assert_same
 
-from doitune.disk import filesystem_of, prove_folder
 from doitune.errors import DiskError
-from doitune.patience import Patience
+from doitune.run.full_disk import Patience
 from doitune.selftest.traces import Traces
+from doitune.system.disk import filesystem_of, prove_folder
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +140,12 @@ def test_a_disk_too_small_for_a_run_is_told_at_once(kib: int, desk: Desk, small:
 
 def test_patience_relieves_waits_and_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this order; and a disk that says it has room is tried twice, not for half an hour."""
-    from doitune import disk, patience
+    from doitune.run import full_disk
+    from doitune.system import disk
 
     free = [0]
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: type("Usage", (), {"free": free[0]}))
-    monkeypatch.setattr(patience, "NAP_SECONDS", 0.01)
+    monkeypatch.setattr(full_disk, "NAP_SECONDS", 0.01)
     relieved: list[int] = []
 
     def relieve() -> bool:

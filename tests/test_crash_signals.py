@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from forked import Desk, Ended, assert_same
 
-from doitune import stopping
 from doitune.errors import Stopped
 from doitune.selftest.traces import Traces
+from doitune.system import signals
 
 CODES = {"INT": 130, "TERM": 143, "HUP": 129, "USR1": 143, "USR2": 143}
 
@@ -80,27 +80,27 @@ def _renamed() -> None:
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
-    except stopping.StopAsked as stop:
+    except signals.StopAsked as stop:
         raise ValueError("an error of the library") from stop
 
 
 @pytest.fixture
 def obeying() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in stopping.STOPPING}
-    stopping.obey()
+    before = {number: signal.getsignal(number) for number in signals.STOPPING}
+    signals.obey()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
 def test_a_stop_that_a_library_renames_is_still_a_stop(obeying: None) -> None:
-    with pytest.raises(stopping.StopAsked) as caught, stopping.unchanged():
+    with pytest.raises(signals.StopAsked) as caught, signals.unchanged():
         _renamed()
     assert caught.value.number == signal.SIGTERM
-    stopping.obey()
-    with pytest.raises(stopping.StopAsked), stopping.deferred() as asked, asked.at_once():
+    signals.obey()
+    with pytest.raises(signals.StopAsked), signals.deferred() as asked, asked.at_once():
         _renamed()
-    with pytest.raises(ValueError, match="own mistake"), stopping.unchanged(), stopping.deferred() as asked, asked.at_once():
+    with pytest.raises(ValueError, match="own mistake"), signals.unchanged(), signals.deferred() as asked, asked.at_once():
         raise ValueError("own mistake")
 
 
@@ -122,7 +122,7 @@ def _signals_before(place: str, *names: str) -> Callable[[], None]:
     return arm
 
 
-@pytest.mark.parametrize("place", ["doitune.__main__._leave", "doitune.stopping.last_words", "doitune.console.show_error"])
+@pytest.mark.parametrize("place", ["doitune.__main__._leave", "doitune.system.signals.last_words", "doitune.console.screen.show_error"])
 @pytest.mark.parametrize("names", [("INT",), ("TERM", "INT")])
 def test_a_further_signal_does_not_disturb_the_last_words(place: str, names: tuple[str, ...], desk: Desk, wanted: Traces) -> None:
     """Trap: Ctrl-C pressed twice, the second time between the loop's end and the words about it."""
@@ -132,16 +132,16 @@ def test_a_further_signal_does_not_disturb_the_last_words(place: str, names: tup
     _finish(desk, runs, wanted)
 
 
-@pytest.mark.parametrize("place", ["doitune.__main__._leave", "doitune.stopping.last_words"])
+@pytest.mark.parametrize("place", ["doitune.__main__._leave", "doitune.system.signals.last_words"])
 def test_a_first_signal_while_an_error_is_said(place: str, desk: Desk) -> None:
     ended = desk.do("train", "nowhere", before=_signals_before(place, "INT"))
     assert ended.code == 130 and "Traceback" not in ended.said, ended.said
-    late = desk.do("train", "nowhere", before=_signals_before("doitune.console.show_error", "INT"))
+    late = desk.do("train", "nowhere", before=_signals_before("doitune.console.screen.show_error", "INT"))
     assert late.code == 65 and "nowhere" in late.said, late.said
 
 
 def test_a_signal_after_the_end_changes_nothing(desk: Desk, wanted: Traces) -> None:
-    ended = desk.do(*desk.train("ended"), before=_signals_before("doitune.console.show_run", "TERM"))
+    ended = desk.do(*desk.train("ended"), before=_signals_before("doitune.console.screen.show_run", "TERM"))
     assert ended.code == 0, ended.said
     assert_same(wanted, desk.traces("ended"))
 
@@ -227,11 +227,11 @@ def test_a_third_signal_ends_the_process() -> None:
     child = os.fork()
     if not child:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a background job
-        with stopping.deferred():
+        with signals.deferred():
             for _ in range(3):
                 try:
                     os.kill(os.getpid(), signal.SIGINT)
-                except stopping.StopAsked:
+                except signals.StopAsked:
                     continue
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
@@ -239,7 +239,7 @@ def test_a_third_signal_ends_the_process() -> None:
 
 DYING = """
 import os, signal, sys
-from doitune import stopping
+from doitune.system import signals as stopping
 class Late:
     def __del__(self):
         os.kill(os.getpid(), signal.{name})
@@ -262,7 +262,7 @@ def test_a_signal_while_python_takes_itself_apart_leaves_the_exit_code(name: str
 
 INSIDE = """
 import os, signal, sys
-from doitune import stopping
+from doitune.system import signals as stopping
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a background job
 stopping.obey()
 try:
@@ -280,11 +280,11 @@ def test_an_interrupt_inside_of_an_exec_leaves_the_exit_code() -> None:
 
 def test_an_echo_is_no_second_signal() -> None:
     """torchrun passes a terminal's Ctrl-C on: each process hears it twice."""
-    asked = stopping.Asked(echo_seconds=5.0)
+    asked = signals.Asked(echo_seconds=5.0)
     asked.note(signal.SIGINT)
     asked.note(signal.SIGINT)
     assert asked.numbers == [signal.SIGINT] and not asked.in_haste
-    with pytest.raises(stopping.StopAsked):
+    with pytest.raises(signals.StopAsked):
         asked.note(signal.SIGTERM)
 
 

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from forked import Desk, assert_same
 
-from doitune.checkpoint import manifest_text
+from doitune.data.example import Message
 from doitune.errors import CheckpointError
 from doitune.evals import saved
 from doitune.evals.task import Item, Reply, Verdict
-from doitune.example import Message
-from doitune.record import FORMS, is_line, object_of, read_record
-from doitune.run import Run, summarise
+from doitune.run.checkpoint import manifest_text
+from doitune.run.folder import Run, summarise
+from doitune.system.json_records import FORMS, is_line, object_of, read_record
 
 ORIGIN = {"base": {"name": "demo"}, "encoder": {"fingerprint": "f"}, "data": {"leaks": 0}}
 DONE = {"final_step": 8, "best_step": 4, "stopped_early": False, "seconds": 1.5}

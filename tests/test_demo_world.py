@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from doitune.demo import BASE, LEARNING_NEED, corpus, world
+from doitune.demo import corpus, world
 from doitune.demo.dice import Dice
+from doitune.demo.folder import BASE, LEARNING_NEED
 
 Row = dict[str, Any]
 RANKED = {"code", "creative_writing", "role_play"}

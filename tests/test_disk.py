@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from doitune import disk
-from doitune.disk import append_line, hold, is_held, make_folder, need_room, read_lines, whole_folder, write_json, write_whole
 from doitune.errors import DiskError
+from doitune.system import disk
+from doitune.system.disk import append_line, hold, is_held, make_folder, need_room, read_lines, whole_folder, write_json, write_whole
 
 
 def _names(folder: Path) -> list[str]:

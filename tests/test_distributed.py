@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from doitune.distributed import Team, follows, place
-from doitune.run import Run
+from doitune.run.folder import Run
 from doitune.train.gradient import Order, share
+from doitune.train.team import Team, follows, place
 
 SETTINGS = ("train.learning_rate=2e-4", "train.optimizer=adamw", "train.examples_per_step=8", "train.validation_rows_per_ability=1")
 WAIT_SECONDS = 90
@@ -195,7 +195,7 @@ LENGTHS = [[40, 300, 12, 90, 90, 95, 200, 7, 33, 60, 61, 500], [100] * 8, [900, 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
 def test_a_step_is_shared_whole_and_evenly(processes: int, packed: bool) -> None:
     """Each example in one process's part, none over the budget, the busiest part near the mean. Trap: a step of one micro-batch leaves cards idle."""
-    from doitune.batch import positions_of
+    from doitune.prompt.batch import positions_of
 
     for lengths in LENGTHS:
         for budget in (4096, 512, 100):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from doitune import doctor
-from doitune.doctor import Check, Diagnosis, disk_check, hub_check, library_check, outside
-from doitune.doctor_cards import cards_check, read_cards
+from doitune.doctor import checks
+from doitune.doctor.cards import cards_check, read_cards
+from doitune.doctor.checks import Check, Diagnosis, disk_check, hub_check, library_check, outside
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_a_folder_that_is_not_there_is_proved_by_its_parent_and_left_alone(tmp_p
 def test_a_process_that_cannot_import_torch_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libcudart is gone')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    said = doctor.ask()
+    said = checks.ask()
     assert "libcudart is gone" in said["error"]
-    (found,) = doctor._torch_checks(said, False)
+    (found,) = checks._torch_checks(said, False)
     assert found.state == "problem" and found.commands
 
 

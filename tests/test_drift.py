@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from doitune.cookbook import freeze, resolve
-from doitune.drift import ALLOWED, LONGER, Wishes, recorded
 from doitune.errors import CheckpointError, DoituneError, Stopped, UsageError
-from doitune.events import Event, Note, StepLog
-from doitune.recipe import field_help
-from doitune.run import Run, list_runs
-from doitune.session import resume, start
+from doitune.recipe.fields import field_help
+from doitune.recipe.resolve import freeze, resolve
+from doitune.run.changes import ALLOWED, LONGER, Wishes, recorded
+from doitune.run.folder import Run, list_runs
+from doitune.train.events import Event, Note, StepLog
+from doitune.train.session import resume, start
 
 
 def _quiet(event: Event) -> None:

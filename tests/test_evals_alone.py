@@ -10,13 +10,13 @@ import torch
 from tiny_evals import examples, tiny
 
 from doitune.errors import CheckpointError
-from doitune.evals import doit
-from doitune.evals.alone import BATCHING, QUESTIONS, Batching, compare_batching, read_batching
 from doitune.evals.ask import Limits
+from doitune.evals.batching import BATCHING, QUESTIONS, Batching, compare_batching, read_batching
 from doitune.evals.evaluate import evaluate, score_folder
 from doitune.evals.markdown import report_markdown
 from doitune.evals.prompts import prepare
 from doitune.evals.saved import OUTCOMES
+from doitune.evals.suites import doit
 
 CAPS = {"math": 6, "tf": 6}
 LIMITS = Limits(batch_tokens=4096)
@@ -73,7 +73,7 @@ def test_what_was_found_first_holds_for_the_rest_of_an_evaluation(tmp_path, monk
     """Trap: an evaluation that is interrupted goes on the other way."""
     model, template = tiny()
     (tmp_path / BATCHING).write_text(json.dumps({"schema": "doitune.batching/1", "asked": 8, "same": 7, "ties": 0, "parted": ["x"]}))
-    monkeypatch.setattr("doitune.evals.alone.compare_batching", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr("doitune.evals.batching.compare_batching", lambda *_: pytest.fail("asked again"))
     real = model.generate
     sizes = []
     model.generate = lambda prompts, **more: sizes.append(len(prompts)) or real(prompts, **more)

@@ -8,15 +8,15 @@ import pytest
 import torch
 from tiny_evals import examples, tiny, with_shots
 
-from doitune.batch import pad
-from doitune.encoded import IGNORED, Encoded
+from doitune.data.example import Message
 from doitune.errors import FitError
-from doitune.evals import doit
-from doitune.evals.answers import judge_reply
 from doitune.evals.ask import Limits, ask, ask_batch, cut, prepare
+from doitune.evals.reading.answers import judge_reply
+from doitune.evals.suites import doit
 from doitune.evals.task import Reply
-from doitune.example import Message
-from doitune.prompt import encode, encode_question
+from doitune.prompt.batch import pad
+from doitune.prompt.encode import encode, encode_question
+from doitune.prompt.encoded import IGNORED, Encoded
 
 CAPS = {"math": 6, "tf": 4, "single_choice": 4}
 

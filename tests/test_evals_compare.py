@@ -11,10 +11,10 @@ import pytest
 
 from doitune.errors import CheckpointError, DataError, UsageError
 from doitune.evals.compare import Side, compare, holm, mcnemar, read_side, smallest_detectable
+from doitune.evals.find import find_sides
 from doitune.evals.markdown import comparison_markdown, escape, notes, report_markdown
 from doitune.evals.report import Mean, Outcome, Report, effective_n, macro, micro, score_set, tabulate, wilson
-from doitune.evals.sides import find_sides
-from doitune.run import Run
+from doitune.run.folder import Run
 
 
 def side(name: str, answers: dict[str, list[float]], clusters: int = 0, suite: str = "s") -> Side:
@@ -200,7 +200,7 @@ def test_a_margin_says_no_worse_or_equivalent():
 
 def test_a_margin_is_answered_on_the_page_and_one_that_is_none_is_refused(capsys):
     """Trap: a margin that only the JSON answers."""
-    from doitune.scoreboard import show_comparisons
+    from doitune.console.scores import show_comparisons
 
     a, b = side("a", {"x": [1.0] * 200}), side("b", {"x": [1.0] * 200})
     found = compare(a, b, margin=0.02)

@@ -10,11 +10,12 @@ import pytest
 from tiny_evals import examples, tiny
 
 from doitune.errors import CheckpointError, DataError, UsageError
-from doitune.evals import doit, saved
 from doitune.evals import evaluate as ev
+from doitune.evals import saved
 from doitune.evals.ask import Limits
 from doitune.evals.evaluate import evaluate, read_report, score_folder
 from doitune.evals.report import Report
+from doitune.evals.suites import doit
 
 CAPS = {"math": 6, "tf": 4}
 WHO = {"base": "tiny", "adapter": "0" * 64}
@@ -104,7 +105,7 @@ def test_another_model_encoder_or_question_is_refused(loaded, task, tmp_path, mo
     run(loaded, task, tmp_path)
     before = (tmp_path / saved.OUTCOMES).read_bytes()
     if "fingerprint" in change:
-        monkeypatch.setattr("doitune.prompt.fingerprint", lambda template: change["fingerprint"])
+        monkeypatch.setattr("doitune.prompt.encode.fingerprint", lambda template: change["fingerprint"])
     with pytest.raises(CheckpointError, match=what) as caught:
         run(loaded, change.get("task", task), tmp_path, identity=change.get("identity", WHO))
     assert "folder" in caught.value.hint

@@ -11,10 +11,10 @@ from test_evals_engine import with_examples
 from tiny_evals import examples, tiny
 
 from doitune.errors import FitError
-from doitune.evals import doit
 from doitune.evals.ask import Limits
 from doitune.evals.evaluate import evaluate
 from doitune.evals.saved import Line, read_lines
+from doitune.evals.suites import doit
 from doitune.evals.task import Task
 
 CALLS = ("loss", "logits", "generate", "read", "logits_after", "losses_after")

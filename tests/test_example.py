@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from doitune.data.example import MAX_SHOWN_PROBLEMS, Example, Message, content_key, read_examples, scan_examples
+from doitune.data.jsonl import parse_line, shown
 from doitune.errors import DataError, DoituneError
-from doitune.example import MAX_SHOWN_PROBLEMS, Example, Message, content_key, read_examples, scan_examples
-from doitune.example.text import parse_line, shown
 
 USER = {"role": "user", "content": "问"}
 ANSWER = {"role": "assistant", "content": "答"}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from doitune.cookbook import list_recipes, resolve
-from doitune.explain import explain
+from doitune.recipe.explain import explain
+from doitune.recipe.resolve import list_recipes, resolve
 
 TOPICS = [
     "data",

@@ -18,26 +18,28 @@ from forked import Desk
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from doitune.base import RECORD, REPORT, assembly, find_base, make
+from doitune.base import assembly, make
 from doitune.base.assembly import open_assembly
+from doitune.base.find import RECORD, REPORT, find_base
 from doitune.base.journal import Journal
 from doitune.base.make import Order, make_base
 from doitune.base.record import check_folder
 from doitune.base.tokens import read_tokens
-from doitune.batch import pad
-from doitune.cookbook import resolve
-from doitune.disk import file_sha256, hold
-from doitune.encoded import IGNORED, Encoded
+from doitune.data.example import Message
 from doitune.errors import CheckpointError, DiskError, LockedError, ModelError, ParityError, UsageError
-from doitune.example import Message
-from doitune.export import Export, Wish, export_merged, parity
+from doitune.export import parity
 from doitune.export.chat import CHATS, exported_tokens, prove_files
+from doitune.export.merged import Export, Wish, export_merged
 from doitune.export.parity import Answers, compare, fitting
-from doitune.prompt import encode, encode_question, open_template
-from doitune.run import Run
+from doitune.prompt.batch import pad
+from doitune.prompt.encode import encode, encode_question, open_template
+from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.recipe.resolve import resolve
+from doitune.run.folder import Run
+from doitune.run.model import open_trained
 from doitune.selftest.world import World, make_world
-from doitune.session import start
-from doitune.trained import open_trained
+from doitune.system.disk import file_sha256, hold
+from doitune.train.session import start
 
 WEIGHTS = "model.safetensors"
 NOISE = 1e-6
@@ -285,8 +287,8 @@ def _kill_at(module: Any, name: str, number: int) -> Callable[[], None]:
 
 
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    from doitune import export as room
     from doitune.evals import saved
+    from doitune.export import merged as room
 
     desk = Desk(tmp_path)
     assert desk.do(*desk.train("runs", "--set", "train.max_steps=3")).code == 0

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from doitune import faults
 from doitune.errors import UsageError
+from doitune.system import faults
 
-PACKAGE = Path(faults.__file__).parent
+PACKAGE = Path(faults.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)

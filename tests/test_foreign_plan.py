@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from test_plan_command import FORM, run
 
-from doitune.backends.simulate import Case, count_weights, simulate_case, simulate_config
-from doitune.cookbook import resolve
 from doitune.errors import ModelError, UsageError
 from doitune.memory.cards import Card
-from doitune.memory.foreign import ForeignPlan, plan_foreign
 from doitune.memory.shape import find_shape
+from doitune.memory.simulation.foreign import ForeignPlan, plan_foreign
+from doitune.memory.simulation.step import Case, count_weights, simulate_case, simulate_config
 from doitune.memory.terms import GIB
+from doitune.recipe.resolve import resolve
 
 SIZES = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 5, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000}
 KINDS: dict[str, dict[str, Any]] = {

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from doitune.__main__ import main
-from doitune.cookbook import recipes_folder, resolve
+from doitune.data.example import scan_examples
 from doitune.demo.corpus import write_corpus
 from doitune.errors import DoituneError, FitError
-from doitune.example import scan_examples
+from doitune.recipe.resolve import recipes_folder, resolve
 
 FULL = pytest.mark.slow
 LIMIT_SECONDS = 0.1
@@ -157,8 +157,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     def cut(*_: Any, **__: Any) -> Any:
         raise FitError("this test loads no model and starts no process")
 
-    monkeypatch.setattr("doitune.backends.pick_backend", cut)
-    monkeypatch.setattr("doitune.trained.pick_backend", cut)
+    monkeypatch.setattr("doitune.backends.pick.pick_backend", cut)
+    monkeypatch.setattr("doitune.run.model.pick_backend", cut)
     monkeypatch.setattr(subprocess, "Popen", cut)
 
     def type_(words: list[str]) -> None:

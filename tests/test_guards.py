@@ -13,22 +13,22 @@ import pytest
 import torch
 from tiny_evals import examples, tiny
 
-from doitune import prepare as prepare_room
 from doitune.backends.hf import HfModel
-from doitune.batch import flatten, pad
-from doitune.budget import Ledger, Line
-from doitune.cookbook import resolve
-from doitune.encoded import IGNORED, Encoded
 from doitune.errors import DivergedError, ModelError, RecipeError
-from doitune.events import Event, Note
-from doitune.guards.endings import ASKED, Endings, ask_endings
-from doitune.guards.rows import count_rows, rates, schedule_text
-from doitune.guards.steps import Watch
-from doitune.prompt import encode_all
-from doitune.run import Run
-from doitune.session import plan_training, resume, start
-from doitune.train import Training
-from doitune.trained import load_model
+from doitune.prepare import material as prepare_room
+from doitune.prepare.account import count_rows, rates, schedule_text
+from doitune.prompt.batch import flatten, pad
+from doitune.prompt.encode import encode_all
+from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.recipe.budget import Ledger, Line
+from doitune.recipe.resolve import resolve
+from doitune.run.folder import Run
+from doitune.run.model import load_model
+from doitune.train.endings import ASKED, Endings, ask_endings
+from doitune.train.events import Event, Note
+from doitune.train.loop import Training
+from doitune.train.session import plan_training, resume, start
+from doitune.train.spikes import Watch
 
 # Rows
 
@@ -164,7 +164,7 @@ def _poison(model: HfModel, calls: set[int]) -> None:
 
 def test_a_step_that_is_not_finite_moves_nothing_and_is_named(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trap: a NaN shown as 0.0, and weights that are NaN from then on (measured on the stock trainer)."""
-    monkeypatch.setattr("doitune.guards.steps.MOST_SHARE", 0.5)
+    monkeypatch.setattr("doitune.train.spikes.MOST_SHARE", 0.5)
     notes: list[str] = []
     training = _training(tiny_recipe, tmp_path, lambda event: notes.append(event.text) if isinstance(event, Note) else None)
     _poison(training.model, {2})  # type: ignore[arg-type]

@@ -12,16 +12,16 @@ import pytest
 import torch
 from tiny_evals import examples, tiny
 
-from doitune.cookbook import resolve
-from doitune.disk import write_json
+from doitune.backends import probe as guard
+from doitune.backends.probe import PROBE, choose_rows, prove_adapter, read_probe, save_probe, take_probe, weights_sha256
 from doitune.errors import CheckpointError, DivergedError
 from doitune.evals.targets import Request, evaluate_target
-from doitune.guards import adapter as guard
-from doitune.guards.adapter import PROBE, choose_rows, prove_adapter, read_probe, save_probe, take_probe, weights_sha256
-from doitune.prompt import encode_all, fingerprint
-from doitune.run import Run
-from doitune.session import resume, start
-from doitune.trained import load_model, open_trained, take_checkpoint
+from doitune.prompt.encode import encode_all, fingerprint
+from doitune.recipe.resolve import resolve
+from doitune.run.folder import Run
+from doitune.run.model import load_model, open_trained, take_checkpoint
+from doitune.system.disk import write_json
+from doitune.train.session import resume, start
 
 Loaded = tuple[object, ...]
 
@@ -210,7 +210,7 @@ def test_the_files_of_each_checkpoint_are_verified_when_it_is_taken(trained: Run
 
 def test_an_evaluation_refuses_an_adapter_that_does_not_answer_as_it_did(trained: Run) -> None:
     """A probe of the older checkpoint under a whole manifest: every file is as written, and still it is the wrong one."""
-    from doitune.disk import file_sha256
+    from doitune.system.disk import file_sha256
 
     last, first = trained.checkpoints()[-1], trained.checkpoints()[0]
     manifest = json.loads((last.folder / "MANIFEST.json").read_text())
@@ -253,7 +253,7 @@ def test_a_resume_proves_the_adapter_that_it_takes_up(trained: Run, tmp_path: Pa
 
 def test_two_builds_start_from_the_same_adapter_and_the_run_records_it(trained: Run) -> None:
     """Trap: a seed that is set after the adapter is built; each start would be another run."""
-    from doitune.base import find_base
+    from doitune.base.find import find_base
 
     recipe = resolve(str(trained.recipe_path)).recipe
     base = find_base(recipe.model.name, recipe.model.revision)

@@ -12,15 +12,16 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from conftest import make_tiny_base
 
-from doitune.backends import LoadRequest, hf
-from doitune.base import find_base
-from doitune.batch import Batch, flatten, pad, trained_tokens
-from doitune.cookbook import resolve
-from doitune.encoded import IGNORED, Encoded
+from doitune.backends import hf
+from doitune.backends.pick import LoadRequest
+from doitune.base.find import find_base
 from doitune.errors import CheckpointError, FitError, ModelError
-from doitune.probe import prove_packing
-from doitune.prompt import encode, open_template
-from doitune.session import start
+from doitune.prompt.batch import Batch, flatten, pad, trained_tokens
+from doitune.prompt.encode import encode, open_template
+from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.recipe.resolve import resolve
+from doitune.train.packing import prove_packing
+from doitune.train.session import start
 
 STOPS = (2,)
 
@@ -424,7 +425,7 @@ def test_new_token_rows_leave_the_vocabulary_as_it_was(tiny_base: Path, untied_b
 
 
 def test_a_run_with_rows_of_its_own_ends_and_is_asked(tiny_recipe: Path, tmp_path: Path) -> None:
-    from doitune.trained import open_trained
+    from doitune.run.model import open_trained
 
     resolved = resolve(str(tiny_recipe), overrides=["prompt.tokens=new", "train.max_steps=3"])
     run = start(resolved, runs=tmp_path / "runs", scorer=None, on_event=lambda event: None)
@@ -504,7 +505,7 @@ def test_weights_that_lack_a_layer_are_refused(tiny_base: Path, tmp_path: Path) 
 
 
 def test_the_template_of_a_loaded_model_trains_end_to_end(tiny_base: Path) -> None:
-    from doitune.example import Message
+    from doitune.data.example import Message
 
     loaded = model_of(tiny_base)
     template = open_template(loaded.tokenizer, kind="doit", tokens="reuse", vocabulary_rows=loaded.vocabulary_rows)

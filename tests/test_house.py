@@ -164,9 +164,9 @@ def test_training_and_evaluation_do_not_know_each_other() -> None:
 
 
 def test_only_the_desk_knows_the_console_and_typer() -> None:
-    callers = {family(one.room) for one in own() if one.name == "doitune.console"}
+    callers = {family(one.room) for one in own() if one.name == "doitune.console.screen"}
     assert callers == {"cli", "displays", "scoreboard"}, "displays and scoreboard are parts of the console"
-    assert {family(one.room) for one in own() if one.name == "doitune.displays"} == {"cli"}
+    assert {family(one.room) for one in own() if one.name == "doitune.console.progress"} == {"cli"}
     typer = {family(one.room) for one in imports() if one.name.split(".")[0] == "typer"}
     assert "cli" in typer and typer <= {"cli", "console"}
     assert not [str(one) for one in imports() if one.name.split(".")[0] == "click"], "recent releases of typer carry their own click"

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from doitune.cookbook import list_models, resolve
 from doitune.errors import FitError, ModelError, UsageError
-from doitune.memory import MemoryPlan, document, expected_gib, outlook, plan_memory, refuse_unfit, way_out_text
 from doitune.memory.cards import KNOWN, Card, find_card, read_card, smallest_card
 from doitune.memory.hours import tokens_per_second
 from doitune.memory.levers import high_gib
+from doitune.memory.plan import MemoryPlan, document, expected_gib, outlook, plan_memory, refuse_unfit, way_out_text
 from doitune.memory.shape import find_shape
 from doitune.memory.terms import GIB, LOGITS_AT_ONCE, WHAT_IFS, Setting, count, level, nf4_bytes
+from doitune.recipe.resolve import list_models, resolve
 
 CELLS = (512, 1024, 2048, 1024, 2048, 4096, 2048, 4096, 8192)
 """Tokens of 1x512, 1x1024, 1x2048, 2x512, ... 4x2048: packed rows count as their tokens."""
@@ -111,8 +111,8 @@ def test_states_are_those_of_the_real_optimisers(optimizer: str) -> None:
     """Small tensors stay in 32 bits, a part of a block of 256 has a scale of its own: counted tensor by tensor."""
     import torch
 
+    from doitune.backends.optimiser import build_optimiser
     from doitune.memory.terms import _state_bytes
-    from doitune.optimiser import build_optimiser
 
     section = resolve("demo", overrides=[f"train.optimizer={optimizer}"]).recipe.train
     for elements in (64, 4095, 4096, 5000, 20_000):
@@ -364,9 +364,9 @@ def test_the_roofline() -> None:
 
 def test_tokens_are_those_of_the_bases_own_tokenizer_where_it_is_here() -> None:
     """Within a tenth of what a run encodes; what was assumed is called so."""
-    from doitune.corpus import open_corpus
+    from doitune.data.corpus import open_corpus
     from doitune.memory.hours import work_of
-    from doitune.prepare import prepare, recipe_template
+    from doitune.prepare.material import prepare, recipe_template
 
     open_corpus("demo")
     recipe = resolve("curated-160", model="demo", corpus="demo").recipe
@@ -390,7 +390,7 @@ def test_a_quantised_base_is_planned_as_it_lies_there(tmp_path: Path) -> None:
 
 
 def test_hours_count_the_corpus_where_it_is() -> None:
-    from doitune.corpus import open_corpus
+    from doitune.data.corpus import open_corpus
 
     open_corpus("demo")
     recipe = resolve("curated-160", model="7b", corpus="demo", overrides=["train.epochs=2"])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from doitune.architecture import Architecture
+from doitune.base.architecture import Architecture
 from doitune.memory.cards import Card
 from doitune.memory.levers import high_gib
 from doitune.memory.terms import GIB, Setting, count

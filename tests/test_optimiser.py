@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from doitune.backends.optimiser import build_optimiser, put_state, rate_at, set_rate, take_state
 from doitune.errors import CheckpointError
-from doitune.optimiser import build_optimiser, put_state, rate_at, set_rate, take_state
-from doitune.recipe import TrainSection
+from doitune.recipe.fields import TrainSection
 
 
 def section(**fields: Any) -> TrainSection:

@@ -16,9 +16,9 @@ import pytest
 from hostile import XSS
 
 from doitune.errors import CheckpointError
-from doitune.page import page
-from doitune.page.html import CONTENT_POLICY, tag, text
-from doitune.run import Run
+from doitune.report.html import CONTENT_POLICY, tag, text
+from doitune.report.page import page
+from doitune.run.folder import Run
 
 TAGS = {
     *("html", "head", "meta", "title", "style", "body", "main", "section", "h1", "h2", "h3", "p", "div", "b", "span", "table", "thead", "tbody", "tr", "th"),
@@ -85,10 +85,10 @@ def make_run(folder: Path, said: str) -> Run:
 
 def _evaluation(folder: Path, said: str, right: int) -> None:
     """Replies of one side to four questions: as saved replies are, then scored as saved replies are."""
+    from doitune.data.example import Message
     from doitune.evals import saved
     from doitune.evals.evaluate import score_folder
     from doitune.evals.task import Item, Reply, Task, Verdict
-    from doitune.example import Message
 
     asked = (Message("user", f"{said}\nA. x\nB. y"),)
     items = tuple(Item(f"{said}{n}", said, "single_choice", "write", asked, "A", ("A", "B"), max_new_tokens=4) for n in range(4))

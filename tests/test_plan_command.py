@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import doitune.memory.start
-from doitune.cookbook import resolve
 from doitune.errors import FitError
 from doitune.memory.cards import Card
 from doitune.memory.start import allowance, refuse_before_download
 from doitune.memory.terms import GIB
+from doitune.recipe.resolve import resolve
 
 CHECKOUT = Path(__file__).parents[1]
 FORM = {

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from doitune.disk import traced
-from doitune.run import Run, create_run
+from doitune.run.folder import Run, create_run
+from doitune.system.disk import traced
 
 
 @dataclass

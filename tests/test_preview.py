@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from doitune.cookbook import resolve
+from doitune.data.example import Message
 from doitune.errors import UsageError
-from doitune.example import Message
-from doitune.prepare import tokenizer_template
-from doitune.preview import Piece, Row, cut, preview
-from doitune.prompt import Template, encode, encode_question, open_template
+from doitune.prepare.material import tokenizer_template
+from doitune.prepare.preview import Piece, Row, cut, preview
+from doitune.prompt.encode import Template, encode, encode_question, open_template
+from doitune.recipe.resolve import resolve
 
 BASICS = ["<unk>", "<s>", "</s>", "<free_a>", "<free_b>"]
 
@@ -142,8 +142,8 @@ def test_the_same_ids_are_shown_that_the_question_is_asked_with() -> None:
 
 @pytest.fixture(scope="module")
 def tiny_template(tiny_base: Path) -> Template:
-    from doitune.base import find_base
-    from doitune.recipe import PromptSection
+    from doitune.base.find import find_base
+    from doitune.recipe.fields import PromptSection
 
     return tokenizer_template(find_base(str(tiny_base)), PromptSection())
 
@@ -185,7 +185,7 @@ def test_a_row_of_two_thousand_tokens_takes_no_minute(tiny_template: Template) -
 
 
 def test_importing_it_loads_nothing_heavy() -> None:
-    code = "import sys, doitune.preview, doitune.stats; print([name for name in ('torch', 'transformers', 'rich') if name in sys.modules])"
+    code = "import sys, doitune.prepare.preview, doitune.prepare.stats; print([name for name in ('torch', 'transformers', 'rich') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 

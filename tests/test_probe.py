@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from doitune import probe
-from doitune.backends import LoadRequest, documents, hf
-from doitune.base import find_base
-from doitune.batch import flatten, pad, trained_tokens
-from doitune.cookbook import resolve
-from doitune.encoded import IGNORED, Encoded
-from doitune.probe import prove_packing
-from doitune.session import start
-from doitune.train import Event, Note
+from doitune.backends import documents, hf
+from doitune.backends.pick import LoadRequest
+from doitune.base.find import find_base
+from doitune.prompt.batch import flatten, pad, trained_tokens
+from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.recipe.resolve import resolve
+from doitune.train import packing
+from doitune.train.loop import Event, Note
+from doitune.train.packing import prove_packing
+from doitune.train.session import start
 
 
 def rows(lengths: Sequence[int], seed: int = 0) -> list[Encoded]:
@@ -186,7 +187,7 @@ def test_a_run_that_cannot_prove_it_sorts_and_says_so(tiny_recipe: Path, tmp_pat
 
 def _rounded(sizes: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise on packed and on padded batches, relative to the gradient; examples alone have none."""
-    real = probe._measure
+    real = packing._measure
 
     def noisy(model: Any, batches: Any, total: int) -> Any:
         losses, gradient = real(model, batches, total)
@@ -195,7 +196,7 @@ def _rounded(sizes: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> Non
             gradient = gradient + noise / noise.norm() * gradient.norm() * sizes[0 if batches[0].packed else 1]
         return losses, gradient
 
-    monkeypatch.setattr(probe, "_measure", noisy)
+    monkeypatch.setattr(packing, "_measure", noisy)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from doitune.encoded import IGNORED
+from doitune.data.example import Message
 from doitune.errors import DataError, ModelError
-from doitune.example import Message
-from doitune.prompt import (
+from doitune.prompt.encode import (
     Encoded,
     Template,
     decode,
@@ -28,6 +27,7 @@ from doitune.prompt import (
     prove_law,
     questions_ids,
 )
+from doitune.prompt.encoded import IGNORED
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 BASICS = ["<unk>", "<s>", "</s>"]

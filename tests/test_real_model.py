@@ -117,11 +117,11 @@ def _train_and_ask(recipe: str, model: Path, runs: Path, sets: tuple[str, ...], 
 
 def _untrained_loss(folder: Path) -> float:
     """The validation loss of the run's base before its first step, computed as the run computes it."""
-    from doitune.cookbook import resolve
-    from doitune.run import Run
-    from doitune.session import plan_training
-    from doitune.train import Training
-    from doitune.trained import load_model
+    from doitune.recipe.resolve import resolve
+    from doitune.run.folder import Run
+    from doitune.run.model import load_model
+    from doitune.train.loop import Training
+    from doitune.train.session import plan_training
 
     plan = plan_training(resolve(str(folder / "recipe.yaml")))
     _, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=False)

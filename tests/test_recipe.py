@@ -9,11 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from doitune.ability import NAMES
-from doitune.budget import Budget, Share
 from doitune.errors import RecipeError
-from doitune.recipe import BUDGET_NAMES, BudgetSection, Recipe, TrainSection, field_help
-from doitune.recipe.read import as_tree, flatten, read_recipe
-from doitune.recipe.text import read_bytes
+from doitune.recipe.budget import Budget, Share
+from doitune.recipe.fields import BUDGET_NAMES, BudgetSection, Recipe, TrainSection, field_help
+from doitune.recipe.typed import as_tree, flatten, read_recipe
+from doitune.recipe.yaml_text import read_bytes
 
 WHOLE = """\
 model:
@@ -239,6 +239,6 @@ def test_every_field_has_help_once():
 def test_light():
     """Recipes are read without any heavy library."""
     heavy = "torch", "transformers", "peft", "bitsandbytes", "datasets", "typer", "rich"
-    importlib.import_module("doitune.explain")
-    code = f"import sys, doitune.explain; print([name for name in {heavy!r} if name in sys.modules])"
+    importlib.import_module("doitune.recipe.explain")
+    code = f"import sys, doitune.recipe.explain; print([name for name in {heavy!r} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -8,10 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doitune.cookbook import recipes_folder, resolve
 from doitune.errors import DoituneError, RecipeError
-from doitune.recipe import text as recipe_text
-from doitune.recipe.text import Fields, Items, Scalar, read_bytes, read_file, read_value, write_tree
+from doitune.recipe import yaml_text as recipe_text
+from doitune.recipe.resolve import recipes_folder, resolve
+from doitune.recipe.yaml_text import Fields, Items, Scalar, read_bytes, read_file, read_value, write_tree
 
 REFUSED = {
     "anchor": (b"a: 1\nb: &x 2\n", "r.yaml:2: anchor `&x`"),

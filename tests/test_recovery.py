@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from doitune.cookbook import resolve
+from doitune.backends.out_of_memory import is_out_of_memory
 from doitune.errors import DataError, FitError, Stopped
-from doitune.evals.doit import task, validation_score
-from doitune.events import Event, Note, StepLog
-from doitune.run import Run
-from doitune.session import plan_training, resume, start
-from doitune.shortage import is_out_of_memory
-from doitune.train import Training
+from doitune.evals.suites.doit import task, validation_score
+from doitune.recipe.resolve import resolve
+from doitune.run.folder import Run
+from doitune.run.model import load_model
+from doitune.train.events import Event, Note, StepLog
+from doitune.train.loop import Training
+from doitune.train.session import plan_training, resume, start
 from doitune.train.state import Aside
-from doitune.trained import load_model
 
 SCORER = partial(validation_score, caps={"single_choice": 2, "tf": 2, "cloze": 2, "math": 3})
 SETTINGS = (
@@ -199,7 +199,7 @@ def test_a_card_that_holds_less_shrinks_the_run_before_its_first_step(world: Wor
 
 def test_what_is_tried_is_the_largest_micro_batch_of_all_steps(world: World) -> None:
     """Trap: trying the longest example, or the first step."""
-    from doitune.batch import arrange
+    from doitune.prompt.batch import arrange
 
     training = world.training()
     for packed in (True, False):
@@ -413,7 +413,7 @@ def test_dropout_does_not_depend_on_micro_batches(world: World, arrangement: str
 def _without_dropout(training: Training) -> Any:
     import torch
 
-    from doitune.batch import pad, trained_tokens
+    from doitune.prompt.batch import pad, trained_tokens
 
     training.gradients.clear()
     encoded = training.gradients.encoded(1)
@@ -427,8 +427,8 @@ def test_dropout_drops_its_share_and_differs_by_step_layer_and_example() -> None
     import torch
 
     from doitune.backends.dropout import Places, SteadyDropout
-    from doitune.batch import flatten
-    from doitune.encoded import Encoded
+    from doitune.prompt.batch import flatten
+    from doitune.prompt.encoded import Encoded
 
     places = Places()
     batch = flatten([Encoded(tuple(range(64)), (-100,) * 64) for _ in range(4)])

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from doitune.errors import CheckpointError, DiskError, LockedError, UsageError
-from doitune.run import Run, create_run, find_run, list_runs, summarise
-from doitune.trained import checkpoint_step
+from doitune.run.folder import Run, create_run, find_run, list_runs, summarise
+from doitune.run.model import checkpoint_step
 
 
 def make(runs: Path, name: str = "demo", now: float = 1_000_000.0) -> Run:
@@ -44,7 +44,7 @@ def validation(run: Run, step: int, epoch: float, loss: float, score: float | No
 HOLDER = """
 import sys, time
 from pathlib import Path
-from doitune.run import Run
+from doitune.run.folder import Run
 with Run(Path(sys.argv[1])).lock():
     print("held", flush=True)
     time.sleep(600)
@@ -74,7 +74,7 @@ def test_a_living_process_keeps_others_out_and_a_dead_one_does_not(tmp_path: Pat
 
 
 def test_a_resume_of_a_run_at_work_is_refused(tmp_path: Path) -> None:
-    from doitune.session import resume
+    from doitune.train.session import resume
 
     run = make(tmp_path)
     with run.lock(), pytest.raises(LockedError):
@@ -92,7 +92,7 @@ MANY = """
 import sys, time
 from pathlib import Path
 from doitune.errors import LockedError
-from doitune.run import Run
+from doitune.run.folder import Run
 print("ready", flush=True)
 sys.stdin.readline()
 try:
@@ -127,7 +127,7 @@ def test_a_look_at_the_lock_keeps_nobody_out(tmp_path: Path) -> None:
     assert not run.is_locked() and not (run.folder / "run.lock").exists(), "reading writes nothing"
     with run.lock():
         pass
-    looker = subprocess.Popen([sys.executable, "-c", f"from doitune.disk import is_held\nfrom pathlib import Path\nwhile True: is_held(Path({str(run.folder / 'run.lock')!r}))"])
+    looker = subprocess.Popen([sys.executable, "-c", f"from doitune.system.disk import is_held\nfrom pathlib import Path\nwhile True: is_held(Path({str(run.folder / 'run.lock')!r}))"])
     try:
         time.sleep(0.5)
         for _ in range(50):
@@ -316,8 +316,8 @@ def test_only_the_named_checkpoints_are_kept(tmp_path: Path) -> None:
 
 def test_a_training_keeps_the_newest_and_the_best(tiny_recipe: Path, tmp_path: Path) -> None:
     """Trap: retention that deletes the checkpoint which an evaluation will want."""
-    from doitune.cookbook import resolve
-    from doitune.session import start
+    from doitune.recipe.resolve import resolve
+    from doitune.train.session import start
 
     scores = iter([0.0, 0.2, 0.9, 0.3, 0.1])  # the first one is asked when the run is tried out
 
@@ -341,7 +341,7 @@ def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
 
 def test_a_step_saved_again_keeps_its_name_through_a_crash(tmp_path: Path) -> None:
     """Trap: the old one is deleted before the new one has its name. At every site the next start finds a valid one."""
-    from doitune import faults
+    from doitune.system import faults
 
     for site in ("ckpt.begin", *faults.SAVING):
         run = make(tmp_path / site)
@@ -359,7 +359,7 @@ def test_a_step_saved_again_keeps_its_name_through_a_crash(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("site", ["aside.begin", "aside.end"])
 def test_a_kill_while_a_damaged_one_is_set_aside(site: str, tmp_path: Path) -> None:
-    from doitune import faults
+    from doitune.system import faults
 
     run = make(tmp_path)
     for step in (1, 2):
@@ -433,7 +433,7 @@ def test_any_life_leaves_a_valid_checkpoint(seed: int, tmp_path: Path) -> None:
     """Random sequences of save, kill while saving, spoil, resume and clear away: once there is a valid checkpoint, there is always one."""
     import random
 
-    from doitune import faults
+    from doitune.system import faults
 
     dice = random.Random(seed)
     run, step = make(tmp_path), 0

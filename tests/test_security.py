@@ -18,15 +18,16 @@ from typing import Any
 
 import pytest
 
-from doitune import backends
-from doitune.base import find_base, pins, trust
+from doitune.backends import pick
+from doitune.base import pins, trust
+from doitune.base.find import find_base
 from doitune.base.headers import read_header
 from doitune.base.trust import OWNERS, refuse_lookalike
-from doitune.cookbook import list_models, resolve
-from doitune.corpus import open_corpus
+from doitune.data.corpus import open_corpus
 from doitune.errors import DataError, DoituneError, FitError, ModelError
-from doitune.redact import TOKENS, known, redact
-from doitune.rendering import Renderer, RenderingError
+from doitune.prompt.rendering import Renderer, RenderingError
+from doitune.recipe.resolve import list_models, resolve
+from doitune.system.secrets import TOKENS, known, redact
 
 FULL = pytest.mark.slow
 
@@ -69,7 +70,8 @@ def test_a_model_of_pickles_is_refused_by_name(tmp_path: Path, tiny_base: Path, 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.pt", "optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
 def test_pickles_beside_an_adapter_are_never_opened(tmp_path: Path, tiny_base: Path, name: str) -> None:
     """In the place of the adapter: an error that says what lacks. Beside it: not looked at."""
-    from doitune.backends import LoadRequest, hf
+    from doitune.backends import hf
+    from doitune.backends.pick import LoadRequest
     from doitune.errors import CheckpointError
 
     model = hf.load(LoadRequest(find_base(str(tiny_base)), quantise="none", rank=4))
@@ -91,9 +93,9 @@ def test_torch_is_new_enough_for_what_libraries_below_us_unpickle(monkeypatch: p
 
     assert '"torch>=2.10,' in (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 10)
-    monkeypatch.setattr(backends, "version", lambda name: "2.9.1+cpu")
+    monkeypatch.setattr(pick, "version", lambda name: "2.9.1+cpu")
     with pytest.raises(FitError, match=r"torch 2\.9\.1.* has known holes"):
-        backends.begin("hf", find_base("demo"))
+        pick.begin("hf", find_base("demo"))
 
 
 # Code that a model names
@@ -107,7 +109,8 @@ def edited(folder: Path, base: Path, **settings: Any) -> Path:
 
 def test_python_of_a_models_own_is_never_run(tmp_path: Path, tiny_base: Path) -> None:
     """With a known type the known code serves; without one the model is refused by name. The canary module sings in neither."""
-    from doitune.backends import LoadRequest, hf
+    from doitune.backends import hf
+    from doitune.backends.pick import LoadRequest
 
     auto = {"AutoModelForCausalLM": "canary.Model", "AutoConfig": "canary.Config"}
     for name, settings in {"known": {"auto_map": auto}, "unknown": {"auto_map": auto, "model_type": "songbird"}}.items():
@@ -133,7 +136,7 @@ def test_a_config_cannot_ask_for_compiled_code(tmp_path: Path, tiny_base: Path, 
 
 def test_the_package_that_fetches_compiled_code_cannot_be_imported() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import doitune.backends\ntry:\n import kernels\nexcept ImportError: print('halted')"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", "import doitune.backends.pick\ntry:\n import kernels\nexcept ImportError: print('halted')"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "halted"
 
@@ -451,7 +454,7 @@ def test_a_device_is_no_corpus_and_no_recipe(path: str) -> None:
 def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import zipfile
 
-    from doitune.evals.benchmarks import fetch
+    from doitune.evals.suites.files import fetch
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     place = tmp_path / "bomb.zip"
@@ -506,7 +509,7 @@ PROGRAMS = [
 @pytest.mark.parametrize("form", ["single_choice", "multi_choice", "tf", "cloze", "math", "math_equiv", "cmmlu_extract"])
 def test_answers_are_read_not_run(form: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trap: a parser of expressions that ends in `eval`."""
-    from doitune.evals.answers import judge
+    from doitune.evals.reading.answers import judge
 
     global _listening
     monkeypatch.chdir(tmp_path)

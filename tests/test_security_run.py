@@ -49,7 +49,7 @@ for part in seen.values():
     part.clear()
 from doitune.__main__ import main
 if sys.argv[1] == "CRASH":
-    import doitune.prepare
+    import doitune.prepare.material
     def broken(*_):
         raise ZeroDivisionError("a bug that says " + " ".join(os.environ.values()))
     doitune.prepare.draw = broken

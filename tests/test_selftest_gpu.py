@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from doitune.architecture import Architecture
-from doitune.doctor import Diagnosis
+from doitune.base.architecture import Architecture
+from doitune.doctor.checks import Diagnosis
 from doitune.errors import FitError
 from doitune.memory.cards import Card
 from doitune.selftest import gpu, gpu_part
@@ -42,8 +42,8 @@ def test_a_part_that_fails_or_is_late_stops_no_other(tmp_path: Path) -> None:
 FIRST = """
 import sys
 from pathlib import Path
-import doitune.backends
-from doitune.architecture import Architecture
+import doitune.backends.pick
+from doitune.base.architecture import Architecture
 from doitune.selftest import gpu_part
 class Begun(Exception): pass
 def begin(wanted, base):

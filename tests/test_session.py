@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from doitune.cookbook import resolve
 from doitune.errors import CheckpointError, DivergedError, FitError, Stopped
-from doitune.events import Event, Note, StepLog, ValidationLog
-from doitune.run import Run
-from doitune.session import plan_training, resume, start
-from doitune.train import Training
+from doitune.recipe.resolve import resolve
+from doitune.run.folder import Run
+from doitune.run.model import load_model, open_trained
+from doitune.train.events import Event, Note, StepLog, ValidationLog
 from doitune.train.gradient import StopAsked
-from doitune.trained import load_model, open_trained
+from doitune.train.loop import Training
+from doitune.train.session import plan_training, resume, start
 
 
 class Interrupt:
@@ -174,7 +174,7 @@ def test_the_gradient_of_a_step_does_not_depend_on_its_split(tiny_recipe: Path, 
     """1x16, 4x4 and 16x1, padded and packed, give the same gradient (1e-5)."""
     import torch
 
-    from doitune.batch import flatten, pad, trained_tokens
+    from doitune.prompt.batch import flatten, pad, trained_tokens
 
     training = _training(tiny_recipe, tmp_path, [])
     encoded = [training.material.encoded[place] for place in range(16)]

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from doitune.ability import NAMES
-from doitune.budget import Pick
-from doitune.cookbook import list_recipes, resolve
-from doitune.corpus import Corpus
-from doitune.prepare import draw
+from doitune.data.corpus import Corpus
+from doitune.prepare.material import draw
+from doitune.recipe.budget import Pick
+from doitune.recipe.resolve import list_recipes, resolve
 
 FULL = dict(zip(NAMES, (1042, 1893, 4968, 1000, 1450, 4885, 1000, 12751, 11501, 1000), strict=True))
 SYNTHETIC = 40_960

@@ -18,17 +18,19 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from doitune.architecture import Architecture, config_of, read_architecture
-from doitune.backends import LoadRequest, hf, lean
+from doitune.backends import hf
 from doitune.backends.four_bits import nf4_weight, state_bytes
-from doitune.backends.live_bytes import FakeLiveBytes, LiveBytes
-from doitune.backends.simulate import DEEP, Case, Simulation, simulate, simulate_case, simulate_config
-from doitune.base import find_base
-from doitune.batch import Batch
+from doitune.backends.optimiser import build_optimiser
+from doitune.backends.pick import LoadRequest
+from doitune.base.architecture import Architecture, config_of, read_architecture
+from doitune.base.find import find_base
 from doitune.errors import ModelError, UsageError
+from doitune.memory.simulation import unsloth_block
+from doitune.memory.simulation.live_bytes import FakeLiveBytes, LiveBytes
+from doitune.memory.simulation.step import DEEP, Case, Simulation, simulate, simulate_case, simulate_config
 from doitune.memory.terms import Setting, count, nf4_bytes
-from doitune.optimiser import build_optimiser
-from doitune.recipe import TrainSection
+from doitune.prompt.batch import Batch
+from doitune.recipe.fields import TrainSection
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -253,11 +255,11 @@ def test_more_of_anything_needs_more() -> None:
 
 # The model of Unsloth's engine
 
-def lean_twin(model: hf.HfModel) -> lean.LeanModel:
+def lean_twin(model: hf.HfModel) -> unsloth_block.LeanModel:
     """The engine's model with the weights of a loaded one."""
     base = model.base
     shape = read_architecture(base.config.to_dict(), "tiny")
-    twin = lean.LeanModel(shape, 4, torch.float32)
+    twin = unsloth_block.LeanModel(shape, 4, torch.float32)
     twin.work.scale = 2.0
     twin.embedding, twin.head = base.get_input_embeddings().weight, base.get_output_embeddings().weight
     twin.norm = model.decoder.norm.weight

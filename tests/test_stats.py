@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from doitune.base import find_base
-from doitune.cookbook import resolve
-from doitune.encoded import IGNORED, Encoded
+from doitune.base.find import find_base
 from doitune.errors import DataError
-from doitune.prepare import tokenizer_template
-from doitune.recipe import PromptSection
-from doitune.stats import OVERALL, Stats, histogram, histogram_svg, measure, stats
+from doitune.prepare.material import tokenizer_template
+from doitune.prepare.stats import OVERALL, Stats, histogram, histogram_svg, measure, stats
+from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.recipe.fields import PromptSection
+from doitune.recipe.resolve import resolve
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from forked import Desk
 
-from doitune.disk import append_line, read_lines, write_json
+from doitune.system.disk import append_line, read_lines, write_json
 
 DOITUNE = f"{sys.executable} -m doitune"
 

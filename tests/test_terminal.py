@@ -19,7 +19,7 @@ from hostile import TERMINAL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doitune.console import safe
+from doitune.console.screen import safe
 
 OWN = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[lh]|2K|1A|K)|\r")
 """Colours of ours, and what a live line needs to write over itself."""
@@ -33,16 +33,16 @@ PROGRAM = """
 import json, sys, warnings
 from types import SimpleNamespace as Any
 from doitune import __main__ as process
-from doitune import console, displays, scoreboard
-from doitune.corpus.check import CheckReport
-from doitune.corpus.fetch import Progress
+from doitune.console import screen as console, progress as displays, scores as scoreboard
+from doitune.data.check import CheckReport
+from doitune.data.fetch import Progress
 from doitune.errors import DataError, Problem
-from doitune.events import Note
+from doitune.train.events import Note
 from doitune.evals.compare import Comparison, Pair
 from doitune.evals.report import Mean, Report, SetScore, Table
 from doitune.evals.targets import Evaluation
-from doitune.example.text import Finding
-from doitune.preview import Piece, Row
+from doitune.data.jsonl import Finding
+from doitune.prepare.preview import Piece, Row
 
 way, texts = sys.argv[1], json.loads(sys.stdin.read())
 sys.stdin = open("/dev/tty")
@@ -164,7 +164,7 @@ def test_no_character_of_unicode_slips_through() -> None:
 
 
 def test_hidden_characters_in_json_read_back_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    from doitune.console import show_json
+    from doitune.console.screen import show_json
 
     show_json({"schema": "x", "texts": TERMINAL, "中": "文"})
     out = capsys.readouterr().out

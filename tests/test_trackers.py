@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from doitune.cookbook import resolve
 from doitune.errors import FitError
-from doitune.session import start
+from doitune.recipe.resolve import resolve
+from doitune.train.session import start
 
 
 def test_tensorboard_gets_the_logged_losses(tiny_recipe: Path, tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_tensorboard_gets_the_logged_losses(tiny_recipe: Path, tmp_path: Path) -
 
 
 def test_a_missing_tracker_is_refused_before_a_run_begins(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("doitune.trackers.find_spec", lambda name: None)
+    monkeypatch.setattr("doitune.train.trackers.find_spec", lambda name: None)
     with pytest.raises(FitError, match="not installed: the tracker wandb"):
         start(resolve(str(tiny_recipe), overrides=["train.trackers=[wandb]"]), runs=tmp_path / "runs", scorer=None, on_event=lambda event: None)
     assert not list((tmp_path / "runs").iterdir())

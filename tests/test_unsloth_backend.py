@@ -18,9 +18,10 @@ import pytest
 import torch
 from conftest import make_tiny_base
 
-from doitune.backends import begin, pick_backend, unsloth
+from doitune.backends import unsloth
 from doitune.backends.head_loss import HeadLoss
-from doitune.base import find_base
+from doitune.backends.pick import begin, pick_backend
+from doitune.base.find import find_base
 from doitune.errors import FitError
 
 ROOT = Path(__file__).parents[1]
@@ -98,11 +99,11 @@ import json, random, sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from doitune.backends import LoadRequest, begin, pick_backend
-from doitune.base import find_base
-from doitune.batch import flatten, pad
-from doitune.encoded import IGNORED, Encoded
-from doitune.probe import prove_packing
+from doitune.backends.pick import LoadRequest, begin, pick_backend
+from doitune.base.find import find_base
+from doitune.prompt.batch import flatten, pad
+from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.train.packing import prove_packing
 name, base, folder, new = sys.argv[1], find_base(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 begin(name, base)
 dice = random.Random(0)
@@ -209,8 +210,8 @@ def same(ours: dict[str, Any], theirs: dict[str, Any], folder: Path, new: int) -
 def test_unsloth_is_imported_before_transformers_in_a_real_training(stand_in: dict[str, str], tiny_recipe: Path, tmp_path: Path) -> None:
     """Trap: the tokenizer, read long before the weights, pulls transformers in, and Unsloth's patches come too late."""
     program = CARD + (
-        "import sys\nfrom pathlib import Path\nfrom doitune.cookbook import resolve\nfrom doitune.session import start\n"
-        "from doitune.trained import open_trained\nimport doitune.train.trial as trial\n"
+        "import sys\nfrom pathlib import Path\nfrom doitune.recipe.resolve import resolve\nfrom doitune.train.session import start\n"
+        "from doitune.run.model import open_trained\nimport doitune.train.trial as trial\n"
         "resolved = resolve(sys.argv[1], overrides=['model.quantise=none', 'model.compute_dtype=fp32', 'train.max_steps=2', "
         "'train.gradient_checkpointing=never', 'train.validation_rows_per_ability=0'])\n"
         "torch.manual_seed(0)\n"
@@ -229,7 +230,7 @@ def test_unsloth_is_imported_before_transformers_in_a_real_training(stand_in: di
 def test_what_unsloth_is_told(stand_in: dict[str, str], tmp_path: Path) -> None:
     make_tiny_base(tmp_path / "base")
     program = CARD + (
-        "import sys\nfrom doitune.backends import LoadRequest, begin, unsloth\nfrom doitune.base import find_base\nbase = find_base(sys.argv[1])\n"
+        "import sys\nfrom doitune.backends.pick import LoadRequest, begin; from doitune.backends import unsloth\nfrom doitune.base.find import find_base\nbase = find_base(sys.argv[1])\n"
         "begin('auto', base)\nunsloth.load(LoadRequest(base, quantise='nf4', compute_dtype='fp32', rank=4, seed=5, max_tokens=100, gradient_checkpointing=True))\n"
     )
     done = run(program, str(tmp_path / "base"), environment=stand_in)
@@ -252,7 +253,7 @@ def test_a_matrix_that_would_be_trained_or_resized_is_refused(stand_in: dict[str
     """Trap: gigabytes of gradients that no plan knows of, or an adapter that fits no other copy of the base."""
     make_tiny_base(tmp_path / "base", tied=False)
     program = CARD + (
-        "import sys\nfrom doitune.backends import LoadRequest, unsloth\nfrom doitune.base import find_base\nfrom doitune.errors import DoituneError\n"
+        "import sys\nfrom doitune.backends.pick import LoadRequest; from doitune.backends import unsloth\nfrom doitune.base.find import find_base\nfrom doitune.errors import DoituneError\n"
         "try:\n    unsloth.load(LoadRequest(find_base(sys.argv[1]), quantise='none', compute_dtype='fp32'))\nexcept DoituneError as error:\n    print(error)\n"
     )
     done = run(program, str(tmp_path / "base"), environment={**stand_in, "STAND_IN": fault})
@@ -267,8 +268,8 @@ def test_without_a_card_unsloth_is_never_imported(tmp_path: Path) -> None:
         installed(tmp_path, name, "2026.10.7")
     make_tiny_base(tmp_path / "base")
     program = (
-        "import sys, torch\ntorch.cuda.is_available = lambda: False\nfrom doitune.backends import begin, pick_backend, unsloth\n"
-        "from doitune.base import find_base\nbase = find_base(sys.argv[1])\nbegin('auto', base)\nprint(unsloth.why_not(base), pick_backend('auto', base)[0])\n"
+        "import sys, torch\ntorch.cuda.is_available = lambda: False\nfrom doitune.backends.pick import begin, pick_backend; from doitune.backends import unsloth\n"
+        "from doitune.base.find import find_base\nbase = find_base(sys.argv[1])\nbegin('auto', base)\nprint(unsloth.why_not(base), pick_backend('auto', base)[0])\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = run(program, str(tmp_path / "base"), environment=environment)

@@ -8,9 +8,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from doitune.backends.hf import HfModel
+from doitune.data.example import Example, Message
 from doitune.evals.task import Item
-from doitune.example import Example, Message
-from doitune.prompt import Template, open_template
+from doitune.prompt.encode import Template, open_template
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<role-user>", "<role-assistant>"]
 

@@ -16,9 +16,9 @@ def plant(kind: str, at: int) -> None:
     """Put the fault into the rooms that the command uses."""
     import torch
 
-    from doitune import session
     from doitune.backends.hf import HfModel
     from doitune.errors import FitError
+    from doitune.train import session
     from doitune.train.gradient import Gradients
 
     make, loss = Gradients._make, HfModel.loss

@@ -9,9 +9,9 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from doitune.backends.loaded import Written
-from doitune.batch import pad
-from doitune.encoded import IGNORED, Encoded
-from doitune.shortage import OutOfMemory, once_more
+from doitune.backends.out_of_memory import OutOfMemory, once_more
+from doitune.prompt.batch import pad
+from doitune.prompt.encoded import IGNORED, Encoded
 
 if TYPE_CHECKING:
     from doitune.backends.hf import HfModel

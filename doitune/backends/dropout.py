@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from doitune.batch import Batch
+from doitune.prompt.batch import Batch
 
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B
 WORD = 0xFFFFFFFF

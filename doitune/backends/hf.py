@@ -24,19 +24,20 @@ from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig, L
 from transformers.cache_utils import Cache
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from doitune.backends import LoadRequest, documents
+from doitune.backends import documents
 from doitune.backends.asking import PrefixLayer, WatchedScores, proved_prefix, written
 from doitune.backends.dropout import steady
 from doitune.backends.four_bits import compute_in, quantisation, quantising_in_pieces
 from doitune.backends.loaded import LoadedModel, Loss, Prefix, Written
+from doitune.backends.pick import LoadRequest
 from doitune.backends.token_rows import TokenRows, add_rows
 from doitune.backends.tokenizer import load_tokenizer
-from doitune.batch import Batch
-from doitune.encoded import IGNORED
 from doitune.errors import CheckpointError, FitError, ModelError
+from doitune.prompt.batch import Batch
+from doitune.prompt.encoded import IGNORED
 
 if TYPE_CHECKING:
-    from doitune.base import Base
+    from doitune.base.find import Base
 
 LOGITS_AT_ONCE = 1 << 24
 """Logits computed at once by the loss, in elements (64 MiB in fp32): fixes the peak whatever the vocabulary."""

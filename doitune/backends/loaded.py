@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from doitune.batch import Batch
+    from doitune.prompt.batch import Batch
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from doitune.errors import FitError
 
 if TYPE_CHECKING:
-    from doitune.backends import LoadRequest
     from doitune.backends.loaded import LoadedModel
-    from doitune.base import Base
+    from doitune.backends.pick import LoadRequest
+    from doitune.base.find import Base
 
 VERSIONS = {"unsloth": ("2026.10.7", "2026.10.9"), "unsloth_zoo": ("2026.10.7", "2026.10.9"), "transformers": ("5.10", "5.17.0")}
 """First and last release of each library that this backend was written against: it leans on how Unsloth's decoder is called."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.architecture import Architecture, read_architecture
 from doitune.base.adapter import LanguageLora, open_adapter
+from doitune.base.architecture import Architecture, read_architecture
 from doitune.base.held import hold_quantised, hold_stored
 from doitune.base.weights import FLOATS, Weights, open_weights
 from doitune.errors import ModelError, Problem

@@ -9,14 +9,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from doitune.base import LEFT, TAKEN, Base, find_whole
+from doitune.base.find import LEFT, TAKEN, Base, find_whole
 from doitune.base.pins import pin, pinned_commit
 from doitune.base.record import git_sha1, write_record
 from doitune.base.trust import refuse_lookalike, refuse_moved
-from doitune.corpus.fetch import OnProgress, Progress
-from doitune.corpus.hubs import RemoteFile, counting_bar
-from doitune.disk import file_sha256, need_room
+from doitune.data.fetch import OnProgress, Progress
+from doitune.data.hubs import RemoteFile, counting_bar
 from doitune.errors import ModelError
+from doitune.system.disk import file_sha256, need_room
 
 PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 """What `base make` takes besides, from repositories without safetensors."""

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from doitune.disk import file_sha256, sync_folder, write_json
+from doitune.system.disk import file_sha256, sync_folder, write_json
 
 SCHEMA = "doitune.base-progress/1"
 

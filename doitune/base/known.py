@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doitune.base import ASSEMBLED, Base, find_base, find_whole
+from doitune.base.find import ASSEMBLED, Base, find_base, find_whole
 from doitune.base.record import model_files, read_record
-from doitune.cookbook import find_model, list_models, resolve
 from doitune.errors import ModelError
+from doitune.recipe.resolve import find_model, list_models, resolve
 
 if TYPE_CHECKING:
-    from doitune.recipe import ModelSection
+    from doitune.recipe.fields import ModelSection
 
 LANGUAGE_LORAS = {
     "7b": "hfl/chinese-llama-plus-lora-7b",

@@ -16,17 +16,17 @@ from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.base import find_whole
 from doitune.base.assembly import Assembly, Target
+from doitune.base.find import find_whole
 from doitune.base.headers import ITEM_BYTES, read_header
 from doitune.base.journal import Journal
 from doitune.base.nf4 import BLOCK, QUANTISED, Quantised, nf4_bytes
 from doitune.base.record import read_record, write_record
 from doitune.base.shard import ShardWriter
-from doitune.corpus.fetch import OnProgress, Progress
-from doitune.disk import file_sha256, hold, make_folder, need_room, rename, sync_folder, write_json, write_whole
+from doitune.data.fetch import OnProgress, Progress
 from doitune.errors import DiskError, ModelError
-from doitune.stopping import StopAsked, stopped
+from doitune.system.disk import file_sha256, hold, make_folder, need_room, rename, sync_folder, write_json, write_whole
+from doitune.system.signals import StopAsked, stopped
 
 if TYPE_CHECKING:
     import torch

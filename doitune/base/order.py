@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doitune.base import ASSEMBLED
 from doitune.base.assembly import open_assembly, read_config
+from doitune.base.find import ASSEMBLED
 from doitune.base.known import LANGUAGE_LORAS, model_section
 from doitune.base.make import Order
 from doitune.base.tokens import read_tokens
-from doitune.corpus.fetch import OnProgress
+from doitune.data.fetch import OnProgress
 from doitune.errors import ModelError, Problem, UsageError
 
 if TYPE_CHECKING:
     from doitune.base.assembly import Assembly
-    from doitune.recipe import ModelSection
+    from doitune.recipe.fields import ModelSection
 
 KINDS = ("nf4", "bf16", "fp16")
 

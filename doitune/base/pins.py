@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from doitune.corpus import corpora_folder
-from doitune.disk import file_sha256, make_folder, write_json
+from doitune.data.corpus import corpora_folder
 from doitune.errors import DiskError, ModelError
+from doitune.system.disk import file_sha256, make_folder, write_json
 
 SCHEMA = "doitune.pins/1"
 SMALL_BYTES = 64 << 20

@@ -9,10 +9,10 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from doitune.base import RECORD, Base, find_whole
+from doitune.base.find import RECORD, Base, find_whole
 from doitune.base.headers import read_header
-from doitune.disk import file_sha256, write_json
 from doitune.errors import ModelError
+from doitune.system.disk import file_sha256, write_json
 
 SCHEMA = "doitune.base/1"
 

@@ -22,15 +22,15 @@ def base_list(as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from doitune import console
     from doitune.base.known import list_bases
+    from doitune.console import screen
 
     bases = list_bases()
     if as_json:
-        console.show_json({"schema": "doitune.bases/1", "bases": [asdict(one) for one in bases]})
+        screen.show_json({"schema": "doitune.bases/1", "bases": [asdict(one) for one in bases]})
         return
     rows = [[one.name, one.model, one.state, f"{one.bytes / GIB:.1f}" if one.bytes else "", one.folder or one.get] for one in bases]
-    console.show_table(["name", "model", "state", "GiB", "folder, or how to get it"], rows, right=(3,))
+    screen.show_table(["name", "model", "state", "GiB", "folder, or how to get it"], rows, right=(3,))
 
 
 @base_app.command("fetch")
@@ -43,20 +43,20 @@ def base_fetch(
 
     Example: doitune base fetch qwen1.5-7b
     """
-    from doitune import console, displays
     from doitune.base.fetch import fetch_base, look_up
     from doitune.base.known import on_the_hub
+    from doitune.console import progress, screen
 
     wanted = look_up(*on_the_hub(name, revision))
     here = wanted.bytes - wanted.missing_bytes
-    console.note(f"{wanted.name} at {wanted.revision[:12]}: {wanted.bytes / GIB:.1f} GiB, {here / GIB:.1f} GiB of them here; into {wanted.folder}")
-    with displays.FetchDisplay() as display:
+    screen.note(f"{wanted.name} at {wanted.revision[:12]}: {wanted.bytes / GIB:.1f} GiB, {here / GIB:.1f} GiB of them here; into {wanted.folder}")
+    with progress.FetchDisplay() as display:
         base = fetch_base(wanted, display)
     if as_json:
         found = {"name": wanted.name, "revision": wanted.revision, "folder": str(base.folder), "bytes": wanted.bytes, "files": len(wanted.files)}
-        console.show_json({"schema": "doitune.base-fetch/1", **found})
+        screen.show_json({"schema": "doitune.base-fetch/1", **found})
     else:
-        console.say(f"{wanted.name} is whole in {base.folder}")
+        screen.say(f"{wanted.name} is whole in {base.folder}")
 
 
 @base_app.command("make")
@@ -74,18 +74,18 @@ def base_make(
 
     Example: doitune base make 33b --from huggyllama/llama-30b --lora hfl/chinese-llama-plus-lora-33b
     """
-    from doitune import console, displays
     from doitune.base.make import make_base
     from doitune.base.order import Wish, take_order
+    from doitune.console import progress, screen
 
-    with displays.FetchDisplay() as display:
-        order = take_order(Wish(name, source, tuple(loras or ()), out, to), console.note, display)
+    with progress.FetchDisplay() as display:
+        order = take_order(Wish(name, source, tuple(loras or ()), out, to), screen.note, display)
         made = make_base(order, display)
     if as_json:
         found = {"name": name, "folder": str(made.folder), "bytes": made.bytes, "shards": made.shards, "kept_shards": made.kept_shards}
-        console.show_json({"schema": "doitune.base-make/1", **found})
+        screen.show_json({"schema": "doitune.base-make/1", **found})
     else:
-        console.say(f"{name} is in {made.folder}: {made.bytes / GIB:.2f} GiB in {made.shards} file(s)")
+        screen.say(f"{name} is in {made.folder}: {made.bytes / GIB:.2f} GiB in {made.shards} file(s)")
 
 
 @base_app.command("check")
@@ -97,18 +97,18 @@ def base_check(
 
     Example: doitune base check bases/chinese-llama-plus-33b
     """
-    from doitune import console
     from doitune.base.known import folder_called
     from doitune.base.record import check_folder
+    from doitune.console import screen
 
     report = check_folder(folder_called(name))
     if as_json:
-        console.show_json(report.to_json())
+        screen.show_json(report.to_json())
     else:
         for one in report.differences:
-            console.say(f"{one.file}: {one.problem}" if one.file else one.problem)
+            screen.say(f"{one.file}: {one.problem}" if one.file else one.problem)
         against = {"record": "its record", "hub": "the hub's digests", "": "their headers only: there is no record"}[report.compared_with]
         verdict = f"{len(report.differences)} difference(s)" if report.differences else "whole"
-        console.say(f"{report.folder}: {report.files} files, {report.bytes / GIB:.2f} GiB, compared with {against}: {verdict}")
+        screen.say(f"{report.folder}: {report.files} files, {report.bytes / GIB:.2f} GiB, compared with {against}: {verdict}")
     if report.differences:
         raise typer.Exit(65)

@@ -25,18 +25,18 @@ def draw(
 
     Example: doitune data draw curated-160 --corpus demo --out ids.txt
     """
-    from doitune import console
-    from doitune.cookbook import resolve
-    from doitune.disk import write_whole
-    from doitune.prepare import drawn
+    from doitune.console import screen
+    from doitune.prepare.material import drawn
+    from doitune.recipe.resolve import resolve
+    from doitune.system.disk import write_whole
 
     found = drawn(resolve(recipe, model=model, corpus=corpus, overrides=sets or []))
     if out is not None:
         write_whole(out, "".join(f"{name}\n" for name in found["ids"]))
     if as_json:
-        console.show_json(found)
+        screen.show_json(found)
     else:
-        console.show_draw(found, None if out is None else str(out))
+        screen.show_draw(found, None if out is None else str(out))
 
 
 @data_app.command("check")
@@ -54,19 +54,19 @@ def check(
 
     Example: doitune data check demo --model demo
     """
-    from doitune import console
-    from doitune.corpus.check import check as check_corpus
-    from doitune.evals.benchmarks import judged_rows
-    from doitune.prepare import own_corpus, row_lengths
+    from doitune.console import screen
+    from doitune.data.check import check as check_corpus
+    from doitune.evals.suites.files import judged_rows
+    from doitune.prepare.material import own_corpus, row_lengths
 
     lengths, tokens = row_lengths(model) if model else (None, ())
     judged = judged_rows(words(against), folders(data or ()))
     own = own_corpus(corpus, rows, ability)
     report = check_corpus(own, against=judged, encode_lengths=lengths, max_tokens=max_tokens if model else None, role_tokens=tokens)
     if as_json:
-        console.show_json(report.to_json())
+        screen.show_json(report.to_json())
     else:
-        console.show_check(report)
+        screen.show_check(report)
     if not report.clean:
         raise typer.Exit(65)
 
@@ -82,26 +82,26 @@ def fetch(
 
     Example: doitune data fetch doit --from ../dynamics-of-instruction-tuning
     """
-    from doitune import console, displays
-    from doitune.corpus.fetch import fetch as bring
-    from doitune.corpus.fetch import origin_of
-    from doitune.evals.benchmarks import BENCHMARKS
-    from doitune.evals.benchmarks import fetch as bring_benchmark
+    from doitune.console import progress, screen
+    from doitune.data.fetch import fetch as bring
+    from doitune.data.fetch import origin_of
+    from doitune.evals.suites.files import BENCHMARKS
+    from doitune.evals.suites.files import fetch as bring_benchmark
 
     if name in BENCHMARKS:
-        place, licence = bring_benchmark(name, source, on_file=console.note), BENCHMARKS[name].licence
+        place, licence = bring_benchmark(name, source, on_file=screen.note), BENCHMARKS[name].licence
         if as_json:
-            console.show_json({"schema": "doitune.fetch/1", "name": name, "path": str(place), "licence": licence})
+            screen.show_json({"schema": "doitune.fetch/1", "name": name, "path": str(place), "licence": licence})
         else:
-            console.say(f"{name} is in {place}; licence: {licence}")
+            screen.say(f"{name} is in {place}; licence: {licence}")
         return
-    with displays.FetchDisplay() as display:
+    with progress.FetchDisplay() as display:
         corpus = bring(name, source or "huggingface", revision=revision, on_progress=display)
     found = {"schema": "doitune.fetch/1", "name": corpus.name, "path": str(corpus.root), "sources": list(corpus.sources()), **origin_of(corpus)}
     if as_json:
-        console.show_json(found)
+        screen.show_json(found)
     else:
-        console.say(f"{corpus.name} is in {corpus.root}: {', '.join(corpus.sources())}")
+        screen.say(f"{corpus.name} is in {corpus.root}: {', '.join(corpus.sources())}")
 
 
 @data_app.command("preview")
@@ -119,17 +119,17 @@ def preview(
     """
     from dataclasses import asdict
 
-    from doitune import console
-    from doitune.cookbook import resolve
-    from doitune.prepare import recipe_template
-    from doitune.preview import preview as rows_of
+    from doitune.console import screen
+    from doitune.prepare.material import recipe_template
+    from doitune.prepare.preview import preview as rows_of
+    from doitune.recipe.resolve import resolve
 
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
     rows = rows_of(resolved, recipe_template(resolved.recipe), abilities=words(ability) or None)
     if as_json:
-        console.show_json({"schema": "doitune.preview/1", "rows": [asdict(row) for row in rows]})
+        screen.show_json({"schema": "doitune.preview/1", "rows": [asdict(row) for row in rows]})
     else:
-        console.show_preview(rows)
+        screen.show_preview(rows)
 
 
 @data_app.command("stats")
@@ -147,17 +147,17 @@ def stats(
     """
     from dataclasses import asdict
 
-    from doitune import console
-    from doitune.cookbook import resolve
-    from doitune.disk import write_whole
-    from doitune.prepare import recipe_template
-    from doitune.stats import histogram_svg, measure
+    from doitune.console import screen
+    from doitune.prepare.material import recipe_template
+    from doitune.prepare.stats import histogram_svg, measure
+    from doitune.recipe.resolve import resolve
+    from doitune.system.disk import write_whole
 
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
     found = measure(resolved, recipe_template(resolved.recipe))
     if picture is not None:
         write_whole(picture, histogram_svg(found))
     if as_json:
-        console.show_json({"schema": "doitune.stats/1", **asdict(found)})
+        screen.show_json({"schema": "doitune.stats/1", **asdict(found)})
     else:
-        console.show_stats(found, None if picture is None else str(picture))
+        screen.show_stats(found, None if picture is None else str(picture))

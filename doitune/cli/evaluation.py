@@ -32,17 +32,17 @@ def evaluate(
 
     Example: doitune eval last --suite cmmlu --shots 0,5 --data cmmlu=CMMLU/data
     """
-    from doitune import console, displays, scoreboard
+    from doitune.console import progress, scores, screen
     from doitune.evals.targets import Request, evaluate_target
 
     protocols = one_of(protocol, ("fixed", "paper"), "--protocol")
     request = Request(words(suite), words(checkpoint), limit, corpus, base, numbers(shots, "--shots"), folders(data or ()), exact, write_choices)
-    with displays.EvaluationDisplay() as display:
+    with progress.EvaluationDisplay() as display:
         found = [one for target in targets for one in evaluate_target(target, request, runs=runs, on_progress=display)]
     if as_json:
-        console.show_json({"schema": "doitune.eval/1", "evaluations": [entry for one in found for entry in one.entries(protocols)]})
+        screen.show_json({"schema": "doitune.eval/1", "evaluations": [entry for one in found for entry in one.entries(protocols)]})
     else:
-        scoreboard.show_evaluations(found, protocols)
+        scores.show_evaluations(found, protocols)
 
 
 def one_of(text: str, known: tuple[str, ...], option: str) -> tuple[str, ...]:
@@ -71,18 +71,18 @@ def score(
 
     Example: doitune score runs/demo/20260101-120000/evals/doit-test/base --wrong 5 --set math
     """
-    from doitune import console, scoreboard
+    from doitune.console import scores, screen
     from doitune.evals.evaluate import score_folder
     from doitune.evals.markdown import answers_markdown, wrong_answers
     from doitune.evals.targets import Evaluation
 
     found = Evaluation(str(folder), folder.name, score_folder(folder))
     if as_json:
-        console.show_json({"schema": "doitune.eval/1", "evaluations": found.entries(("fixed", "paper"))})
+        screen.show_json({"schema": "doitune.eval/1", "evaluations": found.entries(("fixed", "paper"))})
     else:
-        scoreboard.show_evaluations([found], ("fixed", "paper"))
+        scores.show_evaluations([found], ("fixed", "paper"))
         if wrong:
-            console.say(answers_markdown(wrong_answers(folder, only=only, at_most=wrong)))
+            screen.say(answers_markdown(wrong_answers(folder, only=only, at_most=wrong)))
 
 
 def compare(
@@ -98,13 +98,13 @@ def compare(
 
     Example: doitune compare last
     """
-    from doitune import console, scoreboard
+    from doitune.console import scores, screen
     from doitune.evals.compare import compare as paired
-    from doitune.evals.sides import find_sides
+    from doitune.evals.find import find_sides
 
     first, *others = find_sides(sides, suite=suite, runs=runs)
     found = [paired(first, other, margin=None if margin is None else margin / 100) for other in others]
     if as_json:
-        console.show_json({"schema": "doitune.compare/1", "pairs": [row for one in found for row in one.rows()]})
+        screen.show_json({"schema": "doitune.compare/1", "pairs": [row for one in found for row in one.rows()]})
     else:
-        scoreboard.show_comparisons(found)
+        scores.show_comparisons(found)

@@ -11,7 +11,7 @@ from doitune.cli.options import Json, Runs
 from doitune.errors import UsageError
 
 if TYPE_CHECKING:
-    from doitune.export import Export
+    from doitune.export.merged import Export
 
 GIB = 2**30
 
@@ -35,24 +35,24 @@ def export(
 
     Example: doitune export last --to merged --out my-model
     """
-    from doitune import console, displays
-    from doitune.export import Wish, export_merged
-    from doitune.run import find_run
+    from doitune.console import progress, screen
+    from doitune.export.merged import Wish, export_merged
+    from doitune.run.folder import find_run
 
     if to != "merged":
         raise UsageError(f"there is no export to {to!r} yet", "--to merged writes a folder that other tools convert")
-    with displays.ExportDisplay() as display:
+    with progress.ExportDisplay() as display:
         found = export_merged(Wish(find_run(run, runs), out, checkpoint, into, dtype, questions), display.note, display.shard, display.question)
     if not as_json:
         _show(found)
     found.refuse_other()
     if as_json:
-        console.show_json({**found.document, "folder": str(found.folder)})
+        screen.show_json({**found.document, "folder": str(found.folder)})
 
 
 def _show(found: Export) -> None:
     """The parity report as a table."""
-    from doitune import console
+    from doitune.console import screen
 
     said = found.document
     held = {"nf4": "the base's 4-bit values", "own": "the base's own weights"}
@@ -62,15 +62,15 @@ def _show(found: Export) -> None:
         rows.append([f"{pair['a']} / {pair['b']}", str(pair["positions"]), *numbers])
     what = f"trained on {held[said['trained_against']]}, merged into {held[said['merged_into']]}, {said['dtype']}"
     title = f"{said['run']} {said['checkpoint']}: {what}"
-    console.show_table(["models", "answer tokens", "same likeliest %", "mean KL (nats)", "most"], rows, title=title, right=(1, 2, 3, 4))
+    screen.show_table(["models", "answer tokens", "same likeliest %", "mean KL (nats)", "most"], rows, title=title, right=(1, 2, 3, 4))
     score = said["evaluation"]
     if score is not None:
         before, after = 100 * score["before"]["score"], 100 * score["after"]["score"]
         flips = f"answers that became right: {score['flips_up']}, wrong: {score['flips_down']}"
-        console.say(f"{score['suite']}, {score['questions']} questions: {before:.1f} before, {after:.1f} after; {flips}")
+        screen.say(f"{score['suite']}, {score['questions']} questions: {before:.1f} before, {after:.1f} after; {flips}")
     for text in said["left_out"]:
-        console.say(text)
+        screen.say(text)
     changed, compared = (said["matrices"][key] for key in ("changed", "compared"))
-    console.say(f"{changed} of {compared} adapted matrices that were compared have changed; {said['prompt']['chats']} chats have the ids of training")
+    screen.say(f"{changed} of {compared} adapted matrices that were compared have changed; {said['prompt']['chats']} chats have the ids of training")
     verdict = "the same model" if found.same else "NOT the same model"
-    console.say(f"{verdict}{', as an earlier export found' if found.again else ''}: {found.folder} ({said['bytes'] / GIB:.2f} GiB)")
+    screen.say(f"{verdict}{', as an earlier export found' if found.again else ''}: {found.folder} ({said['bytes'] / GIB:.2f} GiB)")

@@ -20,10 +20,10 @@ def doctor(
 
     Example: doitune doctor --fix-hint
     """
-    from doitune import console, displays_machine
-    from doitune.doctor import diagnose
+    from doitune.console import machine, screen
+    from doitune.doctor.checks import diagnose
 
     found = diagnose(runs, network=network)
-    console.show_json(found.to_json()) if as_json else displays_machine.show_diagnosis(found, commands=fix_hint)
+    screen.show_json(found.to_json()) if as_json else machine.show_diagnosis(found, commands=fix_hint)
     if found.state == "problem":
         raise typer.Exit(78)

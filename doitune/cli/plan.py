@@ -9,7 +9,7 @@ import typer
 from doitune.cli.options import CardSize, CorpusName, Json, Model, RecipeName, Sets, words
 
 if TYPE_CHECKING:
-    from doitune.memory.foreign import ForeignPlan
+    from doitune.memory.simulation.foreign import ForeignPlan
 
 
 def plan(
@@ -34,14 +34,15 @@ def plan(
 
     Example: doitune plan reconstruct --model 33b --card 24gb
     """
-    from doitune import console, memory
-    from doitune.cookbook import resolve
+    from doitune.console import screen
+    from doitune.memory import plan as memory
     from doitune.memory.cards import choose_card
+    from doitune.recipe.resolve import resolve
 
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
     if simulate:
-        from doitune.memory.foreign import is_foreign, plan_foreign
-        from doitune.memory.simulated import compare
+        from doitune.memory.simulation.compare import compare
+        from doitune.memory.simulation.foreign import is_foreign, plan_foreign
 
         if is_foreign(resolved.recipe.model):
             _show_foreign(plan_foreign(resolved, choose_card(card), backend=backend, what_if=words(what_if)), as_json=as_json)
@@ -50,9 +51,9 @@ def plan(
     seen = memory.outlook(resolved.recipe, found)
     simulated = compare(found) if simulate else None
     if as_json:
-        console.show_json({**memory.document(found, seen), **({"simulation": simulated.to_json()} if simulated else {})})
+        screen.show_json({**memory.document(found, seen), **({"simulation": simulated.to_json()} if simulated else {})})
     else:
-        from doitune import displays_plan
+        from doitune.console import plan as displays_plan
 
         displays_plan.show_memory(found, seen, simulated)
     if not found.fits:
@@ -60,10 +61,11 @@ def plan(
 
 
 def _show_foreign(plan: ForeignPlan, *, as_json: bool) -> None:
-    from doitune import console, displays_plan
+    from doitune.console import plan as displays_plan
+    from doitune.console import screen
 
     if as_json:
-        console.show_json(plan.to_json())
+        screen.show_json(plan.to_json())
     else:
         displays_plan.show_foreign(plan)
     if not plan.fits:

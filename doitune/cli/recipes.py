@@ -19,20 +19,20 @@ def recipes_list(as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from doitune import console
-    from doitune.cookbook import list_models, list_recipes, resolve
-    from doitune.memory import expected_gib
+    from doitune.console import screen
+    from doitune.memory.plan import expected_gib
+    from doitune.recipe.resolve import list_models, list_recipes, resolve
 
     recipes, models = list_recipes(), list_models()
     needs = {one.name: round(expected_gib(resolve("_base", model=one.name, overrides=["data.budget={math: 1}"]).recipe), 1) for one in models}
     if as_json:
         entries = [{"name": one.name, "summary": one.summary, "expected_memory_gib": needs[one.name]} for one in models]
-        console.show_json({"schema": "doitune.recipes/1", "recipes": [asdict(one) for one in recipes], "models": entries})
+        screen.show_json({"schema": "doitune.recipes/1", "recipes": [asdict(one) for one in recipes], "models": entries})
         return
     rows = [[one.name, one.summary + (f" (= {one.alias_of})" if one.alias_of else "")] for one in recipes]
-    console.show_table(["recipe", "what it does"], rows)
-    console.show_table(["model", "GiB on a card", "what it is"], [[one.name, f"{needs[one.name]:.1f}", one.summary] for one in models], right=(1,))
-    console.say("GiB on a card: rank 16, micro-batches of 2,048 tokens, unsloth; `doitune plan` says it for a recipe")
+    screen.show_table(["recipe", "what it does"], rows)
+    screen.show_table(["model", "GiB on a card", "what it is"], [[one.name, f"{needs[one.name]:.1f}", one.summary] for one in models], right=(1,))
+    screen.say("GiB on a card: rank 16, micro-batches of 2,048 tokens, unsloth; `doitune plan` says it for a recipe")
 
 
 @recipes_app.command("show")
@@ -41,17 +41,17 @@ def recipes_show(recipe: RecipeName, model: Model = None, corpus: CorpusName = N
 
     Example: doitune recipes show reconstruct --model 13b
     """
-    from doitune import console
-    from doitune.cookbook import resolve
-    from doitune.recipe.read import as_tree, flatten
+    from doitune.console import screen
+    from doitune.recipe.resolve import resolve
+    from doitune.recipe.typed import as_tree, flatten
 
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
     tree = as_tree(resolved.recipe)
     if as_json:
-        console.show_json({"schema": "doitune.recipe/1", "recipe": tree, "origins": resolved.origins})
+        screen.show_json({"schema": "doitune.recipe/1", "recipe": tree, "origins": resolved.origins})
         return
     rows = [[name, _shown(value), resolved.origins.get(name, "")] for name, value in flatten(tree).items()]
-    console.show_table(["field", "value", "from"], rows, title=resolved.name)
+    screen.show_table(["field", "value", "from"], rows, title=resolved.name)
 
 
 def _shown(value: object) -> str:
@@ -69,14 +69,14 @@ def recipes_diff(a: RecipeName, b: RecipeName, model: Model = None, as_json: Jso
     """
     from dataclasses import asdict
 
-    from doitune import console
-    from doitune.cookbook import diff, resolve
+    from doitune.console import screen
+    from doitune.recipe.resolve import diff, resolve
 
     differences = diff(resolve(a, model=model).recipe, resolve(b, model=model).recipe)
     if as_json:
-        console.show_json({"schema": "doitune.recipe-diff/1", "a": a, "b": b, "differences": [asdict(one) for one in differences]})
+        screen.show_json({"schema": "doitune.recipe-diff/1", "a": a, "b": b, "differences": [asdict(one) for one in differences]})
     else:
-        console.show_table(["field", a, b], [[one.field, _shown(one.a), _shown(one.b)] for one in differences])
+        screen.show_table(["field", a, b], [[one.field, _shown(one.a), _shown(one.b)] for one in differences])
 
 
 @recipes_app.command("copy")
@@ -85,10 +85,10 @@ def recipes_copy(recipe: RecipeName, target: Annotated[str, typer.Argument(help=
 
     Example: doitune recipes copy reconstruct mine.yaml
     """
-    from doitune import console
-    from doitune.cookbook import copy
+    from doitune.console import screen
+    from doitune.recipe.resolve import copy
 
-    console.say(f"wrote {copy(recipe, target)}")
+    screen.say(f"wrote {copy(recipe, target)}")
 
 
 @recipes_app.command("check")
@@ -97,17 +97,17 @@ def recipes_check(files: Annotated[list[str], typer.Argument(help="Recipe files 
 
     Example: doitune recipes check mine.yaml
     """
-    from doitune import console
-    from doitune.cookbook import check
+    from doitune.console import screen
     from doitune.errors import RecipeError
+    from doitune.recipe.resolve import check
 
     problems = check(files)
     if problems:
         raise RecipeError.of(problems)
     if as_json:
-        console.show_json({"schema": "doitune.recipe-check/1", "checked": files, "problems": []})
+        screen.show_json({"schema": "doitune.recipe-check/1", "checked": files, "problems": []})
     else:
-        console.say(f"{len(files)} recipe(s) without a problem")
+        screen.say(f"{len(files)} recipe(s) without a problem")
 
 
 @recipes_app.command("explain")
@@ -118,13 +118,13 @@ def recipes_explain(recipe: RecipeName, model: Model = None, as_json: Json = Fal
     """
     from dataclasses import asdict
 
-    from doitune import console
-    from doitune.cookbook import resolve
-    from doitune.explain import explain
+    from doitune.console import screen
+    from doitune.recipe.explain import explain
+    from doitune.recipe.resolve import resolve
 
     rows = explain(resolve(recipe, model=model))
     if as_json:
-        console.show_json({"schema": "doitune.explain/1", "recipe": recipe, "rows": [asdict(row) for row in rows]})
+        screen.show_json({"schema": "doitune.explain/1", "recipe": recipe, "rows": [asdict(row) for row in rows]})
         return
     columns = ["topic", "the paper says", "its code does", "this recipe does", "why"]
-    console.show_table(columns, [[row.topic, row.paper, row.code, row.here, row.why] for row in rows], title=recipe)
+    screen.show_table(columns, [[row.topic, row.paper, row.code, row.here, row.why] for row in rows], title=recipe)

@@ -20,15 +20,15 @@ def report(
 
     Example: doitune report last --out report.html
     """
-    from doitune import console
-    from doitune.disk import write_whole
-    from doitune.page import default_path, page
-    from doitune.run import find_run
+    from doitune.console import screen
+    from doitune.report.page import default_path, page
+    from doitune.run.folder import find_run
+    from doitune.system.disk import write_whole
 
     found = [find_run(name, runs) for name in names]
     written, text = out or default_path(found), page(found)
     write_whole(written, text)
     if as_json:
-        console.show_json({"schema": "doitune.report-page/1", "path": str(written), "runs": [run.name for run in found], "bytes": len(text.encode())})
+        screen.show_json({"schema": "doitune.report-page/1", "path": str(written), "runs": [run.name for run in found], "bytes": len(text.encode())})
     else:
-        console.say(f"wrote {written}: open it in a browser")
+        screen.say(f"wrote {written}: open it in a browser")

@@ -29,12 +29,12 @@ def selftest_crash(
 
     Example: doitune selftest crash --kills 50
     """
-    from doitune import console, displays
+    from doitune.console import progress, screen
     from doitune.selftest.crash import crash
 
-    with displays.SelftestDisplay() as display:
+    with progress.SelftestDisplay() as display:
         report = crash(folder, kills=kills, corruptions=corruptions, seed=seed, on_progress=display)
-    console.show_json(report.to_json()) if as_json else console.show_crash_report(report)
+    screen.show_json(report.to_json()) if as_json else screen.show_crash_report(report)
     if not report.passed:
         raise typer.Exit(70)
 
@@ -49,14 +49,14 @@ def selftest_gpu(
 
     Example: doitune selftest gpu --out card.json
     """
-    from doitune import console, displays, displays_machine
-    from doitune.disk import write_json
+    from doitune.console import machine, progress, screen
     from doitune.selftest.gpu import selftest_gpu as test_card
+    from doitune.system.disk import write_json
 
-    with displays.GpuDisplay() as display:
+    with progress.GpuDisplay() as display:
         document = test_card(Path("runs"), quick=quick, on_part=display)
     if out is not None:
         write_json(out, document)
-    console.show_json(document) if as_json else displays_machine.show_gpu(document, str(out or ""))
+    screen.show_json(document) if as_json else machine.show_gpu(document, str(out or ""))
     if not document["passed"]:
         raise typer.Exit(70)

@@ -27,14 +27,14 @@ def train(
 
     Example: doitune train demo --set train.epochs=2
     """
-    from doitune import console, displays
-    from doitune.cookbook import resolve
-    from doitune.distributed import follows
-    from doitune.evals.benchmarks import BENCHMARKS, judged_rows
-    from doitune.evals.doit import validation_score
+    from doitune.console import progress, screen
+    from doitune.evals.suites.doit import validation_score
+    from doitune.evals.suites.files import BENCHMARKS, judged_rows
     from doitune.memory.cards import read_card
-    from doitune.session import describe, follow, plan_training, start
-    from doitune.stopping import last_words
+    from doitune.recipe.resolve import resolve
+    from doitune.system.signals import last_words
+    from doitune.train.session import describe, follow, plan_training, start
+    from doitune.train.team import follows
 
     size = None if card is None else read_card(card)
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
@@ -43,11 +43,11 @@ def train(
         return None if dry_run else follow(resolved, judged)
     if dry_run:
         plan = plan_training(resolved, judged)
-        return console.show_json(describe(plan)) if as_json else console.show_plan(plan)
-    with displays.TrainingDisplay() as display:
+        return screen.show_json(describe(plan)) if as_json else screen.show_plan(plan)
+    with progress.TrainingDisplay() as display:
         run = start(resolved, runs=runs, scorer=validation_score, on_event=display, judged=judged, wait_minutes=wait_for_disk, card=size)
         last_words()
-    return console.show_run(run, as_json=as_json)
+    return screen.show_run(run, as_json=as_json)
 
 
 def resume(
@@ -67,22 +67,22 @@ def resume(
 
     Example: doitune resume last
     """
-    from doitune import console, displays
-    from doitune.distributed import follows
-    from doitune.drift import Wishes
-    from doitune.evals.doit import validation_score
-    from doitune.run import find_run
-    from doitune.session import follow_run
-    from doitune.session import resume as go_on
-    from doitune.stopping import last_words
+    from doitune.console import progress, screen
+    from doitune.evals.suites.doit import validation_score
+    from doitune.run.changes import Wishes
+    from doitune.run.folder import find_run
+    from doitune.system.signals import last_words
+    from doitune.train.session import follow_run
+    from doitune.train.session import resume as go_on
+    from doitune.train.team import follows
 
     wishes = Wishes(tuple(allow or ()), tuple(sets or ()), from_scratch, wait_for_disk)
     if follows():
         return follow_run(find_run(run, runs), wishes)
-    with displays.TrainingDisplay() as display:
+    with progress.TrainingDisplay() as display:
         found = go_on(find_run(run, runs), scorer=validation_score, on_event=display, wishes=wishes)
         last_words()
-    return console.show_run(found, as_json=as_json)
+    return screen.show_run(found, as_json=as_json)
 
 
 @runs_app.command("list")
@@ -91,12 +91,12 @@ def runs_list(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 
     Example: doitune runs list
     """
-    from doitune import console
-    from doitune.run import list_runs, summarise
+    from doitune.console import screen
+    from doitune.run.folder import list_runs, summarise
 
     entries = [summarise(run) for run in list_runs(runs)]
     if as_json:
-        console.show_json({"schema": "doitune.runs/1", "runs": entries})
+        screen.show_json({"schema": "doitune.runs/1", "runs": entries})
         return
-    rows = [[one["name"], one["state"], str(one["step"]), str(one["best"] or ""), console.scores_text(one["scores"])] for one in entries]
-    console.show_table(["run", "state", "step", "best", "scores"], rows, right=(2, 3))
+    rows = [[one["name"], one["state"], str(one["step"]), str(one["best"] or ""), screen.scores_text(one["scores"])] for one in entries]
+    screen.show_table(["run", "state", "step", "best", "scores"], rows, right=(2, 3))

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from doitune.demo import BASE
 from doitune.demo.dice import Dice
+from doitune.demo.folder import BASE
 from doitune.demo.start import head_start
 from doitune.demo.text import document
 from doitune.demo.tokens import END, SPECIAL, write_tokenizer

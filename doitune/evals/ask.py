@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from doitune.batch import MICRO_BATCH_COST_TOKENS, cut_sorted, pad
-from doitune.encoded import Encoded
+from doitune.backends.out_of_memory import OutOfMemory, free_cache, memory_for
 from doitune.errors import FitError
 from doitune.evals.prompts import Prompt, prepare, unlabelled
 from doitune.evals.task import Candidate, Item, Reply
-from doitune.prompt import Template, decode, option_ids
-from doitune.shortage import OutOfMemory, free_cache, memory_for
+from doitune.prompt.batch import MICRO_BATCH_COST_TOKENS, cut_sorted, pad
+from doitune.prompt.encode import Template, decode, option_ids
+from doitune.prompt.encoded import Encoded
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel, Prefix

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from doitune.errors import CheckpointError
 from doitune.evals import saved
-from doitune.evals.alone import read_batching
-from doitune.evals.answers import judge_reply
-from doitune.evals.paper import paper_chance
+from doitune.evals.batching import read_batching
+from doitune.evals.reading.answers import judge_reply
+from doitune.evals.reading.paper import paper_chance
 from doitune.evals.report import Outcome, Report, tabulate
 from doitune.evals.task import Item, Reply, Task
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.evals.ask import Kept, Limits
     from doitune.evals.prompts import Prompt
-    from doitune.prompt import Template
+    from doitune.prompt.encode import Template
 
 PROTOCOLS = ("fixed", "paper")
 NOT_HALVED = ("cmmlu", "agieval-v1")
@@ -57,10 +57,10 @@ def evaluate(
     `limit`: see Task.limited. Errors: CheckpointError for a folder of another model, encoder or set of questions; LockedError while another
     process works on it; DiskError.
     """
-    from doitune.evals.alone import proved_batching
     from doitune.evals.ask import Kept, Limits
+    from doitune.evals.batching import proved_batching
     from doitune.evals.prompts import prepare
-    from doitune.prompt import fingerprint
+    from doitune.prompt.encode import fingerprint
 
     limits, kept = limits or Limits(), Kept()
     manifest = _with_tokens(saved.Manifest.of(task, identity, fingerprint(template)), task, template)

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from doitune.errors import UsageError
-from doitune.evals.benchmarks import missing_sets
 from doitune.evals.compare import Comparison
 from doitune.evals.report import Mean, Report, SetScore, Table
 from doitune.evals.saved import Line, read_lines
+from doitune.evals.suites.files import missing_sets
 
 MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>^$=:@])")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from doitune.encoded import IGNORED, Encoded
+from doitune.data.example import Message
 from doitune.evals.task import Count, Item, Reply, ids_digest
-from doitune.example import Message
-from doitune.prompt import Template, encode_all, questions_ids
+from doitune.prompt.encode import Template, encode_all, questions_ids
+from doitune.prompt.encoded import IGNORED, Encoded
 
 
 @dataclass(frozen=True)

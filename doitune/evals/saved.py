@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from doitune.disk import hold, make_folder, write_whole
+from doitune.data.example import Message
 from doitune.errors import CheckpointError, DiskError
 from doitune.evals.task import Item, Reply, Task, Verdict, digest
-from doitune.example import Message
+from doitune.system.disk import hold, make_folder, write_whole
 
 MANIFEST, OUTCOMES, REPORT = "evaluation.json", "outcomes.jsonl", "report.json"
 LOCK = "evaluation.lock"

@@ -11,24 +11,24 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.base import Base, find_base
-from doitune.cookbook import resolve
-from doitune.corpus import open_corpus
-from doitune.disk import file_sha256, write_whole
+from doitune.base.find import Base, find_base
+from doitune.data.corpus import open_corpus
 from doitune.errors import CheckpointError, DataError, UsageError
-from doitune.evals.benchmarks import BENCHMARKS
-from doitune.evals.benchmarks import task as benchmark_task
 from doitune.evals.evaluate import Progress, evaluate
 from doitune.evals.markdown import report_markdown, wrong_answers
 from doitune.evals.report import Report
-from doitune.run import Run, find_run
+from doitune.evals.suites.files import BENCHMARKS
+from doitune.evals.suites.files import task as benchmark_task
+from doitune.recipe.resolve import resolve
+from doitune.run.folder import Run, find_run
+from doitune.system.disk import file_sha256, write_whole
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.evals.ask import Limits
     from doitune.evals.task import Task
-    from doitune.prompt import Template
-    from doitune.recipe import Recipe
+    from doitune.prompt.encode import Template
+    from doitune.recipe.fields import Recipe
 
 SOURCES = {"doit-valid": "curated/valid", "doit-test": "curated/test"}
 """The corpus folder behind each suite of the paper's own sets; the public benchmarks have data of their own (`benchmarks`)."""
@@ -100,7 +100,7 @@ def _names_run(target: str, runs: Path) -> bool:
 
 
 def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Evaluation]:
-    from doitune.trained import open_trained, take_checkpoint
+    from doitune.run.model import open_trained, take_checkpoint
 
     steps = _steps(run, request.checkpoints)
     tasks = _tasks(resolve(str(run.recipe_path)).recipe, request)  # what is missing shows before a model is loaded
@@ -125,9 +125,9 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
 
 
 def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgress) -> list[Evaluation]:
-    from doitune.backends import begin
-    from doitune.prepare import tokenizer_template
-    from doitune.trained import load_model
+    from doitune.backends.pick import begin
+    from doitune.prepare.material import tokenizer_template
+    from doitune.run.model import load_model
 
     corpus = request.corpus or ("demo" if target == "demo" else None)
     recipe = resolve("baseline", model=target, corpus=corpus).recipe
@@ -211,8 +211,8 @@ def _tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
 
 def own_task(suite: str, recipe: Recipe, request: Request) -> Task:
     """One of the paper's own suites, from the corpus of the recipe or the command line."""
-    from doitune.evals import doit
-    from doitune.prepare import recipe_corpus
+    from doitune.evals.suites import doit
+    from doitune.prepare.material import recipe_corpus
 
     corpus = open_corpus(request.corpus) if request.corpus else recipe_corpus(recipe.data)
     if SOURCES[suite] not in corpus.sources():
@@ -224,7 +224,7 @@ def own_task(suite: str, recipe: Recipe, request: Request) -> Task:
 
 def _steps(run: Run, wanted: Sequence[str]) -> list[int]:
     """Steps of the checkpoints asked for, each once, in the order asked."""
-    from doitune.trained import checkpoint_step
+    from doitune.run.model import checkpoint_step
 
     steps: list[int] = []
     for name in wanted:
@@ -236,7 +236,7 @@ def _steps(run: Run, wanted: Sequence[str]) -> list[int]:
 
 def refuse_other_encoder(run: Run, template: Template) -> None:
     """CheckpointError where questions would not be encoded as the run's training was."""
-    from doitune.prompt import fingerprint
+    from doitune.prompt.encode import fingerprint
 
     trained: Mapping[str, str] = run.read_json("origin.json").get("encoder", {})
     if trained.get("fingerprint") != fingerprint(template):

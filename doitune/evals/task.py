@@ -14,8 +14,8 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from doitune.ability import Form, chance
+from doitune.data.example import Message
 from doitune.errors import UsageError
-from doitune.example import Message
 
 Way = Literal["letters", "write", "rank"]
 """How an item is asked: options by first-step scores, a written reply, or candidates by their losses."""

@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from doitune.base.tokens import read_tokens
-from doitune.disk import write_whole
+from doitune.data.example import Message
 from doitune.errors import ModelError
-from doitune.example import Message
-from doitune.prompt import NEW_TOKENS, PROBE_CHAT, Template, encode, encode_question, fingerprint, open_template
+from doitune.prompt.encode import NEW_TOKENS, PROBE_CHAT, Template, encode, encode_question, fingerprint, open_template
+from doitune.system.disk import write_whole
 
 KEPT = ("bos_token", "unk_token", "pad_token", "model_max_length")
 """What a `doit` tokenizer keeps of the base's tokenizer_config.json; everything else is in tokenizer.json, as it was in use."""

@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doitune.base import REPORT
 from doitune.base.assembly import EMBEDDING, HEAD, Assembly, open_assembly
+from doitune.base.find import REPORT
 from doitune.base.make import Order
 from doitune.base.weights import open_weights
-from doitune.disk import file_sha256
 from doitune.errors import CheckpointError, UsageError
 from doitune.export.chat import exported_tokens, prove_files
+from doitune.system.disk import file_sha256
 
 if TYPE_CHECKING:
     import torch
 
-    from doitune.base import Base
-    from doitune.example import Message
-    from doitune.prompt import Template
-    from doitune.recipe import Recipe
-    from doitune.run import Checkpoint
+    from doitune.base.find import Base
+    from doitune.data.example import Message
+    from doitune.prompt.encode import Template
+    from doitune.recipe.fields import Recipe
+    from doitune.run.checkpoint import Checkpoint
 
 INTO = ("trained", "base")
 """What an adapter may be merged into: the values that it was trained on (of a base in 4 bits those, written in 16), or the base's own weights.

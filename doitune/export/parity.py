@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from doitune.batch import arrange
-from doitune.encoded import IGNORED
-from doitune.guards.adapter import place_of
+from doitune.backends.probe import place_of
+from doitune.prompt.batch import arrange
+from doitune.prompt.encoded import IGNORED
 
 if TYPE_CHECKING:
     import torch
 
     from doitune.backends.loaded import LoadedModel
-    from doitune.encoded import Encoded
+    from doitune.prompt.encoded import Encoded
 
 AGREEMENT = 0.98
 """Share of equal likeliest tokens below which a merged model is not called the same (reliability.md, danger 6)."""

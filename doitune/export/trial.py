@@ -9,7 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.doctor import ram
+from doitune.backends.probe import read_probe
+from doitune.doctor.checks import ram
 from doitune.errors import DataError, FitError, ModelError, UsageError
 from doitune.evals import saved
 from doitune.evals.evaluate import evaluate
@@ -17,24 +18,23 @@ from doitune.evals.targets import OnProgress as OnQuestion
 from doitune.evals.targets import Request, limits_of, own_task
 from doitune.export.chat import CHATS, exported_template
 from doitune.export.parity import AGREEMENT, ROWS, Answers, Pair, ask, compare, fitting, release
-from doitune.guards.adapter import read_probe
-from doitune.prepare import recipe_corpus, validation_rows
-from doitune.prompt import encode_all
-from doitune.trained import load_model, open_trained
+from doitune.prepare.material import recipe_corpus, validation_rows
+from doitune.prompt.encode import encode_all
+from doitune.run.model import load_model, open_trained
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
-    from doitune.base import Base
+    from doitune.backends.probe import Probe
+    from doitune.base.find import Base
     from doitune.base.make import Order
-    from doitune.encoded import Encoded
+    from doitune.data.example import Example, Message
     from doitune.evals.report import Report
     from doitune.evals.task import Task
-    from doitune.example import Example, Message
     from doitune.export.merge import Source
-    from doitune.guards.adapter import Probe
-    from doitune.prompt import Template
-    from doitune.recipe import Recipe
-    from doitune.run import Run
+    from doitune.prompt.encode import Template
+    from doitune.prompt.encoded import Encoded
+    from doitune.recipe.fields import Recipe
+    from doitune.run.folder import Run
 
 GIB = 2**30
 SUITE = "doit-valid"

@@ -17,7 +17,7 @@ from doitune.memory.cards import KNOWN, Card, KnownCard
 from doitune.memory.terms import Setting
 
 if TYPE_CHECKING:
-    from doitune.recipe import BudgetSection, DataSection, ModelSection, Recipe
+    from doitune.recipe.fields import BudgetSection, DataSection, ModelSection, Recipe
 
 BANDWIDTH_REACHED = 0.85
 TOKENS_A_ROW = 300
@@ -109,7 +109,7 @@ def work_of(recipe: Recipe) -> Work:
 
 def _is_here(corpus: str) -> bool:
     """Whether the corpus can be read without fetching or making it."""
-    from doitune.corpus import corpora_folder
+    from doitune.data.corpus import corpora_folder
 
     if corpus == "demo":
         return any(corpora_folder().glob("demo-*"))
@@ -118,7 +118,7 @@ def _is_here(corpus: str) -> bool:
 
 def _counted(section: DataSection) -> tuple[int, list[str]]:
     """How many examples a recipe draws, and the texts of their turns."""
-    from doitune.prepare import draw
+    from doitune.prepare.material import draw
 
     chosen, _ = draw(section)
     return len(chosen.examples), [message.content for example in chosen.examples for message in example.messages]

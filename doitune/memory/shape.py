@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.architecture import Architecture, read_architecture
-from doitune.base import ASSEMBLED
+from doitune.base.architecture import Architecture, read_architecture
+from doitune.base.find import ASSEMBLED
 from doitune.errors import ModelError
 
 if TYPE_CHECKING:
-    from doitune.recipe import ModelSection
+    from doitune.recipe.fields import ModelSection
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _is_in_a_block(name: str, linears: Iterable[str]) -> bool:
 def find_config(name: str, revision: str = "") -> tuple[dict[str, Any], str]:
     """The config.json of `demo`, a folder, or a repository on the hub, and where it was found. Errors: ModelError."""
     if name == "demo":
-        from doitune.demo import BASE
+        from doitune.demo.folder import BASE
 
         return _read(BASE / "config.json")
     folder = Path(name).expanduser()

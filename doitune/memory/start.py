@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from doitune.errors import ModelError
-from doitune.memory import plan_memory, refuse_unfit
 from doitune.memory.cards import Card, find_card
+from doitune.memory.plan import plan_memory, refuse_unfit
 from doitune.memory.terms import CONTEXT_GIB, GIB, count
 
 if TYPE_CHECKING:
-    from doitune.cookbook import Resolved
-    from doitune.memory import MemoryPlan
+    from doitune.memory.plan import MemoryPlan
+    from doitune.recipe.resolve import Resolved
 
 
 @dataclass(frozen=True)

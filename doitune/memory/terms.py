@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from doitune.architecture import Architecture
+from doitune.base.architecture import Architecture
 
 if TYPE_CHECKING:
     from doitune.memory.cards import Card

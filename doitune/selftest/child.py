@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from doitune import faults
-from doitune.cookbook import resolve
 from doitune.errors import DoituneError
-from doitune.events import Event, StepLog
-from doitune.run import list_runs
-from doitune.session import resume, start
+from doitune.recipe.resolve import resolve
+from doitune.run.folder import list_runs
+from doitune.system import faults
+from doitune.train.events import Event, StepLog
+from doitune.train.session import resume, start
 
 SITES = tuple(faults.SITES)
 _SAVING, _LOOPING, _STEP, _FIRST, _COUNTS = 0, 4, 8, 12, 16

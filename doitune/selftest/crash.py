@@ -18,15 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from doitune import faults
-from doitune.checkpoint import MANIFEST
-from doitune.disk import filesystem_of, make_folder
 from doitune.errors import DoituneError
-from doitune.run import Run, list_runs
+from doitune.run.checkpoint import MANIFEST
+from doitune.run.folder import Run, list_runs
 from doitune.selftest.child import Blow, Died, live, warm_up
 from doitune.selftest.damage import spoil
 from doitune.selftest.traces import Traces, traces_of
 from doitune.selftest.world import make_world
+from doitune.system import faults
+from doitune.system.disk import filesystem_of, make_folder
 
 MOST_KILLS_A_RUN = 4
 RESUMED = ("resume.begin", "resume.restored", "resume.cut")

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from doitune.base.known import model_section
-from doitune.corpus import corpora_folder
-from doitune.doctor import diagnose
+from doitune.data.corpus import corpora_folder
+from doitune.doctor.checks import diagnose
 from doitune.errors import DiskError, FitError
 from doitune.memory.cards import Card, find_card
 from doitune.memory.levers import high_gib
 from doitune.memory.shape import find_shape
 from doitune.memory.terms import Setting
-from doitune.redact import redact
+from doitune.system.secrets import redact
 
 SIZES = ("7b", "13b", "33b")
 TOKENS, STEPS = 2048, 20

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.base.known import model_section
-from doitune.batch import flatten, pad, trained_tokens
-from doitune.encoded import IGNORED, Encoded
 from doitune.errors import DoituneError
 from doitune.memory.cards import Card
 from doitune.memory.hours import known_cards, tokens_per_second
 from doitune.memory.shape import find_shape
 from doitune.memory.terms import GIB, Setting, count, level
+from doitune.prompt.batch import flatten, pad, trained_tokens
+from doitune.prompt.encoded import IGNORED, Encoded
 
 if TYPE_CHECKING:
-    from doitune.architecture import Architecture
+    from doitune.base.architecture import Architecture
 
 RANK = 16
 TIMED_STEPS = 3
@@ -42,9 +42,9 @@ def learn(backend: str, base: str, adapter: Path, *, steps: int = 20) -> dict[st
     """Losses of `steps` optimiser steps from the adapter in `adapter` (written there by the first backend that comes), and the probe of packing."""
     import torch
 
-    from doitune.backends import LoadRequest, begin, pick_backend
-    from doitune.base import find_base
-    from doitune.probe import prove_packing
+    from doitune.backends.pick import LoadRequest, begin, pick_backend
+    from doitune.base.find import find_base
+    from doitune.train.packing import prove_packing
 
     found = find_base(base)
     begin(backend, found)
@@ -97,11 +97,11 @@ def measure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]
     """
     import torch
 
-    from doitune.backends import LoadRequest, begin, pick_backend
-    from doitune.backends.random_base import fill, hollow
-    from doitune.base import find_base
-    from doitune.optimiser import build_optimiser
-    from doitune.recipe import TrainSection
+    from doitune.backends.optimiser import build_optimiser
+    from doitune.backends.pick import LoadRequest, begin, pick_backend
+    from doitune.base.find import find_base
+    from doitune.memory.simulation.random_base import fill, hollow
+    from doitune.recipe.fields import TrainSection
 
     hollow(folder, setting.architecture)
     base = find_base(str(folder))

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from doitune.run import Run
+from doitune.run.folder import Run
 
 CLOCKS = ("seconds", "peak_memory_gib")
 """Fields that differ between two runs of the same."""

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from doitune.demo import BASE as DEMO_BASE
+from doitune.demo.folder import BASE as DEMO_BASE
 
 HIDDEN, INNER, LAYERS, HEADS = 64, 128, 2, 4
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")

@@ -11,19 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from doitune import faults
-from doitune.batch import MICRO_BATCH_COST_TOKENS, collate, cut, positions_of, trained_tokens
-from doitune.distributed import Team
-from doitune.prepare import course_of
-from doitune.shortage import OutOfMemory, memory_for
-from doitune.stopping import StopAsked as StopAsked
+from doitune.backends.out_of_memory import OutOfMemory, memory_for
+from doitune.prepare.material import course_of
+from doitune.prompt.batch import MICRO_BATCH_COST_TOKENS, collate, cut, positions_of, trained_tokens
+from doitune.system import faults
+from doitune.system.signals import StopAsked
+from doitune.train.team import Team
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
-    from doitune.batch import Batch
-    from doitune.encoded import Encoded
-    from doitune.prepare import Material
-    from doitune.recipe import Recipe
+    from doitune.prepare.material import Material
+    from doitune.prompt.batch import Batch
+    from doitune.prompt.encoded import Encoded
+    from doitune.recipe.fields import Recipe
 
 FINE, NO_MEMORY, STOP = 0, 1, 2
 """How a process's part went; STOP + n: signal n asked it to stop. The greatest word is everybody's."""

@@ -10,9 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.disk import write_json
+from doitune.backends.optimiser import put_state, take_state
 from doitune.errors import CheckpointError, DivergedError
-from doitune.optimiser import put_state, take_state
+from doitune.system.disk import write_json
 
 if TYPE_CHECKING:
     import torch

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from doitune.batch import cut, positions_of
+from doitune.prompt.batch import cut, positions_of
 from doitune.train.gradient import Gradients, Order, largest, share
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
-    from doitune.encoded import Encoded
-    from doitune.example import Example
-    from doitune.prepare import Material
+    from doitune.data.example import Example
+    from doitune.prepare.material import Material
+    from doitune.prompt.encoded import Encoded
 
 
 @dataclass(frozen=True)

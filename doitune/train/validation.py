@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from doitune.batch import collate, cut
-from doitune.shortage import OutOfMemory, memory_for
+from doitune.backends.out_of_memory import OutOfMemory, memory_for
+from doitune.prompt.batch import collate, cut
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
-    from doitune.batch import Batch
-    from doitune.encoded import Encoded
-    from doitune.prepare import Material
+    from doitune.prepare.material import Material
+    from doitune.prompt.batch import Batch
+    from doitune.prompt.encoded import Encoded
 
 
 class Validation:

@@ -16,8 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from doitune.batch import MICRO_BATCH_COST_TOKENS, Batch, arrange, pad
-from doitune.encoded import IGNORED, Encoded
+from doitune.prompt.batch import MICRO_BATCH_COST_TOKENS, Batch, arrange, pad
+from doitune.prompt.encoded import IGNORED, Encoded
 
 ROWS, STEP, MEDIAN, SIGMA, CAP = 2048, 64, 90, 1.0, 2048
 
@@ -64,9 +64,10 @@ def probe_difference() -> str:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from conftest import make_tiny_base
 
-    from doitune.backends import LoadRequest, hf
-    from doitune.base import find_base
-    from doitune.probe import prove_packing
+    from doitune.backends import hf
+    from doitune.backends.pick import LoadRequest
+    from doitune.base.find import find_base
+    from doitune.train.packing import prove_packing
 
     with tempfile.TemporaryDirectory() as folder:
         make_tiny_base(Path(folder))

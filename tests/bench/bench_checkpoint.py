@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from doitune.run import create_run
+from doitune.run.folder import create_run
 
 INTERVAL_SECONDS = 600
 

@@ -14,8 +14,8 @@ import sys
 import time
 from collections import Counter, defaultdict
 
-from doitune.corpus.leaks import COVERAGE, SHINGLE_CHARACTERS, leaks_of, normalised, whole_text
-from doitune.example import Example, Message
+from doitune.data.example import Example, Message
+from doitune.data.leaks import COVERAGE, SHINGLE_CHARACTERS, leaks_of, normalised, whole_text
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
 BOUND_SECONDS = 30

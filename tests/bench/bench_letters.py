@@ -24,11 +24,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from doitune.backends.hf import HfModel
-from doitune.evals import agieval, cmmlu
 from doitune.evals.ask import Limits, ask, bare_ids
 from doitune.evals.prompts import Prompt, prepare
+from doitune.evals.suites import agieval, cmmlu
 from doitune.evals.task import Task
-from doitune.prompt import Template, open_template
+from doitune.prompt.encode import Template, open_template
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SMOLLM2 = Path("~/.cache/doitune-dev/smollm2-135m").expanduser()

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from doitune.example import read_examples
+from doitune.data.example import read_examples
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
 

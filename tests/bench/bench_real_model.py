@@ -21,11 +21,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from bench_arrangement import random_padded, realistic
 
-from doitune.backends import LoadRequest, hf
-from doitune.base import find_base
-from doitune.batch import Batch, arrange, trained_tokens
-from doitune.probe import prove_packing
-from doitune.train import DEFAULT_MICRO_BATCH_TOKENS
+from doitune.backends import hf
+from doitune.backends.pick import LoadRequest
+from doitune.base.find import find_base
+from doitune.prompt.batch import Batch, arrange, trained_tokens
+from doitune.train.loop import DEFAULT_MICRO_BATCH_TOKENS
+from doitune.train.packing import prove_packing
 
 
 def seconds(model: hf.HfModel, batches: Sequence[Batch], total: int) -> float:

@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from conftest import make_tiny_base
 
-from doitune.batch import Batch, arrange, trained_tokens
-from doitune.cookbook import resolve
-from doitune.optimiser import build_optimiser
-from doitune.run import Run
-from doitune.session import plan_training
-from doitune.train import Training
-from doitune.trained import load_model
+from doitune.backends.optimiser import build_optimiser
+from doitune.prompt.batch import Batch, arrange, trained_tokens
+from doitune.recipe.resolve import resolve
+from doitune.run.folder import Run
+from doitune.run.model import load_model
+from doitune.train.loop import Training
+from doitune.train.session import plan_training
 
 
 def make_base(folder: Path, hidden: int) -> None:

@@ -16,17 +16,18 @@ if not torch.cuda.is_available():
 
 from bitsandbytes.nn import Linear4bit
 
-from doitune.backends import LoadRequest, hf
-from doitune.base import find_base
-from doitune.batch import flatten, pad, trained_tokens
-from doitune.cookbook import resolve
-from doitune.encoded import IGNORED, Encoded
+from doitune.backends import hf
+from doitune.backends.pick import LoadRequest
+from doitune.base.find import find_base
 from doitune.errors import Stopped
-from doitune.events import Event, StepLog
-from doitune.probe import prove_packing
-from doitune.run import Run
-from doitune.session import resume, start
-from doitune.trained import open_trained
+from doitune.prompt.batch import flatten, pad, trained_tokens
+from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.recipe.resolve import resolve
+from doitune.run.folder import Run
+from doitune.run.model import open_trained
+from doitune.train.events import Event, StepLog
+from doitune.train.packing import prove_packing
+from doitune.train.session import resume, start
 
 
 def rows(lengths: tuple[int, ...]) -> list[Encoded]:

@@ -29,11 +29,11 @@ MEASURE = """
 import json, random, sys
 from pathlib import Path
 import torch
-from doitune.backends import LoadRequest, begin, pick_backend
-from doitune.base import find_base
-from doitune.batch import flatten, pad, trained_tokens
-from doitune.encoded import IGNORED, Encoded
-from doitune.probe import prove_packing
+from doitune.backends.pick import LoadRequest, begin, pick_backend
+from doitune.base.find import find_base
+from doitune.prompt.batch import flatten, pad, trained_tokens
+from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.train.packing import prove_packing
 name, base, folder, fields = sys.argv[1], find_base(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
 begin(name, base)
 dice = random.Random(0)
@@ -119,8 +119,8 @@ import sys
 from pathlib import Path
 import torch
 from doitune.backends.loaded import LoadedModel
-from doitune.cookbook import resolve
-from doitune.session import start
+from doitune.recipe.resolve import resolve
+from doitune.train.session import start
 asked = []
 def fail_once(self, batch, trained_tokens, own=None):
     asked.append(batch)

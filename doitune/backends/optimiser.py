@@ -1,0 +1,109 @@
+"""The learning rate of a step, the optimiser, and its state as named tensors and numbers.
+
+Optimisers are torch's and bitsandbytes'; the schedule is a pure function of the step, so that there is no schedule state to save.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from doitune.errors import CheckpointError, FitError
+
+if TYPE_CHECKING:
+    import torch
+
+    from doitune.recipe.fields import TrainSection
+
+
+def rate_at(step: int, total_steps: int, section: TrainSection) -> float:
+    """The learning rate of optimiser step `step` (from 0) of `total_steps`.
+
+    Warm-up: (step + 1) / warmup_steps of the peak. Then from `learning_rate` at the first full step to `end_rate` at the last one.
+    """
+    peak, end = section.learning_rate, section.end_rate
+    if step < section.warmup_steps:
+        return peak * (step + 1) / (section.warmup_steps + 1)
+    way = total_steps - 1 - section.warmup_steps
+    done = min(1.0, (step - section.warmup_steps) / way) if way > 0 else 0.0
+    if section.schedule == "constant":
+        return peak
+    if section.schedule == "cosine":
+        return end + (peak - end) * (1 + math.cos(math.pi * done)) / 2
+    power = section.polynomial_power if section.schedule == "polynomial" else 1.0
+    return end + (peak - end) * (1 - done) ** power
+
+
+def build_optimiser(parameters: list[tuple[str, torch.nn.Parameter]], section: TrainSection, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW as the recipe asks, over named parameters. Errors: FitError where bitsandbytes cannot run it here."""
+    import torch
+
+    tensors = [parameter for _, parameter in parameters]
+    options: dict[str, Any] = {
+        "lr": section.learning_rate,
+        "betas": (section.beta1, section.beta2),
+        "eps": section.eps,
+        "weight_decay": section.weight_decay,
+    }
+    if section.optimizer == "adamw":
+        return torch.optim.AdamW(tensors, **options)
+    try:
+        import bitsandbytes.optim as optim
+    except (ImportError, RuntimeError) as error:
+        raise FitError(f"bitsandbytes cannot be loaded: {error}", "use --set train.optimizer=adamw") from error
+    if section.optimizer == "paged_adamw_8bit" and device.type == "cuda":
+        return optim.PagedAdamW8bit(tensors, **options)
+    return optim.AdamW8bit(tensors, **options)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group the rate of this step."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def take_state(
+    optimiser: torch.optim.Optimizer, parameters: list[tuple[str, torch.nn.Parameter]]
+) -> tuple[dict[str, torch.Tensor], dict[str, int | float]]:
+    """The optimiser's state as tensors and numbers, each named `<parameter>/<key>`. Tensors are on the CPU."""
+    import torch
+
+    tensors: dict[str, torch.Tensor] = {}
+    numbers: dict[str, int | float] = {}
+    for name, parameter in parameters:
+        for key, value in optimiser.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{name}/{key}"] = value.detach().cpu().contiguous().clone()
+            elif isinstance(value, (int, float)):
+                numbers[f"{name}/{key}"] = value
+            else:
+                raise TypeError(f"optimiser state {key} is a {type(value).__name__}")
+    return tensors, numbers
+
+
+def put_state(
+    optimiser: torch.optim.Optimizer,
+    parameters: list[tuple[str, torch.nn.Parameter]],
+    tensors: dict[str, torch.Tensor],
+    numbers: dict[str, int | float],
+) -> None:
+    """Give the optimiser the state that `take_state` took. CheckpointError where a parameter has none, or one is left over."""
+    stored: dict[str, list[str]] = {}
+    for full in sorted({*tensors, *numbers}):
+        name, key = full.rsplit("/", 1)
+        stored.setdefault(name, []).append(key)
+    names = {name for name, _ in parameters}
+    foreign, lacking = sorted(set(stored) - names), sorted(names - set(stored))
+    if foreign:
+        raise CheckpointError(f"the stored optimiser state is of other parameters, first {foreign[0]}", "it is of another recipe")
+    if stored and lacking:
+        raise CheckpointError(f"the stored optimiser state has nothing for {lacking[0]}", "it is of another recipe or library version")
+    for name, parameter in parameters:
+        state = optimiser.state[parameter]
+        for key in stored.get(name, ()):
+            on_cpu = key == "step"  # torch keeps its step counter on the CPU
+            value = tensors.get(f"{name}/{key}")
+            if value is None:
+                state[key] = numbers[f"{name}/{key}"]
+            else:
+                state[key] = value.clone() if on_cpu else value.to(parameter.device, copy=True)

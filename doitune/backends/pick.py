@@ -1,0 +1,85 @@
+"""Ways to hold a model: `hf` on any machine, `unsloth` on CUDA. Only this folder imports transformers, peft, bitsandbytes, unsloth."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Protocol, cast
+
+from doitune.base.pickled import refuse_old_torch
+from doitune.errors import FitError
+
+if TYPE_CHECKING:
+    from doitune.backends.loaded import LoadedModel
+    from doitune.base.find import Base
+
+sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]  # libraries would fetch compiled code from the hub with it, unasked
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional CPU kernel that doitune doesn't use
+
+ORDER = ("unsloth", "hf")
+"""Backends by preference; each is a module of this folder."""
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """All that a backend needs to hold a model. `targets` empty means every linear layer but the head.
+
+    `quantise`: "nf4" or "none". `compute_dtype`: "auto", "fp32", "bf16", "fp16". `new_rows`: token rows of their own (0 or 3).
+    `seed` fixes the adapter's first values. `max_tokens` is the longest example.
+    """
+
+    base: Base
+    quantise: str = "nf4"
+    compute_dtype: str = "auto"
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+    new_rows: int = 0
+    seed: int = 0
+    max_tokens: int = 2048
+    gradient_checkpointing: bool = False
+
+
+class Backend(Protocol):
+    """A module of this folder."""
+
+    def why_not(self, base: Base | None = None) -> str | None:
+        """A sentence on why this machine cannot use it (for `base`, if given), or None. Never imports what it asks about."""
+
+    def load(self, request: LoadRequest) -> LoadedModel:
+        """The base in memory with a fresh adapter on it. Errors: ModelError, FitError."""
+
+
+def begin(wanted: str, base: Base) -> None:
+    """Ready this process for the backend that will hold `base`, before a tokenizer or anything else of transformers is loaded.
+
+    Only Unsloth needs it: it has to be imported first. Errors: FitError where it was asked for by name and cannot serve, or torch is too old.
+    """
+    from doitune.backends import unsloth
+
+    refuse_old_torch(version("torch"))
+
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # read as CUDA starts; less of a card is lost in pieces
+    if wanted == "unsloth" or (wanted == "auto" and unsloth.installed()):
+        name, _ = pick_backend(wanted, base)
+        if name == "unsloth":
+            unsloth.begin()
+
+
+def pick_backend(wanted: str = "auto", base: Base | None = None) -> tuple[str, Backend]:
+    """The backend called `wanted`, or with "auto" the first that this machine can use (for `base`). FitError lists every reason."""
+    reasons = []
+    for name in ORDER if wanted == "auto" else (wanted,):
+        backend = cast(Backend, import_module(f"doitune.backends.{name}"))
+        reason = backend.why_not(base)
+        if reason is None:
+            return name, backend
+        reasons.append(f"{name}: {reason}")
+    raise FitError("no backend can hold a model here: " + "; ".join(reasons), "`doitune doctor` says more")

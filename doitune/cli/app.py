@@ -1,0 +1,39 @@
+"""The desk: each command parses, calls one room, and hands the result to the console. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import typer
+
+from doitune.cli.bases import base_app
+from doitune.cli.data import data_app
+from doitune.cli.evaluation import compare, evaluate, score
+from doitune.cli.handover import export
+from doitune.cli.machine import doctor
+from doitune.cli.plan import plan
+from doitune.cli.recipes import recipes_app
+from doitune.cli.report import report
+from doitune.cli.selftest import selftest_app
+from doitune.cli.training import resume, runs_app, train
+
+app = typer.Typer(
+    name="doitune",
+    help="Fine-tune a language model on one card, ability by ability, and measure what each ability gained.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(plan)
+app.command()(train)
+app.command()(resume)
+app.command(name="eval")(evaluate)
+app.command()(score)
+app.command()(compare)
+app.command()(report)
+app.command()(export)
+app.command()(doctor)
+app.add_typer(base_app, name="base")
+app.add_typer(data_app, name="data")
+app.add_typer(recipes_app, name="recipes")
+app.add_typer(runs_app, name="runs")
+app.add_typer(selftest_app, name="selftest")

@@ -1,0 +1,1 @@
+"""Whether this machine can do what doitune asks of it."""

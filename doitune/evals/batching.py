@@ -1,0 +1,137 @@
+"""Whether replies depend on what is asked beside them: at the start of an evaluation a few questions are asked together and one at a time.
+
+Padding on the wrong side, a mask that a kernel ignores or a cache that rows share show in no error, only in other replies. Two replies may part
+by rounding alone where two tokens are nearly as likely; such a tie is told from a fault by asking for both tokens' losses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from doitune.backends.out_of_memory import in_parts, once_more
+from doitune.errors import CheckpointError
+from doitune.prompt.batch import pad
+from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.system.disk import write_json
+
+if TYPE_CHECKING:
+    from doitune.backends.loaded import LoadedModel, Written
+    from doitune.evals.prompts import Prompt
+    from doitune.prompt.encode import Template
+
+BATCHING = "batching.json"
+SCHEMA = "doitune.batching/1"
+QUESTIONS, TOKENS = 8, 32
+TIE_NATS = {"float32": 1e-3}
+TIE_NATS_HALF = 0.25
+"""Two tokens whose losses are no further apart are a tie, by the dtype of the products."""
+
+
+@dataclass(frozen=True)
+class Batching:
+    """Of the questions `asked` both ways: replies that are the same, those that part at a tie, and the ids of those that part without one."""
+
+    asked: int
+    same: int
+    ties: int
+    parted: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The same as a sentence; "" where every reply is the same."""
+        if self.same == self.asked:
+            return ""
+        told = f"{self.asked} questions asked together and one at a time: {self.same} replies are the same, {self.ties} part at a tie"
+        return f"{told}, {len(self.parted)} differ ({', '.join(self.parted)}): all were asked one at a time" if self.parted else told
+
+
+def proved_batching(folder: Path, model: LoadedModel, template: Template, prompts: Sequence[Prompt], batch_tokens: int) -> Batching:
+    """What the folder's evaluation found at its start; found now where it holds nothing yet. Leaves the model asking."""
+    found = read_batching(folder)
+    if found is None:
+        found = compare_batching(model, template, prompts, batch_tokens)
+        write_json(folder / BATCHING, {"schema": SCHEMA, **asdict(found)})
+    return found
+
+
+def read_batching(folder: Path) -> Batching | None:
+    """What `proved_batching` wrote, None where it has not. CheckpointError where it cannot be read."""
+    path = folder / BATCHING
+    if not path.is_file():
+        return None
+    try:
+        read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if read["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {read['schema']!r}")
+        return Batching(int(read["asked"]), int(read["same"]), int(read["ties"]), tuple(map(str, read["parted"])))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}", "delete it: it is found again") from None
+
+
+def compare_batching(model: LoadedModel, template: Template, prompts: Sequence[Prompt], batch_tokens: int) -> Batching:
+    """Greedy replies to up to QUESTIONS written questions of different lengths, together and one at a time, of TOKENS tokens each at most."""
+    chosen = _choose(prompts, batch_tokens)
+    if len(chosen) < 2:
+        return Batching(0, 0, 0)
+    model.training(False)
+    room = min(TOKENS, *(prompt.item.max_new_tokens for prompt in chosen))
+
+    def written(part: Sequence[Prompt]) -> list[Written]:
+        return once_more(lambda: model.generate([prompt.ids for prompt in part], max_new_tokens=room, stop_ids=template.stop_ids))
+
+    together = in_parts(written, chosen)
+    alone = [written([prompt])[0] for prompt in chosen]
+    same, ties, parted = 0, 0, []
+    for prompt, one, other in zip(chosen, together, alone, strict=True):
+        if _whole(one) == _whole(other):
+            same += 1
+        elif _is_tie(model, template, prompt.ids, one, other):
+            ties += 1
+        else:
+            parted.append(prompt.item.id)
+    return Batching(len(chosen), same, ties, tuple(parted))
+
+
+def _choose(prompts: Sequence[Prompt], batch_tokens: int) -> list[Prompt]:
+    """Written questions from the shortest to the longest that all fit a batch of the evaluation."""
+    written = sorted((one for one in prompts if one.item.way == "write" and not one.too_long), key=lambda one: (one.length, one.item.id))
+    fitting = [one for one in written if one.length * QUESTIONS <= batch_tokens]
+    if len(fitting) < QUESTIONS:
+        return written[:QUESTIONS] if len(written) * max((one.length for one in written), default=0) <= batch_tokens else fitting
+    return [fitting[place * (len(fitting) - 1) // (QUESTIONS - 1)] for place in range(QUESTIONS)]
+
+
+_END = -1
+"""Stands for the stop token that ended a reply."""
+
+
+def _whole(reply: Written) -> tuple[int, ...]:
+    return (*reply.ids, _END) if reply.stopped else reply.ids
+
+
+def _is_tie(model: LoadedModel, template: Template, prompt: tuple[int, ...], one: Written, other: Written) -> bool:
+    """Whether the first tokens at which two replies part are as likely as each other, but for rounding."""
+    ways = [_whole(one), _whole(other)]
+    place = next((at for at, pair in enumerate(zip(*ways)) if pair[0] != pair[1]), None)
+    if place is None:  # one is the start of the other: no token of a greedy reply explains that
+        return False
+    losses = [_loss(model, template, (*prompt, *way[:place]), way[place]) for way in ways]
+    return abs(losses[0] - losses[1]) <= TIE_NATS.get(model.compute_dtype, TIE_NATS_HALF)
+
+
+def _loss(model: LoadedModel, template: Template, before: tuple[int, ...], token: int) -> float:
+    """The loss of a token in nats, of the likeliest stop token where it stands for one."""
+    import torch
+
+    tokens = template.stop_ids if token == _END else (token,)
+    rows = [Encoded((*before, one), (*[IGNORED] * len(before), one)) for one in tokens]
+
+    @torch.no_grad()
+    def least() -> float:
+        return min(float(model.loss(pad([row]), 1).sums[0]) for row in rows)
+
+    return once_more(least)

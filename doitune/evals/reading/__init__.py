@@ -1,0 +1,1 @@
+"""From replies to verdicts: no model and no torch."""

@@ -1,0 +1,155 @@
+"""From a reply to a verdict: `judge`, pure and without a model.
+
+Two protocols. `fixed` reads what a careful person would read; `paper` does as the released scorer did, faults included (see `paper`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from doitune.errors import UsageError
+from doitune.evals.reading import maths, paper, words
+from doitune.evals.reading.equality import equal
+from doitune.evals.reading.letters import DEFAULT_OPTIONS, read_label, read_several, read_single
+from doitune.evals.task import Item, Reply, Verdict
+
+Protocol = Literal["fixed", "paper"]
+JUDGED = ("single_choice", "multi_choice", "tf", "cloze", "math", "math_equiv", "cmmlu_extract", "ppl_rank")
+"""The forms that `judge` knows: the forms of questions, the released equality test alone, and the released reader of CMMLU replies."""
+
+READ_HEAD, READ_TAIL = 4_000, 16_000
+"""Characters of a reply that `fixed` reads at either end: answers stand there, and reading takes time."""
+
+Scores = Mapping[str, float] | Sequence[float]
+
+
+def judge(
+    form: str,
+    reply: object,
+    label: object,
+    *,
+    protocol: str,
+    option_scores: Scores | None = None,
+    options: Sequence[str] | None = None,
+    mode: str | None = None,
+) -> Verdict:
+    """Read `reply`, compare it with `label`, and say how.
+
+    `reply`: text; None where only `option_scores` came back; for ppl_rank the candidates' mean losses (`label` is the right one's place).
+    `option_scores`: first-step scores by letter or in the order of `options`; they decide where the text names no option. `mode` ("text",
+    "logits", "both") is the released reader's, for `paper` alone; left out, it follows from what is given. Errors: UsageError.
+    """
+    if form not in JUDGED:
+        raise UsageError(f"no form of answer {form!r}", f"forms: {', '.join(JUDGED)}")
+    if protocol == "paper":
+        return paper.judge(form, reply, label, scores=_by_letter(option_scores, options), mode=mode)
+    if protocol != "fixed":
+        raise UsageError(f"no protocol {protocol!r}", "protocols: fixed, paper")
+    if form == "ppl_rank":
+        return _ranking(reply if reply is not None else option_scores, label)
+    text = None if reply is None else _readable(str(reply))
+    if form in ("single_choice", "cmmlu_extract"):
+        return _single(text, str(label), _by_letter(option_scores, options), tuple(options or DEFAULT_OPTIONS))
+    if form == "math_equiv":
+        return Verdict(text, equal(text, None if label is None else str(label)))
+    readers = {"multi_choice": _several, "tf": _true_false, "cloze": _cloze, "math": _math}
+    return readers[form](text or "", _readable(str(label)), tuple(options or ()))
+
+
+def judge_reply(item: Item, reply: Reply, protocol: str) -> Verdict:
+    """The verdict on what came back for `item` under one protocol; a question that was too long to ask is wrong.
+
+    `paper` reads the scores of the bare letters where the released code does.
+    """
+    if reply.too_long:
+        return Verdict(None, False, "too long")
+    if item.form == "ppl_rank":
+        return judge("ppl_rank", [one.mean for one in reply.candidates], 0, protocol=protocol)
+    found = reply.released_scores if protocol == "paper" and reply.released_scores else reply.option_scores
+    scores = dict(zip(item.options, found, strict=False)) if found else None
+    return judge(item.form, reply.text, item.label, protocol=protocol, option_scores=scores, options=item.options or None)
+
+
+def _readable(text: str) -> str:
+    """The reply, without the middle of one that runs on and on."""
+    return text if len(text) <= READ_HEAD + READ_TAIL else f"{text[:READ_HEAD]}\n{text[-READ_TAIL:]}"
+
+
+def _by_letter(scores: Scores | None, options: Sequence[str] | None) -> dict[str, float] | None:
+    """Scores by letter, in the order of the options."""
+    if scores is None:
+        return None
+    if isinstance(scores, Mapping):
+        return {str(letter): float(score) for letter, score in scores.items()}
+    return {letter: float(score) for letter, score in zip(options or DEFAULT_OPTIONS, scores, strict=False)}
+
+
+def _single(text: str | None, label: str, scores: Mapping[str, float] | None, options: tuple[str, ...]) -> Verdict:
+    """The text's letter; where the text names none at all, the option with the best first-step score."""
+    letters = read_label(label)
+    wanted = letters[0] if len(letters) == 1 else None
+    if text is not None:
+        letter, how = read_single(text, options)
+        if letter is not None:
+            return Verdict(letter, letter == wanted, how)
+        if how != "no letter" or not scores:
+            return Verdict(None, False, how)
+    return _best(scores or {}, wanted, options)
+
+
+def _best(scores: Mapping[str, float], wanted: str | None, options: tuple[str, ...]) -> Verdict:
+    """The best of the options by score; equals at the top share the point."""
+    known = {letter: score for letter, score in scores.items() if letter in options and not math.isnan(score)}
+    if not known:
+        return Verdict(None, False, "no option scores")
+    top = [letter for letter, score in known.items() if score == max(known.values())]
+    if len(top) == 1:
+        return Verdict(top[0], top[0] == wanted, "by option scores")
+    return Verdict(None, 1 / len(top) if wanted in top else False, f"tie of {', '.join(top)} by option scores")
+
+
+def _several(text: str, label: str, options: tuple[str, ...]) -> Verdict:
+    """Exactly the label's letters; an empty reply is never right."""
+    found, how = read_several(text, options)
+    return Verdict(found, bool(found) and found == read_label(label), how)
+
+
+def _true_false(text: str, label: str, options: tuple[str, ...]) -> Verdict:
+    wanted, _ = words.read_true_false(label)
+    found, how = words.read_true_false(text)
+    return Verdict(found, found is not None and found == wanted, how)
+
+
+def _cloze(text: str, label: str, options: tuple[str, ...]) -> Verdict:
+    found, right = words.same_blank(text, label)
+    return Verdict(found, right)
+
+
+def _math(text: str, label: str, options: tuple[str, ...]) -> Verdict:
+    """The final answer against the label; a reply that is the label, letter for letter, is right however it is read."""
+    if text.strip() and text.strip() == label.strip():
+        return Verdict(text.strip(), True)
+    found = maths.final_answer(text) or maths.wording(text) or None
+    return Verdict(found, found is not None and equal(found, label))
+
+
+def _number(value: object) -> float:
+    """NaN where it is none."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return math.nan
+
+
+def _ranking(losses: object, label: object) -> Verdict:
+    """The candidate with the least loss a token; equals share the point; a candidate without a finite loss can't be least."""
+    values = list(map(_number, losses)) if isinstance(losses, Sequence) and not isinstance(losses, str) else []
+    finite = {place: value for place, value in enumerate(values) if math.isfinite(value)}
+    if not finite:
+        return Verdict(None, False, "no finite loss")
+    best = [place for place, value in finite.items() if value == min(finite.values())]
+    right = str(label).strip() in map(str, best)
+    note = f"tie of {len(best)}" if len(best) > 1 else ""
+    return Verdict(str(best[0]) if len(best) == 1 else None, (1 / len(best) if len(best) > 1 else True) if right else False, note)

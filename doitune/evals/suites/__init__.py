@@ -1,0 +1,1 @@
+"""What is asked: the ten abilities, CMMLU, AGIEval."""

@@ -1,0 +1,96 @@
+"""The paper's own sets as tasks: ten abilities, and three out-of-domain sets where the corpus has them.
+
+Forms and caps: a choice by the first step's option scores (one forward; `choice="write"` lets the model write, as the released code does),
+true/false, cloze, multi-select and maths as text, a ranking of three by mean token loss with the end token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from doitune.ability import ABILITIES, NAMES, OUT_OF_DOMAIN, Form
+from doitune.errors import DataError
+from doitune.evals.ask import Limits, ask
+from doitune.evals.prompts import prepare
+from doitune.evals.reading.answers import judge_reply
+from doitune.evals.task import Item, Task, Way
+
+if TYPE_CHECKING:
+    from doitune.backends.loaded import LoadedModel
+    from doitune.data.example import Example
+    from doitune.prompt.encode import Template
+
+MAX_NEW_TOKENS: Mapping[Form, int] = MappingProxyType({"single_choice": 16, "multi_choice": 16, "tf": 8, "cloze": 32, "math": 256})
+"""How long a written reply may get, by form. (The released code gives every reply 1,024.)"""
+
+ORDER: tuple[str, ...] = tuple(ability.name for ability in (*ABILITIES, *OUT_OF_DOMAIN))
+
+
+def item(example: Example, *, choice: Way = "letters", caps: Mapping[Form, int] = MAX_NEW_TOKENS) -> Item:
+    """One example as a question. Errors: DataError for an example without a form to be scored by."""
+    if example.form == "open":
+        raise DataError(
+            "this row has no form that a scorer can read", "a valid or test row is a choice, a ranking or has an answer", place=example.place
+        )
+    way: Way = {"ppl_rank": "rank", "single_choice": choice}.get(example.form, "write")  # type: ignore[assignment]
+    return Item(
+        id=example.id,
+        set=example.ability,
+        form=example.form,
+        way=way,
+        question=example.question,
+        label=example.label,
+        options=example.options,
+        choices=example.choices,
+        max_new_tokens=caps[example.form] if way == "write" else 0,
+    )
+
+
+def task(
+    suite: str,
+    examples: Mapping[str, Sequence[Example]],
+    *,
+    choice: Way = "letters",
+    caps: Mapping[Form, int] | None = None,
+) -> Task:
+    """The task `suite` ("doit-valid", "doit-test") from examples by set name.
+
+    Its headline is the mean over the ten abilities; the out-of-domain sets count in the mean over all sets only. `caps` overrides
+    MAX_NEW_TOKENS for the forms that it names. Errors: DataError for an empty task, a repeated id, a row without a form.
+    """
+    known = {**MAX_NEW_TOKENS, **(caps or {})}
+    names = sorted(examples, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    items = tuple(item(example, choice=choice, caps=known) for name in names for example in examples[name])
+    if not items:
+        raise DataError(f"{suite} has no questions", "check the corpus: `doitune data check`")
+    seen: set[str] = set()
+    for one in items:
+        if one.id in seen:
+            raise DataError(f"the id {one.id!r} stands twice in {suite}", "give the row an `idx` of its own")
+        seen.add(one.id)
+    return Task(suite, items, headline=tuple(name for name in names if name in NAMES))
+
+
+def validation_score(
+    model: LoadedModel,
+    template: Template,
+    examples: Mapping[str, Sequence[Example]],
+    *,
+    limits: Limits | None = None,
+    caps: Mapping[Form, int] | None = None,
+    protocol: str = "fixed",
+) -> dict[str, float]:
+    """The score of each set in 0..1, for choosing a checkpoint while training; nothing is written.
+
+    Switches the model to asking; the caller switches it back (`model.training(True)`).
+    """
+    asked = task("valid", examples, caps=caps)
+    limits = limits or Limits()
+    model.training(False)
+    correct: dict[str, list[float]] = {name: [] for name in asked.sets}
+    for batch in ask(model, template, prepare(asked.items, template, limits.context_tokens), limits):
+        for one, reply in batch:
+            correct[one.set].append(float(judge_reply(one, reply, protocol).correct))
+    return {name: sum(found) / len(found) for name, found in correct.items()}

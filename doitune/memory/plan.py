@@ -1,0 +1,242 @@
+"""What a recipe needs on a card, before anything is downloaded: the peak term by term, the verdict, and the cheapest change that fits.
+
+A closed form over the architecture, without torch; `terms` counts, `levers` changes, `cards`, `hours` and `host` know machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from doitune.base.find import ASSEMBLED
+from doitune.errors import FitError, ModelError, UsageError
+from doitune.memory.cards import Card, smallest_card
+from doitune.memory.host import Host, host_of
+from doitune.memory.hours import SMALLEST_PARAMETERS, Pace, Work, known_cards, pace, work_of
+from doitune.memory.levers import Lever, Request, high_gib, levers, way_out
+from doitune.memory.shape import Shape, find_shape
+from doitune.memory.terms import GIB, WHAT_IFS, Setting, Term, Verdict, count, level
+
+if TYPE_CHECKING:
+    from doitune.recipe.fields import Recipe
+    from doitune.recipe.resolve import Resolved
+
+ENOUGH_TOKENS = 8192
+"""Tokens of a micro-batch beyond which a card gains nothing: a 4090 keeps 98 % of its speed here."""
+MOST_TOKENS = 1 << 20
+NEW_ROWS = 3
+HIGH_RANK = 32
+"""Above this a 33b adapter leaves a 24 GB card."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan(Verdict):
+    """The verdict on one recipe and one card. `terms` add up to the peak; `fits` is by the high estimate.
+
+    `levers` are single changes, the cheapest first; `way_out` is the cheapest that fits, several where one is not enough. `findings` name
+    what makes it large or slow. `max_tokens`: the largest micro-batch that fits, 0 where none does.
+    """
+
+    recipe: str
+    model: str
+    shape: Shape
+    setting: Setting
+    card: Card
+    terms: tuple[Term, ...]
+    max_tokens: int
+    levers: tuple[Lever, ...]
+    way_out: tuple[Lever, ...]
+    host: Host
+    findings: tuple[str, ...]
+
+    @property
+    def model_part_gib(self) -> float:
+        """The nominal peak without context and fragmentation: what a simulated step counts."""
+        return sum(term.nominal for term in self.terms if term.name not in ("context", "fragmentation")) / GIB
+
+    @property
+    def tokens_per_micro_batch(self) -> int:
+        """What a run that leaves it unset is given: as much as fits and is of use, and never less than its longest row."""
+        return max(self.setting.tokens, min(self.max_tokens, ENOUGH_TOKENS))
+
+    @property
+    def smallest_card_gib(self) -> int | None:
+        """The memory of the smallest card on sale that would do."""
+        return smallest_card(self.gib(2))
+
+
+def plan_memory(resolved: Resolved, card: Card, *, backend: str = "", what_if: Iterable[str] = ()) -> MemoryPlan:
+    """`backend`: unsloth or hf instead of the recipe's; a recipe's `auto` counts as unsloth. Errors: ModelError, UsageError."""
+    recipe = resolved.recipe
+    shape = find_shape(recipe.model)
+    setting = setting_of(recipe, shape, backend=backend, what_if=what_if)
+    train = recipe.train
+    request = Request(setting, card.usable_gib, train.max_tokens, train.tokens_per_micro_batch is not None)
+    changes = levers(request)
+    fits = high_gib(setting) <= card.usable_gib
+    return MemoryPlan(
+        recipe=resolved.name,
+        model=recipe.model.name,
+        shape=shape,
+        setting=setting,
+        card=card,
+        terms=count(setting),
+        max_tokens=most_tokens(setting, card.usable_gib),
+        levers=changes,
+        way_out=() if fits else way_out(request, changes),
+        host=host_of(setting, quantised=shape.quantised or recipe.model.name.startswith(ASSEMBLED), checkpoints=train.keep_checkpoints + 2),
+        findings=tuple(_findings(setting, card)),
+    )
+
+
+def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iterable[str] = ()) -> Setting:
+    """What a recipe asks of a card."""
+    unknown = [name for name in what_if if name not in WHAT_IFS]
+    if unknown:
+        raise UsageError(f"--what-if {unknown[0]!r} is not known", f"one or more, with commas, of {', '.join(WHAT_IFS)}")
+    wanted = backend or recipe.model.backend
+    if wanted not in ("auto", "hf", "unsloth"):
+        raise UsageError(f"--backend {wanted!r} is not known", "unsloth or hf")
+    targets = () if recipe.lora.targets == "all-linear" else tuple(recipe.lora.targets)
+    foreign = [target for target in targets if target not in shape.architecture.linears]
+    if foreign:
+        raise ModelError(f"{recipe.model.name} has no linear layers {foreign}", f"it has {', '.join(shape.architecture.linears)} (lora.targets)")
+    if shape.quantised and recipe.model.quantise != "nf4":
+        raise ModelError(f"{shape.place}: the base is in 4 bits already", "model.quantise none takes a base in 16 bits")
+    return Setting(
+        shape.architecture,
+        backend="unsloth" if wanted == "auto" else wanted,
+        rank=recipe.lora.rank,
+        tokens=recipe.train.tokens_per_micro_batch or recipe.train.max_tokens,
+        quantise=recipe.model.quantise,
+        optimizer=recipe.train.optimizer,
+        targets=targets,
+        dropout=recipe.lora.dropout,
+        checkpointing=recipe.train.gradient_checkpointing != "never",
+        new_rows=NEW_ROWS if recipe.prompt.tokens == "new" and recipe.prompt.template == "doit" else 0,
+        number_bytes=4 if recipe.model.compute_dtype == "fp32" else 2,
+        nested=shape.nested,
+        what_if=frozenset(what_if),
+    )
+
+
+def most_tokens(setting: Setting, usable_gib: float) -> int:
+    """The largest micro-batch whose high estimate fits, to 64 tokens."""
+    low, high = 0, MOST_TOKENS // 64
+    while low < high:
+        middle = (low + high + 1) // 2
+        if high_gib(replace(setting, tokens=64 * middle)) <= usable_gib:
+            low = middle
+        else:
+            high = middle - 1
+    return 64 * low
+
+
+def expected_gib(recipe: Recipe) -> float:
+    """What a model needs as lists state it: rank 16, one micro-batch of 2,048 tokens, unsloth, all included. Errors: ModelError."""
+    return sum(term.nominal for term in count(Setting(find_shape(recipe.model).architecture))) / GIB
+
+
+def refuse_unfit(plan: MemoryPlan) -> None:
+    """FitError with the way out, where the plan does not fit its card."""
+    if plan.fits:
+        return
+    card = plan.card
+    held = f", {card.taken_gib:.1f} GiB of it held by other programs now" if card.taken_gib > 0.3 else ""
+    need = f"{plan.recipe} needs {plan.gib(2):.1f} GiB for {plan.model} ({plan.gib(1):.1f} nominal, {plan.setting.backend})"
+    raise FitError(f"{need}; {card.usable_gib:.1f} GiB are usable of {card.name or 'a card'} of {card.gib:.0f} GiB{held}", way_out_text(plan))
+
+
+def way_out_text(plan: MemoryPlan) -> str:
+    """The cheapest way to a plan that fits, in words."""
+    if plan.way_out:
+        return " and ".join(f"--set {one.set}" if one.set else one.change for one in plan.way_out)
+    size = plan.smallest_card_gib
+    return "no change of settings is enough: take a smaller model" + (f" or a card of {size} GiB" if size else "")
+
+
+def _findings(setting: Setting, card: Card) -> Iterable[str]:
+    for name in sorted(setting.what_if):
+        yield f"{name}: {WHAT_IFS[name]}"
+    if not setting.nested:
+        yield "the base was quantised with scales in 32 bits instead of 8: one made by `doitune base make`, or quantised as it loads, is smaller"
+    if setting.backend == "unsloth" and (not setting.nested or "no-double-quant" in setting.what_if):
+        yield "no-double-quant: Unsloth's kernels need nested scales and would not run at all"
+    if setting.rank > HIGH_RANK:
+        size = sum(term.nominal for term in count(setting) if term.name in ("lora", "gradients", "optimizer")) / GIB
+        yield f"rank {setting.rank}: the adapter with its gradients and states takes {size:.1f} GiB, and grows with the rank"
+    if setting.dropout and setting.backend == "unsloth":
+        yield "dropout above 0: many releases of Unsloth leave their fused kernels; counted without them"
+    if setting.quantise == "none":
+        yield "model.quantise none: the base in full width, four times its size in NF4"
+    if setting.number_bytes == 4:
+        yield "fp32 products: embeddings and activations at twice the size of bf16"
+    if not setting.checkpointing:
+        yield "no gradient checkpointing: every block keeps its activations"
+    if card.taken_gib > 0.3:
+        yield f"other programs hold {card.taken_gib:.1f} GiB of {card.name or 'this card'} now"
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """How long a recipe takes: its work, and each known card's pace."""
+
+    work: Work
+    paces: tuple[Pace, ...]
+
+
+def outlook(recipe: Recipe, plan: MemoryPlan) -> Outlook:
+    """Hours on the known cards of the plan's card, or of its size; none where it does not fit, or the base is tiny."""
+    work = work_of(recipe)
+    if not plan.fits or plan.setting.architecture.parameters < SMALLEST_PARAMETERS:
+        return Outlook(work, ())
+    return Outlook(work, tuple(pace(plan.setting, card, work, plan.tokens_per_micro_batch) for card in known_cards(plan.card)))
+
+
+def document(plan: MemoryPlan, seen: Outlook) -> dict[str, Any]:
+    """The document of `doitune plan --json`."""
+    low, nominal, high = (round(plan.gib(number), 3) for number in range(3))
+    return {
+        "schema": "doitune.plan/1",
+        "recipe": plan.recipe,
+        "model": plan.model,
+        "architecture": plan.shape.place,
+        "parameters": plan.setting.architecture.parameters,
+        "backend": plan.setting.backend,
+        "card": plan.card.name,
+        "card_gib": round(plan.card.gib, 3),
+        "free_gib": None if plan.card.free_gib is None else round(plan.card.free_gib, 3),
+        "usable_gib": round(plan.card.usable_gib, 3),
+        "fits": plan.fits,
+        "low_gib": low,
+        "nominal_gib": nominal,
+        "high_gib": high,
+        "left_gib": round(plan.card.usable_gib - plan.gib(2), 3),
+        "model_part_gib": round(plan.model_part_gib, 3),
+        "tokens": plan.setting.tokens,
+        "terms": {f"{term.name}_gib": round(term.nominal / GIB, 4) for term in plan.terms},
+        "ranges": {term.name: [round(level(term, number) / GIB, 4) for number in range(3)] for term in plan.terms if term.low != term.high},
+        "max_tokens_per_micro_batch": plan.max_tokens,
+        "tokens_per_micro_batch": plan.tokens_per_micro_batch,
+        "levers": [_lever(one) for one in plan.levers],
+        "way_out": [_lever(one) for one in plan.way_out],
+        "smallest_card_gib": plan.smallest_card_gib,
+        "ram_gib": round(plan.host.ram_gib, 2),
+        "disk_gib": round(plan.host.disk_gib, 2),
+        "loading": {
+            "base_16_bit_gib": round(plan.host.base_16_bit_gib, 2),
+            "base_nf4_gib": round(plan.host.base_nf4_gib, 2),
+            "ram_if_held_whole_gib": round(plan.host.whole_gib, 2),
+            "checkpoints_gib": round(plan.host.checkpoints_gib, 2),
+        },
+        "hours": {one.card: round(one.hours, 2) for one in seen.paces},
+        "hours_at_best": {one.card: round(one.hours_at_best, 2) for one in seen.paces},
+        "tokens_per_second": {one.card: round(one.tokens_per_second) for one in seen.paces},
+        "training": {"rows": seen.work.rows, "tokens": seen.work.tokens, "steps": seen.work.steps, "counted": seen.work.told},
+        "findings": list(plan.findings),
+    }
+
+
+def _lever(one: Lever) -> dict[str, Any]:
+    return {"set": one.set, "change": one.change, "costs": one.costs, "saves_gib": round(one.saves_gib, 2), "fits": one.fits}

@@ -1,0 +1,184 @@
+"""A plan by simulation alone: for an architecture that transformers can build and the closed form does not know.
+
+One step of the model's real code on the hf backend (Unsloth has no kernels of its own for such models) says what the model part takes; context,
+fragmentation and the slack are those of the closed form. Levers, a largest micro-batch and hours need the closed form: there are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from doitune.base.architecture import GATED
+from doitune.errors import UsageError
+from doitune.memory.cards import Card, smallest_card
+from doitune.memory.host import PROCESS_GIB, Host
+from doitune.memory.shape import find_config, quantised
+from doitune.memory.terms import CONTEXT_GIB, FRAGMENTATION, GIB, SLACK, Term, Verdict, level, ranged
+
+if TYPE_CHECKING:
+    from doitune.memory.simulation.step import Case, Simulation
+    from doitune.recipe.fields import ModelSection, Recipe
+    from doitune.recipe.resolve import Resolved
+
+STANDING = {
+    "linear layers": ("weights", "linear layers, in NF4 if model.quantise is nf4"),
+    "embedding and head": ("embeddings", "embedding and head, frozen"),
+    "norms": ("norms", "what is no linear layer and stays in 16 bits: norms, biases, the experts of a mixture"),
+    "adapter": ("lora", "trained weights"),
+    "optimiser": ("optimizer", "two moments"),
+    "other": ("other", "positions and the batch"),
+}
+"""Terms of a simulated step that lie on the card between steps: the plan's name and what it is."""
+
+WIDE_SHARE = 0.5
+"""From this share of the weights on, what stays in 16 bits is worth a word."""
+
+
+@dataclass(frozen=True)
+class ForeignPlan(Verdict):
+    """The verdict on one recipe and one card. `terms` add up to the peak; `fits` is by the high estimate."""
+
+    recipe: str
+    model: str
+    kind: str
+    place: str
+    card: Card
+    case: Case
+    parameters: int
+    terms: tuple[Term, ...]
+    host: Host
+    how: str
+    findings: tuple[str, ...]
+
+    @property
+    def way_out(self) -> str:
+        """What may make it fit, in words: settings, where the base itself does."""
+        base = sum(term.high for term in self.terms if term.name in ("weights", "embeddings", "norms", "context")) / GIB
+        if base < self.card.usable_gib:
+            return "try a smaller lora.rank or train.max_tokens"
+        size = smallest_card(self.gib(2))
+        return "no change of settings is enough: take a smaller model" + (f" or a card of {size} GiB" if size else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `doitune plan --json`; what only the closed form knows is null or empty."""
+        low, nominal, high = (round(self.gib(number), 3) for number in range(3))
+        return {
+            "schema": "doitune.plan/1",
+            "recipe": self.recipe,
+            "model": self.model,
+            "architecture": self.place,
+            "model_type": self.kind,
+            "parameters": self.parameters,
+            "backend": self.case.backend,
+            "card": self.card.name,
+            "card_gib": round(self.card.gib, 3),
+            "free_gib": None if self.card.free_gib is None else round(self.card.free_gib, 3),
+            "usable_gib": round(self.card.usable_gib, 3),
+            "fits": self.fits,
+            "low_gib": low,
+            "nominal_gib": nominal,
+            "high_gib": high,
+            "left_gib": round(self.card.usable_gib - self.gib(2), 3),
+            "tokens": self.case.tokens,
+            "terms": {f"{term.name}_gib": round(term.nominal / GIB, 4) for term in self.terms},
+            "max_tokens_per_micro_batch": None,
+            "levers": [],
+            "smallest_card_gib": smallest_card(self.gib(2)),
+            "ram_gib": round(self.host.ram_gib, 2),
+            "disk_gib": round(self.host.disk_gib, 2),
+            "hours": {},
+            "simulation": {"how": self.how},
+            "findings": list(self.findings),
+        }
+
+
+def is_foreign(section: ModelSection) -> bool:
+    """Whether the closed form does not know the blocks of a recipe's base. Errors: ModelError."""
+    if section.architecture.hidden is not None:
+        return False
+    return str(find_config(section.name, section.revision)[0].get("model_type", "")) not in GATED
+
+
+def plan_foreign(resolved: Resolved, card: Card, *, backend: str = "", what_if: Iterable[str] = ()) -> ForeignPlan:
+    """Seconds, and torch. Errors: ModelError where transformers cannot build or run the model, UsageError for what is not simulated."""
+    from doitune.memory.simulation.step import count_weights, simulate_config
+
+    recipe = resolved.recipe
+    config, place = find_config(recipe.model.name, recipe.model.revision)
+    kind, stored = str(config.get("model_type", "")), quantised(config, place)[0]
+    if tuple(what_if):
+        raise UsageError("--simulate runs what doitune does, and no --what-if", "leave one of the two out")
+    if (backend or recipe.model.backend) not in ("auto", "hf"):
+        raise UsageError(f"blocks of model_type {kind!r} are simulated on the hf backend alone", "--backend hf")
+    case = _case(recipe)
+    found = simulate_config(config, place, case)
+    parameters, largest = count_weights(config, place)
+    return ForeignPlan(
+        recipe=resolved.name,
+        model=recipe.model.name,
+        kind=kind,
+        place=place,
+        card=card,
+        case=case,
+        parameters=parameters,
+        terms=_terms(found),
+        host=_host(found, parameters, largest, stored=stored, checkpoints=recipe.train.keep_checkpoints + 2),
+        how=f"a step under fake tensors ({' and '.join(str(depth) for depth in found.depths)} layers run), worst in phase: {found.peak_phase}",
+        findings=tuple(_findings(kind, found, case)),
+    )
+
+
+def _case(recipe: Recipe) -> Case:
+    from doitune.memory.simulation.step import Case
+
+    return Case(
+        rank=recipe.lora.rank,
+        tokens=recipe.train.tokens_per_micro_batch or recipe.train.max_tokens,
+        quantise=recipe.model.quantise,
+        optimizer="adamw_8bit" if recipe.train.optimizer == "paged_adamw_8bit" else recipe.train.optimizer,
+        compute_dtype="fp32" if recipe.model.compute_dtype == "fp32" else "bf16",
+        gradient_checkpointing=recipe.train.gradient_checkpointing != "never",
+        targets=() if recipe.lora.targets == "all-linear" else tuple(recipe.lora.targets),
+        dropout=recipe.lora.dropout,
+    )
+
+
+def _terms(found: Simulation) -> tuple[Term, ...]:
+    stands = [Term(STANDING[name][0], amount, amount, amount, STANDING[name][1]) for name, amount in found.terms.items()]
+    gradients = Term("gradients", found.gradient_bytes, found.gradient_bytes, found.gradient_bytes, "of the adapter")
+    working = ranged("working", max(0, found.working_bytes), SLACK, "activations, dequantised weights, the loss")
+    adapter = found.gradient_bytes + found.terms["adapter"] + found.terms["optimiser"]
+    low, nominal, high = (share * (adapter + level(working, number)) for number, share in enumerate(FRAGMENTATION))
+    return (
+        *stands,
+        gradients,
+        working,
+        ranged("context", GIB, CONTEXT_GIB, "CUDA and cuBLAS themselves: assumed, not measured"),
+        Term("fragmentation", low, nominal, high, "what the allocator loses: 0 to 6 % of the adapter and of what comes and goes"),
+    )
+
+
+def _host(found: Simulation, parameters: int, largest: int, *, stored: bool, checkpoints: int) -> Host:
+    whole = 2 * parameters / GIB
+    held = sum(found.terms[name] for name in ("linear layers", "embedding and head", "norms")) / GIB
+    adapter = checkpoints * (found.terms["adapter"] + found.terms["optimiser"]) / GIB
+    return Host(
+        ram_gib=PROCESS_GIB + 4 * largest / GIB,
+        whole_gib=PROCESS_GIB + whole,
+        disk_gib=(held if stored else whole) + adapter,
+        base_16_bit_gib=whole,
+        base_nf4_gib=held,
+        checkpoints_gib=adapter,
+    )
+
+
+def _findings(kind: str, found: Simulation, case: Case) -> Iterable[str]:
+    yield f"the closed form does not know blocks of model_type {kind!r}: all figures but context, fragmentation and slack are of a simulated step"
+    base = sum(found.terms[name] for name in ("linear layers", "embedding and head", "norms"))
+    if found.terms["norms"] > WIDE_SHARE * base:
+        size = found.terms["norms"] / GIB
+        yield f"{size:.1f} GiB of the base are no linear layers and stay in 16 bits (the experts of a mixture): NF4 does not help there"
+    if case.quantise == "none":
+        yield "model.quantise none: the base in full width"

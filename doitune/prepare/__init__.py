@@ -1,0 +1,1 @@
+"""From a resolved recipe to all that a run learns from."""

@@ -1,0 +1,1 @@
+"""From messages to ids and labels to tensors: the one encoder of training, validation and evaluation."""

@@ -1,0 +1,137 @@
+"""A base's own chat template, which is a program by somebody else: rendered in a child process that can hurt nobody.
+
+jinja's sandbox stops attributes, not time and memory: two nested loops of 99,999 run for minutes, `'a' * 1000000000` holds a gigabyte.
+So the child (`rendering.child`) has limits of CPU time, wall time, memory and output, no file, no socket, no child of its own, and none of
+our environment variables. One child serves a template for as long as it is used; it ends when its input does, also after our own death.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Timer
+from typing import Any
+from weakref import finalize
+
+from doitune.errors import ModelError
+
+MEMORY_BYTES = 256 << 20
+"""Address space of the child."""
+
+CPU_SECONDS = 1.0
+"""CPU time of a request, and CHAT_SECONDS more for each chat in it (a chat takes about 0.1 ms)."""
+
+CHAT_SECONDS = 0.01
+CHATS_A_REQUEST = 64
+
+WALL_SECONDS = 30.0
+"""The end of a request on a machine that is busy with other things."""
+
+SPARE_CHARACTERS = 1 << 16
+"""What a template may write beside OUTPUT_TIMES the text of the chat: a system prompt, role markers."""
+
+OUTPUT_TIMES = 4
+
+CURE = "use the recipe's: --set prompt.template=doit"
+
+Chat = tuple[Sequence[Mapping[str, str]], bool]
+"""Messages of role and content, and whether the opening of an assistant turn follows."""
+
+
+class RenderingError(ModelError):
+    """A template that failed or went beyond its limits; `number` is the place of the chat it failed at."""
+
+    def __init__(self, reason: str, number: int = 0) -> None:
+        super().__init__(f"the base's chat template cannot be rendered: {reason}", CURE)
+        self.number = number
+
+
+class Renderer:
+    """Renders chats with one template. `variables`: the special tokens that templates name (`bos_token`, ...)."""
+
+    def __init__(self, template: str, variables: Mapping[str, Any]) -> None:
+        self.template, self.variables = template, dict(variables)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def texts(self, chats: Sequence[Chat]) -> list[str]:
+        """The text of each chat. Errors: RenderingError."""
+        found: list[str] = []
+        for start in range(0, len(chats), CHATS_A_REQUEST):
+            part = [[list(messages), open_turn] for messages, open_turn in chats[start : start + CHATS_A_REQUEST]]
+            seconds = CPU_SECONDS + CHAT_SECONDS * len(part)
+            reply = self._ask({"chats": part, "seconds": seconds, "spare": SPARE_CHARACTERS, "times": OUTPUT_TIMES})
+            if "failed" in reply:
+                raise RenderingError(reply["reason"], start + reply["failed"])
+            found += reply["texts"]
+        return found
+
+    def _ask(self, request: Mapping[str, Any]) -> Any:
+        if self._child is None:
+            self._child = _start()
+            finalize(self, _end, self._child)
+            first = {"template": self.template, "variables": self.variables, "memory_bytes": MEMORY_BYTES, "seconds": CPU_SECONDS}
+            reply = self._exchange(first)
+            if "failed" in reply:
+                self._drop()
+                raise RenderingError(reply["reason"])
+        return self._exchange(request)
+
+    def _exchange(self, document: Mapping[str, Any]) -> Any:
+        """One line to the child and its answer; a child that ended went beyond a limit."""
+        child = self._child
+        assert child is not None and child.stdin is not None and child.stdout is not None
+        timer = Timer(WALL_SECONDS, child.kill)
+        timer.start()
+        try:
+            child.stdin.write(json.dumps(document).encode("ascii") + b"\n")
+            child.stdin.flush()
+            line = child.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        finally:
+            timer.cancel()
+        if line.endswith(b"\n"):
+            return json.loads(line)
+        self._drop()
+        raise RenderingError(f"it used more than {CPU_SECONDS:g} s or {MEMORY_BYTES >> 20} MiB, or broke its process")
+
+    def _drop(self) -> None:
+        if self._child is not None:
+            _end(self._child)
+        self._child = None
+
+
+def _start() -> subprocess.Popen[bytes]:
+    """The child, with Python's own library and jinja's folder, and nothing else of this process."""
+    program = Path(__file__).with_name("rendering_child.py")
+    folders = json.dumps(sorted({str(Path(name).parent) for name in _homes()}))
+    code = "import json, runpy, sys; sys.path += json.loads(sys.argv[1]); runpy.run_path(sys.argv[2], run_name='__main__')"
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", code, folders, str(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={},
+        cwd="/",
+    )
+
+
+def _homes() -> Iterator[str]:
+    """The folders of jinja and what it imports."""
+    for name in ("jinja2", "markupsafe"):
+        found = find_spec(name)
+        if found is None:
+            raise ModelError("chat templates need jinja2, which is not installed", "pip install jinja2")
+        yield from found.submodule_search_locations or ()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.wait()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()

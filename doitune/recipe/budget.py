@@ -1,0 +1,251 @@
+"""How many examples of each ability: budgets by rule, the rows that they pick, and the ledger of what came of it.
+
+A budget names fixed numbers, `all`, or shares of a total. `share_equally` is the paper's rule behind its data settings: what the fixed
+numbers leave of the total is shared equally, an ability that has fewer rows than its share is taken whole, and the others share the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from random import Random
+from typing import Literal
+
+from doitune.ability import BY_NAME, NAMES
+from doitune.data.example import Example, content_key
+from doitune.errors import DataError, Problem
+
+Shortfall = Literal["error", "take_all"]
+Leftover = Literal["spread", "drop"]
+Select = Literal["nested", "paper"]
+
+_ORDER = {name: place for place, name in enumerate(BY_NAME)}
+
+
+@dataclass(frozen=True)
+class Share:
+    """An equal share of what the fixed numbers leave, and `extra` rows on top of it (not counted in the total)."""
+
+    extra: int = 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Rows by ability.
+
+    `amounts`: a fixed number, "all" rows found, or a Share. `share_equally`: the total that fixed numbers, "all" and shares make together;
+    the ten abilities that `amounts` doesn't name share too. None: they get nothing. `leftover`: rows that do not divide equally go one each
+    to the sharing abilities in the order of ABILITIES ("spread"), or to nobody ("drop").
+    """
+
+    amounts: Mapping[str, int | Literal["all"] | Share]
+    share_equally: int | None = None
+    leftover: Leftover = "spread"
+
+    def sharing(self) -> dict[str, int]:
+        """The abilities that share, in the order of ABILITIES (others after them, by name), each with its extra rows."""
+        named = {name: amount.extra for name, amount in self.amounts.items() if isinstance(amount, Share)}
+        unnamed = {name: 0 for name in NAMES if name not in self.amounts} if self.share_equally is not None else {}
+        return {name: (named | unnamed)[name] for name in sorted(named | unnamed, key=_place)}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One ability's account, in rows.
+
+    asked: by the budget; found: in the corpus; kept: picked; truncated: those of them that lost text to the length limit;
+    trained: those that training learns from (kept, less the rows that encoding dropped).
+    """
+
+    asked: int
+    found: int
+    kept: int
+    truncated: int = 0
+    trained: int = 0
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The account of a pick, by ability."""
+
+    lines: Mapping[str, Line]
+
+    def total(self) -> Line:
+        """All abilities together."""
+        lines = self.lines.values()
+        sums = ((line.asked, line.found, line.kept, line.truncated, line.trained) for line in lines)
+        return Line(*(sum(column) for column in zip(*sums, strict=True))) if lines else Line(0, 0, 0)
+
+    def with_trained(self, trained: Mapping[str, int], truncated: Mapping[str, int] | None = None) -> Ledger:
+        """The same with the rows that were encoded for training, and those cut, by ability (0 where not named)."""
+        cut = truncated or {}
+        lines = {name: replace(line, trained=trained.get(name, 0), truncated=cut.get(name, 0)) for name, line in self.lines.items()}
+        return Ledger(lines)
+
+    def to_json(self) -> dict[str, dict[str, int]]:
+        """`{ability: {asked, found, kept, truncated, trained}}`, as `ledger.json` and `doitune data draw` write it."""
+        return {
+            name: {"asked": line.asked, "found": line.found, "kept": line.kept, "truncated": line.truncated, "trained": line.trained}
+            for name, line in self.lines.items()
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Mapping[str, int]]) -> Ledger:
+        """The ledger that `to_json` wrote. Errors: TypeError or KeyError on another form."""
+        return cls({name: Line(**line) for name, line in document.items()})
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The examples to learn from, by ability (in the order of ABILITIES), and their ledger. The order of learning is batch.py's."""
+
+    examples: tuple[Example, ...]
+    ledger: Ledger
+
+
+def share_equally(total: int, found: Mapping[str, int], leftover: Leftover = "spread") -> dict[str, int]:
+    """`total` rows shared among the abilities of `found` (rows that each has), in its order; never more than an ability has.
+
+    The sum is below `total` when all are taken whole, or by the rows that do not divide under "drop" (fewer than the sharing abilities).
+    """
+    return _share(total, found, leftover)[0]
+
+
+def _share(total: int, found: Mapping[str, int], leftover: Leftover) -> tuple[dict[str, int], int]:
+    """The shares, and the rows that nobody had."""
+    shares: dict[str, int] = {}
+    left, sharing = total, list(found)
+    while sharing:
+        share, rest = divmod(left, len(sharing))
+        small = [name for name in sharing if found[name] < share]
+        if not small:
+            luckier = [name for name in sharing if found[name] > share][:rest] if leftover == "spread" else []
+            shares |= {name: share + (name in luckier) for name in sharing}
+            left = rest - len(luckier) if leftover == "spread" else 0
+            break
+        shares |= {name: found[name] for name in small}
+        left -= sum(found[name] for name in small)
+        sharing = [name for name in sharing if name not in small]
+    return {name: shares[name] for name in found}, left
+
+
+def plan(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall = "error") -> dict[str, int]:
+    """How many rows of each ability to take from the rows `found`, in the order of ABILITIES, then by name.
+
+    Errors: DataError with the numbers of every ability that falls short, unless `on_shortfall` is "take_all"; DataError when the budget
+    contradicts itself.
+    """
+    return {name: line.kept for name, line in _account(budget, found, on_shortfall).items()}
+
+
+def pick(
+    examples: Mapping[str, Sequence[Example]],
+    budget: Budget,
+    *,
+    seed: int,
+    select: Select = "nested",
+    on_shortfall: Shortfall = "error",
+) -> Pick:
+    """The rows that `budget` takes from `examples` (by ability, in file order).
+
+    nested: each ability's rows in an order that depends on `seed` and on what they say, and nothing else; a smaller budget's rows are
+    among a larger one's. paper: the released procedure on sorted files, see `_as_released`. Errors: as `plan`.
+    """
+    lines = _account(budget, {name: len(rows) for name, rows in examples.items()}, on_shortfall)
+    amounts = {name: line.kept for name, line in lines.items() if line.kept}
+    if select == "paper":
+        chosen = _as_released(examples, amounts, seed)
+    else:
+        chosen = {name: _nested(examples[name], seed)[:amount] for name, amount in amounts.items()}
+    return Pick(tuple(example for name in amounts for example in chosen[name]), Ledger(lines))
+
+
+def _nested(rows: Sequence[Example], seed: int) -> list[Example]:
+    """The rows by a digest of seed, ability and content; equal rows by id."""
+
+    def key(example: Example) -> tuple[bytes, str]:
+        return sha256(f"{seed}\x1f{example.ability}\x1f".encode() + content_key(example.messages)).digest(), example.id
+
+    return sorted(rows, key=key)
+
+
+def _as_released(examples: Mapping[str, Sequence[Example]], amounts: Mapping[str, int], seed: int) -> dict[str, list[Example]]:
+    """Rows as the released procedure takes them, on files sorted by name.
+
+    One generator for all files draws `sample(rows, k)`; from `curated/full` (the settings reconstruct, maximum and their mixes) the first k
+    rows are taken and nothing is drawn. Source: DoIT make_data.py; it leaves the files in the order of the file system.
+    """
+    generator = Random(seed)
+    chosen: dict[str, list[Example]] = {}
+    for name in sorted(amounts, key=lambda name: (examples[name][0].place.rpartition(":")[0], name)):
+        rows, amount = examples[name], amounts[name]
+        first_rows = rows[0].source == "curated/full"
+        chosen[name] = list(rows[:amount]) if first_rows else generator.sample(list(rows), amount)
+    return chosen
+
+
+def _account(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall) -> dict[str, Line]:
+    """asked, found and kept of every ability that the budget or the corpus has."""
+    fixed = {
+        name: found.get(name, 0) if amount == "all" else amount
+        for name, amount in budget.amounts.items()
+        if not isinstance(amount, Share)
+    }
+    asked = dict.fromkeys(found, 0) | _asked_of_sharers(budget, found, sum(fixed.values())) | fixed
+    lines = {
+        name: Line(asked[name], found.get(name, 0), min(asked[name], found.get(name, 0))) for name in sorted(asked, key=_place)
+    }
+    if on_shortfall == "error":
+        _refuse_shortfall(budget, lines)
+    return lines
+
+
+def _asked_of_sharers(budget: Budget, found: Mapping[str, int], fixed: int) -> dict[str, int]:
+    """What is asked of each sharing ability: what it gets, or its equal part of the total where the total can't be met."""
+    sharing = budget.sharing()
+    left = _left_to_share(budget, fixed, bool(sharing))
+    has = {name: found.get(name, 0) for name in sharing}
+    shares, unmet = _share(left, has, budget.leftover)
+    even, _ = _share(left, dict.fromkeys(sharing, left), budget.leftover)
+    asked: dict[str, int] = {}
+    for name, extra in sharing.items():
+        if unmet or not has[name]:
+            asked[name] = max(even[name], shares[name]) + extra
+        else:
+            asked[name] = min(shares[name] + extra, has[name])
+    return asked
+
+
+def _left_to_share(budget: Budget, fixed: int, somebody_shares: bool) -> int:
+    """The rows to share. Errors: DataError when total and fixed numbers contradict each other."""
+    if budget.share_equally is None:
+        if somebody_shares:
+            raise DataError("a share of what? share_equally names no total", "write share_equally: TOTAL", place="data.budget")
+        return 0
+    left = budget.share_equally - fixed
+    if left < 0:
+        problem = f"the fixed numbers ask for {fixed:,} rows, more than share_equally {budget.share_equally:,}"
+        raise DataError(problem, "raise share_equally or lower the numbers", place="data.budget")
+    if left and not somebody_shares and budget.leftover == "spread":
+        problem = f"{left:,} of the {budget.share_equally:,} rows of share_equally are left and no ability shares them"
+        raise DataError(problem, "lower share_equally, or write leftover: drop", place="data.budget")
+    return left
+
+
+def _refuse_shortfall(budget: Budget, lines: Mapping[str, Line]) -> None:
+    problems = [
+        Problem(
+            f"data.budget.{name}",
+            f"asked for {f'{line.asked:,}' if line.asked else 'all'} rows, found {line.found:,}",
+            f"lower `{name}`, add rows, or write on_shortfall: take_all",
+        )
+        for name, line in lines.items()
+        if line.kept < line.asked or (not line.found and budget.amounts.get(name) == "all")
+    ]
+    if problems:
+        raise DataError.of(problems)
+
+
+def _place(name: str) -> tuple[int, str]:
+    return _ORDER.get(name, len(_ORDER)), name

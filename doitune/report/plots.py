@@ -1,0 +1,107 @@
+"""Plots as inline SVG: curves over steps, and scores with their intervals. Colours come from the page's style, so they follow its scheme."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from doitune.report.html import Html, tag
+from doitune.report.read import Point, Scored
+
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 48, 24, 12, 26
+ROW = 30
+
+
+def curves(loss: Sequence[Point], validation: Sequence[Point], *, height: int = 240, width: int = WIDTH, title: str = "") -> Html:
+    """The training loss, faint as it was and strong as its running mean, and validations as dots on a line."""
+    both = [*loss, *validation]
+    if not both:
+        return Html("")
+    last = max(point.step for point in both)
+    values = sorted(point.value for point in both)
+    low, high = values[0], values[min(len(values) - 1, int(0.995 * len(values)))]  # one spike at the start must not flatten the rest
+    steps, ticks = _ticks(0, last), _ticks(low, high)
+    low, high = min(low, ticks[0]), max(high, ticks[-1])
+
+    def at(point: Point) -> tuple[float, float]:
+        across = LEFT + (width - LEFT - RIGHT) * point.step / max(1, last)
+        share = (min(point.value, high) - low) / (high - low or 1)
+        return across, height - BOTTOM - (height - TOP - BOTTOM) * share
+
+    parts = [_label(LEFT - 6, at(Point(0, tick))[1] + 4, f"{tick:g}", "end") for tick in ticks]
+    parts += [_rule(LEFT, width - RIGHT, at(Point(0, tick))[1]) for tick in ticks]
+    parts += [_label(at(Point(int(tick), low))[0], height - 8, f"{tick:g}", "middle") for tick in steps]
+    if len(loss) > 1:
+        parts += [_path(loss, at, "faint"), _path(_smooth(loss), at, "curve")]
+    if len(validation) > 1:
+        parts.append(_path(validation, at, "second"))
+    for point in validation:
+        x, y = at(point)
+        parts.append(tag("circle", tag("title", f"after step {point.step}: {point.value:.4f}"), cx=f"{x:.1f}", cy=f"{y:.1f}", r=3, class_="dot"))
+    if title:
+        parts.append(_label(LEFT, TOP, title, "start", "name"))
+    return tag("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=title or "loss over steps")
+
+
+def intervals(scored: Sequence[Scored], titles: dict[str, str]) -> Html:
+    """A row for each set: a dot and its 95 % interval for each evaluation (the base grey), and a dashed line at what guessing gives."""
+    sets = scored[0].table.sets
+    left, height = 190, TOP + ROW * len(sets) + BOTTOM
+    across = lambda share: left + (WIDTH - left - RIGHT) * min(1.0, max(0.0, share))  # noqa: E731
+    parts = []
+    for tick in range(0, 101, 20):
+        x = f"{across(tick / 100):.1f}"
+        parts += [tag("line", x1=x, x2=x, y1=TOP, y2=height - BOTTOM, class_="axis"), _label(across(tick / 100), height - 8, f"{tick} %", "middle")]
+    for row, first in enumerate(sets):
+        middle = TOP + ROW * (row + 0.5)
+        parts.append(_label(left - 10, middle + 4, _short(titles.get(first.name, first.name)), "end", "name"))
+        x = f"{across(first.chance):.1f}"
+        parts.append(tag("line", x1=x, x2=x, y1=f"{middle - 11:.1f}", y2=f"{middle + 11:.1f}", class_="chance"))
+        for number, one in enumerate(scored):
+            cell = next((found for found in one.table.sets if found.name == first.name), None)
+            if cell is not None:
+                parts.append(_span(across(cell.low), across(cell.score), across(cell.high), middle + 8 * (number - (len(scored) - 1) / 2), one))
+    return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label="scores with 95 % intervals")
+
+
+def _span(low: float, score: float, high: float, y: float, one: Scored) -> Html:
+    style = "base" if one.checkpoint == "base" else "tuned"
+    line = tag("line", x1=f"{low:.1f}", x2=f"{high:.1f}", y1=f"{y:.1f}", y2=f"{y:.1f}", stroke_width=2, class_=style)
+    return tag("g", tag("title", one.checkpoint), line, tag("circle", cx=f"{score:.1f}", cy=f"{y:.1f}", r="3.5", class_=style))
+
+
+def _path(points: Sequence[Point], at: object, style: str) -> Html:
+    assert callable(at)
+    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(point) for point in points))
+    return tag("polyline", points=places, class_=style)
+
+
+def _smooth(points: Sequence[Point]) -> list[Point]:
+    """A running mean over a fortieth of the run, corrected at its start."""
+    keep = 1 - 1 / max(1.0, len(points) / 40)
+    mean, weight, found = 0.0, 0.0, []
+    for point in points:
+        mean, weight = keep * mean + (1 - keep) * point.value, keep * weight + (1 - keep)
+        found.append(Point(point.step, mean / weight))
+    return found
+
+
+def _ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Round numbers from at or below `low` to at or above `high`."""
+    span = max(high - low, 1e-9)
+    size = 10.0 ** math.floor(math.log10(span / most))
+    size *= next(factor for factor in (1, 2, 5, 10, 20) if span / (size * factor) <= most)
+    first, last = math.floor(low / size), math.ceil(high / size)
+    return [round(number * size, 10) for number in range(first, min(last, first + 2 * most) + 1)]
+
+
+def _label(x: float, y: float, said: str, anchor: str, style: str = "") -> Html:
+    return tag("text", said, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, **({"class_": style} if style else {}))
+
+
+def _rule(left: float, right: float, y: float) -> Html:
+    return tag("line", x1=f"{left:.1f}", x2=f"{right:.1f}", y1=f"{y:.1f}", y2=f"{y:.1f}", class_="axis")
+
+
+def _short(name: str, most: int = 26) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

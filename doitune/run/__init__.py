@@ -1,0 +1,1 @@
+"""The directory of one training: its files, its checkpoints, what changed since, its model."""

@@ -1,0 +1,95 @@
+"""Models in memory from what lies on disk: a recipe's base with a fresh adapter, or with the one of a run's checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from doitune.backends.pick import LoadRequest, begin, pick_backend
+from doitune.backends.probe import prove_adapter
+from doitune.base.find import Base, find_base
+from doitune.errors import CheckpointError
+from doitune.prepare.material import tokenizer_template
+from doitune.prompt.encode import fingerprint
+from doitune.recipe.resolve import resolve
+from doitune.run.checkpoint import Checkpoint
+from doitune.run.folder import Run
+
+if TYPE_CHECKING:
+    from doitune.backends.loaded import LoadedModel
+    from doitune.prompt.encode import Template
+    from doitune.recipe.fields import Recipe
+
+
+def load_model(recipe: Recipe, base: Base, new_rows: int, *, training: bool) -> tuple[str, LoadedModel]:
+    """The recipe's base with a fresh adapter, on the backend that serves here; returns the backend's name too."""
+    name, backend = pick_backend(recipe.model.backend, base)
+    targets = () if recipe.lora.targets == "all-linear" else tuple(recipe.lora.targets)
+    request = LoadRequest(
+        base=base,
+        quantise=recipe.model.quantise,
+        compute_dtype=recipe.model.compute_dtype,
+        rank=recipe.lora.rank,
+        alpha=recipe.lora.alpha,
+        dropout=recipe.lora.dropout,
+        targets=targets,
+        new_rows=new_rows,
+        seed=recipe.train.seed,
+        max_tokens=recipe.train.max_tokens,
+        gradient_checkpointing=training and _checkpoints_gradients(recipe),
+    )
+    return name, backend.load(request)
+
+
+def _checkpoints_gradients(recipe: Recipe) -> bool:
+    """`auto`: on a card, where memory is what a run lacks; not on the CPU, where it would only cost time."""
+    import torch
+
+    wanted = recipe.train.gradient_checkpointing
+    return wanted == "always" or (wanted == "auto" and torch.cuda.is_available())
+
+
+def open_trained(run: Run, checkpoint: str = "best") -> tuple[Recipe, LoadedModel, Template, int]:
+    """A run's base with the adapter of one of its checkpoints, its template, and the checkpoint's step.
+
+    `checkpoint`: "best", "last" or a step number. Errors: see `take_checkpoint`; CheckpointError where it is missing.
+    """
+    recipe = resolve(str(run.recipe_path)).recipe
+    step = checkpoint_step(run, checkpoint)
+    base = find_base(recipe.model.name, recipe.model.revision)
+    begin(recipe.model.backend, base)
+    template = tokenizer_template(base, recipe.prompt)
+    _, model = load_model(recipe, base, template.new_rows, training=False)
+    take_checkpoint(run, step, model, template)
+    return recipe, model, template, step
+
+
+def take_checkpoint(run: Run, step: int, model: LoadedModel, template: Template) -> Checkpoint:
+    """Give the model the adapter of a run's checkpoint: its files are verified, and what it says is compared with its probe. CheckpointError.
+
+    The model is left asking.
+    """
+    found = run.checkpoint(step)
+    wrong = found.verify()
+    if wrong:
+        raise CheckpointError(f"{found.folder} is damaged: {'; '.join(wrong)}", "use another checkpoint: --checkpoint last")
+    model.load_adapter(found.folder)
+    prove_adapter(model, found.folder, fingerprint(template))
+    return found
+
+
+def checkpoint_step(run: Run, wanted: str) -> int:
+    """The step that "best", "last" or a number names in this run."""
+    steps = [found.step for found in run.checkpoints()]
+    if not steps:
+        raise CheckpointError(f"{run.name} has no checkpoint", "train it first, or `doitune resume` it")
+    if wanted == "last":
+        return steps[-1]
+    if wanted == "best":
+        done = run.done()
+        best = done["best_step"] if done else run.best_step()
+        if best is not None and best not in steps:
+            raise CheckpointError(f"the best checkpoint of {run.name}, step {best}, is gone or damaged", "ask another one: --checkpoint last")
+        return steps[-1] if best is None else best
+    if wanted.isascii() and wanted.isdecimal():
+        return run.checkpoint(int(wanted)).step
+    raise CheckpointError(f"no checkpoint is called {wanted!r}", "best, last or a step number")

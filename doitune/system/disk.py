@@ -1,0 +1,340 @@
+"""Writing that a crash cannot tear: beside the name, flushed to the disk, renamed.
+
+A reader sees the old content or the new one, never a part. Errors of the disk are DiskError (exit 74) with the folder named. Every change
+goes through the few primitives at the end, which a test can listen to (`traced`) and a fault point can break.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from doitune.errors import DiskError, LockedError
+from doitune.system import faults
+from doitune.system.json_records import object_of
+
+FULL_BYTES = 1 << 16
+"""A disk with less room than this counts as full, whatever was to be written."""
+
+PRIVATE = 0o700
+"""Rights of a folder with rows, replies or logs: one closed door, so that what lies inside can keep the user's own umask."""
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Put `content` under `path`, wholly or not at all."""
+    if not path.name or path.name == ".." or path.is_dir():
+        raise DiskError(f"cannot write {path}: it is a folder", "name a file")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        faults.reach("write.begin")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            _write(descriptor, content.encode("utf-8") if isinstance(content, str) else content, "write.torn")
+            tell("write", beside)
+            os.fsync(descriptor)
+            tell("sync", beside)
+        finally:
+            os.close(descriptor)
+        faults.reach("write.before_rename")
+        rename(beside, path)
+        faults.reach("write.after_rename")
+        sync_folder(path.parent)
+    except OSError as error:
+        problem = disk_error(path.parent, error)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise problem from error
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Put a JSON document under `path`, wholly or not at all; keys keep their order."""
+    write_whole(path, _json_bytes(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)))
+
+
+def _json_bytes(text: str) -> bytes:
+    """A JSON text as UTF-8; half of a surrogate pair, which a file name that is not UTF-8 holds, as JSON's own escape."""
+    return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """A staging folder beside `final`; on leaving without an error its files are flushed and it takes the name `final`.
+
+    `final` must not exist. After an error the staging folder is gone and `final` was never there.
+    """
+    staging = staging_of(final)
+    try:
+        make_staging(staging)
+        yield staging
+        for path in sorted(staging.rglob("*")):
+            if path.is_file():
+                sync_file(path)
+        sync_folder(staging)
+        rename(staging, final)
+        sync_folder(final.parent)
+    except OSError as error:
+        problem = disk_error(final.parent, error)
+        shutil.rmtree(staging, ignore_errors=True)
+        raise problem from error
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def staging_of(final: Path) -> Path:
+    """Where `final` is filled before it takes its name; the process's own."""
+    return final.with_name(f".staging-{final.name}-{os.getpid()}")
+
+
+def make_staging(staging: Path) -> None:
+    """An empty staging folder; what a dead process of the same number left in it is gone."""
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    tell("mkdir", staging)
+
+
+def append_line(path: Path, document: dict[str, Any]) -> None:
+    """Add one JSON line in a single write; a line torn by a crash is the last one and is skipped by `read_lines`.
+
+    Where the file ends in a torn line, a line break comes first, so that the new line is whole. A line that finds no room leaves nothing.
+    """
+    line = _json_bytes(json.dumps(document, ensure_ascii=False, allow_nan=False))
+    try:
+        faults.reach("append.begin")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            try:
+                _write(descriptor, b"\n" + line if torn else line, "append.torn")
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+        tell("write", path)
+        faults.reach("append.end")
+    except OSError as error:
+        raise disk_error(path.parent, error) from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole JSON object of a log, in order; a torn or foreign line is left out. A missing file is empty."""
+    if not path.is_file():
+        return []
+    lines = (object_of(line) for line in path.read_bytes().split(b"\n") if line.strip())
+    return [line for line in lines if line is not None]
+
+
+@contextmanager
+def hold(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path` for as long as this process works on `what`; LockedError names the owner.
+
+    The kernel frees it after any death. Another reader's look (`is_held`) is waited for; an owner is not.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise disk_error(path.parent, error) from error
+    try:
+        _take(descriptor, path, what)
+        with suppress(OSError):  # on a full disk the lock holds without its owner's name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path, what: str, tries: int = 10) -> None:
+    """The lock, or LockedError after half a second of trying: as long as a look at the lock, and an owner's signature, may take."""
+    for turn in range(tries):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if turn + 1 < tries:
+                time.sleep(0.05)
+        except OSError as error:
+            raise disk_error(path.parent, error) from error
+    owner = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "another process"
+    raise LockedError(f"{what} is being worked on by {owner}", "wait for it, or stop it")
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock file; nothing is written."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def need_room(folder: Path, wanted_bytes: int, hint: str = "make room, or put the runs on another disk: --runs DIR") -> None:
+    """DiskError with `hint` unless the disk of `folder` has `wanted_bytes` free."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < wanted_bytes:
+        error = DiskError(
+            f"{existing} has {free / 2**20:.1f} MiB free, {wanted_bytes / 2**20:.1f} MiB are needed",
+            hint,
+        )
+        error.full = True
+        raise error
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk of `folder` says that nothing more fits: neither bytes nor, where it counts them, files."""
+    try:
+        said = os.statvfs(folder)
+        return shutil.disk_usage(folder).free < FULL_BYTES or (said.f_files > 0 and said.f_favail == 0)
+    except OSError:
+        return False
+
+
+def prove_folder(folder: Path) -> None:
+    """Create, flush, rename, lock and delete a file in `folder`; DiskError names the filesystem that cannot. All that a run relies on.
+
+    A name that is no UTF-8 is refused: safetensors writes a file there that it cannot open again.
+    """
+    if os.fsencode(folder.resolve()).decode("utf-8", "ignore") != str(folder.resolve()):
+        raise DiskError(f"the name of {folder} is not UTF-8", "put the runs into another folder: --runs DIR")
+    here, there = folder / f".proof-{os.getpid()}", folder / f".proof-{os.getpid()}-renamed"
+    try:
+        descriptor = os.open(here, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, b"proof")
+            os.fsync(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            here.rename(there)
+            sync_folder(folder)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    finally:
+        for path in (here, there):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each flushed into the one above; DiskError where that is not allowed."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in reversed(missing):
+            tell("mkdir", path)
+            sync_folder(path.parent)
+    except OSError as error:
+        raise disk_error(folder, error) from error
+
+
+def disk_error(folder: Path, error: OSError) -> DiskError:
+    """What the disk said, as a user's problem; `full` is asked of the disk now, not read from the message."""
+    kind = filesystem_of(folder)
+    said = DiskError(
+        f"cannot write in {folder}{f' ({kind})' if kind else ''}: {error.strerror or error}", "make room or check the rights, or use --runs DIR"
+    )
+    said.full = is_full(folder)
+    return said
+
+
+def filesystem_of(folder: Path) -> str:
+    """The kind of filesystem that holds `folder` (ext4, tmpfs, nfs4, ...), empty where the system doesn't say."""
+    try:
+        mounts = [line.split(" ")[1:3] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+        place = folder.resolve()
+    except (OSError, ValueError):
+        return ""
+    fitting = [(where, kind) for where, kind in mounts if place.is_relative_to(where.replace("\\040", " "))]
+    return max(fitting, key=lambda pair: len(pair[0]))[1] if fitting else ""
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, read in pieces."""
+    digest = sha256()
+    with path.open("rb", buffering=0) as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+# The primitives. Each tells what it did: write, sync, sync_folder, rename (with the new name), mkdir, remove.
+
+Trace = Callable[[str, Path, "Path | None"], None]
+_listener: Trace | None = None
+
+
+@contextmanager
+def traced(listener: Trace) -> Iterator[None]:
+    """Inside, every change of this module is told to `listener(operation, path, new name)` as soon as it is done."""
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
+
+
+def tell(operation: str, path: Path, target: Path | None = None) -> None:
+    """Say that `operation` was done to `path`; for files that a library wrote as well."""
+    if _listener is not None:
+        _listener(operation, path, target)
+
+
+def rename(path: Path, target: Path) -> None:
+    """A file or folder takes another name on the same disk."""
+    path.rename(target)
+    tell("rename", path, target)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder with all that is in it; what cannot be deleted stays."""
+    shutil.rmtree(folder, ignore_errors=True)
+    tell("remove", folder)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a written file to the disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+    tell("sync", path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    tell("sync_folder", folder)
+
+
+def _write(descriptor: int, data: bytes, torn: str) -> None:
+    """All of `data`; in one piece, unless somebody looks at the fault point `torn`."""
+    pieces = [data[: len(data) // 2], data[len(data) // 2 :]] if faults.armed() else [data]
+    for number, piece in enumerate(pieces):
+        if number:
+            faults.reach(torn)
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]

@@ -1,0 +1,70 @@
+"""Whether the trained model ends its replies: an end token that was masked, cut or never learnt shows in no loss, only in replies that run on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from doitune.backends.out_of_memory import in_parts
+from doitune.prompt.encode import Template, questions_ids
+
+if TYPE_CHECKING:
+    from doitune.backends.loaded import LoadedModel
+    from doitune.data.example import Example
+    from doitune.prompt.encoded import Encoded
+
+ASKED = 20
+SHORT_ANSWER_TOKENS = 32
+SLACK_TOKENS = 16
+LEAST_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Endings:
+    """How many of the replies `asked` for were ended by the model within `max_new_tokens`."""
+
+    asked: int
+    ended: int
+    max_new_tokens: int
+
+    @property
+    def marked(self) -> bool:
+        """Whether too few ended for the run to be trusted."""
+        return self.ended <= LEAST_SHARE * self.asked
+
+    @property
+    def text(self) -> str:
+        """The same as a sentence."""
+        told = f"{self.ended} of {self.asked} replies ended within {self.max_new_tokens} tokens"
+        return f"{told}: this model has not learnt to stop (more than {100 * LEAST_SHARE:.0f} % should end)" if self.marked else told
+
+
+def ask_endings(model: LoadedModel, template: Template, examples: Sequence[Example], encoded: Sequence[Encoded]) -> Endings:
+    """Let the model answer up to ASKED of the rows with short answers; leaves the model asking. At least one row is given.
+
+    A reply may take the longest known answer twice and SLACK_TOKENS.
+    """
+    rows = _short(examples, encoded)
+    longest = max(length for _, length in rows)
+    room = 2 * longest + SLACK_TOKENS
+    model.training(False)
+    prompts = questions_ids([example.question for example, _ in rows], template)
+    written = in_parts(lambda part: model.generate(part, max_new_tokens=room, stop_ids=template.stop_ids), prompts)
+    return Endings(len(written), sum(one.stopped for one in written), room)
+
+
+def _short(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[tuple[Example, int]]:
+    """ASKED rows and the tokens of their answers: spread over those with short answers, or the shortest there are."""
+    pairs = [(example, _answer_tokens(one)) for example, one in zip(examples, encoded, strict=True)]
+    pairs.sort(key=lambda pair: (pair[1], pair[0].id))
+    short = [pair for pair in pairs if pair[1] <= SHORT_ANSWER_TOKENS]
+    if len(short) < ASKED:
+        return pairs[:ASKED]
+    return [short[place * len(short) // ASKED] for place in range(ASKED)]
+
+
+def _answer_tokens(encoded: Encoded) -> int:
+    """Tokens of the last answer, its end token included."""
+    labels = encoded.labels
+    return next((back for back in range(1, len(labels)) if labels[-back - 1] < 0), len(labels))
