@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from doitune.base.find import Base, find_base
+from doitune.base.find import find_base
+from doitune.base.folder import Base
 from doitune.errors import ModelError
 from doitune.system.disk import file_sha256
 

@@ -61,7 +61,7 @@ measure(work)
 
 LOAD = """
 import torch
-from doitune.backends.pick import LoadRequest; from doitune.backends import hf
+from doitune.backends.loaded import LoadRequest; from doitune.backends import hf
 from doitune.base.find import find_base
 from bitsandbytes.nn import Linear4bit
 torch.nn.functional.linear(torch.ones(4, 4), torch.ones(4, 4))

@@ -19,10 +19,11 @@ from safetensors.torch import load_file, save_file
 from tiny_lora import ADDED, make_parts, merged_by_peft
 
 from doitune.backends import hf
-from doitune.backends.pick import LoadRequest
+from doitune.backends.loaded import LoadRequest
 from doitune.base import make
 from doitune.base.assembly import EMBEDDING, open_assembly
-from doitune.base.find import RECORD, find_base
+from doitune.base.find import find_base
+from doitune.base.folder import RECORD
 from doitune.base.headers import ITEM_BYTES, read_header
 from doitune.base.make import Made, Order, make_base
 from doitune.base.nf4 import STATE, nf4_bytes

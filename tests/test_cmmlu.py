@@ -15,7 +15,7 @@ from doitune.errors import DataError, UsageError
 from doitune.evals.evaluate import evaluate
 from doitune.evals.prompts import counting, prepare
 from doitune.evals.suites import cmmlu
-from doitune.prompt.encode import open_template
+from doitune.prompt.template import open_template
 
 SIZES = """agronomy 169, anatomy 148, ancient_chinese 164, arts 160, astronomy 165, business_ethics 209, chinese_civil_service_exam 160,
 chinese_driving_rule 131, chinese_food_culture 136, chinese_foreign_policy 107, chinese_history 323, chinese_literature 204,

@@ -9,7 +9,8 @@ import pytest
 
 from doitune.doctor import checks
 from doitune.doctor.cards import cards_check, read_cards
-from doitune.doctor.checks import Check, Diagnosis, disk_check, hub_check, library_check, outside
+from doitune.doctor.check import Check
+from doitune.doctor.checks import Diagnosis, disk_check, hub_check, library_check, outside
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,15 @@ import torch
 from tiny_evals import examples, tiny
 
 from doitune.backends.hf import load
-from doitune.backends.pick import LoadRequest
+from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.data.example import Message
 from doitune.evals.ask import Kept, Limits, _positions, ask, ask_batch, bare_ids, cut, prepare
 from doitune.evals.evaluate import evaluate
 from doitune.evals.suites import doit
 from doitune.evals.task import Item, Reply, Task
-from doitune.prompt.encode import encode_question, open_template, option_ids
+from doitune.prompt.encode import encode_question, option_ids
+from doitune.prompt.template import open_template
 
 LETTERS = ("A", "B", "C", "D")
 

@@ -105,7 +105,7 @@ def test_another_model_encoder_or_question_is_refused(loaded, task, tmp_path, mo
     run(loaded, task, tmp_path)
     before = (tmp_path / saved.OUTCOMES).read_bytes()
     if "fingerprint" in change:
-        monkeypatch.setattr("doitune.prompt.encode.fingerprint", lambda template: change["fingerprint"])
+        monkeypatch.setattr(sys.modules["doitune.prompt.encode"], "fingerprint", lambda template: change["fingerprint"])
     with pytest.raises(CheckpointError, match=what) as caught:
         run(loaded, change.get("task", task), tmp_path, identity=change.get("identity", WHO))
     assert "folder" in caught.value.hint

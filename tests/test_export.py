@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from doitune.base import assembly, make
 from doitune.base.assembly import open_assembly
-from doitune.base.find import RECORD, REPORT, find_base
+from doitune.base.find import find_base
+from doitune.base.folder import RECORD, REPORT
 from doitune.base.journal import Journal
 from doitune.base.make import Order, make_base
 from doitune.base.record import check_folder
@@ -32,8 +33,9 @@ from doitune.export.chat import CHATS, exported_tokens, prove_files
 from doitune.export.merged import Export, Wish, export_merged
 from doitune.export.parity import Answers, compare, fitting
 from doitune.prompt.batch import pad
-from doitune.prompt.encode import encode, encode_question, open_template
+from doitune.prompt.encode import encode, encode_question
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.prompt.template import open_template
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run
 from doitune.run.model import open_trained

@@ -13,12 +13,13 @@ from bitsandbytes.nn import Linear4bit
 from conftest import make_tiny_base
 
 from doitune.backends import hf
-from doitune.backends.pick import LoadRequest
+from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.errors import CheckpointError, FitError, ModelError
 from doitune.prompt.batch import Batch, flatten, pad, trained_tokens
-from doitune.prompt.encode import encode, open_template
+from doitune.prompt.encode import encode
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.prompt.template import open_template
 from doitune.recipe.resolve import resolve
 from doitune.train.packing import prove_packing
 from doitune.train.session import start

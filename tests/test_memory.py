@@ -364,9 +364,10 @@ def test_the_roofline() -> None:
 
 def test_tokens_are_those_of_the_bases_own_tokenizer_where_it_is_here() -> None:
     """Within a tenth of what a run encodes; what was assumed is called so."""
+    from doitune.backends.tokenizer import recipe_template
     from doitune.data.corpus import open_corpus
     from doitune.memory.hours import work_of
-    from doitune.prepare.material import prepare, recipe_template
+    from doitune.prepare.material import prepare
 
     open_corpus("demo")
     recipe = resolve("curated-160", model="demo", corpus="demo").recipe

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from doitune.backends.optimiser import build_optimiser, put_state, rate_at, set_rate, take_state
+from doitune.backends.optimiser import build_optimiser, put_state, set_rate, take_state
 from doitune.errors import CheckpointError
+from doitune.prepare.schedule import rate_at
 from doitune.recipe.fields import TrainSection
 
 

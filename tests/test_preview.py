@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from doitune.backends.tokenizer import tokenizer_template
 from doitune.data.example import Message
 from doitune.errors import UsageError
-from doitune.prepare.material import tokenizer_template
 from doitune.prepare.preview import Piece, Row, cut, preview
-from doitune.prompt.encode import Template, encode, encode_question, open_template
+from doitune.prompt.encode import encode, encode_question
+from doitune.prompt.template import Template, open_template
 from doitune.recipe.resolve import resolve
 
 BASICS = ["<unk>", "<s>", "</s>", "<free_a>", "<free_b>"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from doitune.backends import documents, hf
-from doitune.backends.pick import LoadRequest
+from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.prompt.batch import flatten, pad, trained_tokens
 from doitune.prompt.encoded import IGNORED, Encoded

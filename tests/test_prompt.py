@@ -14,20 +14,10 @@ from transformers import PreTrainedTokenizerFast
 
 from doitune.data.example import Message
 from doitune.errors import DataError, ModelError
-from doitune.prompt.encode import (
-    Encoded,
-    Template,
-    decode,
-    encode,
-    encode_all,
-    encode_question,
-    fingerprint,
-    open_template,
-    option_ids,
-    prove_law,
-    questions_ids,
-)
+from doitune.prompt.encode import Encoded, decode, encode, encode_all, encode_question, fingerprint, option_ids, questions_ids
 from doitune.prompt.encoded import IGNORED
+from doitune.prompt.law import prove_law
+from doitune.prompt.template import Template, open_template
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 BASICS = ["<unk>", "<s>", "</s>"]

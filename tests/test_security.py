@@ -71,7 +71,7 @@ def test_a_model_of_pickles_is_refused_by_name(tmp_path: Path, tiny_base: Path, 
 def test_pickles_beside_an_adapter_are_never_opened(tmp_path: Path, tiny_base: Path, name: str) -> None:
     """In the place of the adapter: an error that says what lacks. Beside it: not looked at."""
     from doitune.backends import hf
-    from doitune.backends.pick import LoadRequest
+    from doitune.backends.loaded import LoadRequest
     from doitune.errors import CheckpointError
 
     model = hf.load(LoadRequest(find_base(str(tiny_base)), quantise="none", rank=4))
@@ -110,7 +110,7 @@ def edited(folder: Path, base: Path, **settings: Any) -> Path:
 def test_python_of_a_models_own_is_never_run(tmp_path: Path, tiny_base: Path) -> None:
     """With a known type the known code serves; without one the model is refused by name. The canary module sings in neither."""
     from doitune.backends import hf
-    from doitune.backends.pick import LoadRequest
+    from doitune.backends.loaded import LoadRequest
 
     auto = {"AutoModelForCausalLM": "canary.Model", "AutoConfig": "canary.Config"}
     for name, settings in {"known": {"auto_map": auto}, "unknown": {"auto_map": auto, "model_type": "songbird"}}.items():

@@ -18,7 +18,7 @@ import pytest
 
 from doitune.ability import NAMES
 from doitune.data.corpus import Corpus
-from doitune.prepare.material import draw
+from doitune.prepare.draw import draw
 from doitune.recipe.budget import Pick
 from doitune.recipe.resolve import list_recipes, resolve
 

@@ -20,8 +20,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from doitune.backends import hf
 from doitune.backends.four_bits import nf4_weight, state_bytes
+from doitune.backends.loaded import LoadRequest
 from doitune.backends.optimiser import build_optimiser
-from doitune.backends.pick import LoadRequest
 from doitune.base.architecture import Architecture, config_of, read_architecture
 from doitune.base.find import find_base
 from doitune.errors import ModelError, UsageError

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from doitune.backends.tokenizer import tokenizer_template
 from doitune.base.find import find_base
 from doitune.errors import DataError
-from doitune.prepare.material import tokenizer_template
 from doitune.prepare.stats import OVERALL, Stats, histogram, histogram_svg, measure, stats
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.recipe.fields import PromptSection

@@ -99,7 +99,8 @@ import json, random, sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from doitune.backends.pick import LoadRequest, begin, pick_backend
+from doitune.backends.loaded import LoadRequest
+from doitune.backends.pick import begin, pick_backend
 from doitune.base.find import find_base
 from doitune.prompt.batch import flatten, pad
 from doitune.prompt.encoded import IGNORED, Encoded
@@ -230,7 +231,7 @@ def test_unsloth_is_imported_before_transformers_in_a_real_training(stand_in: di
 def test_what_unsloth_is_told(stand_in: dict[str, str], tmp_path: Path) -> None:
     make_tiny_base(tmp_path / "base")
     program = CARD + (
-        "import sys\nfrom doitune.backends.pick import LoadRequest, begin; from doitune.backends import unsloth\nfrom doitune.base.find import find_base\nbase = find_base(sys.argv[1])\n"
+        "import sys\nfrom doitune.backends.loaded import LoadRequest; from doitune.backends.pick import begin; from doitune.backends import unsloth\nfrom doitune.base.find import find_base\nbase = find_base(sys.argv[1])\n"
         "begin('auto', base)\nunsloth.load(LoadRequest(base, quantise='nf4', compute_dtype='fp32', rank=4, seed=5, max_tokens=100, gradient_checkpointing=True))\n"
     )
     done = run(program, str(tmp_path / "base"), environment=stand_in)
@@ -253,7 +254,7 @@ def test_a_matrix_that_would_be_trained_or_resized_is_refused(stand_in: dict[str
     """Trap: gigabytes of gradients that no plan knows of, or an adapter that fits no other copy of the base."""
     make_tiny_base(tmp_path / "base", tied=False)
     program = CARD + (
-        "import sys\nfrom doitune.backends.pick import LoadRequest; from doitune.backends import unsloth\nfrom doitune.base.find import find_base\nfrom doitune.errors import DoituneError\n"
+        "import sys\nfrom doitune.backends.loaded import LoadRequest; from doitune.backends import unsloth\nfrom doitune.base.find import find_base\nfrom doitune.errors import DoituneError\n"
         "try:\n    unsloth.load(LoadRequest(find_base(sys.argv[1]), quantise='none', compute_dtype='fp32'))\nexcept DoituneError as error:\n    print(error)\n"
     )
     done = run(program, str(tmp_path / "base"), environment={**stand_in, "STAND_IN": fault})

@@ -78,7 +78,7 @@ import on_cpu, torch
 from pathlib import Path
 import unsloth, unsloth_zoo
 from unsloth import FastLanguageModel
-from doitune.backends.pick import LoadRequest; from doitune.backends import unsloth as backend, unsloth_model
+from doitune.backends.loaded import LoadRequest; from doitune.backends import unsloth as backend, unsloth_model
 from doitune.base.find import find_base
 import sys
 request = LoadRequest(find_base(sys.argv[1]))

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from doitune.backends.hf import HfModel
 from doitune.data.example import Example, Message
 from doitune.evals.task import Item
-from doitune.prompt.encode import Template, open_template
+from doitune.prompt.template import Template, open_template
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<role-user>", "<role-assistant>"]
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicLayer
 
-from doitune.backends.loaded import Written
+from doitune.backends.loaded import LoadedModel, Written
 from doitune.backends.out_of_memory import OutOfMemory, once_more
 from doitune.prompt.batch import pad
 from doitune.prompt.encoded import IGNORED, Encoded
-
-if TYPE_CHECKING:
-    from doitune.backends.hf import HfModel
 
 
 class WatchedScores:
@@ -66,19 +63,19 @@ def written(row: Sequence[int], stop_ids: set[int], scores: tuple[tuple[float, .
     return Written(tuple(row[:end] if end is not None else row), end is not None, *scores)
 
 
-def proved_prefix(model: HfModel) -> bool:
+def proved_prefix(model: LoadedModel, vocabulary_rows: int) -> bool:
     """Whether two rows after a prefix say what they say after the whole prompt; an architecture with another memory does not.
 
     False, too, where memory runs out over these few tokens: asking without a prefix is always right.
     """
-    ids = tuple(place % model.vocabulary_rows for place in range(1, 33))
+    ids = tuple(place % vocabulary_rows for place in range(1, 33))
     ends = [Encoded(end, (IGNORED,) * len(end)) for end in (ids[16:], ids[8:13])]
     whole = [Encoded(ids[:16] + end.ids, (IGNORED,) * (16 + len(end.ids))) for end in ends]
-    wanted = range(min(64, model.vocabulary_rows))
+    wanted = range(min(64, vocabulary_rows))
     try:
         apart = once_more(lambda: model.logits_after(model.read(ids[:16]), pad(ends), wanted))
         together = once_more(lambda: model.logits(pad(whole), wanted))
     except (AttributeError, NotImplementedError, TypeError, ValueError, IndexError, OutOfMemory):
         return False
-    slack = 1e-4 if model.base.dtype == torch.float32 else 0.05
+    slack = 1e-4 if model.compute_dtype == "float32" else 0.05
     return bool((apart - together).abs().max() <= slack * together.abs().max().clamp(min=1))

@@ -15,7 +15,7 @@ from transformers import BitsAndBytesConfig
 from doitune.errors import ModelError
 
 if TYPE_CHECKING:
-    from doitune.backends.pick import LoadRequest
+    from doitune.backends.loaded import LoadRequest
 
 PIECE = 1 << 18
 """Numbers that a CPU quantises at once: a multiple of every block of NF4."""

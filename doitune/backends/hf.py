@@ -28,8 +28,7 @@ from doitune.backends import documents
 from doitune.backends.asking import PrefixLayer, WatchedScores, proved_prefix, written
 from doitune.backends.dropout import steady
 from doitune.backends.four_bits import compute_in, quantisation, quantising_in_pieces
-from doitune.backends.loaded import LoadedModel, Loss, Prefix, Written
-from doitune.backends.pick import LoadRequest
+from doitune.backends.loaded import LoadedModel, LoadRequest, Loss, Prefix, Written
 from doitune.backends.token_rows import TokenRows, add_rows
 from doitune.backends.tokenizer import load_tokenizer
 from doitune.errors import CheckpointError, FitError, ModelError
@@ -37,7 +36,7 @@ from doitune.prompt.batch import Batch
 from doitune.prompt.encoded import IGNORED
 
 if TYPE_CHECKING:
-    from doitune.base.find import Base
+    from doitune.base.folder import Base
 
 LOGITS_AT_ONCE = 1 << 24
 """Logits computed at once by the loss, in elements (64 MiB in fp32): fixes the peak whatever the vocabulary."""
@@ -291,7 +290,7 @@ class HfModel(LoadedModel):
     @cached_property
     def shares_prefix(self) -> bool:  # type: ignore[override]
         """See `asking.proved_prefix`."""
-        return proved_prefix(self)
+        return proved_prefix(self, self.vocabulary_rows)
 
     def _head_rows(self, token_ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """fp32 rows [k, H] of the head for these tokens, and their bias."""

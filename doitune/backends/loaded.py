@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
 
+    from doitune.base.folder import Base
     from doitune.prompt.batch import Batch
 
 
@@ -115,3 +116,34 @@ class LoadedModel(ABC):
     @abstractmethod
     def load_adapter(self, folder: Path) -> None:
         """Read what `save_adapter` wrote into this model; every key, shape and rank must agree (CheckpointError)."""
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """All that a backend needs to hold a model. `targets` empty means every linear layer but the head.
+
+    `quantise`: "nf4" or "none". `compute_dtype`: "auto", "fp32", "bf16", "fp16". `new_rows`: token rows of their own (0 or 3).
+    `seed` fixes the adapter's first values. `max_tokens` is the longest example.
+    """
+
+    base: Base
+    quantise: str = "nf4"
+    compute_dtype: str = "auto"
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+    new_rows: int = 0
+    seed: int = 0
+    max_tokens: int = 2048
+    gradient_checkpointing: bool = False
+
+
+class Backend(Protocol):
+    """A module of this folder."""
+
+    def why_not(self, base: Base | None = None) -> str | None:
+        """A sentence on why this machine cannot use it (for `base`, if given), or None. Never imports what it asks about."""
+
+    def load(self, request: LoadRequest) -> LoadedModel:
+        """The base in memory with a fresh adapter on it. Errors: ModelError, FitError."""

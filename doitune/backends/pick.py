@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
+from doitune.backends.loaded import Backend
 from doitune.base.pickled import refuse_old_torch
 from doitune.errors import FitError
 
 if TYPE_CHECKING:
-    from doitune.backends.loaded import LoadedModel
-    from doitune.base.find import Base
+    from doitune.base.folder import Base
 
 sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]  # libraries would fetch compiled code from the hub with it, unasked
 
@@ -23,37 +22,6 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an opti
 
 ORDER = ("unsloth", "hf")
 """Backends by preference; each is a module of this folder."""
-
-
-@dataclass(frozen=True)
-class LoadRequest:
-    """All that a backend needs to hold a model. `targets` empty means every linear layer but the head.
-
-    `quantise`: "nf4" or "none". `compute_dtype`: "auto", "fp32", "bf16", "fp16". `new_rows`: token rows of their own (0 or 3).
-    `seed` fixes the adapter's first values. `max_tokens` is the longest example.
-    """
-
-    base: Base
-    quantise: str = "nf4"
-    compute_dtype: str = "auto"
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    targets: tuple[str, ...] = ()
-    new_rows: int = 0
-    seed: int = 0
-    max_tokens: int = 2048
-    gradient_checkpointing: bool = False
-
-
-class Backend(Protocol):
-    """A module of this folder."""
-
-    def why_not(self, base: Base | None = None) -> str | None:
-        """A sentence on why this machine cannot use it (for `base`, if given), or None. Never imports what it asks about."""
-
-    def load(self, request: LoadRequest) -> LoadedModel:
-        """The base in memory with a fresh adapter on it. Errors: ModelError, FitError."""
 
 
 def begin(wanted: str, base: Base) -> None:

@@ -7,12 +7,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer
 
+from doitune.base.find import find_base
+from doitune.base.folder import Base
 from doitune.errors import ModelError
+from doitune.prompt.template import Template, open_template
+
+if TYPE_CHECKING:
+    from doitune.recipe.fields import PromptSection, Recipe
 
 FAULTS = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, StrictDataclassError, TypeError, ValueError)
 """What transformers raises over files that hold no tokenizer."""
@@ -50,3 +56,15 @@ def _unheard() -> Iterator[None]:
         os.dup2(kept, 1)
         os.close(kept)
         os.close(nowhere)
+
+
+def tokenizer_template(base: Base, section: PromptSection) -> Template:
+    """The template of a base, without its weights."""
+    roles = (section.user_token, section.assistant_token, section.end_token)
+    rows = int(base.config.get("vocab_size", 0))
+    return open_template(load_tokenizer(base.folder), kind=section.template, tokens=section.tokens, vocabulary_rows=rows, roles=roles)
+
+
+def recipe_template(recipe: Recipe) -> Template:
+    """The template of a recipe's base, without its weights."""
+    return tokenizer_template(find_base(recipe.model.name, recipe.model.revision), recipe.prompt)

@@ -7,22 +7,18 @@ them: `why_not` looks at torch, at installed versions and at the base's config; 
 
 from __future__ import annotations
 
-import io
-import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doitune.errors import FitError
+from doitune.system.streams import quiet
 
 if TYPE_CHECKING:
-    from doitune.backends.loaded import LoadedModel
-    from doitune.backends.pick import LoadRequest
-    from doitune.base.find import Base
+    from doitune.backends.loaded import LoadedModel, LoadRequest
+    from doitune.base.folder import Base
 
 VERSIONS = {"unsloth": ("2026.10.7", "2026.10.9"), "unsloth_zoo": ("2026.10.7", "2026.10.9"), "transformers": ("5.10", "5.17.0")}
 """First and last release of each library that this backend was written against: it leans on how Unsloth's decoder is called."""
@@ -121,13 +117,3 @@ def load(request: LoadRequest) -> LoadedModel:
     return hold(request)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Inside, what Unsloth prints goes to the log: a command's output is its own."""
-    said = io.StringIO()
-    try:
-        with redirect_stdout(said):
-            yield
-    finally:
-        if said.getvalue().strip():
-            logging.getLogger("doitune.unsloth").debug(said.getvalue().rstrip())

@@ -22,14 +22,13 @@ from doitune.backends.asking import WatchedScores, written
 from doitune.backends.four_bits import compute_in, quantisation
 from doitune.backends.head_loss import HeadLoss
 from doitune.backends.hf import LOGITS_AT_ONCE, REFUSALS, HfModel, compute_dtype, first_line, lora_targets, settle, train_adapter
-from doitune.backends.loaded import Loss, Prefix, Written
-from doitune.backends.pick import LoadRequest
+from doitune.backends.loaded import LoadRequest, Loss, Prefix, Written
 from doitune.backends.token_rows import TokenRows
 from doitune.backends.tokenizer import load_tokenizer
-from doitune.backends.unsloth import quiet
 from doitune.errors import FitError, ModelError
 from doitune.prompt.batch import Batch, pad
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.system.streams import quiet
 
 Cached = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 """Keys and values [rows, kv heads, places, d] of every layer."""

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from doitune.base.find import LEFT, TAKEN, Base, find_whole
+from doitune.base.folder import LEFT, TAKEN, Base, find_whole
 from doitune.base.pins import pin, pinned_commit
 from doitune.base.record import git_sha1, write_record
 from doitune.base.trust import refuse_lookalike, refuse_moved

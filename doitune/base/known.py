@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doitune.base.find import ASSEMBLED, Base, find_base, find_whole
+from doitune.base.find import find_base
+from doitune.base.folder import ASSEMBLED, Base, find_whole
+from doitune.base.named import make_command, model_section
 from doitune.base.record import model_files, read_record
 from doitune.errors import ModelError
-from doitune.recipe.resolve import find_model, list_models, resolve
+from doitune.recipe.resolve import find_model, list_models
 
 if TYPE_CHECKING:
-    from doitune.recipe.fields import ModelSection
+    pass
 
 LANGUAGE_LORAS = {
     "7b": "hfl/chinese-llama-plus-lora-7b",
@@ -35,18 +37,8 @@ class KnownBase:
     get: str
 
 
-def model_section(name: str) -> ModelSection:
-    """The model section of the model recipe `name`. ModelError lists the known names."""
-    if find_model(name) is None:
-        known = ", ".join(card.name for card in list_models())
-        raise ModelError(f"there is no model recipe `{name}`", f"known are {known}")
-    return resolve("baseline", model=name).recipe.model
 
 
-def make_command(model_name: str) -> str:
-    """The command that assembles the base that a recipe calls `model_name`."""
-    named = [card.name for card in list_models() if model_section(card.name).name == model_name]
-    return f"`doitune base make {named[0]} --from LLAMA`" if named else "`doitune base make NAME --from LLAMA --out FOLDER`"
 
 
 def list_bases() -> tuple[KnownBase, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.base.assembly import Assembly, Target
-from doitune.base.find import find_whole
+from doitune.base.folder import find_whole
 from doitune.base.headers import ITEM_BYTES, read_header
 from doitune.base.journal import Journal
 from doitune.base.nf4 import BLOCK, QUANTISED, Quantised, nf4_bytes

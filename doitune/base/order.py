@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doitune.base.assembly import open_assembly, read_config
-from doitune.base.find import ASSEMBLED
-from doitune.base.known import LANGUAGE_LORAS, model_section
+from doitune.base.folder import ASSEMBLED
+from doitune.base.known import LANGUAGE_LORAS
 from doitune.base.make import Order
+from doitune.base.named import model_section
 from doitune.base.tokens import read_tokens
 from doitune.data.fetch import OnProgress
 from doitune.errors import ModelError, Problem, UsageError

@@ -9,7 +9,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from doitune.base.find import RECORD, Base, find_whole
+from doitune.base.folder import RECORD, Base, find_whole
 from doitune.base.headers import read_header
 from doitune.errors import ModelError
 from doitune.system.disk import file_sha256, write_json

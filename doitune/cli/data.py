@@ -26,7 +26,7 @@ def draw(
     Example: doitune data draw curated-160 --corpus demo --out ids.txt
     """
     from doitune.console import screen
-    from doitune.prepare.material import drawn
+    from doitune.prepare.draw import drawn
     from doitune.recipe.resolve import resolve
     from doitune.system.disk import write_whole
 
@@ -57,7 +57,8 @@ def check(
     from doitune.console import screen
     from doitune.data.check import check as check_corpus
     from doitune.evals.suites.files import judged_rows
-    from doitune.prepare.material import own_corpus, row_lengths
+    from doitune.prepare.draw import own_corpus
+    from doitune.prepare.material import row_lengths
 
     lengths, tokens = row_lengths(model) if model else (None, ())
     judged = judged_rows(words(against), folders(data or ()))
@@ -119,8 +120,8 @@ def preview(
     """
     from dataclasses import asdict
 
+    from doitune.backends.tokenizer import recipe_template
     from doitune.console import screen
-    from doitune.prepare.material import recipe_template
     from doitune.prepare.preview import preview as rows_of
     from doitune.recipe.resolve import resolve
 
@@ -147,8 +148,8 @@ def stats(
     """
     from dataclasses import asdict
 
+    from doitune.backends.tokenizer import recipe_template
     from doitune.console import screen
-    from doitune.prepare.material import recipe_template
     from doitune.prepare.stats import histogram_svg, measure
     from doitune.recipe.resolve import resolve
     from doitune.system.disk import write_whole

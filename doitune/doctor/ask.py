@@ -8,7 +8,8 @@ import warnings
 from importlib import import_module
 from typing import Any, cast
 
-from doitune.backends.pick import ORDER, Backend
+from doitune.backends.loaded import Backend
+from doitune.backends.pick import ORDER
 
 
 def answer() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from doitune.doctor.checks import Check
+    from doitune.doctor.check import Check
 
 WSL_PLACE = Path("/usr/lib/wsl/lib/nvidia-smi")
 FULL_SHARE = 0.1
@@ -68,7 +68,7 @@ def read_cards(told: str, held: str) -> tuple[CardFacts, ...]:
 
 def cards_check(found: tuple[CardFacts, ...]) -> Check:
     """The cards in a line; a warning where there is none, or where others hold much of one."""
-    from doitune.doctor.checks import Check
+    from doitune.doctor.check import Check
 
     if not found:
         cure = "a card of 8 GB or more trains 7b; if there is one, install NVIDIA's driver (on WSL: the one for Windows)"

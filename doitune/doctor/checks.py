@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from doitune.base.known import list_bases
 from doitune.doctor.cards import cards, cards_check
+from doitune.doctor.check import Check
 from doitune.errors import DoituneError
 from doitune.system.disk import filesystem_of, prove_folder
 
@@ -36,15 +37,6 @@ SLOW_DISKS = ("9p", "drvfs", "nfs", "nfs4", "cifs", "smb3", "fuseblk")
 ON, ENDPOINT = {"1", "ON", "YES", "TRUE"}, "https://huggingface.co"
 
 
-@dataclass(frozen=True)
-class Check:
-    """One finding. `state`: ok, warning (training works, but), or problem (no training is possible). `commands` mend it, where some would."""
-
-    name: str
-    state: str
-    text: str
-    cure: str = ""
-    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

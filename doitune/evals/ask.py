@@ -17,8 +17,9 @@ from doitune.errors import FitError
 from doitune.evals.prompts import Prompt, prepare, unlabelled
 from doitune.evals.task import Candidate, Item, Reply
 from doitune.prompt.batch import MICRO_BATCH_COST_TOKENS, cut_sorted, pad
-from doitune.prompt.encode import Template, decode, option_ids
+from doitune.prompt.encode import decode, option_ids
 from doitune.prompt.encoded import Encoded
+from doitune.prompt.template import Template
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel, Prefix

@@ -21,7 +21,7 @@ from doitune.system.disk import write_json
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel, Written
     from doitune.evals.prompts import Prompt
-    from doitune.prompt.encode import Template
+    from doitune.prompt.template import Template
 
 BATCHING = "batching.json"
 SCHEMA = "doitune.batching/1"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.evals.ask import Kept, Limits
     from doitune.evals.prompts import Prompt
-    from doitune.prompt.encode import Template
+    from doitune.prompt.template import Template
 
 PROTOCOLS = ("fixed", "paper")
 NOT_HALVED = ("cmmlu", "agieval-v1")

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from doitune.data.example import Message
 from doitune.evals.task import Count, Item, Reply, ids_digest
-from doitune.prompt.encode import Template, encode_all, questions_ids
+from doitune.prompt.encode import encode_all, questions_ids
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.prompt.template import Template
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.base.find import Base, find_base
+from doitune.base.find import find_base
+from doitune.base.folder import Base
 from doitune.data.corpus import open_corpus
 from doitune.errors import CheckpointError, DataError, UsageError
 from doitune.evals.evaluate import Progress, evaluate
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.evals.ask import Limits
     from doitune.evals.task import Task
-    from doitune.prompt.encode import Template
+    from doitune.prompt.template import Template
     from doitune.recipe.fields import Recipe
 
 SOURCES = {"doit-valid": "curated/valid", "doit-test": "curated/test"}
@@ -126,7 +127,7 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
 
 def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgress) -> list[Evaluation]:
     from doitune.backends.pick import begin
-    from doitune.prepare.material import tokenizer_template
+    from doitune.backends.tokenizer import tokenizer_template
     from doitune.run.model import load_model
 
     corpus = request.corpus or ("demo" if target == "demo" else None)
@@ -212,7 +213,7 @@ def _tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
 def own_task(suite: str, recipe: Recipe, request: Request) -> Task:
     """One of the paper's own suites, from the corpus of the recipe or the command line."""
     from doitune.evals.suites import doit
-    from doitune.prepare.material import recipe_corpus
+    from doitune.prepare.draw import recipe_corpus
 
     corpus = open_corpus(request.corpus) if request.corpus else recipe_corpus(recipe.data)
     if SOURCES[suite] not in corpus.sources():

@@ -16,7 +16,8 @@ from typing import Any
 from doitune.base.tokens import read_tokens
 from doitune.data.example import Message
 from doitune.errors import ModelError
-from doitune.prompt.encode import NEW_TOKENS, PROBE_CHAT, Template, encode, encode_question, fingerprint, open_template
+from doitune.prompt.encode import encode, encode_question, fingerprint
+from doitune.prompt.template import NEW_TOKENS, PROBE_CHAT, Template, open_template
 from doitune.system.disk import write_whole
 
 KEPT = ("bos_token", "unk_token", "pad_token", "model_max_length")

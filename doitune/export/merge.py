@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doitune.base.assembly import EMBEDDING, HEAD, Assembly, open_assembly
-from doitune.base.find import REPORT
+from doitune.base.folder import REPORT
 from doitune.base.make import Order
 from doitune.base.weights import open_weights
 from doitune.errors import CheckpointError, UsageError
@@ -18,9 +18,9 @@ from doitune.system.disk import file_sha256
 if TYPE_CHECKING:
     import torch
 
-    from doitune.base.find import Base
+    from doitune.base.folder import Base
     from doitune.data.example import Message
-    from doitune.prompt.encode import Template
+    from doitune.prompt.template import Template
     from doitune.recipe.fields import Recipe
     from doitune.run.checkpoint import Checkpoint
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.backends.pick import begin
-from doitune.base.find import RECORD, REPORT, Base, find_base, find_whole
+from doitune.backends.tokenizer import tokenizer_template
+from doitune.base.find import find_base
+from doitune.base.folder import RECORD, REPORT, Base, find_whole
 from doitune.base.make import ROOM, Made, Order, make_base
 from doitune.base.record import check_folder, read_record
 from doitune.data.fetch import OnProgress
@@ -26,7 +28,6 @@ from doitune.export.chat import prove_folder
 from doitune.export.merge import Source, changed_matrices, order_of
 from doitune.export.parity import AGREEMENT
 from doitune.export.trial import Trial, choose_trial
-from doitune.prepare.material import tokenizer_template
 from doitune.recipe.resolve import resolve
 from doitune.run.model import checkpoint_step
 from doitune.system.disk import hold, make_folder, write_json

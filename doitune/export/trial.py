@@ -18,21 +18,21 @@ from doitune.evals.targets import OnProgress as OnQuestion
 from doitune.evals.targets import Request, limits_of, own_task
 from doitune.export.chat import CHATS, exported_template
 from doitune.export.parity import AGREEMENT, ROWS, Answers, Pair, ask, compare, fitting, release
-from doitune.prepare.material import recipe_corpus, validation_rows
+from doitune.prepare.draw import recipe_corpus, validation_rows
 from doitune.prompt.encode import encode_all
 from doitune.run.model import load_model, open_trained
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.backends.probe import Probe
-    from doitune.base.find import Base
+    from doitune.base.folder import Base
     from doitune.base.make import Order
     from doitune.data.example import Example, Message
     from doitune.evals.report import Report
     from doitune.evals.task import Task
     from doitune.export.merge import Source
-    from doitune.prompt.encode import Template
     from doitune.prompt.encoded import Encoded
+    from doitune.prompt.template import Template
     from doitune.recipe.fields import Recipe
     from doitune.run.folder import Run
 

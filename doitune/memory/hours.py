@@ -118,7 +118,7 @@ def _is_here(corpus: str) -> bool:
 
 def _counted(section: DataSection) -> tuple[int, list[str]]:
     """How many examples a recipe draws, and the texts of their turns."""
-    from doitune.prepare.material import draw
+    from doitune.prepare.draw import draw
 
     chosen, _ = draw(section)
     return len(chosen.examples), [message.content for example in chosen.examples for message in example.messages]

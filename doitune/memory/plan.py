@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from doitune.base.find import ASSEMBLED
+from doitune.base.folder import ASSEMBLED
 from doitune.errors import FitError, ModelError, UsageError
 from doitune.memory.cards import Card, smallest_card
 from doitune.memory.host import Host, host_of
 from doitune.memory.hours import SMALLEST_PARAMETERS, Pace, Work, known_cards, pace, work_of
 from doitune.memory.levers import Lever, Request, high_gib, levers, way_out
 from doitune.memory.shape import Shape, find_shape
-from doitune.memory.terms import GIB, WHAT_IFS, Setting, Term, Verdict, count, level
+from doitune.memory.terms import GIB, WHAT_IFS, Setting, Term, count, level
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import Recipe
@@ -28,6 +28,22 @@ MOST_TOKENS = 1 << 20
 NEW_ROWS = 3
 HIGH_RANK = 32
 """Above this a 33b adapter leaves a 24 GB card."""
+
+
+class Verdict:
+    """What every plan of memory says of its `card`: `terms` add up to the peak."""
+
+    card: Card
+    terms: tuple[Term, ...]
+
+    def gib(self, number: int) -> float:
+        """The low (0), nominal (1) or high (2) estimate of the peak."""
+        return sum(level(term, number) for term in self.terms) / GIB
+
+    @property
+    def fits(self) -> bool:
+        """Whether the high estimate is within what is usable."""
+        return self.gib(2) <= self.card.usable_gib
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.base.architecture import Architecture, read_architecture
-from doitune.base.find import ASSEMBLED
+from doitune.base.folder import ASSEMBLED
 from doitune.errors import ModelError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from doitune.base.architecture import Architecture
 
 if TYPE_CHECKING:
-    from doitune.memory.cards import Card
+    pass
 
 GIB = 1 << 30
 NF4_BLOCK, ABSMAX_BLOCK = 64, 256
@@ -122,20 +122,6 @@ def level(term: Term, number: int) -> float:
     return (term.low, term.nominal, term.high)[number]
 
 
-class Verdict:
-    """What every plan of memory says of its `card`: `terms` add up to the peak."""
-
-    card: Card
-    terms: tuple[Term, ...]
-
-    def gib(self, number: int) -> float:
-        """The low (0), nominal (1) or high (2) estimate of the peak."""
-        return sum(level(term, number) for term in self.terms) / GIB
-
-    @property
-    def fits(self) -> bool:
-        """Whether the high estimate is within what is usable."""
-        return self.gib(2) <= self.card.usable_gib
 
 
 def nf4_bytes(parameters: int, *, double: bool = True) -> int:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from doitune.backends.optimiser import rate_at
 from doitune.errors import RecipeError
+from doitune.prepare.schedule import rate_at
 from doitune.prompt.encoded import Encoded
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from doitune.errors import UsageError
-from doitune.prepare.material import draw
-from doitune.prompt.encode import NEW_TOKENS, Template, encode_all
+from doitune.prepare.draw import draw
+from doitune.prompt.encode import encode_all
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.prompt.template import NEW_TOKENS, Template
 
 if TYPE_CHECKING:
     from doitune.data.example import Example

@@ -1,11 +1,15 @@
-"""Course: which examples each optimiser step of a run learns from, as a pure function of ids and recipe."""
+"""Which examples each optimiser step of a run learns from and at what rate: pure functions of ids and recipe."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from doitune.prompt.batch import epoch_order, steps
+
+if TYPE_CHECKING:
+    from doitune.recipe.fields import TrainSection
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,21 @@ class Course:
     def epoch_at(self, step: int) -> float:
         """Epochs done after `step` steps."""
         return step / self.steps_per_epoch
+
+
+def rate_at(step: int, total_steps: int, section: TrainSection) -> float:
+    """The learning rate of optimiser step `step` (from 0) of `total_steps`.
+
+    Warm-up: (step + 1) / warmup_steps of the peak. Then from `learning_rate` at the first full step to `end_rate` at the last one.
+    """
+    peak, end = section.learning_rate, section.end_rate
+    if step < section.warmup_steps:
+        return peak * (step + 1) / (section.warmup_steps + 1)
+    way = total_steps - 1 - section.warmup_steps
+    done = min(1.0, (step - section.warmup_steps) / way) if way > 0 else 0.0
+    if section.schedule == "constant":
+        return peak
+    if section.schedule == "cosine":
+        return end + (peak - end) * (1 + math.cos(math.pi * done)) / 2
+    power = section.polynomial_power if section.schedule == "polynomial" else 1.0
+    return end + (peak - end) * (1 - done) ** power

@@ -15,9 +15,10 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from doitune.errors import DataError
-from doitune.prepare.material import draw
-from doitune.prompt.encode import Template, encode_all
+from doitune.prepare.draw import draw
+from doitune.prompt.encode import encode_all
 from doitune.prompt.encoded import Encoded
+from doitune.prompt.template import Template
 
 if TYPE_CHECKING:
     from doitune.recipe.resolve import Resolved

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from doitune.backends.pick import LoadRequest, begin, pick_backend
+from doitune.backends.loaded import LoadRequest
+from doitune.backends.pick import begin, pick_backend
 from doitune.backends.probe import prove_adapter
-from doitune.base.find import Base, find_base
+from doitune.backends.tokenizer import tokenizer_template
+from doitune.base.find import find_base
+from doitune.base.folder import Base
 from doitune.errors import CheckpointError
-from doitune.prepare.material import tokenizer_template
 from doitune.prompt.encode import fingerprint
 from doitune.recipe.resolve import resolve
 from doitune.run.checkpoint import Checkpoint
@@ -16,7 +18,7 @@ from doitune.run.folder import Run
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
-    from doitune.prompt.encode import Template
+    from doitune.prompt.template import Template
     from doitune.recipe.fields import Recipe
 
 

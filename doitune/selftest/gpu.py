@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from doitune.base.known import model_section
+from doitune.base.named import model_section
 from doitune.data.corpus import corpora_folder
 from doitune.doctor.checks import diagnose
 from doitune.errors import DiskError, FitError

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.base.known import model_section
+from doitune.base.named import model_section
 from doitune.errors import DoituneError
 from doitune.memory.cards import Card
 from doitune.memory.hours import known_cards, tokens_per_second
@@ -42,7 +42,8 @@ def learn(backend: str, base: str, adapter: Path, *, steps: int = 20) -> dict[st
     """Losses of `steps` optimiser steps from the adapter in `adapter` (written there by the first backend that comes), and the probe of packing."""
     import torch
 
-    from doitune.backends.pick import LoadRequest, begin, pick_backend
+    from doitune.backends.loaded import LoadRequest
+    from doitune.backends.pick import begin, pick_backend
     from doitune.base.find import find_base
     from doitune.train.packing import prove_packing
 
@@ -97,8 +98,9 @@ def measure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]
     """
     import torch
 
+    from doitune.backends.loaded import LoadRequest
     from doitune.backends.optimiser import build_optimiser
-    from doitune.backends.pick import LoadRequest, begin, pick_backend
+    from doitune.backends.pick import begin, pick_backend
     from doitune.base.find import find_base
     from doitune.memory.simulation.random_base import fill, hollow
     from doitune.recipe.fields import TrainSection

@@ -6,9 +6,11 @@ Progress and notes (stderr) may be lost and never end a run; a result (stdout) t
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 
 from doitune.errors import DiskError
 
@@ -74,3 +76,15 @@ def _is_closed(number: int) -> bool:
     except OSError:
         return True
     return False
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, what Unsloth prints goes to the log: a command's output is its own."""
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            yield
+    finally:
+        if said.getvalue().strip():
+            logging.getLogger("doitune.unsloth").debug(said.getvalue().rstrip())

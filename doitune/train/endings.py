@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from doitune.backends.out_of_memory import in_parts
-from doitune.prompt.encode import Template, questions_ids
+from doitune.prompt.encode import questions_ids
+from doitune.prompt.template import Template
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel

@@ -16,9 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.backends.optimiser import build_optimiser, rate_at, set_rate
+from doitune.backends.optimiser import build_optimiser, set_rate
 from doitune.backends.out_of_memory import OutOfMemory, memory_for
 from doitune.errors import DoituneError, FitError
+from doitune.prepare.schedule import rate_at
 from doitune.prompt.batch import trained_tokens
 from doitune.system import faults
 from doitune.system.disk import need_room
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.data.example import Example
     from doitune.prepare.material import Material
-    from doitune.prompt.encode import Template
+    from doitune.prompt.template import Template
     from doitune.recipe.fields import Recipe
     from doitune.run.folder import Run
 

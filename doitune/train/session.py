@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.backends.pick import begin
-from doitune.base.find import Base, find_base
+from doitune.backends.tokenizer import tokenizer_template
+from doitune.base.find import find_base
+from doitune.base.folder import Base
 from doitune.errors import DiskError, Stopped
 from doitune.memory.start import allowance, refuse_before_download
-from doitune.prepare.material import Material, course_of, opening, origin, prepare, refuse_drift, tokenizer_template
+from doitune.prepare.material import Material, course_of, prepare
+from doitune.prepare.origin import opening, origin, refuse_drift
 from doitune.prepare.schedule import Course
 from doitune.recipe.resolve import Resolved, freeze, resolve
 from doitune.run.changes import Change, Wishes, recipe_changes, recorded, with_changes

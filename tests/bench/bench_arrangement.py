@@ -65,7 +65,7 @@ def probe_difference() -> str:
     from conftest import make_tiny_base
 
     from doitune.backends import hf
-    from doitune.backends.pick import LoadRequest
+    from doitune.backends.loaded import LoadRequest
     from doitune.base.find import find_base
     from doitune.train.packing import prove_packing
 

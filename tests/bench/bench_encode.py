@@ -26,8 +26,10 @@ from typing import Any
 from doitune.ability import NAMES
 from doitune.data.corpus import open_corpus
 from doitune.data.example import Example
-from doitune.prompt.encode import Template, encode_all, open_template, prove_law
+from doitune.prompt.encode import encode_all
 from doitune.prompt.encoded import Encoded
+from doitune.prompt.law import prove_law
+from doitune.prompt.template import Template, open_template
 
 ROWS = dict(zip(NAMES, (1042, 1893, 4968, 1000, 1450, 4885, 1000, 12751, 11501, 1000), strict=True))
 """Full training rows. Source: the paper's Table 1 less 100 valid and 100 test rows."""

@@ -28,7 +28,7 @@ from doitune.evals.ask import Limits, ask, bare_ids
 from doitune.evals.prompts import Prompt, prepare
 from doitune.evals.suites import agieval, cmmlu
 from doitune.evals.task import Task
-from doitune.prompt.encode import Template, open_template
+from doitune.prompt.template import Template, open_template
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SMOLLM2 = Path("~/.cache/doitune-dev/smollm2-135m").expanduser()

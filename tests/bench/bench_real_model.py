@@ -22,7 +22,7 @@ import torch
 from bench_arrangement import random_padded, realistic
 
 from doitune.backends import hf
-from doitune.backends.pick import LoadRequest
+from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.prompt.batch import Batch, arrange, trained_tokens
 from doitune.train.loop import DEFAULT_MICRO_BATCH_TOKENS

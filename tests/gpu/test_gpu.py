@@ -17,7 +17,7 @@ if not torch.cuda.is_available():
 from bitsandbytes.nn import Linear4bit
 
 from doitune.backends import hf
-from doitune.backends.pick import LoadRequest
+from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.errors import Stopped
 from doitune.prompt.batch import flatten, pad, trained_tokens

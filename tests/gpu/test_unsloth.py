@@ -29,7 +29,8 @@ MEASURE = """
 import json, random, sys
 from pathlib import Path
 import torch
-from doitune.backends.pick import LoadRequest, begin, pick_backend
+from doitune.backends.loaded import LoadRequest
+from doitune.backends.pick import begin, pick_backend
 from doitune.base.find import find_base
 from doitune.prompt.batch import flatten, pad, trained_tokens
 from doitune.prompt.encoded import IGNORED, Encoded

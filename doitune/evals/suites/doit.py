@@ -20,7 +20,7 @@ from doitune.evals.task import Item, Task, Way
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.data.example import Example
-    from doitune.prompt.encode import Template
+    from doitune.prompt.template import Template
 
 MAX_NEW_TOKENS: Mapping[Form, int] = MappingProxyType({"single_choice": 16, "multi_choice": 16, "tf": 8, "cloze": 32, "math": 256})
 """How long a written reply may get, by form. (The released code gives every reply 1,024.)"""

@@ -14,8 +14,9 @@ from doitune.base.architecture import GATED
 from doitune.errors import UsageError
 from doitune.memory.cards import Card, smallest_card
 from doitune.memory.host import PROCESS_GIB, Host
+from doitune.memory.plan import Verdict
 from doitune.memory.shape import find_config, quantised
-from doitune.memory.terms import CONTEXT_GIB, FRAGMENTATION, GIB, SLACK, Term, Verdict, level, ranged
+from doitune.memory.terms import CONTEXT_GIB, FRAGMENTATION, GIB, SLACK, Term, level, ranged
 
 if TYPE_CHECKING:
     from doitune.memory.simulation.step import Case, Simulation

@@ -24,10 +24,10 @@ from transformers.quantizers.base import get_keys_to_not_convert
 
 from doitune.backends import documents, hf
 from doitune.backends.four_bits import nf4_weight, state_bytes
+from doitune.backends.loaded import LoadRequest
 from doitune.backends.optimiser import build_optimiser
-from doitune.backends.pick import LoadRequest
 from doitune.base.architecture import Architecture, config_of
-from doitune.base.find import Base
+from doitune.base.folder import Base
 from doitune.errors import ModelError, UsageError
 from doitune.memory.simulation import unsloth_block
 from doitune.memory.simulation.live_bytes import FakeLiveBytes, LiveBytes, layer_phases

@@ -1,0 +1,97 @@
+"""A base model's folder: which of its files make the model, and what it must hold to be whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from doitune.base.headers import read_header
+from doitune.base.trust import refuse_code
+from doitune.errors import ModelError
+from doitune.system.disk import file_sha256
+
+TAKEN = ("*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.*", "*.model", "*.txt", "*.jinja")
+"""What is taken from a hub repository."""
+
+LEFT = ("*/*", "consolidated*", "*.nemo")
+"""What is left there though it is of those: subfolders, and the same weights once more in a form of their owner's."""
+
+RECORD = "doitune-base.json"
+"""The record that `base fetch` and `base make` leave in a base's folder; no part of the model."""
+
+REPORT = "export.json"
+"""What `export` says of a merged model beside it; no part of the model."""
+
+ASSEMBLED = "bases/"
+"""Where built-in model recipes expect a base that is put together locally; never looked for on the hub, where anybody could own the name."""
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model on disk: `name` as the recipe has it, its `folder`, and the commit it came from ("" for a folder)."""
+
+    name: str
+    folder: Path
+    revision: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The parsed config.json."""
+        return dict(json.loads((self.folder / "config.json").read_text(encoding="utf-8")))
+
+    def files(self) -> list[Path]:
+        """The files that make the model, sorted by name."""
+        found = {path for pattern in TAKEN for path in self.folder.glob(pattern) if path.is_file() and path.name not in (RECORD, REPORT)}
+        return sorted(found, key=lambda path: path.name)
+
+    def sha256(self) -> dict[str, str]:
+        """sha256 of every file that makes the model, by name."""
+        return {path.name: file_sha256(path) for path in self.files()}
+
+
+def find_whole(folder: Path) -> Base:
+    """The base in `folder`. Errors: ModelError says what it lacks."""
+    return whole(Base(str(folder), folder, ""))
+
+
+def whole(base: Base) -> Base:
+    """The base, if its folder holds a config, weights and a tokenizer; otherwise ModelError says what is missing."""
+    config = base.folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{base.folder} holds no config.json: it is not a model folder", "give the folder that has config.json in it")
+    try:
+        parsed = json.loads(config.read_text(encoding="utf-8"))
+        if not isinstance(parsed, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise ModelError(f"{config} is not readable JSON: {error}", "copy the model again") from None
+    _check_weights(base.folder)
+    for path in sorted(base.folder.glob("*.safetensors")):
+        read_header(path)
+    if not any((base.folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelError(f"{base.folder} holds no tokenizer", "copy tokenizer.json or tokenizer.model into it")
+    refuse_code(base.folder, parsed)
+    return base
+
+
+def _check_weights(folder: Path) -> None:
+    """Every shard that an index names, or at least one safetensors file, is there."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{index} is not a readable index of weights: {error}", "copy the model again") from None
+        missing = [name for name in shards if not (folder / name).is_file()]
+        if missing:
+            raise ModelError(f"{folder} lacks weights: {', '.join(missing[:5])}", "copy or download the missing files")
+    elif not any(folder.glob("*.safetensors")):
+        others = [path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".gguf"}]
+        cure = "copy model.safetensors into it"
+        if others:
+            cure = f"{others[0]} is not read (pickles can run code); convert it to safetensors: `doitune base make` does that for LLaMA's kind"
+        raise ModelError(f"{folder} holds no weights (*.safetensors)", cure)

@@ -1,0 +1,108 @@
+"""Which rows a recipe learns from, is validated on and must not have seen; no tokenizer is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from doitune.data.corpus import Corpus, open_corpus
+from doitune.data.leaks import Leak, leaks_of
+from doitune.data.other_formats import Form as OwnForm
+from doitune.data.other_formats import RowForm
+from doitune.errors import DataError, Problem, UsageError
+from doitune.prompt.batch import epoch_order
+from doitune.recipe.budget import Pick, Shortfall, pick
+
+if TYPE_CHECKING:
+    from doitune.data.example import Example
+    from doitune.recipe.fields import DataSection
+    from doitune.recipe.resolve import Resolved
+
+VALIDATION_SOURCE = "curated/valid"
+
+JUDGED_SOURCES = ("curated/valid", "curated/test")
+
+SYNTHETIC_SOURCE = "synthetic/40960"
+
+
+def draw(section: DataSection) -> tuple[Pick, Corpus]:
+    """The examples that a recipe's `data` section chooses, and the corpus they are from. No tokenizer is needed."""
+    corpus = recipe_corpus(section)
+    budget = section.budget.to_budget()
+    wanted = {name for name, amount in budget.amounts.items() if amount != 0}
+    rows = corpus.read(section.source) if wanted - {"synthetic"} or budget.share_equally else {}
+    if "synthetic" in wanted:
+        rows = {**rows, **corpus.read(SYNTHETIC_SOURCE)}
+    shortfall: Shortfall = "take_all" if section.on_shortfall == "take_all" else "error"
+    return pick(rows, budget, seed=section.seed, select=section.select, on_shortfall=shortfall), corpus
+
+
+def recipe_corpus(section: DataSection) -> Corpus:
+    """The corpus that a recipe's `data` section names, its rows read in the form that the section declares."""
+    return own_corpus(section.corpus, section.rows, section.rows_ability)
+
+
+def own_corpus(name_or_path: str, rows: str, ability: str) -> Corpus:
+    """A corpus whose rows are in the form called `rows` (doit, messages, alpaca, sharegpt). UsageError for another form."""
+    if rows == "doit":
+        return open_corpus(name_or_path)
+    if rows not in get_args(OwnForm):
+        raise UsageError(f"no form of rows is called {rows!r}", f"doit, {', '.join(get_args(OwnForm))}")
+    return open_corpus(name_or_path, RowForm(cast(OwnForm, rows), ability))
+
+
+def drawn(resolved: Resolved) -> dict[str, Any]:
+    """The document of `doitune data draw`: ids in the order learnt from (first epoch), and the ledger before any encoding."""
+    recipe = resolved.recipe
+    chosen, _ = draw(recipe.data)
+    ids = [example.id for example in chosen.examples]
+    ledger = chosen.ledger.with_trained(count_by_ability(chosen.examples))
+    order = epoch_order(ids, recipe.train.seed, 0)
+    return {"schema": "doitune.draw/1", "recipe": resolved.name, "ids": [ids[place] for place in order], "ledger": ledger.to_json()}
+
+
+def validation_rows(corpus: Corpus, per_ability: int, seed: int) -> dict[str, tuple[Example, ...]]:
+    """At most `per_ability` validation rows of each ability, nested over sizes; none where the corpus has no validation folder."""
+    if not per_ability or VALIDATION_SOURCE not in corpus.sources():
+        return {}
+    rows = corpus.read(VALIDATION_SOURCE)
+    kept = {}
+    for name, examples in rows.items():
+        order = sorted(examples, key=lambda example: sha256(f"{seed}\x1f{example.id}".encode()).digest())
+        kept[name] = tuple(order[:per_ability])
+    return kept
+
+
+def judged_leaks(examples: Sequence[Example], corpus: Corpus, judged: Mapping[str, Sequence[Example]]) -> list[Leak]:
+    """Chosen rows that give away a row of the corpus's validation or test sets, or of `judged`."""
+    own = {source: [row for rows in corpus.read(source).values() for row in rows] for source in JUDGED_SOURCES if source in corpus.sources()}
+    return leaks_of(examples, {**own, **judged})
+
+
+def refuse_leaks(leaks: Sequence[Leak]) -> None:
+    problems = [
+        Problem(leak.train_place, f"this row gives away {leak.other_place} ({100 * leak.coverage:.0f} % of its text)") for leak in leaks[:5]
+    ]
+    cure = (
+        f"{len(leaks)} chosen rows leak into the sets that this run will be judged on: take them out (`doitune data check` lists all), "
+        "or write data.allow_leaks: true, and every score will say so"
+    )
+    raise DataError.of([Problem(problems[0].place, problems[0].problem, cure), *problems[1:]])
+
+
+def data_sha256(section: DataSection, corpus: Corpus) -> dict[str, str]:
+    """sha256 of every corpus file that a run reads, by relative path."""
+    budget = section.budget
+    names = {name for name, amount in budget.abilities.items() if amount != 0}
+    sources = [section.source] if names - {"synthetic"} or budget.share_equally else []
+    sources += [SYNTHETIC_SOURCE] if "synthetic" in names else []
+    sources += [VALIDATION_SOURCE] if VALIDATION_SOURCE in corpus.sources() else []
+    return {path: digest for source in sources for path, digest in corpus.sha256(source).items()}
+
+
+def count_by_ability(examples: Sequence[Example]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for example in examples:
+        counts[example.ability] = counts.get(example.ability, 0) + 1
+    return counts

@@ -1,0 +1,105 @@
+"""Where a run came from, what it says before step 1, and what must not have changed since."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from doitune import __version__
+from doitune.backends.probe import weights_sha256
+from doitune.base.folder import Base
+from doitune.errors import CheckpointError, Problem
+from doitune.prepare.account import count_rows, rates, schedule_text
+from doitune.prompt.encode import fingerprint
+from doitune.system.secrets import redacted
+
+if TYPE_CHECKING:
+    from doitune.backends.loaded import LoadedModel
+    from doitune.recipe.fields import Recipe
+from doitune.prepare.material import Material, course_of
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "safetensors", "numpy")
+"""Libraries whose version can change a result."""
+
+
+def versions() -> dict[str, str]:
+    """Versions that can change a result: doitune, Python, and the libraries that are installed."""
+    found = {"doitune": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def opening(recipe: Recipe, material: Material, model: LoadedModel) -> list[str]:
+    """What a reader must know before step 1, in sentences: the rows and what of them is trained, the schedule, how the model computes."""
+    steps = course_of(recipe, material.examples).total_steps
+    held = "NF4" if recipe.model.quantise == "nf4" else "not quantised"
+    return [
+        count_rows(material.ledger, material.encoded).text,
+        schedule_text(recipe.train, steps),
+        f"the base is held in {held} and computes in {model.compute_dtype} on {model.device}",
+    ]
+
+
+def origin(recipe: Recipe, base: Base, material: Material, model: LoadedModel, backend: str) -> dict[str, Any]:
+    """What origin.json holds about where a run's result comes from. `model` is as it was loaded: before any training."""
+    tokenizer = material.template.tokenizer
+    roles = {"user": material.template.user_id, "assistant": material.template.assistant_id, "end": material.template.end_id}
+    named = {role: None if number < 0 else tokenizer.convert_ids_to_tokens(number) for role, number in roles.items()}
+    record = {
+        "schema": "doitune.origin/1",
+        "versions": versions(),
+        "platform": platform.platform(),
+        "command": sys.argv,
+        "backend": backend,
+        "device": _device(model),
+        "compute": {"dtype": model.compute_dtype, "quantise": recipe.model.quantise},
+        "adapter": {"first_sha256": weights_sha256(model)},
+        "rows": asdict(count_rows(material.ledger, material.encoded)),
+        "rates": dict(zip(("first", "highest", "last"), rates(recipe.train, course_of(recipe, material.examples).total_steps), strict=True)),
+        "base": {"name": base.name, "revision": base.revision, "files": base.sha256()},
+        "data": {"corpus": recipe.data.corpus, "files": dict(material.data_sha256), "leaks": len(material.leaks)},
+        "encoder": {"fingerprint": fingerprint(material.template), "roles": named, "role_ids": roles},
+    }
+    return dict(redacted(record))
+
+
+def _device(model: LoadedModel) -> str:
+    """`cpu`, or `cuda` and the card's name: other cards round otherwise."""
+    import torch
+
+    return f"cuda: {torch.cuda.get_device_name(model.device)}" if model.device.type == "cuda" else str(model.device)
+
+
+def refuse_drift(before: Mapping[str, Any], now: Mapping[str, Any], run_name: str, *, allow: Collection[str] = ()) -> None:
+    """CheckpointError with every difference, where the base, data, encoder, backend, device or a library is not what the run started with.
+
+    `allow`: parts that may differ. The recipe itself is `drift`'s to compare.
+    """
+    problems = []
+    moved = before.get("device") != now.get("device") and "device" in allow
+    follows = {"compute", "adapter"} if moved else set()  # another device has its own dtype, and draws other first values
+    for part in ("versions", "base", "data", "encoder", "backend", "compute", "adapter", "device"):
+        if part in allow or part in follows:
+            continue
+        old, new = _flat(before.get(part)), _flat(now.get(part))
+        for key in sorted(set(old) | set(new)):
+            if old.get(key) != new.get(key):
+                problems.append(Problem(run_name, f"{part}{key}: was {old.get(key)}, is {new.get(key)}"))
+    if problems:
+        first = problems[0]
+        cure = "bring the old one back, or start a new run from this run's recipe.yaml"
+        raise CheckpointError.of([Problem(first.place, first.problem, cure), *problems[1:]])
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {key: leaf for name, inner in value.items() for key, leaf in _flat(inner, f"{prefix}.{name}").items()}
+    return {prefix: value}
