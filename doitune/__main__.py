@@ -18,12 +18,19 @@ def main() -> None:
         streams.fit()
         code = _desk()
     except (signals.StopAsked, KeyboardInterrupt) as stop:
-        _leave(signals.stopped(stop, "stopped; what is finished is kept", "run the same command again: it goes on or begins anew"))
+        _leave(
+            signals.stopped(
+                stop,
+                "stopped; what is finished is kept",
+                "run the same command again: it goes on or begins anew",
+            )
+        )
     sys.exit(code)
 
 
 def _desk() -> int:
-    """A command's exit code, its result or error said. Errors: StopAsked, or the KeyboardInterrupt that a library made of it."""
+    """A command's exit code, its result or error said. Errors: StopAsked, or the KeyboardInterrupt that a
+    library made of it."""
     # OpenMP's threads spin while they wait: beside one other busy process 40 steps of the demo took 116 s spinning, 11 s sleeping
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # among unlike cards CUDA counts the fastest first, the driver, whom a plan asks, by their slots: one order for both

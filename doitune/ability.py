@@ -1,7 +1,8 @@
-"""The ten abilities of the DoIT data set, its out-of-domain sets, the forms a question can take, and what guessing scores.
+"""The ten abilities of the DoIT data set, its out-of-domain sets, the forms a question can take, and what
+guessing scores.
 
-Source: the paper's Table 1 and the released scorer; the counts of full training rows are facts about the published data, used
-in messages only and never as budgets.
+Source: the paper's Table 1 and the released scorer; the counts of full training rows are facts about the
+published data, used in messages only and never as budgets.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ NAMES: tuple[str, ...] = tuple(ability.name for ability in ABILITIES)
 def chance(form: Form, n_options: int) -> float:
     """The score in 0..1 of a uniform guess at one question of `form` with `n_options` options.
 
-    multi_choice: one non-empty subset of the options, 1 / (2^n - 1). (The released scorer uses 1/C(4, k), which presumes that
-    the number k of right options is known.) cloze, math and open have no guess worth the name: 0.
+    multi_choice: one non-empty subset of the options, 1 / (2^n - 1). (The released scorer uses 1/C(4, k),
+    which presumes that the number k of right options is known.) cloze, math and open have no guess worth the
+    name: 0.
     """
     if form in ("single_choice", "ppl_rank"):
         return 1.0 / n_options

@@ -1,6 +1,7 @@
 """What can go wrong, as a user may read it, and the exit code that goes with each kind.
 
-A room raises one of these; only the console prints it. Anything else that escapes is our own bug and keeps its traceback.
+A room raises one of these; only the console prints it. Anything else that escapes is our own bug and keeps
+its traceback.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ class DivergedError(DoituneError):
 
 
 class ParityError(DoituneError):
-    """A model that was made of another one and answers otherwise: nothing that was given was wrong, and what came out is not what was asked for."""
+    """A model that was made of another one and answers otherwise: nothing that was given was wrong, and
+    what came out is not what was asked for."""
 
     kind, exit_code = "parity", 70
 
@@ -120,7 +122,8 @@ class FitError(DoituneError):
 class Stopped(DoituneError):
     """A signal asked for an end; finished work is kept, and `hint` is the command that goes on.
 
-    The exit code is the shell's for INT, TERM and HUP; schedulers' USR1 and USR2 mean what TERM means, and share its 143.
+    The exit code is the shell's for INT, TERM and HUP; schedulers' USR1 and USR2 mean what TERM means, and
+    share its 143.
     """
 
     kind = "stopped"

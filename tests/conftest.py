@@ -1,4 +1,5 @@
-"""Small worlds for the tests: a random two-layer LLaMA with a byte tokenizer, and a corpus of a few rows of each ability."""
+"""Small worlds for the tests: a random two-layer LLaMA with a byte tokenizer, and a corpus of a few rows
+of each ability."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny products: waiting for a second thread on a busy machine costs more than it brings
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tiny products: waiting for a second thread on a busy machine costs more than it brings
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,7 +25,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder: 2 layers, hidden 64, grouped heads, byte-level vocabulary of 262 with two reserved tokens."""
+    """A model folder: 2 layers, hidden 64, grouped heads, byte-level vocabulary of 262 with two reserved
+    tokens."""
     folder = tmp_path_factory.mktemp("tiny 小") / "base"
     make_tiny_base(folder)
     return folder
@@ -34,9 +38,19 @@ def make_tiny_base(folder: Path, *, tied: bool = True, seed: int = 0) -> None:
     from tokenizers import Tokenizer, decoders, models
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    names = ["<unk>", "<s>", "</s>", "<pad>", "<reserved_0>", "<reserved_1>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    names = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        "<pad>",
+        "<reserved_0>",
+        "<reserved_1>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+    ]
     vocabulary = {name: number for number, name in enumerate(names)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True, unk_token="<unk>", fuse_unk=False))
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=[], byte_fallback=True, unk_token="<unk>", fuse_unk=False)
+    )
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -63,9 +77,17 @@ def make_tiny_base(folder: Path, *, tied: bool = True, seed: int = 0) -> None:
 
 
 ROWS = {
-    "biology": lambda n: (f"第{n}种鸟吃什么？\nA. 虫\nB. 草\nC. 鱼\nD. 果", "ABCD"[n % 4], {"question_format": 0}),
+    "biology": lambda n: (
+        f"第{n}种鸟吃什么？\nA. 虫\nB. 草\nC. 鱼\nD. 果",
+        "ABCD"[n % 4],
+        {"question_format": 0},
+    ),
     "history": lambda n: (f"第{n}年有战争。对吗？", "正确" if n % 2 else "错误", {"question_format": 0}),
-    "code": lambda n: (f"写出{n}加一", f"print({n}+1)", {"question_format": 1, "choices": [f"print({n}+1)", f"print({n}-1)", "天晴"]}),
+    "code": lambda n: (
+        f"写出{n}加一",
+        f"print({n}+1)",
+        {"question_format": 1, "choices": [f"print({n}+1)", f"print({n}-1)", "天晴"]},
+    ),
     "math": lambda n: (f"{n}+1=?", f"答案是{n + 1}", {"question_format": 0, "answer": str(n + 1)}),
 }
 
@@ -78,11 +100,16 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for ability, make in ROWS.items():
             path = root / "curated" / split / f"{ability}_{split}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(_line(make, ability, number, split) for number in range(first, first + count)), encoding="utf-8")
+            path.write_text(
+                "".join(_line(make, ability, number, split) for number in range(first, first + count)),
+                encoding="utf-8",
+            )
     return root
 
 
-def _line(make: Callable[[int], tuple[str, str, dict[str, object]]], ability: str, number: int, split: str) -> str:
+def _line(
+    make: Callable[[int], tuple[str, str, dict[str, object]]], ability: str, number: int, split: str
+) -> str:
     question, answer, extra = make(number)
     row: dict[str, object] = {
         "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],

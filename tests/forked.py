@@ -1,4 +1,5 @@
-"""The desk in a forked child: libraries are loaded once, a trial costs half a second, and signals, exit codes and output are a real process's."""
+"""The desk in a forked child: libraries are loaded once, a trial costs half a second, and signals, exit
+codes and output are a real process's."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from doitune.system import faults, signals
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code (-n: killed by signal n), all that it wrote, and how long after the last signal."""
+    """How a command ended: its exit code (-n: killed by signal n), all that it wrote, and how long after
+    the last signal."""
 
     code: int
     said: str
@@ -40,7 +42,8 @@ class Desk:
         self.recipe = make_world(folder / "world").recipe
 
     def begin(self, *arguments: str, fault: str = "", before: Callable[[], None] | None = None) -> int:
-        """Start a command; its process, once it obeys signals: before that a busy machine decides what one does."""
+        """Start a command; its process, once it obeys signals: before that a busy machine decides what one
+        does."""
         log = self.folder / "said.log"
         obeys, tell = os.pipe()
         child = os.fork()
@@ -65,7 +68,9 @@ class Desk:
             sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
             os.environ.update({"NO_COLOR": "1", faults.VARIABLE: fault, "CUDA_VISIBLE_DEVICES": ""})
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+                signal.signal(
+                    number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+                )
             if before is not None:
                 before()
             sys.argv = ["doitune", *arguments]
@@ -92,7 +97,9 @@ class Desk:
             time.sleep(0.002)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        pytest.fail(f"a command did not end in {seconds} s: {(self.folder / 'said.log').read_text(encoding='utf-8', errors='replace')[-2000:]}")
+        pytest.fail(
+            f"a command did not end in {seconds} s: {(self.folder / 'said.log').read_text(encoding='utf-8', errors='replace')[-2000:]}"
+        )
 
     def do(self, *arguments: str, fault: str = "", before: Callable[[], None] | None = None) -> Ended:
         """A command from its beginning to its end."""
@@ -117,7 +124,8 @@ class Desk:
 def assert_same(wanted: Traces, found: Traces) -> None:
     """Byte for byte, naming the part that is not."""
     wrong: Mapping[str, int] = {
-        name: sum(a != b for a, b in zip(part, found.parts[name], strict=False)) + abs(len(part) - len(found.parts[name]))
+        name: sum(a != b for a, b in zip(part, found.parts[name], strict=False))
+        + abs(len(part) - len(found.parts[name]))
         for name, part in wanted.parts.items()
         if part != found.parts[name]
     }

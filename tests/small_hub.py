@@ -1,4 +1,5 @@
-"""A small hub on 127.0.0.1 with what the Hugging Face client and doitune's ModelScope reader ask for, and with faults on request."""
+"""A small hub on 127.0.0.1 with what the Hugging Face client and doitune's ModelScope reader ask for, and
+with faults on request."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ LFS_BYTES = 4_000
 
 @dataclass
 class SmallHub:
-    """What is served: `files` by path; `cut`, `flip`, `lost` hold paths and how often each fault still happens."""
+    """What is served: `files` by path; `cut`, `flip`, `lost` hold paths and how often each fault still
+    happens."""
 
     files: dict[str, bytes]
     repository: str = "ChiyuSONG/dynamics-of-instruction-tuning"
@@ -76,9 +78,21 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = unquote(parts.path), {key: values[0] for key, values in parse_qs(parts.query).items()}
         repository = self.hub.repository
         self.hub.asked.append((self.command, query.get("FilePath") or path, self.headers.get("Range", "")))
-        api, files = f"/api/{self.hub.kind}", f"/{repository}" if self.hub.kind == "models" else f"/datasets/{repository}"
-        if path in (f"{api}/{repository}", *(f"{api}/{repository}/revision/{name}" for name in ("main", self.hub.commit))):
-            self._json({"id": repository, "sha": self.hub.commit, "siblings": [self._sibling(name) for name in self.hub.files]})
+        api, files = (
+            f"/api/{self.hub.kind}",
+            f"/{repository}" if self.hub.kind == "models" else f"/datasets/{repository}",
+        )
+        if path in (
+            f"{api}/{repository}",
+            *(f"{api}/{repository}/revision/{name}" for name in ("main", self.hub.commit)),
+        ):
+            self._json(
+                {
+                    "id": repository,
+                    "sha": self.hub.commit,
+                    "siblings": [self._sibling(name) for name in self.hub.files],
+                }
+            )
         elif path == f"{api}/{repository}/tree/{self.hub.commit}":
             self._json([self._leaf(name) for name in self.hub.files])
         elif path.startswith(f"{api}/{repository}/revision/"):
@@ -90,7 +104,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith("/cdn/"):
             self._bytes(path.removeprefix("/cdn/"))
         elif path == f"/api/v1/datasets/{repository}/repo/tree":
-            self._json({"Code": 200, "Data": {"Files": [self._entry(name) for name in self.hub.files] + [{"Path": "curated", "Type": "tree"}]}})
+            self._json(
+                {
+                    "Code": 200,
+                    "Data": {
+                        "Files": [self._entry(name) for name in self.hub.files]
+                        + [{"Path": "curated", "Type": "tree"}]
+                    },
+                }
+            )
         elif path == f"/api/v1/datasets/{repository}/repo":
             self._bytes(query["FilePath"])
         else:
@@ -98,12 +120,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _sibling(self, name: str) -> dict[str, object]:
         data = self.hub.files[name]
-        entry: dict[str, object] = {"rfilename": name, "size": len(data), "blobId": sha1(b"blob %d\0" % len(data) + data).hexdigest()}
-        return {**entry, "lfs": {"sha256": sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}} if len(data) > LFS_BYTES else entry
+        entry: dict[str, object] = {
+            "rfilename": name,
+            "size": len(data),
+            "blobId": sha1(b"blob %d\0" % len(data) + data).hexdigest(),
+        }
+        return (
+            {**entry, "lfs": {"sha256": sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}}
+            if len(data) > LFS_BYTES
+            else entry
+        )
 
     def _leaf(self, name: str) -> dict[str, object]:
         sibling = self._sibling(name)
-        lfs = {"lfs": {"oid": sibling["lfs"]["sha256"], "size": sibling["size"], "pointerSize": 130}} if "lfs" in sibling else {}  # type: ignore[index]
+        lfs = (
+            {"lfs": {"oid": sibling["lfs"]["sha256"], "size": sibling["size"], "pointerSize": 130}}
+            if "lfs" in sibling
+            else {}
+        )  # type: ignore[index]
         return {"type": "file", "path": name, "size": sibling["size"], "oid": sibling["blobId"], **lfs}
 
     def _entry(self, name: str) -> dict[str, object]:
@@ -113,14 +147,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _resolve(self, name: str) -> None:
         if name not in self.hub.files or name in self.hub.lost:
-            self._json({"error": "no such entry"}, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self.hub.commit})
+            self._json(
+                {"error": "no such entry"},
+                404,
+                {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self.hub.commit},
+            )
             return
         data = self.hub.files[name]
         headers = {"X-Repo-Commit": self.hub.commit}
         if len(data) <= LFS_BYTES:
             self._bytes(name, {**headers, "ETag": f'"{sha1(b"blob %d" % len(data) + data).hexdigest()}"'})
             return
-        linked = {"X-Linked-ETag": f'"{sha256(data).hexdigest()}"', "X-Linked-Size": str(len(data)), "Location": f"{self.hub.cdn}/{name}"}
+        linked = {
+            "X-Linked-ETag": f'"{sha256(data).hexdigest()}"',
+            "X-Linked-Size": str(len(data)),
+            "Location": f"{self.hub.cdn}/{name}",
+        }
         self._send(302, b"", {**headers, **linked})
 
     def _bytes(self, name: str, headers: dict[str, str] | None = None) -> None:
@@ -139,7 +181,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(206 if start else 200, bytes(data[start:]), {**(headers or {}), **more}, cut)
 
     def _json(self, document: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self._send(status, json.dumps(document).encode(), {"Content-Type": "application/json", **(headers or {})})
+        self._send(
+            status, json.dumps(document).encode(), {"Content-Type": "application/json", **(headers or {})}
+        )
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], cut: bool = False) -> None:
         self.send_response(status)

@@ -1,4 +1,5 @@
-"""AGIEval v1: the kept questions, the examples used and every prompt are the reference protocol's, its numbering included."""
+"""AGIEval v1: the kept questions, the examples used and every prompt are the reference protocol's, its
+numbering included."""
 
 from __future__ import annotations
 
@@ -33,11 +34,21 @@ KEPT = {
 def test_zero_shot_is_the_protocols(tmp_path):
     found = {item.id: item for item in agieval.task(make_agieval(tmp_path)).items}
     assert list(found)[:2] == ["agieval-v1/logiqa-zh#0", "agieval-v1/logiqa-zh#1"]
-    assert [key for key in found if "jec" in key] == [f"agieval-v1/jec-qa-ca#{n}" for n in (0, 2, 4)], "one right letter, neither two nor none"
-    assert found["agieval-v1/logiqa-zh#2"].question == (Message("user", f"文章1问题：问2 选项：{OFFERED}{CUE}"),)
+    assert [key for key in found if "jec" in key] == [f"agieval-v1/jec-qa-ca#{n}" for n in (0, 2, 4)], (
+        "one right letter, neither two nor none"
+    )
+    assert found["agieval-v1/logiqa-zh#2"].question == (
+        Message("user", f"文章1问题：问2 选项：{OFFERED}{CUE}"),
+    )
     assert found["agieval-v1/jec-qa-ca#2"].question == (Message("user", f"问题：题2 选项：{OFFERED}{CUE}"),)
     item = found["agieval-v1/jec-qa-ca#2"]
-    assert (item.label, item.options, item.shots, item.fewer, item.released) == ("C", tuple("ABCD"), 0, None, None)
+    assert (item.label, item.options, item.shots, item.fewer, item.released) == (
+        "C",
+        tuple("ABCD"),
+        0,
+        None,
+        None,
+    )
 
 
 def test_examples_are_turns_and_keep_their_numbers(tmp_path):
@@ -58,7 +69,11 @@ def test_examples_are_turns_and_keep_their_numbers(tmp_path):
 def test_an_examples_letters_follow_its_options():
     three = agieval.Row(0, "", "题", ("(A)1", "(B)2", "(C)3"), "B")
     assert three.as_example()[0].content.endswith("答案：从A到C, 我们应选择")
-    assert agieval.Row(0, "", "题", ("(A)1 (B)2",), "B").as_example()[0].content.endswith("答案：从A到D, 我们应选择")
+    assert (
+        agieval.Row(0, "", "题", ("(A)1 (B)2",), "B")
+        .as_example()[0]
+        .content.endswith("答案：从A到D, 我们应选择")
+    )
 
 
 def test_the_reference_adds_examples_while_their_joined_text_fits(tmp_path):
@@ -84,7 +99,13 @@ def test_questions_on_one_passage_are_one_cluster(tmp_path):
 
 
 def test_micro_and_macro_are_both_there(tmp_path):
-    report = evaluate(*tiny(), agieval.task(make_agieval(tmp_path / "data"), 5), tmp_path / "evals", identity={"base": "tiny"}, limits=Limits())
+    report = evaluate(
+        *tiny(),
+        agieval.task(make_agieval(tmp_path / "data"), 5),
+        tmp_path / "evals",
+        identity={"base": "tiny"},
+        limits=Limits(),
+    )
     scores = [(one.score, one.n) for one in report.sets]
     assert [n for _, n in scores] == [6, 3]
     assert report.mean.score == pytest.approx(sum(score for score, _ in scores) / 2)
@@ -113,7 +134,8 @@ def test_broken_data_are_named(tmp_path):
 
 
 def by_the_book(folder, name, shots):
-    """The reference protocol written a second time, from its description and with other means: {line: (turns, label)}."""
+    """The reference protocol written a second time, from its description and with other means: {line:
+    (turns, label)}."""
     rows = [json.loads(line) for line in (folder / "v1" / f"{name}.jsonl").open(encoding="utf-8")]
     table = list(csv.DictReader((folder / "few_shot_prompts.csv").open(encoding="utf-8", newline="")))
     cells = [row[name] for row in table if row[""].startswith("sample") and row[name]]
@@ -124,16 +146,25 @@ def by_the_book(folder, name, shots):
             continue
         last = "ABCDEFG"[(len(example["options"]) if len(example["options"]) > 1 else 4) - 1]
         text = "问题 %d.   %s %s\n从以下选项中选择:    %s\n答案：从A到%s, 我们应选择"
-        turns.append(text % (number, example["passage"] or "", example["question"], " ".join(example["options"]), last))
+        turns.append(
+            text % (number, example["passage"] or "", example["question"], " ".join(example["options"]), last)
+        )
         turns.append(example["label"][0])
     for place, row in enumerate(rows):
         if row["label"] is None or len(row["label"]) != 1:
             continue
         if shots:
             text = "问题 %d.   %s %s\n从以下选项中选择:    %s\n答案：从A到D, 我们应选择"
-            last = text % (len(turns) // 2 + 1, row["passage"] or "", row["question"], " ".join(row["options"]))
+            last = text % (
+                len(turns) // 2 + 1,
+                row["passage"] or "",
+                row["question"],
+                " ".join(row["options"]),
+            )
         else:
-            last = "{}问题：{} 选项：{}\n答案：从A到D, 我们应选择".format(row["passage"] or "", row["question"], " ".join(row["options"]))
+            last = "{}问题：{} 选项：{}\n答案：从A到D, 我们应选择".format(
+                row["passage"] or "", row["question"], " ".join(row["options"])
+            )
         found[place] = ([*turns, last] if shots else [last], row["label"][0])
     return found
 
@@ -143,19 +174,30 @@ def test_real_prompts_and_counts(shots):
     folder = real("agieval")
     task = agieval.task(folder, shots)
     assert task.sets == agieval.SETS == tuple(KEPT) and task.headline == task.sets
-    assert len(task.items) == 3_269 == sum(kept for _, kept, _ in KEPT.values()) and sum(rows for rows, _, _ in KEPT.values()) == 4_299
+    assert (
+        len(task.items) == 3_269 == sum(kept for _, kept, _ in KEPT.values())
+        and sum(rows for rows, _, _ in KEPT.values()) == 4_299
+    )
     for name, (_, kept, examples) in KEPT.items():
         items = [item for item in task.items if item.set == name]
         assert len(items) == kept and {item.shots for item in items} == {examples if shots else 0}
         wanted = by_the_book(folder, name, shots)
-        assert {int(item.id.rpartition("#")[2]): ([turn.content for turn in item.question], item.label) for item in items} == wanted
+        assert {
+            int(item.id.rpartition("#")[2]): ([turn.content for turn in item.question], item.label)
+            for item in items
+        } == wanted
     clustered = Counter(item.set for item in task.items if item.cluster)
-    assert clustered["gaokao-chinese"] > 150 and clustered["logiqa-zh"] > 100 and clustered["gaokao-history"] == 0
+    assert (
+        clustered["gaokao-chinese"] > 150
+        and clustered["logiqa-zh"] > 100
+        and clustered["gaokao-history"] == 0
+    )
 
 
 def test_real_shots_that_the_reference_uses():
-    """The reference's own counts are 0:21, 1:182, 2:43 in gaokao-chinese and all examples elsewhere; its tokenizer isn't here. A stand-in that
-    takes as much for Chinese gives the same but for how gaokao-chinese divides."""
+    """The reference's own counts are 0:21, 1:182, 2:43 in gaokao-chinese and all examples elsewhere; its
+    tokenizer isn't here. A stand-in that takes as much for Chinese gives the same but for how gaokao-chinese
+    divides."""
     task = agieval.task(real("agieval"), 5)
 
     @cache
@@ -163,7 +205,10 @@ def test_real_shots_that_the_reference_uses():
         chinese = len(re.findall("[\u4e00-\u9fff]", text))
         return round(0.8 * chinese + 0.5 * (len(text) - chinese))
 
-    used = {name: Counter(item.released(count)[1] for item in task.items if item.set == name) for name in task.sets}
+    used = {
+        name: Counter(item.released(count)[1] for item in task.items if item.set == name)
+        for name in task.sets
+    }
     for name, (_, kept, examples) in KEPT.items():
         if name != "gaokao-chinese":
             assert used[name] == {examples: kept}

@@ -1,6 +1,8 @@
-"""Reading answers: `paper` is the released reader line by line, `fixed` is right, and neither takes long over anything.
+"""Reading answers: `paper` is the released reader line by line, `fixed` is right, and neither takes long over
+anything.
 
-The golden cases lie outside the project (they quote the released code's results): `../shared/data/parser_cases.jsonl`.
+The golden cases lie outside the project (they quote the released code's results):
+`../shared/data/parser_cases.jsonl`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def cases() -> list[dict[str, Any]]:
 
 
 def ways(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """How a case is handed to `judge`: text mode without scores, logits mode without a text or by name, both with both."""
+    """How a case is handed to `judge`: text mode without scores, logits mode without a text or by name,
+    both with both."""
     mode, scores = case.get("mode"), case.get("logits")
     options = list("ABCD")[: case["n_options"]] if "n_options" in case else None
     if mode == "text":
@@ -73,12 +76,15 @@ RELEASED = [
 
 
 def test_paper_reads_spaces_and_broken_boxes_as_the_released_reader_does():
-    """Compared with the released functions on random texts; these are the shortest that told a rewriting of them from them."""
+    """Compared with the released functions on random texts; these are the shortest that told a rewriting
+    of them from them."""
     for form, reply, parsed in RELEASED:
         assert judge(form, reply, "5", protocol="paper").parsed == parsed, reply
     assert not judge("math", "$ 5 $", "5", protocol="paper").correct
     for mode in ("text", "both", "logits"):
-        assert judge("tf", "错", "F", protocol="paper", mode=mode).correct is True, "marks of one kind decide in every mode"
+        assert judge("tf", "错", "F", protocol="paper", mode=mode).correct is True, (
+            "marks of one kind decide in every mode"
+        )
 
 
 def test_paper_counts_what_the_released_code_counts():
@@ -96,7 +102,13 @@ def test_fixed_is_right_and_its_misses_are_known():
         if "want_correct" not in case or case["kind"] not in JUDGED:
             continue
         way = next(ways(case))
-        verdict = judge(case["kind"], way.pop("reply"), case["label"], protocol="fixed", **{k: v for k, v in way.items() if k != "mode"})
+        verdict = judge(
+            case["kind"],
+            way.pop("reply"),
+            case["label"],
+            protocol="fixed",
+            **{k: v for k, v in way.items() if k != "mode"},
+        )
         judged += 1
         if verdict.correct != case["want_correct"]:
             misses += 1
@@ -196,12 +208,16 @@ def test_scores_decide_only_where_the_text_names_nothing():
     scores = {"A": 1.0, "B": 9.0, "C": 1.0, "D": 1.0}
 
     def parsed(reply, **more):
-        return judge("single_choice", reply, "B", protocol="fixed", option_scores=more.pop("scores", scores), **more).parsed
+        return judge(
+            "single_choice", reply, "B", protocol="fixed", option_scores=more.pop("scores", scores), **more
+        ).parsed
 
     assert parsed("A") == "A" and parsed("答案是C") == "C"
     assert parsed("") == parsed(None) == "B"
     assert parsed("A和C") is None and parsed("不选A") is None and parsed("无法判断") is None
-    assert parsed(None, options=("A", "C", "D"), scores={"A": 1.0, "B": 9.0, "C": 2.0}) == "C", "absent options are masked"
+    assert parsed(None, options=("A", "C", "D"), scores={"A": 1.0, "B": 9.0, "C": 2.0}) == "C", (
+        "absent options are masked"
+    )
     assert parsed(None, options=("A", "B"), scores=[3.0, 1.0]) == "A"
     tie = judge("single_choice", None, "B", protocol="fixed", option_scores={"A": 2.0, "B": 2.0, "C": 1.0})
     assert tie.parsed is None and tie.correct == 0.5 and "tie" in tie.note
@@ -214,10 +230,22 @@ def test_rankings_share_ties_and_refuse_what_is_not_finite():
 
     assert right([1.0, 2.0, 3.0]) is True and right([2.0, 1.0, 3.0]) is False
     assert right([1.0, 1.0, 3.0]) == 0.5 and right([2.0, 2.0, 2.0]) == pytest.approx(1 / 3)
-    assert right(["inf", "inf", "inf"]) is False and right(["nan", 1.0, 2.0]) is False and right([1.0, "nan", "inf"]) is True
+    assert (
+        right(["inf", "inf", "inf"]) is False
+        and right(["nan", 1.0, 2.0]) is False
+        and right([1.0, "nan", "inf"]) is True
+    )
     assert right([1.0, 1.0, 3.0], "paper") is True and right(["inf"] * 3, "paper") is True
-    assert right(["x", None, 1.0]) is False and right([1.0, "x"]) is True and right("1.0") is False and right([]) is False
-    assert judge("ppl_rank", [1.0, 2.0], "A", protocol="fixed").correct is False and judge("ppl_rank", [1.0, 2.0], "0", protocol="fixed").correct is True
+    assert (
+        right(["x", None, 1.0]) is False
+        and right([1.0, "x"]) is True
+        and right("1.0") is False
+        and right([]) is False
+    )
+    assert (
+        judge("ppl_rank", [1.0, 2.0], "A", protocol="fixed").correct is False
+        and judge("ppl_rank", [1.0, 2.0], "0", protocol="fixed").correct is True
+    )
 
 
 def test_an_item_is_judged_by_what_came_back():
@@ -236,7 +264,9 @@ def test_chance_as_released():
         return Item("i", "s", form, "write", (Message("user", "?"),), label, options=options)
 
     assert paper.paper_chance(item("single_choice", options=("A", "B", "C"))) == 0.33
-    assert [paper.paper_chance(item("multi_choice", label)) for label in ("A", "AC", "ABC", "ABCD", "ABCDE")] == [0.25, 1 / 6, 0.25, 1.0, 0.0]
+    assert [
+        paper.paper_chance(item("multi_choice", label)) for label in ("A", "AC", "ABC", "ABCD", "ABCDE")
+    ] == [0.25, 1 / 6, 0.25, 1.0, 0.0]
     assert item("multi_choice").chance == 1 / 15
 
 
@@ -263,7 +293,10 @@ def test_no_reply_takes_long_or_breaks_a_reader(form):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(alphabet="ABCDabT不对错正确是选答案：，。、0123456789.-+=/^\\{}()[]$frac sqrt pi\n", max_size=40), st.sampled_from(JUDGED[:-1]))
+@given(
+    st.text(alphabet="ABCDabT不对错正确是选答案：，。、0123456789.-+=/^\\{}()[]$frac sqrt pi\n", max_size=40),
+    st.sampled_from(JUDGED[:-1]),
+)
 def test_any_text_can_be_read_and_a_label_is_right_for_itself(text, form):
     for protocol in ("fixed", "paper"):
         judge(form, text, "A", protocol=protocol)

@@ -1,4 +1,5 @@
-"""A base's sizes are read from its config, and its model recipe says the same sizes: the published numbers of parameters come out."""
+"""A base's sizes are read from its config, and its model recipe says the same sizes: the published numbers
+of parameters come out."""
 
 from __future__ import annotations
 
@@ -13,7 +14,14 @@ from doitune.memory.shape import find_config, find_shape
 from doitune.recipe.fields import ModelSection
 from doitune.recipe.resolve import list_models, resolve
 
-LLAMA = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 100,
+}
 PUBLISHED = {
     "7b": 6_885_486_592,
     "13b": 13_199_703_040,
@@ -25,7 +33,8 @@ PUBLISHED = {
     "qwen1.5-32b": 32_512_218_112,
     "qwen3-4b": 4_022_468_096,
 }
-"""Weights of each base with its own vocabulary; Qwen and Baichuan as their model cards' files count, LLaMA with 49,953 rows."""
+"""Weights of each base with its own vocabulary; Qwen and Baichuan as their model cards' files count, LLaMA
+with 49,953 rows."""
 
 
 def test_every_model_recipe_has_its_published_number_of_weights() -> None:
@@ -49,17 +58,30 @@ def test_the_shape_of_the_demo_is_its_files() -> None:
     assert shape.place.endswith("config.json")
 
 
-@pytest.mark.parametrize(("kind", "more"), [("llama", {}), ("qwen2", {"num_key_value_heads": 2}), ("qwen3", {"head_dim": 32, "num_key_value_heads": 4}), ("mistral", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
-    ("llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 2}), ("qwen3", {"attention_bias": True, "num_key_value_heads": 2}), ("qwen2", {"attention_bias": False, "num_key_value_heads": 4}), ("mistral", {"attention_bias": True, "num_key_value_heads": 1})])
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("llama", {}),
+        ("qwen2", {"num_key_value_heads": 2}),
+        ("qwen3", {"head_dim": 32, "num_key_value_heads": 4}),
+        ("mistral", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
+        ("llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 2}),
+        ("qwen3", {"attention_bias": True, "num_key_value_heads": 2}),
+        ("qwen2", {"attention_bias": False, "num_key_value_heads": 4}),
+        ("mistral", {"attention_bias": True, "num_key_value_heads": 1}),
+    ],
+)
 def test_weights_are_those_that_transformers_makes(kind: str, more: dict[str, int]) -> None:
-    """Biases of qwen2, head norms of qwen3, heads wider than hidden / heads, a shared matrix; biases that a switch gives, and a switch that is
-    none. Said again as a config, the same."""
+    """Biases of qwen2, head norms of qwen3, heads wider than hidden / heads, a shared matrix; biases that
+    a switch gives, and a switch that is none. Said again as a config, the same."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = {**LLAMA, **more, "model_type": kind}
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**{**config, "tie_word_embeddings": bool(more.get("tie_word_embeddings"))}))
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(**{**config, "tie_word_embeddings": bool(more.get("tie_word_embeddings"))})
+        )
     found = read_architecture(config, "x")
     assert found.parameters == sum(one.numel() for one in model.parameters())
     assert read_architecture(config_of(found), "x").parameters == found.parameters
@@ -67,9 +89,19 @@ def test_weights_are_those_that_transformers_makes(kind: str, more: dict[str, in
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"hidden_size": "wide"}, "hidden_size is 'wide'"), ({"model_type": "mamba"}, "does not know"), ({"head_dim": 0}, "head_dim is 0"), ({"vocab_size": True}, "vocab_size"),
-     ({"num_hidden_layers": -2}, "num_hidden_layers is -2"), ({"vocab_size": 10**400}, "vocab_size is 1000"), ({"hidden_size": [64]}, "hidden_size is .64"), ({"num_attention_heads": 128}, "cannot share a width of 64"),
-     ({"num_key_value_heads": 3}, "4 heads with 3"), ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false'"), ({"model_type": "gemma3", "text_config": LLAMA}, "'gemma3'")],
+    [
+        ({"hidden_size": "wide"}, "hidden_size is 'wide'"),
+        ({"model_type": "mamba"}, "does not know"),
+        ({"head_dim": 0}, "head_dim is 0"),
+        ({"vocab_size": True}, "vocab_size"),
+        ({"num_hidden_layers": -2}, "num_hidden_layers is -2"),
+        ({"vocab_size": 10**400}, "vocab_size is 1000"),
+        ({"hidden_size": [64]}, "hidden_size is .64"),
+        ({"num_attention_heads": 128}, "cannot share a width of 64"),
+        ({"num_key_value_heads": 3}, "4 heads with 3"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false'"),
+        ({"model_type": "gemma3", "text_config": LLAMA}, "'gemma3'"),
+    ],
 )
 def test_a_config_that_cannot_be_is_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(ModelError, match=said):
@@ -78,13 +110,21 @@ def test_a_config_that_cannot_be_is_refused(change: dict[str, object], said: str
 
 def quantised(folder: Path, **how: object) -> ModelSection:
     """A model section whose base says this of its quantisation."""
-    (folder / "config.json").write_text(json.dumps({**LLAMA, "quantization_config": how} if how else LLAMA), encoding="utf-8")
+    (folder / "config.json").write_text(
+        json.dumps({**LLAMA, "quantization_config": how} if how else LLAMA), encoding="utf-8"
+    )
     return resolve("demo", model=str(folder)).recipe.model
 
 
 def test_how_a_base_is_quantised_is_counted_or_refused(tmp_path: Path) -> None:
-    """Trap: a base that is quantised in another way, or in parts, planned as if it were all NF4 with nested scales."""
-    nf4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "llm_int8_skip_modules": ["lm_head"]}
+    """Trap: a base that is quantised in another way, or in parts, planned as if it were all NF4 with
+    nested scales."""
+    nf4 = {
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "llm_int8_skip_modules": ["lm_head"],
+    }
     assert not find_shape(quantised(tmp_path)).quantised
     whole = find_shape(quantised(tmp_path, **nf4, bnb_4bit_use_double_quant=True))
     assert whole.quantised and whole.nested
@@ -111,7 +151,9 @@ def test_a_folder_and_a_name_that_are_not_there(tmp_path, monkeypatch) -> None:
     with pytest.raises(ModelError, match="no model folder"):
         find_config("bases/none")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(ModelError, match="neither in the cache nor to be had"):  # HF_HUB_OFFLINE is set for all tests
+    with pytest.raises(
+        ModelError, match="neither in the cache nor to be had"
+    ):  # HF_HUB_OFFLINE is set for all tests
         find_config("nobody/nothing-of-that-name")
 
 
@@ -120,5 +162,7 @@ def test_half_an_architecture_is_refused() -> None:
     with pytest.raises(RecipeError, match="an architecture without intermediate"):
         resolve("demo", overrides=["model.architecture.hidden=64"])
     sizes = ["hidden=64", "intermediate=128", "layers=2", "heads=4", "vocabulary=100"]
-    recipe = resolve("demo", overrides=["model.family=llama", *(f"model.architecture.{size}" for size in sizes)]).recipe
+    recipe = resolve(
+        "demo", overrides=["model.family=llama", *(f"model.architecture.{size}" for size in sizes)]
+    ).recipe
     assert find_shape(recipe.model).architecture == read_architecture(LLAMA, "x")

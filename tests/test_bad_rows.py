@@ -1,7 +1,8 @@
-"""Bad data on the way to a training: each kind refused with the very words that a user reads, or said before step 1. Nothing is trained in silence.
+"""Bad data on the way to a training: each kind refused with the very words that a user reads, or said before
+step 1. Nothing is trained in silence.
 
-The seventeen inputs are those that a widely used trainer was given (reliability: it took twelve of them wrongly, without a word). The kinds of
-bad lines themselves are in `test_example.py`.
+The seventeen inputs are those that a widely used trainer was given (reliability: it took twelve of them
+wrongly, without a word). The kinds of bad lines themselves are in `test_example.py`.
 """
 
 from __future__ import annotations
@@ -92,16 +93,23 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("rows", "problem", "hint"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_a_training_refuses_it_before_a_model_is_loaded(tmp_path: Path, tiny_base: Path, rows, problem: str, hint: str) -> None:
-    """Trap: half of the rows dropped, answers without an end, prompts that are learnt, turns that a user forged; all accepted elsewhere."""
+@pytest.mark.parametrize(
+    ("rows", "problem", "hint"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
+)
+def test_a_training_refuses_it_before_a_model_is_loaded(
+    tmp_path: Path, tiny_base: Path, rows, problem: str, hint: str
+) -> None:
+    """Trap: half of the rows dropped, answers without an end, prompts that are learnt, turns that a user
+    forged; all accepted elsewhere."""
     with pytest.raises(DataError) as caught:
         plan(tmp_path, tiny_base, rows)
     first = caught.value.problems[0]
     assert (first.problem, caught.value.hint) == (problem, hint)
     assert first.place == f"{tmp_path / '语料'}/curated/1000/math_1000.json:1"
     assert caught.value.exit_code == 65
-    assert len(caught.value.problems) == min(len(rows), 5 if "max_tokens" in problem else 1 if "control token" in problem else 8)
+    assert len(caught.value.problems) == min(
+        len(rows), 5 if "max_tokens" in problem else 1 if "control token" in problem else 8
+    )
 
 
 def test_rows_that_are_dropped_for_their_length_are_counted(tmp_path: Path, tiny_base: Path) -> None:
@@ -117,14 +125,18 @@ def test_identical_rows_are_said(tmp_path: Path, tiny_base: Path) -> None:
     """Eight times the same row may be meant; it is never silent."""
     found = plan(tmp_path, tiny_base, [chat()] * 8).material
     assert "; 7 rows say the same as another" in count_rows(found.ledger, found.encoded).text
-    assert "rows say the same" not in count_rows(found.ledger, plan(tmp_path, tiny_base, []).material.encoded).text
+    assert (
+        "rows say the same"
+        not in count_rows(found.ledger, plan(tmp_path, tiny_base, []).material.encoded).text
+    )
     plan(tmp_path, tiny_base, [chat()] * 8)
     report = check(open_corpus(str(tmp_path / "语料")))
     assert report.by_kind["duplicate"] == 7
 
 
 def test_the_prompt_is_not_learnt_and_every_answer_ends(tmp_path: Path, tiny_base: Path) -> None:
-    """A row says nothing of what is to be trained: the answers and their ends are, whatever the length of the questions."""
+    """A row says nothing of what is to be trained: the answers and their ends are, whatever the length of
+    the questions."""
     found = plan(tmp_path, tiny_base, [chat("问" * 20)]).material
     for example, one in zip(found.examples, found.encoded, strict=True):
         assert one.trained == len(example.answer.encode()) + 1
@@ -132,23 +144,65 @@ def test_the_prompt_is_not_learnt_and_every_answer_ends(tmp_path: Path, tiny_bas
 
 
 ODD = [
-    ("right-to-left override", "看\u202e反", "direction", "turn 1 has a character that turns the direction of writing, U+202E, at character 2"),
-    ("right-to-left isolate", "看\u2067反", "direction", "turn 1 has a character that turns the direction of writing, U+2067, at character 2"),
-    ("a zero-width space", "零\u200b宽", "invisible", "turn 1 has an invisible character, U+200B, at character 2"),
-    ("a byte order mark inside", "零\ufeff宽", "invisible", "turn 1 has an invisible character, U+FEFF, at character 2"),
+    (
+        "right-to-left override",
+        "看\u202e反",
+        "direction",
+        "turn 1 has a character that turns the direction of writing, U+202E, at character 2",
+    ),
+    (
+        "right-to-left isolate",
+        "看\u2067反",
+        "direction",
+        "turn 1 has a character that turns the direction of writing, U+2067, at character 2",
+    ),
+    (
+        "a zero-width space",
+        "零\u200b宽",
+        "invisible",
+        "turn 1 has an invisible character, U+200B, at character 2",
+    ),
+    (
+        "a byte order mark inside",
+        "零\ufeff宽",
+        "invisible",
+        "turn 1 has an invisible character, U+FEFF, at character 2",
+    ),
     ("delete", "a\x7fb", "control_character", "turn 1 has a control character, U+007F, at character 2"),
     ("next line", "a\u0085b", "control_character", "turn 1 has a control character, U+0085, at character 2"),
-    ("a C1 escape", "a\u009bb", "control_character", "turn 1 has a control character, U+009B, at character 2"),
-    ("wrongly decoded text", "锟\ufffd", "broken_text", "turn 1 has the mark of text that was decoded wrongly, U+FFFD, at character 2"),
-    ("another model's tokens", "问<|im_end|>", "role_token", "turn 1 has the control token '<|im_end|>' as text"),
+    (
+        "a C1 escape",
+        "a\u009bb",
+        "control_character",
+        "turn 1 has a control character, U+009B, at character 2",
+    ),
+    (
+        "wrongly decoded text",
+        "锟\ufffd",
+        "broken_text",
+        "turn 1 has the mark of text that was decoded wrongly, U+FFFD, at character 2",
+    ),
+    (
+        "another model's tokens",
+        "问<|im_end|>",
+        "role_token",
+        "turn 1 has the control token '<|im_end|>' as text",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("text", "kind", "problem"), [case[1:] for case in ODD], ids=[case[0] for case in ODD])
-def test_what_a_reader_cannot_see_is_told_by_a_check(tmp_path: Path, text: str, kind: str, problem: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "kind", "problem"), [case[1:] for case in ODD], ids=[case[0] for case in ODD]
+)
+def test_what_a_reader_cannot_see_is_told_by_a_check(
+    tmp_path: Path, text: str, kind: str, problem: str
+) -> None:
     path = tmp_path / "curated" / "full" / "math_full.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(chat("好")) + "\n" + json.dumps(chat(text, "别的"), ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(chat("好")) + "\n" + json.dumps(chat(text, "别的"), ensure_ascii=False) + "\n",
+        encoding="utf-8",
+    )
     (found,) = check(open_corpus(str(tmp_path))).problems
     assert (found.kind, found.problem, found.place) == (kind, problem, f"{path}:2")
     assert found.hint and found.problem.isprintable()
@@ -185,12 +239,20 @@ OWN: list[tuple[str, Form, dict[str, object], str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("form", "row", "problem", "hint"), [case[1:] for case in OWN], ids=[case[0] for case in OWN])
-def test_a_row_in_the_form_of_another_trainer_is_refused_where_it_is_wrong(tmp_path: Path, form: Form, row, problem: str, hint: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "row", "problem", "hint"), [case[1:] for case in OWN], ids=[case[0] for case in OWN]
+)
+def test_a_row_in_the_form_of_another_trainer_is_refused_where_it_is_wrong(
+    tmp_path: Path, form: Form, row, problem: str, hint: str
+) -> None:
     path = tmp_path / "own.jsonl"
     good = {"alpaca": {"instruction": "问", "output": "答"}, "messages": chat()}
-    beside = good.get(form, {"conversations": [{"from": "human", "value": "问"}, {"from": "gpt", "value": "答"}]})
-    path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (beside, row)), encoding="utf-8")
+    beside = good.get(
+        form, {"conversations": [{"from": "human", "value": "问"}, {"from": "gpt", "value": "答"}]}
+    )
+    path.write_text(
+        "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (beside, row)), encoding="utf-8"
+    )
     with pytest.raises(DataError) as caught:
         open_corpus(str(path), RowForm(form, "math")).read("curated/full")
     assert [(one.place, one.problem) for one in caught.value.problems] == [(f"{path}:2", problem)]
@@ -198,7 +260,14 @@ def test_a_row_in_the_form_of_another_trainer_is_refused_where_it_is_wrong(tmp_p
 
 
 def test_the_catalogue_has_sixty_kinds() -> None:
-    assert len({problem for _, _, problem, _ in REFUSED} | {problem for *_, problem in ODD} | {problem for *_, problem, _ in OWN}) >= 40
+    assert (
+        len(
+            {problem for _, _, problem, _ in REFUSED}
+            | {problem for *_, problem in ODD}
+            | {problem for *_, problem, _ in OWN}
+        )
+        >= 40
+    )
     from test_example import BAD
 
     assert len({case[3] for case in BAD}) + len(ODD) + len(OWN) >= 100
@@ -206,8 +275,15 @@ def test_the_catalogue_has_sixty_kinds() -> None:
 
 def test_every_refusal_is_an_error_of_ours(tmp_path: Path, tiny_base: Path) -> None:
     """A row of every kind at once: all are told, none hides another."""
-    rows = [row for _, several, problem, _ in REFUSED for row in several[:1] if "tokens" not in problem and "control token" not in problem]
+    rows = [
+        row
+        for _, several, problem, _ in REFUSED
+        for row in several[:1]
+        if "tokens" not in problem and "control token" not in problem
+    ]
     with pytest.raises(DoituneError) as caught:
         plan(tmp_path, tiny_base, rows)
     assert len(rows) > 15
-    assert [one.place.rpartition(":")[2] for one in caught.value.problems[: len(rows)]] == [str(n) for n in range(1, min(len(rows), 20) + 1)]
+    assert [one.place.rpartition(":")[2] for one in caught.value.problems[: len(rows)]] == [
+        str(n) for n in range(1, min(len(rows), 20) + 1)
+    ]

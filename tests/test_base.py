@@ -120,10 +120,14 @@ def test_a_changed_byte_changes_the_identity(folder: Path) -> None:
     assert [name for name in before if before[name] != after[name]] == ["model.safetensors"]
 
 
-def test_an_assembled_base_is_never_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_assembled_base_is_never_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trap: a hub account called `bases` would be asked for the 33b model."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("doitune.base.find._from_hub", lambda name, revision: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(
+        "doitune.base.find._from_hub", lambda name, revision: pytest.fail("the hub was asked")
+    )
     with pytest.raises(ModelError, match="assembled on your machine") as caught:
         find_base("bases/chinese-llama-plus-33b")
     assert "doitune base make 33b --from LLAMA" in caught.value.hint

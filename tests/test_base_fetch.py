@@ -1,4 +1,5 @@
-"""A base comes whole from the hub, whatever the line does, is recorded, and `base check` sees every byte that changes afterwards."""
+"""A base comes whole from the hub, whatever the line does, is recorded, and `base check` sees every byte
+that changes afterwards."""
 
 from __future__ import annotations
 
@@ -26,19 +27,33 @@ NAME = "someone/small-llama"
 def hub(tmp_path: Path, tiny_base: Path) -> Iterator[SmallHub]:
     """A hub with the tiny base, and with files beside it that are never taken."""
     files = {path.name: path.read_bytes() for path in tiny_base.iterdir()}
-    more = {"modeling_x.py": b"raise SystemExit", "training_args.bin": b"x", "consolidated.safetensors": b"x" * 9000, "original/params.json": b"{}"}
+    more = {
+        "modeling_x.py": b"raise SystemExit",
+        "training_args.bin": b"x",
+        "consolidated.safetensors": b"x" * 9000,
+        "original/params.json": b"{}",
+    }
     with serving(SmallHub({**files, **more}, repository=NAME, kind="models")) as served:
         yield served
 
 
-def run(hub: SmallHub, folder: Path, *arguments: str, offline: bool = False) -> tuple[int, dict[str, Any], str]:
-    """A command in a process of its own, as HF_ENDPOINT is read when the hub's client is imported: exit code, JSON document, notes."""
+def run(
+    hub: SmallHub, folder: Path, *arguments: str, offline: bool = False
+) -> tuple[int, dict[str, Any], str]:
+    """A command in a process of its own, as HF_ENDPOINT is read when the hub's client is imported: exit
+    code, JSON document, notes."""
     env = {
         **os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "1" if offline else "0", "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost",
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "doitune", "base", *arguments, "--json"], capture_output=True, text=True, env=env, cwd=folder, timeout=120, check=False
+        [sys.executable, "-m", "doitune", "base", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=folder,
+        timeout=120,
+        check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout), done.stderr
@@ -49,7 +64,9 @@ def test_a_base_is_fetched_recorded_and_checked(hub: SmallHub, tmp_path: Path) -
     assert code == 0 and found["revision"] == COMMIT
     assert "0.0 GiB" in notes and COMMIT[:12] in notes
     folder = Path(found["folder"])
-    assert {path.name for path in folder.iterdir()} - {"doitune-base.json"} == {name for name in hub.files if name.startswith(("config", "generation", "model.", "tokenizer"))}
+    assert {path.name for path in folder.iterdir()} - {"doitune-base.json"} == {
+        name for name in hub.files if name.startswith(("config", "generation", "model.", "tokenizer"))
+    }
     assert json.loads((folder / "doitune-base.json").read_text())["revision"] == COMMIT
     code, report, _ = run(hub, tmp_path, "check", NAME, offline=True)
     assert code == 0, (report, "what was fetched is found without the hub")
@@ -94,7 +111,9 @@ def test_a_broken_line_and_changed_bytes(hub: SmallHub, tmp_path: Path) -> None:
         (("make", "33b", "--from", ".", "--to", "int8"), True, "--to 'int8'", "nf4"),
     ],
 )
-def test_what_cannot_be_done_is_one_clear_message(hub: SmallHub, tmp_path: Path, arguments: tuple[str, ...], offline: bool, problem: str, hint: str) -> None:
+def test_what_cannot_be_done_is_one_clear_message(
+    hub: SmallHub, tmp_path: Path, arguments: tuple[str, ...], offline: bool, problem: str, hint: str
+) -> None:
     code, found, _ = run(hub, tmp_path, *arguments, offline=offline)
     assert code in (2, 65) and problem in found["problem"] and hint in found["hint"], found
 
@@ -146,7 +165,9 @@ def test_a_flipped_weight_is_seen_though_nothing_else_could(recorded: Path) -> N
     path = recorded / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     read_header(path)
-    assert [one.problem for one in check_folder(recorded).differences] == ["other bytes than recorded (sha256)"]
+    assert [one.problem for one in check_folder(recorded).differences] == [
+        "other bytes than recorded (sha256)"
+    ]
 
 
 def _file(header: object, body: bytes = b"", length: int | None = None) -> bytes:
@@ -180,15 +201,26 @@ def test_a_bad_header_is_one_clear_message(tmp_path: Path, name: str) -> None:
 def test_headers_of_the_library_are_read_as_it_wrote_them(tmp_path: Path) -> None:
     import torch
 
-    tensors = {"b": torch.ones(3, 2, dtype=torch.bfloat16), "a": torch.ones(5), "none": torch.ones(0, 4), "one": torch.tensor(1.0)}
+    tensors = {
+        "b": torch.ones(3, 2, dtype=torch.bfloat16),
+        "a": torch.ones(5),
+        "none": torch.ones(0, 4),
+        "one": torch.tensor(1.0),
+    }
     (tmp_path / "x.safetensors").write_bytes(save(tensors))
-    assert {name: one.shape for name, one in read_header(tmp_path / "x.safetensors").items()} == {name: tuple(one.shape) for name, one in tensors.items()}
+    assert {name: one.shape for name, one in read_header(tmp_path / "x.safetensors").items()} == {
+        name: tuple(one.shape) for name, one in tensors.items()
+    }
 
 
 def test_mutated_headers_never_crash(tmp_path: Path, tiny_base: Path) -> None:
     import random
 
-    data, chance, path = (tiny_base / "model.safetensors").read_bytes()[:6000], random.Random(0), tmp_path / "x.safetensors"
+    data, chance, path = (
+        (tiny_base / "model.safetensors").read_bytes()[:6000],
+        random.Random(0),
+        tmp_path / "x.safetensors",
+    )
     refused = 0
     for _ in range(500):
         mutated = bytearray(data)

@@ -70,13 +70,23 @@ model = measure(lambda: hf._load_base(LoadRequest(find_base(sys.argv[1])), torch
 assert any(isinstance(module, Linear4bit) for module in model.modules())
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="asks Linux for its memory")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="asks Linux for its memory"),
+]
 
 
 def measured(program: str, *arguments: Path) -> dict[str, float]:
     """Run a program in a process of its own; its memory beyond what its imports take."""
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", MEASURED + program, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=900, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED + program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=900,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found = dict(json.loads(done.stdout.strip().splitlines()[-1]))
     print(found)
@@ -91,7 +101,10 @@ def layer(number: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         "input_layernorm": (HIDDEN,), "post_attention_layernorm": (HIDDEN,),
     }  # fmt: skip
     generator = torch.Generator().manual_seed(number)
-    return {f"model.layers.{number}.{name}.weight": (torch.randn(shape, generator=generator) * 0.02).to(dtype) for name, shape in shapes.items()}
+    return {
+        f"model.layers.{number}.{name}.weight": (torch.randn(shape, generator=generator) * 0.02).to(dtype)
+        for name, shape in shapes.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +112,18 @@ def llama(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
     """A LLaMA of 2.1 GB in fp16, a shard a layer."""
     folder = tmp_path_factory.mktemp("large") / "llama"
     folder.mkdir()
-    ends = {"model.embed_tokens.weight": torch.randn(ROWS, HIDDEN).half(), "lm_head.weight": torch.randn(ROWS, HIDDEN).half(), "model.norm.weight": torch.ones(HIDDEN).half()}
+    ends = {
+        "model.embed_tokens.weight": torch.randn(ROWS, HIDDEN).half(),
+        "lm_head.weight": torch.randn(ROWS, HIDDEN).half(),
+        "model.norm.weight": torch.ones(HIDDEN).half(),
+    }
     for number in range(LAYERS + 1):
         group = ends if number == LAYERS else layer(number, torch.float16)
-        save_file(group, folder / f"model-{number + 1:05d}-of-{LAYERS + 1:05d}.safetensors", metadata={"format": "pt"})
+        save_file(
+            group,
+            folder / f"model-{number + 1:05d}-of-{LAYERS + 1:05d}.safetensors",
+            metadata={"format": "pt"},
+        )
     config = json.loads((tiny_base / "config.json").read_text())
     sizes = {"hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_hidden_layers": LAYERS, "vocab_size": ROWS, "num_attention_heads": 32,
              "num_key_value_heads": 32, "head_dim": 128, "tie_word_embeddings": False}  # fmt: skip
@@ -123,7 +144,10 @@ def _names(path: Path) -> list[str]:
 def language_lora(folder: Path) -> Path:
     """A LoRA on every linear layer, with an embedding and a head of its own (0.8 GB in fp16)."""
     folder.mkdir()
-    found = {f"base_model.model.{name}": torch.randn(OWN_ROWS, HIDDEN).half() for name in ("model.embed_tokens.weight", "lm_head.weight")}
+    found = {
+        f"base_model.model.{name}": torch.randn(OWN_ROWS, HIDDEN).half()
+        for name in ("model.embed_tokens.weight", "lm_head.weight")
+    }
     for number in range(LAYERS):
         for name, weight in layer(number, torch.float16).items():
             if weight.dim() == 2:
@@ -131,12 +155,17 @@ def language_lora(folder: Path) -> Path:
                 found[f"{stem}.lora_A.weight"] = torch.randn(RANK, weight.shape[1]).half() * 0.02
                 found[f"{stem}.lora_B.weight"] = torch.randn(weight.shape[0], RANK).half() * 0.02
     save_file(found, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": RANK, "lora_alpha": 32, "fan_in_fan_out": False, "bias": "none"}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps(
+            {"peft_type": "LORA", "r": RANK, "lora_alpha": 32, "fan_in_fan_out": False, "bias": "none"}
+        )
+    )
     return folder
 
 
 def test_a_base_of_2_gb_is_made_in_a_stream(llama: Path, tmp_path: Path) -> None:
-    """At most two tensors and the output's buffer, so 33b is made on a machine of 16 GB; the largest tensor here is 409 MB."""
+    """At most two tensors and the output's buffer, so 33b is made on a machine of 16 GB; the largest
+    tensor here is 409 MB."""
     found = measured(MAKE, llama, language_lora(tmp_path / "lora"), tmp_path / "made")
     assert found["peak_mib"] < 380  # 0.4 GB
     size = sum(path.stat().st_size for path in (tmp_path / "made").glob("*.safetensors"))
@@ -144,10 +173,13 @@ def test_a_base_of_2_gb_is_made_in_a_stream(llama: Path, tmp_path: Path) -> None
 
 
 def test_a_base_in_16_bits_is_loaded_in_a_stream(llama: Path) -> None:
-    """At most two tensors beyond what it leaves behind. Traps: the whole checkpoint in memory before it is quantised; four or five fp32 copies of
-    the matrix at work, which bitsandbytes' CPU quantiser makes of all that it is given. Embedding and head are in fp32 on a CPU."""
+    """At most two tensors beyond what it leaves behind. Traps: the whole checkpoint in memory before it is
+    quantised; four or five fp32 copies of the matrix at work, which bitsandbytes' CPU quantiser makes of all
+    that it is given. Embedding and head are in fp32 on a CPU."""
     found = measured(LOAD, llama)
     tensors = 2 * 2 * ROWS * HIDDEN / 2**20
-    output = (2 * 4 * ROWS * HIDDEN + 0.516 * LAYERS * (4 * HIDDEN * HIDDEN + 3 * HIDDEN * INTERMEDIATE)) / 2**20
+    output = (
+        2 * 4 * ROWS * HIDDEN + 0.516 * LAYERS * (4 * HIDDEN * HIDDEN + 3 * HIDDEN * INTERMEDIATE)
+    ) / 2**20
     assert found["left_mib"] > 0.9 * output
     assert found["peak_mib"] < output + tensors

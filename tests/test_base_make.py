@@ -1,4 +1,5 @@
-"""`doitune base make` writes what merging and quantising in memory gives, in little memory, and survives being killed."""
+"""`doitune base make` writes what merging and quantising in memory gives, in little memory, and survives
+being killed."""
 
 from __future__ import annotations
 
@@ -90,8 +91,11 @@ def same(made: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None
 
 @pytest.mark.parametrize("to", ["nf4", "bf16", "fp16"])
 @pytest.mark.usefixtures("small_shards")
-def test_it_is_what_merging_and_quantising_in_memory_gives(parts: tuple[Path, Path], tmp_path: Path, to: str) -> None:
-    """The trap: pieces, shards or our own merge change a bit. The other side is peft's merge and bitsandbytes' whole-matrix quantisation."""
+def test_it_is_what_merging_and_quantising_in_memory_gives(
+    parts: tuple[Path, Path], tmp_path: Path, to: str
+) -> None:
+    """The trap: pieces, shards or our own merge change a bit. The other side is peft's merge and
+    bitsandbytes' whole-matrix quantisation."""
     made = make_base(order(parts, tmp_path / "made", to))
     assert made.shards > 3 and made.kept_shards == 0
     merged = merged_by_peft(parts[0], [parts[1]], torch.bfloat16 if to == "bf16" else torch.float16)
@@ -100,12 +104,19 @@ def test_it_is_what_merging_and_quantising_in_memory_gives(parts: tuple[Path, Pa
     assert made.bytes == sum(path.stat().st_size for path in made.folder.glob("*.safetensors"))
 
 
-@pytest.mark.parametrize("lora", [{"use_rslora": True}, {"modules_to_save": None, "target_modules": ["q_proj", "down_proj"]}], ids=["rslora", "no rows of its own"])
+@pytest.mark.parametrize(
+    "lora",
+    [{"use_rslora": True}, {"modules_to_save": None, "target_modules": ["q_proj", "down_proj"]}],
+    ids=["rslora", "no rows of its own"],
+)
 def test_other_forms_of_lora(tmp_path: Path, lora: dict[str, Any]) -> None:
-    """The trap: alpha / r where the adapter was trained with alpha / sqrt(r); a head that is looked for in an adapter without one."""
+    """The trap: alpha / r where the adapter was trained with alpha / sqrt(r); a head that is looked for in
+    an adapter without one."""
     base, adapter = make_parts(tmp_path, **lora)
     if lora.get("modules_to_save", ()) is None:
-        (adapter / "adapter_model.safetensors").write_bytes(_without_embedding(adapter / "adapter_model.safetensors"))
+        (adapter / "adapter_model.safetensors").write_bytes(
+            _without_embedding(adapter / "adapter_model.safetensors")
+        )
         shutil.copy(base / "tokenizer.json", adapter)
     made = make_base(order((base, adapter), tmp_path / "made", "fp16"))
     same(tensors(made.folder), merged_by_peft(base, [adapter], torch.float16))
@@ -126,7 +137,8 @@ def test_two_loras_add_up_and_the_last_brings_the_rows(parts: tuple[Path, Path],
 
 
 def test_it_loads_as_the_merged_base_quantised_on_the_fly(parts: tuple[Path, Path], tmp_path: Path) -> None:
-    """The backend's model from the pre-quantised folder answers as from the merged 16-bit folder, to the bit, and can be trained."""
+    """The backend's model from the pre-quantised folder answers as from the merged 16-bit folder, to the
+    bit, and can be trained."""
     paths = [make_base(order(parts, tmp_path / to, to)).folder for to in ("nf4", "fp16")]
     rows = [Encoded((1, 70, 80, 90, 262 + ADDED - 1), (IGNORED, IGNORED, 80, 90, 262 + ADDED - 1))]
     from doitune.prompt.batch import pad
@@ -135,11 +147,15 @@ def test_it_loads_as_the_merged_base_quantised_on_the_fly(parts: tuple[Path, Pat
     for path in paths:
         model = hf.load(LoadRequest(find_base(str(path)), rank=4, seed=3))
         layer = model.base.model.layers[0].mlp.up_proj.base_layer
-        assert layer.compute_dtype == torch.float32 and layer.weight.quant_state.dtype == torch.float32, "bf16 is 180 times slower on a CPU"
+        assert layer.compute_dtype == torch.float32 and layer.weight.quant_state.dtype == torch.float32, (
+            "bf16 is 180 times slower on a CPU"
+        )
         loss = model.loss(pad(rows), 3).value
         loss.backward()
         losses.append(loss.item())
-        assert any(parameter.grad is not None and bool(parameter.grad.any()) for _, parameter in model.trainable())
+        assert any(
+            parameter.grad is not None and bool(parameter.grad.any()) for _, parameter in model.trainable()
+        )
         assert model.tokenizer.convert_ids_to_tokens(262 + ADDED - 1) == chr(ord("一") + ADDED - 1)
     assert losses[0] == losses[1]
 
@@ -153,40 +169,59 @@ def test_a_base_in_four_bits_is_not_taken_for_sixteen(parts: tuple[Path, Path], 
 
 
 def test_bin_files_give_the_same_bytes(parts: tuple[Path, Path], tmp_path: Path) -> None:
-    """LLaMA and its LoRAs of 2023: pytorch_model-*.bin with rotary buffers, adapter_model.bin with the names of the first peft."""
+    """LLaMA and its LoRAs of 2023: pytorch_model-*.bin with rotary buffers, adapter_model.bin with the
+    names of the first peft."""
     old, lora = tmp_path / "old", tmp_path / "old lora"
     shutil.copytree(parts[0], old)
     shutil.copytree(parts[1], lora)
-    weights = load_file(old / "model.safetensors") | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}
+    weights = load_file(old / "model.safetensors") | {
+        "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)
+    }
     (old / "model.safetensors").unlink()
     names = sorted(weights)
     for number, group in enumerate((names[:9], names[9:]), 1):
         torch.save({name: weights[name] for name in group}, old / f"pytorch_model-{number:05d}-of-00002.bin")
     factors = load_file(lora / "adapter_model.safetensors")
     (lora / "adapter_model.safetensors").unlink()
-    torch.save({name.replace(".weight", ".default.weight") if "lora_" in name else name: one for name, one in factors.items()}, lora / "adapter_model.bin")
+    torch.save(
+        {
+            name.replace(".weight", ".default.weight") if "lora_" in name else name: one
+            for name, one in factors.items()
+        },
+        lora / "adapter_model.bin",
+    )
     config = json.loads((lora / "adapter_config.json").read_text())
     keys = ("peft_type", "r", "lora_alpha", "target_modules", "modules_to_save", "fan_in_fan_out", "bias")
-    (lora / "adapter_config.json").write_text(json.dumps({key: config[key] for key in keys} | {"merge_weights": False, "enable_lora": None}))
-    made = [make_base(order(pair, tmp_path / name)).folder for pair, name in ((parts, "new"), ((old, lora), "from bin"))]
+    (lora / "adapter_config.json").write_text(
+        json.dumps({key: config[key] for key in keys} | {"merge_weights": False, "enable_lora": None})
+    )
+    made = [
+        make_base(order(pair, tmp_path / name)).folder
+        for pair, name in ((parts, "new"), ((old, lora), "from bin"))
+    ]
     assert file_sha256(made[0] / "model.safetensors") == file_sha256(made[1] / "model.safetensors")
 
 
 def test_the_files_can_be_mapped_and_read_by_others(parts: tuple[Path, Path], tmp_path: Path) -> None:
-    """Every number lies at a multiple of its size; bitsandbytes reads the states back; sizes were known before."""
+    """Every number lies at a multiple of its size; bitsandbytes reads the states back; sizes were known
+    before."""
     made = make_base(order(parts, tmp_path / "made"))
     stored = read_header(made.folder / "model.safetensors")
     assert all(one.start % ITEM_BYTES[one.dtype] == 0 for one in stored.values())
     name = "model.layers.1.mlp.down_proj.weight"
     found = tensors(made.folder)
-    state = QuantState.from_dict({key.removeprefix(f"{name}."): one for key, one in found.items() if key.startswith(f"{name}.")}, torch.device("cpu"))
+    state = QuantState.from_dict(
+        {key.removeprefix(f"{name}."): one for key, one in found.items() if key.startswith(f"{name}.")},
+        torch.device("cpu"),
+    )
     assert state.nested and state.shape == (64, 128) and state.dtype == torch.float16
     size = sum(one.end - one.start for key, one in stored.items() if key.startswith(name))
     assert 0 <= nf4_bytes(64 * 128) - size < 256
 
 
 def run_killed(wanted: Order, at: int, place: str = "report") -> int:
-    """Make it in a process of its own that is killed (SIGKILL) at its `at`-th arrival at `place`; its exit status.
+    """Make it in a process of its own that is killed (SIGKILL) at its `at`-th arrival at `place`; its exit
+    status.
 
     Places: a report of progress; `doitune.base.find.MODULE.FUNCTION`, before it is called.
     """
@@ -203,7 +238,10 @@ def run_killed(wanted: Order, at: int, place: str = "report") -> int:
 
         try:
             if place != "report":
-                module, function = (importlib.import_module(f"doitune.base.{place.split('.')[0]}"), place.split(".")[1])
+                module, function = (
+                    importlib.import_module(f"doitune.base.{place.split('.')[0]}"),
+                    place.split(".")[1],
+                )
                 setattr(module, function, partial(arrive, then=getattr(module, function)))
             make_base(wanted, arrive if place == "report" else None)
         finally:
@@ -229,16 +267,27 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(parts: tuple[Path, Path], 
 
 @pytest.mark.parametrize(
     ("place", "at", "kept"),
-    [("journal.sync_folder", 3, 2), ("journal.write_json", 4, 2), ("make.write_record", 1, 6), ("make.rename", 1, 6), ("make.sync_folder", 2, 6)],
+    [
+        ("journal.sync_folder", 3, 2),
+        ("journal.write_json", 4, 2),
+        ("make.write_record", 1, 6),
+        ("make.rename", 1, 6),
+        ("make.sync_folder", 2, 6),
+    ],
 )
 @pytest.mark.usefixtures("small_shards")
-def test_killed_between_two_steps_of_the_writer(parts: tuple[Path, Path], tmp_path: Path, place: str, at: int, kept: int) -> None:
-    """A shard has its name but is not in the journal; the folder is whole but has no name, or has it and the journal is still there."""
+def test_killed_between_two_steps_of_the_writer(
+    parts: tuple[Path, Path], tmp_path: Path, place: str, at: int, kept: int
+) -> None:
+    """A shard has its name but is not in the journal; the folder is whole but has no name, or has it and
+    the journal is still there."""
     wanted = make_base(order(parts, tmp_path / "whole")).folder
     out = tmp_path / "made"
     assert os.WIFSIGNALED(run_killed(order(parts, out), at, place))
     assert make_base(order(parts, out)).kept_shards == kept
-    assert {path.name: file_sha256(path) for path in out.iterdir()} == {path.name: file_sha256(path) for path in wanted.iterdir()}
+    assert {path.name: file_sha256(path) for path in out.iterdir()} == {
+        path.name: file_sha256(path) for path in wanted.iterdir()
+    }
     assert not list(tmp_path.glob(".*"))
 
 
@@ -283,7 +332,9 @@ def test_other_parts_start_again(parts: tuple[Path, Path], tmp_path: Path) -> No
     same(tensors(out), in_memory(merged_by_peft(parts[0], [other], torch.float16), "nf4"))
 
 
-def test_a_whole_base_is_left_alone_and_another_is_not_overwritten(parts: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_whole_base_is_left_alone_and_another_is_not_overwritten(
+    parts: tuple[Path, Path], tmp_path: Path
+) -> None:
     out = tmp_path / "made"
     first = make_base(order(parts, out))
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
@@ -323,7 +374,9 @@ def test_two_makers_of_one_base(parts: tuple[Path, Path], tmp_path: Path) -> Non
     assert met
 
 
-def test_room_is_asked_for_before_a_byte_is_written(parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_is_asked_for_before_a_byte_is_written(
+    parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))  # type: ignore[attr-defined]
     with pytest.raises(DiskError, match="are needed") as caught:
         make_base(order(parts, tmp_path / "made"))
@@ -344,7 +397,11 @@ def test_the_record_says_what_it_was_made_of(parts: tuple[Path, Path], tmp_path:
     assert report.compared_with == "record" and not report.differences
     assert RECORD not in find_base(str(made.folder)).sha256(), "the record is no part of the model's identity"
     config = json.loads((made.folder / "config.json").read_text())
-    assert config["vocab_size"] == 262 + ADDED and config["dtype"] == "float16" and (config["bos_token_id"], config["eos_token_id"]) == (1, 2)
+    assert (
+        config["vocab_size"] == 262 + ADDED
+        and config["dtype"] == "float16"
+        and (config["bos_token_id"], config["eos_token_id"]) == (1, 2)
+    )
 
 
 def _edit(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
@@ -390,7 +447,9 @@ WRONG: dict[str, tuple[Callable[[Path, Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", list(WRONG))
-def test_wrong_parts_are_refused_before_a_byte_is_written(parts: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+def test_wrong_parts_are_refused_before_a_byte_is_written(
+    parts: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
     base, lora = (Path(shutil.copytree(path, tmp_path / path.name)) for path in parts)
     spoil, problem = WRONG[name]
     spoil(base, lora)
@@ -403,7 +462,10 @@ def test_wrong_parts_are_refused_before_a_byte_is_written(parts: tuple[Path, Pat
 def test_values_that_are_not_finite_never_reach_a_base(parts: tuple[Path, Path], tmp_path: Path) -> None:
     """bf16 holds what fp16 cannot: an infinite weight would be NaN at the first token."""
     base = Path(shutil.copytree(parts[0], tmp_path / "base"))
-    _edit(base / WEIGHTS, lambda found: found.update({"model.norm.weight": torch.full((64,), 1e6, dtype=torch.bfloat16)}))
+    _edit(
+        base / WEIGHTS,
+        lambda found: found.update({"model.norm.weight": torch.full((64,), 1e6, dtype=torch.bfloat16)}),
+    )
     with pytest.raises(ModelError, match=r"model\.norm\.weight has values that are not finite"):
         make_base(order((base, parts[1]), tmp_path / "made", "fp16"))
     assert not (tmp_path / "made").exists()
@@ -437,7 +499,9 @@ def _bombs(canary: Path) -> list[Any]:
 
 @pytest.mark.parametrize("number", range(12))
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "adapter_model.bin"])
-def test_a_pickle_that_runs_something_is_refused_unrun(parts: tuple[Path, Path], tmp_path: Path, name: str, number: int) -> None:
+def test_a_pickle_that_runs_something_is_refused_unrun(
+    parts: tuple[Path, Path], tmp_path: Path, name: str, number: int
+) -> None:
     """The only place of doitune that opens a pickle. The bomb is real: the plain reader sets it off below."""
     base, lora = (Path(shutil.copytree(path, tmp_path / path.name)) for path in parts)
     for path in [base / WEIGHTS] if name == "pytorch_model.bin" else [lora / ADAPTER]:

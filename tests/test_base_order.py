@@ -1,4 +1,5 @@
-"""`doitune base make` as a user calls it: defaults from the model recipe, sizes compared with it, tokenizer from the LoRA."""
+"""`doitune base make` as a user calls it: defaults from the model recipe, sizes compared with it,
+tokenizer from the LoRA."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def recipe(monkeypatch: pytest.MonkeyPatch, parts: tuple[Path, Path], tmp_path: 
     section = resolve("baseline", model="33b").recipe.model
 
     def found(name: str) -> Any:
-        return section.model_copy(update={"name": "bases/tiny", "architecture": section.architecture.model_copy(update=sizes)})
+        return section.model_copy(
+            update={"name": "bases/tiny", "architecture": section.architecture.model_copy(update=sizes)}
+        )
 
     monkeypatch.setattr(order, "model_section", found)
     monkeypatch.setitem(known.LANGUAGE_LORAS, "tiny", str(parts[1]))
@@ -48,7 +51,9 @@ def test_the_recipe_gives_lora_and_folder(parts: tuple[Path, Path], recipe: dict
     assert any("language LoRA of tiny" in note for note in notes)
 
 
-def test_a_base_that_has_the_vocabulary_is_only_quantised(parts: tuple[Path, Path], recipe: dict[str, Any]) -> None:
+def test_a_base_that_has_the_vocabulary_is_only_quantised(
+    parts: tuple[Path, Path], recipe: dict[str, Any]
+) -> None:
     """The trap: the language LoRA is merged a second time into a base that somebody has merged already."""
     merged = make_base(take_order(Wish("tiny", str(parts[0]), out=Path("merged"), to="fp16"), print)).folder
     taken = take_order(Wish("tiny", str(merged), out=Path("again")), print)
@@ -58,15 +63,22 @@ def test_a_base_that_has_the_vocabulary_is_only_quantised(parts: tuple[Path, Pat
     assert (again / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize(("size", "value"), [("hidden", 4096), ("layers", 32), ("intermediate", 11008), ("heads", 32), ("vocabulary", 49953)])
-def test_parts_of_another_size_than_the_recipe(parts: tuple[Path, Path], recipe: dict[str, Any], size: str, value: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "value"),
+    [("hidden", 4096), ("layers", 32), ("intermediate", 11008), ("heads", 32), ("vocabulary", 49953)],
+)
+def test_parts_of_another_size_than_the_recipe(
+    parts: tuple[Path, Path], recipe: dict[str, Any], size: str, value: int
+) -> None:
     """The trap: a 7b LLaMA given for 33b is found out after an hour."""
     recipe[size] = value
     with pytest.raises(ModelError, match=f"{size} would be .*, the recipe tiny has {value}"):
         take_order(Wish("tiny", str(parts[0]), (str(parts[1]),)), print)
 
 
-def test_a_base_without_its_lora_names_the_cure(parts: tuple[Path, Path], recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_without_its_lora_names_the_cure(
+    parts: tuple[Path, Path], recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delitem(known.LANGUAGE_LORAS, "tiny")
     with pytest.raises(ModelError, match="vocabulary would be 262") as caught:
         take_order(Wish("tiny", str(parts[0])), print)
@@ -75,7 +87,9 @@ def test_a_base_without_its_lora_names_the_cure(parts: tuple[Path, Path], recipe
 
 def test_the_loras_stand_in_the_recipes_notes() -> None:
     """One fact in two places: what a reader of the recipe is told is what is done."""
-    assembled = [card.name for card in list_models() if known.model_section(card.name).name.startswith("bases/")]
+    assembled = [
+        card.name for card in list_models() if known.model_section(card.name).name.startswith("bases/")
+    ]
     assert {"13b", "33b"} <= set(assembled) <= known.LANGUAGE_LORAS.keys()
     for name in assembled:
         note = known.model_section(name).note
@@ -96,36 +110,73 @@ def _field(number: int, wire: int, data: bytes) -> bytes:
 def model_file(pieces: Sequence[Piece], kind: int = 2) -> bytes:
     """A sentencepiece model as its library writes it."""
     body = b"".join(
-        _field(1, 2, _field(1, 2, one.text.encode()) + _field(2, 5, struct.pack("<f", one.score)) + (_field(3, 0, _varint(one.kind)) if one.kind != 1 else b""))
+        _field(
+            1,
+            2,
+            _field(1, 2, one.text.encode())
+            + _field(2, 5, struct.pack("<f", one.score))
+            + (_field(3, 0, _varint(one.kind)) if one.kind != 1 else b""),
+        )
         for one in pieces
     )
-    return body + _field(2, 2, _field(3, 0, _varint(kind)) + _field(40, 0, _varint(0))) + _field(3, 2, _field(1, 2, b"identity"))
+    return (
+        body
+        + _field(2, 2, _field(3, 0, _varint(kind)) + _field(40, 0, _varint(0)))
+        + _field(3, 2, _field(1, 2, b"identity"))
+    )
 
 
 def sentencepiece_cuts(text: str, pieces: Sequence[Piece]) -> list[int]:
-    """The ids that sentencepiece gives: of all neighbours the pair of the highest score is joined first, the leftmost of equals."""
+    """The ids that sentencepiece gives: of all neighbours the pair of the highest score is joined first,
+    the leftmost of equals."""
     ids = {one.text: number for number, one in enumerate(pieces)}
     symbols = list("▁" + text.replace(" ", "▁"))
     while True:
-        joins = [(-pieces[ids[a + b]].score, place) for place, (a, b) in enumerate(zip(symbols, symbols[1:])) if a + b in ids and pieces[ids[a + b]].kind == 1]
+        joins = [
+            (-pieces[ids[a + b]].score, place)
+            for place, (a, b) in enumerate(zip(symbols, symbols[1:]))
+            if a + b in ids and pieces[ids[a + b]].kind == 1
+        ]
         if not joins:
             break
         place = min(joins)[1]
         symbols[place : place + 2] = [symbols[place] + symbols[place + 1]]
-    return [number for symbol in symbols for number in ([ids[symbol]] if symbol in ids else [ids[f"<0x{byte:02X}>"] for byte in symbol.encode()])]
+    return [
+        number
+        for symbol in symbols
+        for number in (
+            [ids[symbol]] if symbol in ids else [ids[f"<0x{byte:02X}>"] for byte in symbol.encode()]
+        )
+    ]
 
 
 def llama_pieces(words: Sequence[str], added: Sequence[str] = ()) -> list[Piece]:
-    """Pieces in LLaMA's order: ends, bytes, joined pieces of falling score, single characters; `added` have the score 0 as Chinese-LLaMA's."""
+    """Pieces in LLaMA's order: ends, bytes, joined pieces of falling score, single characters; `added`
+    have the score 0 as Chinese-LLaMA's."""
     control = [Piece("<unk>", 0.0, 2), Piece("<s>", 0.0, 3), Piece("</s>", 0.0, 3)]
     data = [Piece(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)]
     letters = sorted({char for word in words for char in word})
     ranked = [*words, *letters]
-    return [*control, *data, *(Piece(word, -float(number + 1), 1) for number, word in enumerate(ranked)), *(Piece(word, 0.0, 1) for word in added)]
+    return [
+        *control,
+        *data,
+        *(Piece(word, -float(number + 1), 1) for number, word in enumerate(ranked)),
+        *(Piece(word, 0.0, 1) for word in added),
+    ]
 
 
 WORDS = ("▁t", "he", "in", "▁the", "re", "▁there", "er", "en", "ing", "中国", "▁中", "th", "国人", "人民")
-TEXTS = ("the thing there", "therein", "中国人民", "人民 in 中国", "a b  c", "龘 the", "国人中国人", "ererere", "")
+TEXTS = (
+    "the thing there",
+    "therein",
+    "中国人民",
+    "人民 in 中国",
+    "a b  c",
+    "龘 the",
+    "国人中国人",
+    "ererere",
+    "",
+)
 
 
 def test_a_tokenizer_of_sentencepiece_cuts_as_before(tmp_path: Path) -> None:
@@ -137,7 +188,9 @@ def test_a_tokenizer_of_sentencepiece_cuts_as_before(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(document)
     assert note == ""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast"}))
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast"})
+    )
     tokenizer = load_tokenizer(tmp_path)
     for text in TEXTS:
         if text:
@@ -146,7 +199,8 @@ def test_a_tokenizer_of_sentencepiece_cuts_as_before(tmp_path: Path) -> None:
 
 
 def test_pieces_that_share_a_score_are_told_of() -> None:
-    """Chinese-LLaMA's pieces: they come before LLaMA's own, and the order among them is said to be another."""
+    """Chinese-LLaMA's pieces: they come before LLaMA's own, and the order among them is said to be
+    another."""
     pieces = llama_pieces(WORDS, ("国家", "中国人", "家人"))
     document, note = fast_tokenizer(tuple(pieces))
     merges = [tuple(pair) for pair in json.loads(document)["model"]["merges"]]
@@ -154,21 +208,36 @@ def test_pieces_that_share_a_score_are_told_of() -> None:
     assert "3 pieces share their score" in note
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff" * 40, b"version https://git-lfs", model_file(llama_pieces(WORDS), kind=1), model_file(llama_pieces(WORDS))[:-9]])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff" * 40,
+        b"version https://git-lfs",
+        model_file(llama_pieces(WORDS), kind=1),
+        model_file(llama_pieces(WORDS))[:-9],
+    ],
+)
 def test_what_is_no_tokenizer_of_llama(data: bytes) -> None:
     with pytest.raises(ModelError):
         read_model(data, "tokenizer.model")
 
 
-def test_a_lora_with_a_sentencepiece_model_only(parts: tuple[Path, Path], recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_a_lora_with_a_sentencepiece_model_only(
+    parts: tuple[Path, Path], recipe: dict[str, Any], tmp_path: Path
+) -> None:
     """As published: no tokenizer.json anywhere; the base must still load."""
     base, lora = (Path(shutil.copytree(path, tmp_path / path.name)) for path in parts)
     for folder in (base, lora):
         (folder / "tokenizer.json").unlink()
-    (lora / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"}))
+    (lora / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"})
+    )
     pieces = llama_pieces(("th", "he"))
     (lora / "tokenizer.model").write_bytes(model_file(pieces))
     made = make_base(take_order(Wish("tiny", str(base), (str(lora),)), print))
     config = json.loads((made.folder / "config.json").read_text())
     assert (config["bos_token_id"], config["eos_token_id"]) == (1, 2)
-    assert load_tokenizer(made.folder).encode("the", add_special_tokens=False) == sentencepiece_cuts("the", pieces)
+    assert load_tokenizer(made.folder).encode("the", add_special_tokens=False) == sentencepiece_cuts(
+        "the", pieces
+    )

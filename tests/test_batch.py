@@ -1,4 +1,5 @@
-"""The order of an epoch and the arrangements of a step: every example once, the budget kept, nothing wasted."""
+"""The order of an epoch and the arrangements of a step: every example once, the budget kept, nothing
+wasted."""
 
 from __future__ import annotations
 
@@ -8,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doitune.prompt.batch import MICRO_BATCH_COST_TOKENS, arrange, cut_sorted, epoch_order, flatten, pack, pad, steps, trained_tokens
+from doitune.prompt.batch import (
+    MICRO_BATCH_COST_TOKENS,
+    arrange,
+    cut_sorted,
+    epoch_order,
+    flatten,
+    pack,
+    pad,
+    steps,
+    trained_tokens,
+)
 from doitune.prompt.encoded import IGNORED, Encoded
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60)
@@ -21,7 +32,9 @@ def _encoded(length: int, first: int = 3) -> Encoded:
 
 
 def _cost(groups: list[list[int]], lengths: list[int]) -> int:
-    return sum(len(group) * max(lengths[place] for place in group) + MICRO_BATCH_COST_TOKENS for group in groups)
+    return sum(
+        len(group) * max(lengths[place] for place in group) + MICRO_BATCH_COST_TOKENS for group in groups
+    )
 
 
 NAMES = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=40, unique=True)
@@ -29,7 +42,9 @@ NAMES = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=40, uniqu
 
 @settings(deadline=None)
 @given(NAMES, st.integers(0, 5), st.integers(0, 5))
-def test_an_epoch_is_a_permutation_and_follows_the_names_not_their_places(names: list[str], seed: int, epoch: int) -> None:
+def test_an_epoch_is_a_permutation_and_follows_the_names_not_their_places(
+    names: list[str], seed: int, epoch: int
+) -> None:
     """The same names in another file order are learnt from in the same order. Trap: a shuffle of places."""
     order = epoch_order(names, seed, epoch)
     assert sorted(order) == list(range(len(names)))
@@ -65,8 +80,11 @@ def test_steps_partition_the_epoch(examples: int, size: int) -> None:
 
 @settings(deadline=None)
 @given(LENGTHS, BUDGET)
-def test_packing_places_each_once_within_the_budget_and_near_the_fewest_bins(lengths: list[int], budget: int) -> None:
-    """First-fit decreasing: at most 11/9 of the fewest bins and one more; the fewest are at least sum / budget."""
+def test_packing_places_each_once_within_the_budget_and_near_the_fewest_bins(
+    lengths: list[int], budget: int
+) -> None:
+    """First-fit decreasing: at most 11/9 of the fewest bins and one more; the fewest are at least sum /
+    budget."""
     bins = pack(lengths, budget)
     assert sorted(place for group in bins for place in group) == list(range(len(lengths)))
     assert all(len(group) == 1 or sum(lengths[place] for place in group) <= budget for group in bins)
@@ -83,7 +101,9 @@ def test_packing_is_near_the_bound_on_realistic_lengths() -> None:
     """Trap: one example a bin would pass the laws of places and budgets."""
     import numpy
 
-    lengths = [int(min(2048, max(8, length))) for length in numpy.random.default_rng(0).lognormal(4.5, 1.0, 640)]
+    lengths = [
+        int(min(2048, max(8, length))) for length in numpy.random.default_rng(0).lognormal(4.5, 1.0, 640)
+    ]
     bins = pack(lengths, 4096)
     assert len(bins) <= -(-sum(lengths) // 4096) + 1
 
@@ -109,7 +129,9 @@ def test_sorted_cuts_are_the_cheapest_ones(lengths: list[int], budget: int) -> N
     """Against every possible cut. Trap: a greedy cut that keeps the laws and wastes a micro-batch."""
     groups = cut_sorted(lengths, budget)
     assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
-    assert all(len(group) == 1 or len(group) * max(lengths[place] for place in group) <= budget for group in groups)
+    assert all(
+        len(group) == 1 or len(group) * max(lengths[place] for place in group) <= budget for group in groups
+    )
     assert _cost(groups, lengths) == _best_by_force(lengths, budget)
 
 
@@ -132,7 +154,11 @@ def test_padding_and_flattening_hold_the_examples_whole(lengths: list[int]) -> N
     start = 0
     for row, one in enumerate(encoded):
         size = len(one.ids)
-        assert tuple(padded.ids[row, :size].tolist()) == tuple(flat.ids[0, start : start + size].tolist()) == one.ids
+        assert (
+            tuple(padded.ids[row, :size].tolist())
+            == tuple(flat.ids[0, start : start + size].tolist())
+            == one.ids
+        )
         assert tuple(padded.labels[row, :size].tolist()) == one.labels
         # the label of a first token is never predicted: in a packed row it would be, from the example before it
         assert tuple(flat.labels[0, start : start + size].tolist()) == (IGNORED, *one.labels[1:])

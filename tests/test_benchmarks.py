@@ -1,4 +1,5 @@
-"""Benchmark data: found where they are named, fetched once with the digest of every file, refused when a byte changed, never bundled."""
+"""Benchmark data: found where they are named, fetched once with the digest of every file, refused when a
+byte changed, never bundled."""
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ def _own_cache(tmp_path, monkeypatch):
 
 def test_a_named_folder_or_its_part_data(tmp_path):
     make_cmmlu(tmp_path / "CMMLU" / "data")
-    assert find("cmmlu", tmp_path / "CMMLU") == find("cmmlu", tmp_path / "CMMLU" / "data") == tmp_path / "CMMLU" / "data"
+    assert (
+        find("cmmlu", tmp_path / "CMMLU")
+        == find("cmmlu", tmp_path / "CMMLU" / "data")
+        == tmp_path / "CMMLU" / "data"
+    )
     assert task("cmmlu", 5, tmp_path / "CMMLU").shots == 5
     make_agieval(tmp_path / "AGIEval" / "data")
     assert task("agieval-v1", 0, tmp_path / "AGIEval").suite == "agieval-v1"
@@ -52,10 +57,17 @@ def test_a_fetch_records_every_file_and_a_changed_one_is_refused(tmp_path, packe
         source = tmp_path / "all.zip"
     seen: list[str] = []
     folder = fetch("cmmlu", str(source), seen.append)
-    assert sorted(path.name for path in folder.rglob("*.csv")) == sorted(["agronomy.csv", "ancient_chinese.csv"] * 2 + (["arts.csv"] if packed else []))
-    assert all(path.is_relative_to(folder) for path in tmp_path.rglob("arts.csv")), "no member leaves the folder"
+    assert sorted(path.name for path in folder.rglob("*.csv")) == sorted(
+        ["agronomy.csv", "ancient_chinese.csv"] * 2 + (["arts.csv"] if packed else [])
+    )
+    assert all(path.is_relative_to(folder) for path in tmp_path.rglob("arts.csv")), (
+        "no member leaves the folder"
+    )
     record = json.loads((folder / "checksums.json").read_text("utf-8"))
-    assert set(record["files"]) == {path.relative_to(folder).as_posix() for path in folder.rglob("*.csv")} and record["licence"]
+    assert (
+        set(record["files"]) == {path.relative_to(folder).as_posix() for path in folder.rglob("*.csv")}
+        and record["licence"]
+    )
     assert record["known"] is False and seen
     if packed:
         return
@@ -114,7 +126,12 @@ def ask_tiny(tiny_base, tmp_path, **changes):
     data = {"cmmlu": tmp_path / "cmmlu", "agieval-v1": tmp_path / "agieval"}
     labels: dict[str, int] = {}
     request = Request(**{"suites": ("cmmlu", "agieval-v1"), "shots": (0, 2), "data": data, **changes})
-    found = evaluate_target(str(tiny_base), request, runs=tmp_path / "runs", on_progress=lambda label, now: labels.__setitem__(label, now.done))
+    found = evaluate_target(
+        str(tiny_base),
+        request,
+        runs=tmp_path / "runs",
+        on_progress=lambda label, now: labels.__setitem__(label, now.done),
+    )
     return found, labels
 
 
@@ -122,18 +139,39 @@ def test_each_number_of_shots_is_an_evaluation_of_its_own(tiny_base, tmp_path):
     make_cmmlu(tmp_path / "cmmlu")
     make_agieval(tmp_path / "agieval")
     found, labels = ask_tiny(tiny_base, tmp_path)
-    assert [(one.report.suite, one.report.shots) for one in found] == [("cmmlu", 0), ("cmmlu", 2), ("agieval-v1", 0), ("agieval-v1", 2)]
-    assert labels == {"cmmlu, 0 shots base": 12, "cmmlu, 2 shots base": 12, "agieval-v1, 0 shots base": 9, "agieval-v1, 2 shots base": 9}
+    assert [(one.report.suite, one.report.shots) for one in found] == [
+        ("cmmlu", 0),
+        ("cmmlu", 2),
+        ("agieval-v1", 0),
+        ("agieval-v1", 2),
+    ]
+    assert labels == {
+        "cmmlu, 0 shots base": 12,
+        "cmmlu, 2 shots base": 12,
+        "agieval-v1, 0 shots base": 9,
+        "agieval-v1, 2 shots base": 9,
+    }
     (place,) = (tmp_path / "runs" / "bases").iterdir()
-    assert {path.name for path in (place / "evals").iterdir()} == {"cmmlu", "cmmlu-2shot", "agieval-v1", "agieval-v1-2shot"}
+    assert {path.name for path in (place / "evals").iterdir()} == {
+        "cmmlu",
+        "cmmlu-2shot",
+        "agieval-v1",
+        "agieval-v1-2shot",
+    }
     entry = found[1].entries(("fixed", "paper"))
-    assert [(one["suite"], one["shots"], one["protocol"]) for one in entry] == [("cmmlu", 2, "fixed"), ("cmmlu", 2, "paper")]
+    assert [(one["suite"], one["shots"], one["protocol"]) for one in entry] == [
+        ("cmmlu", 2, "fixed"),
+        ("cmmlu", 2, "paper"),
+    ]
     manifest = json.loads((place / "evals" / "cmmlu-2shot" / "base" / "evaluation.json").read_text("utf-8"))
     assert sorted(manifest["option_ids"]) == list("ABCD") and len(set(manifest["option_ids"].values())) == 4
     again, labels = ask_tiny(tiny_base, tmp_path)
     assert [one.report for one in again] == [one.report for one in found] and not labels, "asked and kept"
     exact, _ = ask_tiny(tiny_base, tmp_path, exact=True, limit=2, shots=(2,))
-    assert {path.name for path in (place / "evals").iterdir()} >= {"cmmlu-2shot-exact", "agieval-v1-2shot-exact"}
+    assert {path.name for path in (place / "evals").iterdir()} >= {
+        "cmmlu-2shot-exact",
+        "agieval-v1-2shot-exact",
+    }
     assert all(one.report.partial for one in exact)
 
 
@@ -149,7 +187,16 @@ def test_what_cannot_be_asked_is_said_before_a_model_is_loaded(tiny_base, tmp_pa
             ask_tiny(tiny_base, tmp_path, **changes)
 
 
-@pytest.mark.parametrize("words", [["--shots", "two"], ["--shots", "0,-1"], ["--data", "cmmlu"], ["--protocol", "mine"], ["--protocol", ""]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--shots", "two"],
+        ["--shots", "0,-1"],
+        ["--data", "cmmlu"],
+        ["--protocol", "mine"],
+        ["--protocol", ""],
+    ],
+)
 def test_the_desk_refuses_what_it_cannot_read(words, capsys, monkeypatch):
     from doitune.__main__ import main
 

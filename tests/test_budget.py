@@ -1,4 +1,5 @@
-"""A budget becomes rows by rule: the paper's totals, nested picks that hang on nothing but seed and content, loud shortfalls."""
+"""A budget becomes rows by rule: the paper's totals, nested picks that hang on nothing but seed and
+content, loud shortfalls."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ MAXIMUM = Budget({**dict.fromkeys(NAMES, "all"), **CAPS})
 def rows(name: str, count: int, source: str = "curated/1000") -> list[Example]:
     """`count` different rows of one ability."""
     turns = [(Message("user", f"{name}问{n}"), Message("assistant", f"答{n}")) for n in range(count)]
-    return [Example(f"{source}/{name}#{n}", name, said, "open", f"{source}/{name}_x.json:{n + 1}") for n, said in enumerate(turns)]
+    return [
+        Example(f"{source}/{name}#{n}", name, said, "open", f"{source}/{name}_x.json:{n + 1}")
+        for n, said in enumerate(turns)
+    ]
 
 
 def corpus(counts: dict[str, int], source: str = "curated/1000") -> dict[str, list[Example]]:
@@ -51,14 +55,22 @@ def test_reconstruct_follows_from_the_rule_not_from_constants() -> None:
 @pytest.mark.parametrize(
     ("budget", "found", "total"),
     [
-        *[(Budget({}, total), dict.fromkeys(NAMES, 1000), total) for total in (10, 40, 160, 640, 2560, 10_000)],
+        *[
+            (Budget({}, total), dict.fromkeys(NAMES, 1000), total)
+            for total in (10, 40, 160, 640, 2560, 10_000)
+        ],
         (MAXIMUM, FULL, 39_618),
         (Budget({**MAXIMUM.amounts, "synthetic": 2560}), {**FULL, "synthetic": SYNTHETIC}, 42_178),
         (Budget({**MAXIMUM.amounts, "synthetic": "all"}), {**FULL, "synthetic": SYNTHETIC}, 80_578),
-        *[(Budget({"synthetic": total}), {"synthetic": SYNTHETIC}, total) for total in (10, 40, 160, 640, 2560, 10_000, 40_960)],
+        *[
+            (Budget({"synthetic": total}), {"synthetic": SYNTHETIC}, total)
+            for total in (10, 40, 160, 640, 2560, 10_000, 40_960)
+        ],
     ],
 )
-def test_the_papers_settings_have_the_papers_totals(budget: Budget, found: dict[str, int], total: int) -> None:
+def test_the_papers_settings_have_the_papers_totals(
+    budget: Budget, found: dict[str, int], total: int
+) -> None:
     taken = plan(budget, found)
     assert sum(taken.values()) == total
     assert all(taken[name] <= found[name] for name in taken)
@@ -69,7 +81,18 @@ def test_units_that_do_not_divide_are_spread_in_the_abilities_order_or_dropped()
     assert list(plan(Budget({}, 163), found).values()) == [17, 17, 17, 16, 16, 16, 16, 16, 16, 16]
     assert sum(plan(Budget({}, 163, "drop"), found).values()) == 160
     assert plan(Budget({"math": 3}, 7), found)["biology"] == 1
-    assert list(plan(Budget({}, 163), {**found, "biology": 16}).values()) == [16, 17, 17, 17, 16, 16, 16, 16, 16, 16]
+    assert list(plan(Budget({}, 163), {**found, "biology": 16}).values()) == [
+        16,
+        17,
+        17,
+        17,
+        16,
+        16,
+        16,
+        16,
+        16,
+        16,
+    ]
 
 
 def test_own_abilities_share_when_named_after_the_ten() -> None:
@@ -86,7 +109,9 @@ def test_own_abilities_share_when_named_after_the_ten() -> None:
     st.dictionaries(st.sampled_from(NAMES), st.integers(0, 30), max_size=9),
     st.sampled_from(["spread", "drop"]),
 )
-def test_a_budget_is_met_to_the_row_or_refused(counts: list[int], total: int, fixed: dict[str, int], leftover) -> None:
+def test_a_budget_is_met_to_the_row_or_refused(
+    counts: list[int], total: int, fixed: dict[str, int], leftover
+) -> None:
     found = dict(zip(NAMES, counts, strict=True))
     budget = Budget(dict(fixed), total, leftover)
     sharers = [name for name in NAMES if name not in fixed]
@@ -102,12 +127,16 @@ def test_a_budget_is_met_to_the_row_or_refused(counts: list[int], total: int, fi
     missing = total - sum(taken.values())
     assert missing == 0 if leftover == "spread" else 0 <= missing < len(sharers)
     top = max(taken[name] for name in sharers)
-    assert all(taken[name] >= min(found[name], top - 1) for name in sharers), "an equal share, or all there is"
+    assert all(taken[name] >= min(found[name], top - 1) for name in sharers), (
+        "an equal share, or all there is"
+    )
     assert all(taken[name] == amount for name, amount in fixed.items())
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 50), min_size=1), st.integers(0, 400))
-def test_a_share_is_never_more_than_there_is_and_the_sum_is_all_that_can_be(found: dict[str, int], total: int) -> None:
+def test_a_share_is_never_more_than_there_is_and_the_sum_is_all_that_can_be(
+    found: dict[str, int], total: int
+) -> None:
     shares = share_equally(total, found)
     assert all(0 <= shares[name] <= found[name] for name in found)
     assert sum(shares.values()) == min(total, sum(found.values()))
@@ -125,7 +154,9 @@ def test_a_shortfall_names_every_ability_with_its_numbers() -> None:
 
 
 def test_take_all_takes_what_there_is_and_the_ledger_says_what_was_asked() -> None:
-    picked = pick(corpus({"math": 10, "code": 4}), Budget({"math": 11, "code": 2}), seed=0, on_shortfall="take_all")
+    picked = pick(
+        corpus({"math": 10, "code": 4}), Budget({"math": 11, "code": 2}), seed=0, on_shortfall="take_all"
+    )
     assert picked.ledger.lines == {"code": Line(2, 4, 2), "math": Line(11, 10, 10)}
     assert picked.ledger.total() == Line(13, 14, 12)
     assert len(picked.examples) == 12
@@ -148,7 +179,10 @@ def test_a_total_that_nobody_can_fill_is_a_shortfall_of_equal_parts() -> None:
     ("budget", "problem"),
     [
         (Budget({"math": 20}, 10), "the fixed numbers ask for 20 rows, more than share_equally 10"),
-        (Budget(dict.fromkeys(NAMES, 1), 12), "2 of the 12 rows of share_equally are left and no ability shares them"),
+        (
+            Budget(dict.fromkeys(NAMES, 1), 12),
+            "2 of the 12 rows of share_equally are left and no ability shares them",
+        ),
         (Budget({"math": Share(1)}), "share_equally names no total"),
     ],
 )
@@ -165,7 +199,9 @@ def test_picks_are_nested_by_id() -> None:
         assert len(larger) == total
         assert smaller < larger
         smaller = larger
-    assert set(ids(pick(examples, Budget({}, 160), seed=1))) != set(ids(pick(examples, Budget({}, 160), seed=0)))
+    assert set(ids(pick(examples, Budget({}, 160), seed=1))) != set(
+        ids(pick(examples, Budget({}, 160), seed=0))
+    )
 
 
 @given(st.randoms(use_true_random=False), st.integers(0, 5))
@@ -174,34 +210,58 @@ def test_picks_do_not_hang_on_the_order_of_rows_or_abilities(dice: random.Random
     examples["math"] += [replace(row, id=f"{row.id}again") for row in examples["math"][:9]]
     budget = Budget({"math": 17, "code": 17, "ethics": 7})
     expected = ids(pick(examples, budget, seed=seed))
-    shuffled = {name: dice.sample(examples[name], len(examples[name])) for name in dice.sample(list(examples), 3)}
+    shuffled = {
+        name: dice.sample(examples[name], len(examples[name])) for name in dice.sample(list(examples), 3)
+    }
     assert ids(pick(shuffled, budget, seed=seed)) == expected
 
 
 def test_an_absent_ability_changes_nothing_for_the_others() -> None:
     examples = corpus({"math": 40, "code": 30})
-    both, alone = (pick(rows, budget, seed=3) for rows, budget in
-                   [(examples, Budget({"math": 9, "code": 9})), ({"math": examples["math"]}, Budget({"math": 9}))])
+    both, alone = (
+        pick(rows, budget, seed=3)
+        for rows, budget in [
+            (examples, Budget({"math": 9, "code": 9})),
+            ({"math": examples["math"]}, Budget({"math": 9})),
+        ]
+    )
     assert ids(both)[9:] == ids(alone)
 
 
 def test_the_same_ids_from_files_with_other_row_order_and_line_ends(tmp_path: Path) -> None:
-    lines = [json.dumps({"messages": [{"role": "user", "content": f"问{n}"}, {"role": "assistant", "content": f"答\n{n}"}]}) for n in range(50)]
+    lines = [
+        json.dumps(
+            {
+                "messages": [
+                    {"role": "user", "content": f"问{n}"},
+                    {"role": "assistant", "content": f"答\n{n}"},
+                ]
+            }
+        )
+        for n in range(50)
+    ]
     picked = []
     for name, text in (("a", "\n".join(lines)), ("b", "\r\n".join(reversed(lines)) + "\r\n")):
         folder = tmp_path / name / "curated" / "1000"
         folder.mkdir(parents=True)
         (folder / "math_1000.json").write_bytes(text.encode())
-        picked.append(ids(pick(open_corpus(str(tmp_path / name)).read("curated/1000"), Budget({"math": 20}), seed=0)))
+        picked.append(
+            ids(pick(open_corpus(str(tmp_path / name)).read("curated/1000"), Budget({"math": 20}), seed=0))
+        )
     assert len(picked[0]) == 20
     assert picked[0] == picked[1]
 
 
-def released(source: dict[str, list[Example]], amounts: dict[str, int], first_rows: bool, generator: random.Random) -> list[str]:
-    """What the released procedure takes, written here from its description: files sorted by name, one generator."""
+def released(
+    source: dict[str, list[Example]], amounts: dict[str, int], first_rows: bool, generator: random.Random
+) -> list[str]:
+    """What the released procedure takes, written here from its description: files sorted by name, one
+    generator."""
     taken: list[str] = []
     for name in sorted(amounts):
-        chosen = source[name][: amounts[name]] if first_rows else generator.sample(source[name], amounts[name])
+        chosen = (
+            source[name][: amounts[name]] if first_rows else generator.sample(source[name], amounts[name])
+        )
         taken += [example.id for example in chosen]
     return taken
 
@@ -213,9 +273,16 @@ def test_paper_selection_of_curated_is_the_released_one(total: int) -> None:
     assert sorted(ids(pick(examples, Budget({}, total), seed=0, select="paper"))) == sorted(expected)
 
 
-@pytest.mark.parametrize(("budget", "synthetic"), [(RECONSTRUCT, 0), (MAXIMUM, 0), (MAXIMUM, 2560), (MAXIMUM, SYNTHETIC)])
-def test_paper_selection_of_full_takes_first_rows_and_mixes_draw_as_synthetic_alone(budget: Budget, synthetic: int) -> None:
-    examples, general = corpus(FULL, "curated/full"), {"synthetic": rows("synthetic", SYNTHETIC, "synthetic/40960")}
+@pytest.mark.parametrize(
+    ("budget", "synthetic"), [(RECONSTRUCT, 0), (MAXIMUM, 0), (MAXIMUM, 2560), (MAXIMUM, SYNTHETIC)]
+)
+def test_paper_selection_of_full_takes_first_rows_and_mixes_draw_as_synthetic_alone(
+    budget: Budget, synthetic: int
+) -> None:
+    examples, general = (
+        corpus(FULL, "curated/full"),
+        {"synthetic": rows("synthetic", SYNTHETIC, "synthetic/40960")},
+    )
     expected = released(examples, plan(budget, FULL), True, random.Random(0))
     if synthetic:
         expected += released(general, {"synthetic": synthetic}, False, random.Random(0))
@@ -232,7 +299,9 @@ def test_paper_selection_of_synthetic_is_the_released_one(total: int) -> None:
 
 
 def test_a_ledger_survives_its_file() -> None:
-    ledger = Ledger({"math": Line(16, 100, 16), "code": Line(16, 20, 16)}).with_trained({"math": 15, "code": 16}, {"math": 1})
+    ledger = Ledger({"math": Line(16, 100, 16), "code": Line(16, 20, 16)}).with_trained(
+        {"math": 15, "code": 16}, {"math": 1}
+    )
     assert ledger.lines["math"] == Line(16, 100, 16, 1, 15)
     assert Ledger.from_json(json.loads(json.dumps(ledger.to_json()))) == ledger
     assert Ledger({}).total() == Line(0, 0, 0)

@@ -1,4 +1,5 @@
-"""The desk end to end, in this process: every command's text and JSON on a tiny base, as a user would type them."""
+"""The desk end to end, in this process: every command's text and JSON on a tiny base, as a user would type
+them."""
 
 from __future__ import annotations
 
@@ -44,15 +45,25 @@ def test_train_eval_compare_score_and_runs(desk: Desk, tiny_recipe: Path) -> Non
     found = _json(desk("eval", "last", "--json"))["evaluations"]
     assert [one["checkpoint"] for one in found] == ["base", f"step-{trained['best']:06d}"]
     assert {line["name"] for line in found[0]["sets"]} == {"biology", "history", "code", "math"}
-    assert all(0 <= line["low"] <= line["score"] <= line["high"] <= 1 for one in found for line in one["sets"])
+    assert all(
+        0 <= line["low"] <= line["score"] <= line["high"] <= 1 for one in found for line in one["sets"]
+    )
     table = desk("eval", "last")
     assert "STEM - Biology" in table and "mean of 4 sets (macro)" in table and "protocol fixed" in table
     pairs = _json(desk("compare", "last", "--json"))["pairs"]
-    assert pairs[0]["set"] == "mean" and pairs[0]["n"] == 32 and {"holm_p", "mcnemar_p", "flips_up", "smallest_detectable"} <= set(pairs[0])
+    assert (
+        pairs[0]["set"] == "mean"
+        and pairs[0]["n"] == 32
+        and {"holm_p", "mcnemar_p", "flips_up", "smallest_detectable"} <= set(pairs[0])
+    )
     folder = Path(trained["path"]) / "evals" / "doit-test" / "base"
     assert "delta" in desk("score", str(folder), "--wrong", "1") and (folder / "report.md").is_file()
     runs = _json(desk("runs", "list", "--json"))["runs"]
-    assert len(runs) == 1 and runs[0]["state"] == "done" and set(runs[0]["scores"]["doit-test"]) == {one["checkpoint"] for one in found}
+    assert (
+        len(runs) == 1
+        and runs[0]["state"] == "done"
+        and set(runs[0]["scores"]["doit-test"]) == {one["checkpoint"] for one in found}
+    )
     assert "already whole" not in desk("resume", "last")  # a note goes to stderr
 
 
@@ -72,14 +83,23 @@ def test_rows_of_ones_own_are_declared_in_the_recipe(desk: Desk, tiny_recipe: Pa
     rows = [{"instruction": f"{n}+1=?", "input": "", "output": str(n + 1)} for n in range(6)]
     own = tmp_path / "own.jsonl"
     own.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    sets = ["--set", "data.rows=alpaca", "--set", "data.rows_ability=math", "--set", "data.budget={math: all, biology: 0, history: 0, code: 0}"]
+    sets = [
+        "--set",
+        "data.rows=alpaca",
+        "--set",
+        "data.rows_ability=math",
+        "--set",
+        "data.budget={math: all, biology: 0, history: 0, code: 0}",
+    ]
     plan = _json(desk("train", str(tiny_recipe), "--corpus", str(own), *sets, "--dry-run", "--json"))
     assert plan["examples"] == 6 and plan["ledger"]["math"]["trained"] == 6
     assert "0 problems" in desk("data", "check", str(own), "--rows", "alpaca", "--ability", "math")
     desk("data", "check", str(own), code=65)
 
 
-def test_a_benchmark_is_fetched_from_a_folder_and_searched_for_leaks(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_benchmark_is_fetched_from_a_folder_and_searched_for_leaks(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trap: a training row that is a public test question."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = make_cmmlu(tmp_path / "CMMLU")
@@ -87,7 +107,10 @@ def test_a_benchmark_is_fetched_from_a_folder_and_searched_for_leaks(desk: Desk,
     with (folder / "test" / "agronomy.csv").open(encoding="utf-8", newline="") as stream:
         _, question, *options, answer = list(csv.reader(stream))[1]
     text = question + "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
-    row = {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": answer}], "ability": "biology"}
+    row = {
+        "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": answer}],
+        "ability": "biology",
+    }
     own = tmp_path / "own.jsonl"
     own.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     assert not _json(desk("data", "check", str(own), "--json"))["leaks"]

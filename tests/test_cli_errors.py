@@ -1,4 +1,5 @@
-"""What a user does wrong is answered by one clear message, the right exit code and no traceback (issue 2, last line)."""
+"""What a user does wrong is answered by one clear message, the right exit code and no traceback (issue 2,
+last line)."""
 
 from __future__ import annotations
 
@@ -46,7 +47,11 @@ def world(tmp_path: Path, tiny_base: Path, tiny_corpus: Path, tiny_recipe: Path)
     made.root.mkdir()
     shutil.copytree(tiny_base, made.base)
     shutil.copytree(tiny_corpus, made.corpus)
-    text = tiny_recipe.read_text(encoding="utf-8").replace(str(tiny_base), str(made.base)).replace(str(tiny_corpus), str(made.corpus))
+    text = (
+        tiny_recipe.read_text(encoding="utf-8")
+        .replace(str(tiny_base), str(made.base))
+        .replace(str(tiny_corpus), str(made.corpus))
+    )
     made.recipe.write_text(text, encoding="utf-8")
     return made
 
@@ -85,6 +90,7 @@ def train(world: World, *more: str) -> list[str]:
 
 # Spoilt worlds: how, exit code, words of the message
 
+
 def _unknown_field(world: World) -> None:
     world.edit(world.recipe, "  rank: 4", "  rnk: 4")
 
@@ -94,7 +100,9 @@ def _bad_value(world: World) -> None:
 
 
 def _bad_role(world: World) -> None:
-    world.edit(world.corpus / "curated" / "1000" / "math_1000.json", '"role": "assistant"', '"role": "assitant"')
+    world.edit(
+        world.corpus / "curated" / "1000" / "math_1000.json", '"role": "assistant"', '"role": "assitant"'
+    )
 
 
 def _torn_row(world: World) -> None:
@@ -144,7 +152,9 @@ def _broken_tokenizer(world: World) -> None:
 
 
 def _unlawful_template(world: World) -> None:
-    (world.base / "chat_template.jinja").write_text("{{ messages | length }}{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}")
+    (world.base / "chat_template.jinja").write_text(
+        "{{ messages | length }}{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
+    )
     world.edit(world.recipe, "train:\n", "prompt:\n  template: model\ntrain:\n")
 
 
@@ -177,7 +187,9 @@ SPOILT: dict[str, tuple[Callable[[World], None], int, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", list(SPOILT))
-def test_a_spoilt_world_is_one_clear_message(name: str, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spoilt_world_is_one_clear_message(
+    name: str, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     spoil, code, words = SPOILT[name]
     spoil(world)
     said = run(capsys, monkeypatch, *train(world))
@@ -189,8 +201,12 @@ def test_a_spoilt_world_is_one_clear_message(name: str, world: World, capsys: py
     assert not list((world.root / "runs").glob("*/*/recipe.yaml")), "a refused training leaves no run behind"
 
 
-@pytest.mark.parametrize("name", ["unknown field", "bad role", "empty corpus", "no weights", "unlawful template"])
-def test_a_spoilt_world_is_one_json_document(name: str, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", ["unknown field", "bad role", "empty corpus", "no weights", "unlawful template"]
+)
+def test_a_spoilt_world_is_one_json_document(
+    name: str, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     spoil, code, words = SPOILT[name]
     spoil(world)
     said = run(capsys, monkeypatch, *train(world, "--json"))
@@ -206,14 +222,19 @@ def test_a_spoilt_world_is_one_json_document(name: str, world: World, capsys: py
 
 # The disk
 
-def test_no_room_is_told_before_the_model_is_loaded(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+
+def test_no_room_is_told_before_the_model_is_loaded(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from doitune.system import disk
 
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
     assert_clear(run(capsys, monkeypatch, *train(world)), 74, "MiB free", "--runs")
 
 
-def test_a_disk_that_fills_up_stops_the_run_and_keeps_it_resumable(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_stops_the_run_and_keeps_it_resumable(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The disk has room at the start and none at the second checkpoint."""
     from doitune.run.folder import Run, list_runs
     from doitune.system import disk
@@ -239,7 +260,9 @@ def test_a_disk_that_fills_up_stops_the_run_and_keeps_it_resumable(world: World,
     assert left.done() is not None
 
 
-def test_a_runs_folder_that_cannot_be_written(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runs_folder_that_cannot_be_written(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (world.root / "runs").write_text("a file")
     assert_clear(run(capsys, monkeypatch, *train(world)), 74, "cannot write in", "--runs")
 
@@ -264,7 +287,11 @@ NAMES: dict[str, tuple[list[str], int, tuple[str, ...]]] = {
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize("name", list(NAMES))
 def test_wrong_names_and_options(
-    name: str, as_json: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    as_json: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     arguments, code, words = NAMES[name]
     monkeypatch.chdir(tmp_path)
@@ -273,7 +300,9 @@ def test_wrong_names_and_options(
     if as_json:
         document = json.loads(said.out)
         assert said.code == code and document["schema"] == "doitune.error/1"
-        assert all(word.lower() in json.dumps(document, ensure_ascii=False).lower() for word in words), document
+        assert all(word.lower() in json.dumps(document, ensure_ascii=False).lower() for word in words), (
+            document
+        )
     else:
         assert said.code == code, said.err
         assert said.err.count("error: ") == 1 and said.out == "", (said.err, said.out)
@@ -281,19 +310,27 @@ def test_wrong_names_and_options(
     assert not list(tmp_path.iterdir()), "a wrong name leaves nothing behind"
 
 
-def test_an_unknown_model(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_model(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert_clear(run(capsys, monkeypatch, *train(world, "--model", "./no-such-folder")), 65, "no-such-folder")
 
 
-def test_a_backend_that_this_machine_cannot_use(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_this_machine_cannot_use(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert_clear(run(capsys, monkeypatch, *train(world, "--set", "model.backend=unsloth")), 78, "unsloth")
 
 
-def test_packing_that_is_asked_for_and_not_exact(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packing_that_is_asked_for_and_not_exact(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from doitune.train import loop as room
     from doitune.train.packing import PackingProof
 
-    monkeypatch.setattr(room, "prove_packing", lambda model, encoded: PackingProof(False, 1.0, 1.0, 1e-4, "planted"))
+    monkeypatch.setattr(
+        room, "prove_packing", lambda model, encoded: PackingProof(False, 1.0, 1.0, 1e-4, "planted")
+    )
     said = run(capsys, monkeypatch, *train(world, "--set", "train.arrangement=packed"))
     assert said.code == 78 and "planted" in said.err and "train.arrangement=auto" in said.err
 
@@ -304,17 +341,26 @@ def test_a_real_process_says_the_same(world: World) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "NO_COLOR": "1"}
     for more in ([], ["--json"]):
         done = subprocess.run(
-            [sys.executable, "-m", "doitune", *train(world, *more)], capture_output=True, text=True, env=environment, timeout=120, check=False
+            [sys.executable, "-m", "doitune", *train(world, *more)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=120,
+            check=False,
         )
         assert done.returncode == 65, done.stderr
         assert "Traceback" not in done.stderr
         if more:
             assert "holds no weights" in json.loads(done.stdout)["problem"]
         else:
-            assert done.stdout == "" and done.stderr.count("error: ") == 1 and "holds no weights" in done.stderr
+            assert (
+                done.stdout == "" and done.stderr.count("error: ") == 1 and "holds no weights" in done.stderr
+            )
 
 
-def test_a_bug_of_ours_keeps_its_traceback(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_of_ours_keeps_its_traceback(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trap: a handler that hides every error also hides ours."""
     from doitune.train import session
 
@@ -326,4 +372,9 @@ def test_a_bug_of_ours_keeps_its_traceback(world: World, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as left:
         main()
     shown = capsys.readouterr().err
-    assert left.value.code == 70 and "Traceback" in shown and "ZeroDivisionError: ours" in shown and "this is a bug in doitune" in shown
+    assert (
+        left.value.code == 70
+        and "Traceback" in shown
+        and "ZeroDivisionError: ours" in shown
+        and "this is a bug in doitune" in shown
+    )

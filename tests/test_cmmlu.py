@@ -1,4 +1,5 @@
-"""CMMLU: every prompt is the reference protocol's, character for character; what is left out of a long one, and why, is the protocol's too."""
+"""CMMLU: every prompt is the reference protocol's, character for character; what is left out of a long
+one, and why, is the protocol's too."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ def test_a_prompt_is_the_protocols(tmp_path):
     item = found["cmmlu/agronomy#3"]
     assert item.question == (Message("user", EXAMPLE),)
     assert (item.label, item.options, item.shots, item.set) == ("D", tuple("ABCD"), 2, "agronomy")
-    assert item.fewer(1)[0].content == EXAMPLE.replace(EXAMPLE[EXAMPLE.index("题目：dev第1") : EXAMPLE.index("题目：test")], "")
+    assert item.fewer(1)[0].content == EXAMPLE.replace(
+        EXAMPLE[EXAMPLE.index("题目：dev第1") : EXAMPLE.index("题目：test")], ""
+    )
     assert item.to_read.startswith("test第3题") and "dev" not in item.to_read
     bare = cmmlu.task(make_cmmlu(tmp_path), 0).items[3]
     assert bare.question == item.fewer(0) and bare.shots == 0
@@ -73,12 +76,17 @@ def test_a_prompt_is_the_protocols(tmp_path):
 
 def test_the_reference_drops_all_of_the_longest_examples_and_then_the_first_line(tmp_path):
     make_cmmlu(tmp_path, ("arts",), rows=1)
-    rows = [["", "Question", *"ABCD", "Answer"], *([n, "长" * size, "1", "2", "3", "4", "A"] for n, size in enumerate((300, 900, 100, 900, 700)))]
+    rows = [
+        ["", "Question", *"ABCD", "Answer"],
+        *([n, "长" * size, "1", "2", "3", "4", "A"] for n, size in enumerate((300, 900, 100, 900, 700))),
+    ]
     with (tmp_path / "dev" / "arts.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows(rows)
     item = cmmlu.task(tmp_path, 5).items[0]
     question, shots = item.released(by_characters)
-    assert shots == 3 and [len(run) for run in re.findall("长+", question[0].content)] == [300, 100, 700], "both of 900, in one go"
+    assert shots == 3 and [len(run) for run in re.findall("长+", question[0].content)] == [300, 100, 700], (
+        "both of 900, in one go"
+    )
     assert item.fewer(3)[0].content != question[0].content, "ours drops from the end, one by one"
     query = item.fewer(0)[0].content.removeprefix(cmmlu.intro("arts"))
     assert item.released(lambda text: 1100) == ((Message("user", query),), 0)
@@ -87,7 +95,10 @@ def test_the_reference_drops_all_of_the_longest_examples_and_then_the_first_line
     lengths = [len(row.text(answered=True)) for row in cmmlu.read_rows(tmp_path / "dev" / "arts.csv")[:1]]
     one = cmmlu.task(tmp_path, 1).items[0]
     for spare, kept in ((1, 1), (0, 0)):  # exactly full is too long already
-        assert one.released(lambda text, spare=spare: edge - spare if "答案是：A\n\n" in text else len(text))[1] == kept
+        assert (
+            one.released(lambda text, spare=spare: edge - spare if "答案是：A\n\n" in text else len(text))[1]
+            == kept
+        )
     assert lengths
 
 
@@ -102,14 +113,26 @@ def test_fixed_drops_shots_one_by_one_and_lists_what_never_fits(tmp_path):
     task = cmmlu.task(make_cmmlu(tmp_path / "data", rows=3), 5)
     sizes = [len(prompt.ids) for prompt in prepare(task.items, loaded[1])]
     shorter = prepare(task.items, loaded[1], max(sizes) - 150)
-    assert {prompt.shots for prompt in shorter} <= {3, 4} and all(prompt.rows[0].ids == prompt.ids for prompt in shorter)
+    assert {prompt.shots for prompt in shorter} <= {3, 4} and all(
+        prompt.rows[0].ids == prompt.ids for prompt in shorter
+    )
     report = evaluate(*loaded, task, tmp_path / "evals", identity={"base": "tiny"}, limits=None)
-    assert report.n == len(task.items) and report.shots == 5 and not any(one.fewer_shots for one in report.sets)
+    assert (
+        report.n == len(task.items) and report.shots == 5 and not any(one.fewer_shots for one in report.sets)
+    )
     from doitune.evals.ask import Limits
 
-    tight = evaluate(*loaded, task, tmp_path / "tight", identity={"base": "tiny"}, limits=Limits(context_tokens=60))
+    tight = evaluate(
+        *loaded, task, tmp_path / "tight", identity={"base": "tiny"}, limits=Limits(context_tokens=60)
+    )
     assert sum(one.too_long for one in tight.sets) == len(task.items)
-    some = evaluate(*loaded, task, tmp_path / "some", identity={"base": "tiny"}, limits=Limits(context_tokens=max(sizes) - 150))
+    some = evaluate(
+        *loaded,
+        task,
+        tmp_path / "some",
+        identity={"base": "tiny"},
+        limits=Limits(context_tokens=max(sizes) - 150),
+    )
     assert sum(one.fewer_shots for one in some.sets) == sum(prompt.shots < 5 for prompt in shorter) > 0
     from doitune.evals.markdown import report_markdown
 
@@ -156,12 +179,21 @@ def test_the_names_and_categories():
 
 
 def released_by_the_book(folder, subject, place, shots) -> str:
-    """The reference protocol written a second time, from its description and with other means, to compare every prompt with."""
+    """The reference protocol written a second time, from its description and with other means, to compare
+    every prompt with."""
+
     def shown(row, answered):
-        lines = ["题目：" + row["Question"], *(f"{letter}. {row[letter]}" for letter in "ABCD"), "答案是：" + (row["Answer"] if answered else "")]
+        lines = [
+            "题目：" + row["Question"],
+            *(f"{letter}. {row[letter]}" for letter in "ABCD"),
+            "答案是：" + (row["Answer"] if answered else ""),
+        ]
         return "\n".join(lines) + ("\n\n" if answered else "")
 
-    dev, test = (list(csv.DictReader((folder / split / f"{subject}.csv").open(encoding="utf-8", newline=""))) for split in ("dev", "test"))
+    dev, test = (
+        list(csv.DictReader((folder / split / f"{subject}.csv").open(encoding="utf-8", newline="")))
+        for split in ("dev", "test")
+    )
     first = "以下是关于" + cmmlu.SUBJECTS[subject].title + "的单项选择题，请直接给出正确答案的选项。\n\n"
     return first + "".join(shown(row, True) for row in dev[:shots]) + shown(test[place], False)
 
@@ -188,11 +220,15 @@ def test_real_prompts_and_counts(shots):
 
 
 def test_a_subject_that_is_missing_is_said(tmp_path):
-    """Half a subject is a fault of the folder; whole subjects left out are a smaller benchmark, and the report says so. Trap: a mean over 66."""
+    """Half a subject is a fault of the folder; whole subjects left out are a smaller benchmark, and the
+    report says so. Trap: a mean over 66."""
     from doitune.evals.suites.files import missing_sets
 
     folder = make_cmmlu(tmp_path)
-    assert cmmlu.task(folder).sets == ("agronomy", "ancient_chinese") and len(missing_sets("cmmlu", cmmlu.task(folder).sets)) == 65
+    assert (
+        cmmlu.task(folder).sets == ("agronomy", "ancient_chinese")
+        and len(missing_sets("cmmlu", cmmlu.task(folder).sets)) == 65
+    )
     assert missing_sets("doit-test", ["math"]) == []
     (folder / "test" / "agronomy.csv").unlink()
     with pytest.raises(DataError, match=r"test.agronomy\.csv: no such file"):

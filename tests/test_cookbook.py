@@ -1,4 +1,5 @@
-"""Laws of the cookbook: what wins, where each value came from, that a frozen recipe is the recipe, and the paper's settings."""
+"""Laws of the cookbook: what wins, where each value came from, that a frozen recipe is the recipe, and the
+paper's settings."""
 
 import sys
 
@@ -8,7 +9,19 @@ from doitune.ability import NAMES
 from doitune.errors import DoituneError, RecipeError, UsageError
 from doitune.recipe import resolve as cookbook
 from doitune.recipe.budget import plan
-from doitune.recipe.resolve import as_tree, check, check_models, copy, diff, find_model, freeze, list_models, list_recipes, recipes_folder, resolve
+from doitune.recipe.resolve import (
+    as_tree,
+    check,
+    check_models,
+    copy,
+    diff,
+    find_model,
+    freeze,
+    list_models,
+    list_recipes,
+    recipes_folder,
+    resolve,
+)
 from doitune.recipe.typed import flatten
 from doitune.recipe.yaml_text import Fields, read_file
 
@@ -19,7 +32,9 @@ PAPER = (
     + [f"synthetic-{n}" for n in (10, 40, 160, 640, 2560, 10000, 40960)]
     + ["baseline", "reconstruct", "maximum", "mix-0", "mix-2560", "mix-40960"]
 )
-FULL = dict(zip(NAMES, (1042, 1893, 4968, 1000, 1450, 4885, 1000, 12751, 11501, 1000), strict=True)) | {"synthetic": 40960}
+FULL = dict(zip(NAMES, (1042, 1893, 4968, 1000, 1450, 4885, 1000, 12751, 11501, 1000), strict=True)) | {
+    "synthetic": 40960
+}
 
 
 @pytest.fixture
@@ -46,7 +61,18 @@ def refused(name: str, **options: object) -> str:
 
 def test_the_papers_nineteen_settings_and_the_demo():
     assert sorted(RECIPES) == sorted([*PAPER, "demo"]) and len(PAPER) == 19
-    assert MODELS == ["7b", "13b", "33b", "baichuan2-7b", "baichuan2-13b", "demo", "qwen1.5-7b", "qwen1.5-14b", "qwen1.5-32b", "qwen3-4b"]
+    assert MODELS == [
+        "7b",
+        "13b",
+        "33b",
+        "baichuan2-7b",
+        "baichuan2-13b",
+        "demo",
+        "qwen1.5-7b",
+        "qwen1.5-14b",
+        "qwen1.5-32b",
+        "qwen3-4b",
+    ]
     assert all(card.summary for card in (*list_recipes(), *list_models()))
     assert check(RECIPES) == () and check_models() == ()
 
@@ -64,9 +90,18 @@ def test_frozen_recipes_read_back_equal(model, write):
 
 
 def test_a_frozen_recipe_stands_against_any_default(write):
-    resolved = resolve("curated-40", model="33b", corpus="数据 夹", overrides=["lora.rank=4", "model.note=a: b # c", "data.budget.math=7"])
+    resolved = resolve(
+        "curated-40",
+        model="33b",
+        corpus="数据 夹",
+        overrides=["lora.rank=4", "model.note=a: b # c", "data.budget.math=7"],
+    )
     again = resolve(write("数据 夹/配方.yaml", freeze(resolved)))
-    assert again.recipe == resolved.recipe and again.recipe.data.corpus == "数据 夹" and again.recipe.model.note == "a: b # c"
+    assert (
+        again.recipe == resolved.recipe
+        and again.recipe.data.corpus == "数据 夹"
+        and again.recipe.model.note == "a: b # c"
+    )
 
 
 @pytest.mark.parametrize(("name", "rows", "total"), [
@@ -76,19 +111,26 @@ def test_a_frozen_recipe_stands_against_any_default(write):
 ])  # fmt: skip
 def test_budgets_give_the_papers_totals(name, rows, total):
     data = resolve(name).recipe.data
-    found = FULL | rows if data.source == "curated/full" else dict.fromkeys(NAMES, 1000) | {"synthetic": 40960}
+    found = (
+        FULL | rows if data.source == "curated/full" else dict.fromkeys(NAMES, 1000) | {"synthetic": 40960}
+    )
     amounts = plan(data.budget.to_budget(), found)
     assert sum(amounts.values()) == total
     if name == "reconstruct":
         assert amounts["chinese"] == 1306
-        assert {amounts[ability] for ability in ("code", "history", "math", "reasoning", "understanding")} == {1305}
+        assert {
+            amounts[ability] for ability in ("code", "history", "math", "reasoning", "understanding")
+        } == {1305}
 
 
 def test_aliases_are_the_recipes_that_they_rename():
     aliases = {card.name: card.alias_of for card in list_recipes() if card.alias_of}
     assert aliases == {"baseline": "curated-10000", "mix-0": "maximum"}
     for name, other in aliases.items():
-        assert {one.field for one in diff(resolve(name).recipe, resolve(other).recipe)} == {"summary", "alias_of"}
+        assert {one.field for one in diff(resolve(name).recipe, resolve(other).recipe)} == {
+            "summary",
+            "alias_of",
+        }
 
 
 def test_paper_settings_train_as_the_paper_says():
@@ -99,8 +141,19 @@ def test_paper_settings_train_as_the_paper_says():
         wanted = epochs.get(int(number), 15) if number.isdigit() and not name.startswith("mix") else 15
         train = recipe.train
         assert train.epochs == wanted and train.examples_per_step == 64 and train.max_tokens == 2048
-        assert (train.beta1, train.beta2, train.weight_decay, train.clip_norm, train.select_after_epoch) == (0.9, 0.95, 0.1, 1.0, 5)
-        assert (train.learning_rate, train.end_rate, train.warmup_steps, recipe.lora.rank) == (2e-4, 2e-5, 0, 16)
+        assert (train.beta1, train.beta2, train.weight_decay, train.clip_norm, train.select_after_epoch) == (
+            0.9,
+            0.95,
+            0.1,
+            1.0,
+            5,
+        )
+        assert (train.learning_rate, train.end_rate, train.warmup_steps, recipe.lora.rank) == (
+            2e-4,
+            2e-5,
+            0,
+            16,
+        )
 
 
 def test_no_line_of_a_recipe_repeats_what_it_inherits(write):
@@ -110,7 +163,10 @@ def test_no_line_of_a_recipe_repeats_what_it_inherits(write):
     for path in files:
         tree = read_file(path, path.name)
         for field in _leaves(tree):
-            if field.split(".")[0] in ("extends", "summary", "alias_of") or field in ("model.name", "data.corpus"):
+            if field.split(".")[0] in ("extends", "summary", "alias_of") or field in (
+                "model.name",
+                "data.corpus",
+            ):
                 continue
             child = "reconstruct" if path.stem == "_base" else path.stem
             without = resolve(child, overrides=[f"{field}=null"]) if path.stem == "_base" else None
@@ -118,7 +174,9 @@ def test_no_line_of_a_recipe_repeats_what_it_inherits(write):
                 rest = without or resolve(write("x.yaml", _without(path.read_text(encoding="utf-8"), field)))
             except RecipeError:
                 continue  # without it the recipe says too little
-            assert flatten(as_tree(rest.recipe)).get(field) != flatten(as_tree(resolve(child).recipe))[field], (path.name, field)
+            assert (
+                flatten(as_tree(rest.recipe)).get(field) != flatten(as_tree(resolve(child).recipe))[field]
+            ), (path.name, field)
 
 
 def _leaves(tree: Fields, prefix: str = "") -> list[str]:
@@ -138,8 +196,14 @@ def _without(text: str, field: str) -> str:
 @pytest.mark.parametrize("model", MODELS)
 def test_model_files_say_what_their_base_needs(model):
     source = find_model(model)
-    said = {name for name in _leaves(read_file(source.path, source.shown)) if not name.startswith("model.architecture")}
-    needed = "summary model.name model.family model.note prompt.template prompt.user_token prompt.assistant_token"
+    said = {
+        name
+        for name in _leaves(read_file(source.path, source.shown))
+        if not name.startswith("model.architecture")
+    }
+    needed = (
+        "summary model.name model.family model.note prompt.template prompt.user_token prompt.assistant_token"
+    )
     assert said == {*needed.split(), "prompt.end_token", "lora.targets", "train.learning_rate"}
     recipe = resolve("reconstruct", model=model).recipe
     assert len({recipe.prompt.user_token, recipe.prompt.assistant_token, recipe.prompt.end_token, ""}) == 4
@@ -155,11 +219,19 @@ def test_origins(tmp_path):
     assert origins["lora.rank"] == "--set lora.rank=32" and origins["data.corpus"] == "--corpus"
     for field, where in (("train.epochs", "_base"), ("data.budget.ethics", "reconstruct")):
         place = origins[field]
-        assert place.startswith(f"recipes/{where}.yaml:") and _line(place).strip().startswith(field.rpartition(".")[2])
+        assert place.startswith(f"recipes/{where}.yaml:") and _line(place).strip().startswith(
+            field.rpartition(".")[2]
+        )
     name = origins["model.name"]
-    assert name.startswith("--model 13b (recipes/models/13b.yaml:") and _line(name[len("--model 13b (") : -1]).strip().startswith("name:")
+    assert name.startswith("--model 13b (recipes/models/13b.yaml:") and _line(
+        name[len("--model 13b (") : -1]
+    ).strip().startswith("name:")
     assert set(origins) == set(flatten(as_tree(resolve("reconstruct").recipe)))
-    assert resolve("reconstruct").origins["model.name"].startswith("recipes/models/7b.yaml:4 (model 7b of recipes/_base.yaml:")
+    assert (
+        resolve("reconstruct")
+        .origins["model.name"]
+        .startswith("recipes/models/7b.yaml:4 (model 7b of recipes/_base.yaml:")
+    )
 
 
 def _line(place: str) -> str:
@@ -168,14 +240,27 @@ def _line(place: str) -> str:
 
 
 def test_last_wins(write):
-    write("parent.yaml", "extends: _base\nsummary: p\nalias_of: demo\ntrain: {learning_rate: 1e-3, epochs: 4, seed: 4}\n")
-    name = write("child.yaml", "extends: parent\ndata: {budget: {share_equally: 100, math: 7}}\ntrain: {epochs: 5, seed: 5}\n")
+    write(
+        "parent.yaml",
+        "extends: _base\nsummary: p\nalias_of: demo\ntrain: {learning_rate: 1e-3, epochs: 4, seed: 4}\n",
+    )
+    name = write(
+        "child.yaml",
+        "extends: parent\ndata: {budget: {share_equally: 100, math: 7}}\ntrain: {epochs: 5, seed: 5}\n",
+    )
     resolved = resolve(name, overrides=["train.seed=6", "train.seed=7"])
     train = resolved.recipe.train
     assert (train.weight_decay, train.learning_rate, train.epochs, train.seed) == (0.1, 1e-3, 5, 7)
-    assert resolved.origins["train.learning_rate"] == "parent.yaml:4" and resolved.origins["train.epochs"] == "./child.yaml:3"
-    assert resolve(name, model="33b").recipe.train.learning_rate == 1e-4  # the model's file wins over the recipe
-    assert resolve(name, model="33b", overrides=["train.learning_rate=3e-4"]).recipe.train.learning_rate == 3e-4
+    assert (
+        resolved.origins["train.learning_rate"] == "parent.yaml:4"
+        and resolved.origins["train.epochs"] == "./child.yaml:3"
+    )
+    assert (
+        resolve(name, model="33b").recipe.train.learning_rate == 1e-4
+    )  # the model's file wins over the recipe
+    assert (
+        resolve(name, model="33b", overrides=["train.learning_rate=3e-4"]).recipe.train.learning_rate == 3e-4
+    )
     assert resolved.recipe.summary == "" and resolved.recipe.alias_of is None  # nobody inherits these
 
 
@@ -183,15 +268,24 @@ def test_budgets_merge_and_null_removes(write):
     name = write("x.yaml", "extends: reconstruct\ndata:\n  budget:\n    ethics: null\n    math: 5\n")
     resolved = resolve(name)
     assert list(resolved.recipe.data.budget.abilities) == ["creative_writing", "chinese", "role_play", "math"]
-    assert "data.budget.ethics" not in resolved.origins and resolved.origins["data.budget.math"] == "./x.yaml:5"
+    assert (
+        "data.budget.ethics" not in resolved.origins and resolved.origins["data.budget.math"] == "./x.yaml:5"
+    )
     back = resolve(name, overrides=["data.source=", "train.epochs=null"])
-    assert back.recipe.data.source == "curated/1000" and back.origins["data.source"] == back.origins["train.epochs"] == "default"
+    assert (
+        back.recipe.data.source == "curated/1000"
+        and back.origins["data.source"] == back.origins["train.epochs"] == "default"
+    )
 
 
 def test_a_named_model_brings_its_file_below_the_recipe_that_names_it(write):
     name = write("x.yaml", "extends: demo\nmodel: {name: 33b, note: mine}\ntrain: {learning_rate: 5e-4}\n")
     recipe = resolve(name).recipe
-    assert (recipe.model.name, recipe.model.note, recipe.train.learning_rate) == ("bases/chinese-llama-plus-33b", "mine", 5e-4)
+    assert (recipe.model.name, recipe.model.note, recipe.train.learning_rate) == (
+        "bases/chinese-llama-plus-33b",
+        "mine",
+        5e-4,
+    )
     named = resolve("demo", overrides=["model.name=33b"])
     assert named.recipe == resolve("demo", model="33b").recipe
     assert named.origins["model.family"].startswith("--set model.name=33b (recipes/models/33b.yaml:")
@@ -199,16 +293,35 @@ def test_a_named_model_brings_its_file_below_the_recipe_that_names_it(write):
 
 def test_no_fact_of_one_base_is_told_of_another(write):
     """Another base drops the commit, role tokens, memory and rate of the one before."""
-    name = write("x.yaml", f"extends: demo\nmodel: {{name: a/b, revision: {'0' * 40}, architecture: {{hidden: 8, intermediate: 8, layers: 1, heads: 1, vocabulary: 9}}}}\nprompt: {{user_token: <u>, tokens: new}}\n")
+    name = write(
+        "x.yaml",
+        f"extends: demo\nmodel: {{name: a/b, revision: {'0' * 40}, architecture: {{hidden: 8, intermediate: 8, layers: 1, heads: 1, vocabulary: 9}}}}\nprompt: {{user_token: <u>, tokens: new}}\n",
+    )
     for base in ("someone/some-model", "."):
         recipe = resolve(name, model=base).recipe
-        assert recipe.model.name == base and recipe.model.revision == "" == recipe.prompt.user_token and recipe.prompt.tokens == "new"
+        assert (
+            recipe.model.name == base
+            and recipe.model.revision == "" == recipe.prompt.user_token
+            and recipe.prompt.tokens == "new"
+        )
         assert recipe.model.architecture.hidden is None and recipe.model.family == ""
-        assert resolve("demo", model=base).recipe.train.learning_rate == 2e-4 != resolve("demo").recipe.train.learning_rate
+        assert (
+            resolve("demo", model=base).recipe.train.learning_rate
+            == 2e-4
+            != resolve("demo").recipe.train.learning_rate
+        )
 
 
 def test_overrides_are_read_strictly():
-    recipe = resolve("demo", overrides=["lora.targets=[q_proj, k_proj]", "prompt.user_token=<|a|>", "train.learning_rate=1e-4", "summary=a=b"]).recipe
+    recipe = resolve(
+        "demo",
+        overrides=[
+            "lora.targets=[q_proj, k_proj]",
+            "prompt.user_token=<|a|>",
+            "train.learning_rate=1e-4",
+            "summary=a=b",
+        ],
+    ).recipe
     assert recipe.lora.targets == ("q_proj", "k_proj") and recipe.prompt.user_token == "<|a|>"
     assert recipe.train.learning_rate == 1e-4 and recipe.summary == "a=b"
     assert resolve("demo", overrides=["data.budget={math: 5}"]).recipe.data.budget.abilities == {"math": 5}
@@ -224,7 +337,9 @@ def test_overrides_are_read_strictly():
     for text, message in cases.items():
         if message:
             assert message in refused("demo", overrides=[text])
-    assert resolve("demo", overrides=["summary=!!python/name:x"]).recipe.summary == "!!python/name:x"  # a text, and nothing more
+    assert (
+        resolve("demo", overrides=["summary=!!python/name:x"]).recipe.summary == "!!python/name:x"
+    )  # a text, and nothing more
     for text in ("lora.rank", "=3", "lora..rank=3", "extends=demo"):
         with pytest.raises(UsageError):
             resolve("demo", overrides=[text])
@@ -239,13 +354,17 @@ def test_unknown_names_tell_the_nearest():
     assert refused("models/7b").startswith("models/7b: there is no such file")
     assert "no recipe `7b`" in refused("7b")
     assert "no model `31b`; did you mean" in refused("demo", model="31b")
-    assert "no recipe" in refused("x" * 5000) and "no such file" in refused("x/" * 3000 + "y") + refused("a.yaml")
+    assert "no recipe" in refused("x" * 5000) and "no such file" in refused("x/" * 3000 + "y") + refused(
+        "a.yaml"
+    )
 
 
 def test_rings_are_printed(write):
     write("a.yaml", "extends: b\n")
     write("b.yaml", "extends: c\n")
-    assert "recipes extend each other in a ring: a -> b -> c -> a" in refused(write("c.yaml", "extends: a\n").replace("c", "a"))
+    assert "recipes extend each other in a ring: a -> b -> c -> a" in refused(
+        write("c.yaml", "extends: a\n").replace("c", "a")
+    )
     assert "ring: self -> self" in refused(write("self.yaml", "extends: self\n"))
 
 
@@ -254,7 +373,22 @@ def test_a_file_may_extend_the_built_in_recipe_of_its_own_name(write):
 
 
 @pytest.mark.parametrize(
-    "parent", ["../x", "/etc/x", "a/b", "..", "~/x", "C:\\x", "..\\x", ".hidden", '"a\\0"', "http://x", "[a]", "models/7b", "x" * 5000]
+    "parent",
+    [
+        "../x",
+        "/etc/x",
+        "a/b",
+        "..",
+        "~/x",
+        "C:\\x",
+        "..\\x",
+        ".hidden",
+        '"a\\0"',
+        "http://x",
+        "[a]",
+        "models/7b",
+        "x" * 5000,
+    ],
 )
 def test_a_parent_stays_beside_its_child(parent, write):
     message = refused(write("sub/x.yaml", f"extends: {parent}\n"))
@@ -310,7 +444,11 @@ def test_a_copy_works_where_it_lands(name, write):
 
 def test_a_copy_never_writes_over_and_never_changes_meaning(write, tmp_path):
     write("a.yaml", "mine")
-    for target, message in (("a.yaml", "exists already"), ("a.txt", "end it in .yaml"), ("none/a.yaml", "cannot be written")):
+    for target, message in (
+        ("a.yaml", "exists already"),
+        ("a.txt", "end it in .yaml"),
+        ("none/a.yaml", "cannot be written"),
+    ):
         with pytest.raises(RecipeError) as caught:
             copy("demo", target)
         assert message in f"{caught.value.problem} {caught.value.hint}"
@@ -321,15 +459,30 @@ def test_a_copy_never_writes_over_and_never_changes_meaning(write, tmp_path):
 
 
 def test_diff():
-    changes = diff(resolve("curated-160").recipe, resolve("curated-160", overrides=["lora.rank=8", "data.budget.math=3"]).recipe)
-    assert [(one.field, one.a, one.b) for one in changes] == [("lora.rank", 16, 8), ("data.budget.math", None, 3)]
+    changes = diff(
+        resolve("curated-160").recipe,
+        resolve("curated-160", overrides=["lora.rank=8", "data.budget.math=3"]).recipe,
+    )
+    assert [(one.field, one.a, one.b) for one in changes] == [
+        ("lora.rank", 16, 8),
+        ("data.budget.math", None, 3),
+    ]
     assert diff(resolve("demo").recipe, resolve("demo").recipe) == ()
 
 
 def test_recipes_run_nothing(monkeypatch):
-    """S9: resolving reaches no process, no import, no evaluation, no network, and opens files only to read."""
+    """S9: resolving reaches no process, no import, no evaluation, no network, and opens files only to
+    read."""
     seen = []
-    watched = ("subprocess.Popen", "os.system", "exec", "import", "socket.connect", "os.exec", "os.posix_spawn")
+    watched = (
+        "subprocess.Popen",
+        "os.system",
+        "exec",
+        "import",
+        "socket.connect",
+        "os.exec",
+        "os.posix_spawn",
+    )
 
     def hook(event, arguments):
         if recording and (event in watched or (event == "open" and arguments[1] not in ("r", "rb", None))):
@@ -340,7 +493,11 @@ def test_recipes_run_nothing(monkeypatch):
     sys.addaudithook(hook)
     recording = True
     for name in RECIPES:
-        resolve(name, model="33b", overrides=["summary=!!python/object/apply:os.system [id]", "model.note=${HOME} `id` $(id)"])
+        resolve(
+            name,
+            model="33b",
+            overrides=["summary=!!python/object/apply:os.system [id]", "model.note=${HOME} `id` $(id)"],
+        )
     recording = False
     assert seen == [] and len(RECIPES) == 20
 

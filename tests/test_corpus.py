@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from doitune.ability import NAMES
-from doitune.data.corpus import CHECKSUMS, SOURCES, corpora_folder, open_corpus, read_checksums, write_checksums
+from doitune.data.corpus import (
+    CHECKSUMS,
+    SOURCES,
+    corpora_folder,
+    open_corpus,
+    read_checksums,
+    write_checksums,
+)
 from doitune.data.fetch import fetch
 from doitune.errors import DataError, DiskError
 
@@ -22,17 +29,25 @@ def line(text: str, **more: object) -> str:
 
 
 def write_layout(root: Path, rows: int = 3) -> Path:
-    """A small corpus in the layout: ten abilities in four folders, an out-of-domain test file, the synthetic file."""
+    """A small corpus in the layout: ten abilities in four folders, an out-of-domain test file, the
+    synthetic file."""
     for folder in ("1000", "full", "valid", "test"):
         (root / "curated" / folder).mkdir(parents=True)
         for name in NAMES:
-            lines = [line(f"{name}{folder}{n}", idx=n, question_format=1, choices=[f"{name}{folder}{n}", "x", "y"]) for n in range(rows)]
-            (root / "curated" / folder / f"{name}_{folder}.json").write_text("\n".join(lines), encoding="utf-8")
+            lines = [
+                line(f"{name}{folder}{n}", idx=n, question_format=1, choices=[f"{name}{folder}{n}", "x", "y"])
+                for n in range(rows)
+            ]
+            (root / "curated" / folder / f"{name}_{folder}.json").write_text(
+                "\n".join(lines), encoding="utf-8"
+            )
     for stem in ("ceval_physician", "ceval_teacher_qualification"):
         text = line("A", question_format=1, choices=["A", "x", "y"], type=f"{stem}_fshot")
         (root / "curated" / "test" / f"{stem}.json").write_text(text, encoding="utf-8")
     (root / "synthetic" / "40960").mkdir(parents=True)
-    (root / "synthetic" / "40960" / "general_instruction_gpt4_41k.json").write_text("\n".join(map(line, "甲乙丙")), encoding="utf-8")
+    (root / "synthetic" / "40960" / "general_instruction_gpt4_41k.json").write_text(
+        "\n".join(map(line, "甲乙丙")), encoding="utf-8"
+    )
     (root / "README.md").write_text("# data", encoding="utf-8")
     return root
 
@@ -47,7 +62,9 @@ def test_a_folder_in_the_layout_is_read_by_ability_in_the_order_of_the_ten(tmp_p
     assert all(example.form == "open" for examples in rows.values() for example in examples)
     assert tuple(corpus.read("curated/test")) == (*NAMES, "ceval_physician", "ceval_teacher_qualification")
     assert {example.form for example in corpus.read("curated/valid")["creative_writing"]} == {"ppl_rank"}
-    assert {name: len(examples) for name, examples in corpus.read("synthetic/40960").items()} == {"synthetic": 3}
+    assert {name: len(examples) for name, examples in corpus.read("synthetic/40960").items()} == {
+        "synthetic": 3
+    }
 
 
 def test_digests_are_by_relative_path_and_follow_the_bytes(tmp_path: Path) -> None:
@@ -109,7 +126,11 @@ def test_every_wrong_place_has_its_problem_and_its_cure(tmp_path: Path) -> None:
         (str(half), "curated/full", "no .json file in the folder"),
         (str(half), "curated/2000", "corpus `half` has no curated/2000"),
         (str(odd), "curated/1000", "`my math` is not a name for an ability"),
-        (str(twice), "synthetic/40960", "two files of synthetic: general_instruction_gpt4_41k.json and more.json"),
+        (
+            str(twice),
+            "synthetic/40960",
+            "two files of synthetic: general_instruction_gpt4_41k.json and more.json",
+        ),
         (str(twice), "curated/valid", "math_valid.json: the file holds no row"),
         (str(tmp_path / "rows.jsonl"), "curated/valid", "no row for curated/valid"),
     ]
@@ -125,18 +146,29 @@ def test_bad_rows_of_several_files_come_in_one_error(tmp_path: Path) -> None:
         (root / f"curated/1000/{name}_1000.json").write_text(line("好") + "\n{}\n", encoding="utf-8")
     with pytest.raises(DataError) as caught:
         open_corpus(str(root)).read("curated/1000")
-    assert [Path(problem.place).name for problem in caught.value.problems] == ["code_1000.json:2", "math_1000.json:2"]
+    assert [Path(problem.place).name for problem in caught.value.problems] == [
+        "code_1000.json:2",
+        "math_1000.json:2",
+    ]
 
 
 def test_one_file_with_an_ability_field_is_a_corpus(tmp_path: Path) -> None:
     path = tmp_path / "我的 rows.jsonl"
-    rows = [line("一", ability="math", idx=1), line("二", ability="law"), line("三", ability="math", idx=2),
-            line("四", ability="math", split="test", question_format=1, choices=["四", "五", "六"]), line("七", ability="synthetic")]
+    rows = [
+        line("一", ability="math", idx=1),
+        line("二", ability="law"),
+        line("三", ability="math", idx=2),
+        line("四", ability="math", split="test", question_format=1, choices=["四", "五", "六"]),
+        line("七", ability="synthetic"),
+    ]
     path.write_text("\n".join(rows), encoding="utf-8")
     corpus = open_corpus(str(path))
     assert corpus.sources() == ("curated/1000", "curated/full", "curated/test", "synthetic/40960")
     for source in ("curated/1000", "curated/full"):
-        assert {name: len(examples) for name, examples in corpus.read(source).items()} == {"math": 2, "law": 1}
+        assert {name: len(examples) for name, examples in corpus.read(source).items()} == {
+            "math": 2,
+            "law": 1,
+        }
     assert corpus.read("curated/full")["math"][1].id == "我的 rows/math#2"
     assert corpus.read("curated/test")["math"][0].choices == ("四", "五", "六")
     assert corpus.read("synthetic/40960")["synthetic"][0].answer == "七"
@@ -159,7 +191,9 @@ def demo_maker(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return written
 
 
-def test_the_demo_is_made_once_in_the_cache_and_a_half_made_one_is_made_again(tmp_path: Path, monkeypatch, demo_maker) -> None:
+def test_the_demo_is_made_once_in_the_cache_and_a_half_made_one_is_made_again(
+    tmp_path: Path, monkeypatch, demo_maker
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "缓存 cache"))
     first, second = open_corpus("demo"), open_corpus("demo")
     assert first == second and len(demo_maker) == 1
@@ -172,7 +206,9 @@ def test_the_demo_is_made_once_in_the_cache_and_a_half_made_one_is_made_again(tm
     assert [path.name for path in corpora_folder().iterdir()] == ["demo-0123456789abcdef"]
 
 
-def test_a_cache_that_cannot_be_written_is_a_problem_of_the_disk(tmp_path: Path, monkeypatch, demo_maker) -> None:
+def test_a_cache_that_cannot_be_written_is_a_problem_of_the_disk(
+    tmp_path: Path, monkeypatch, demo_maker
+) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     for use in (lambda: open_corpus("demo"), lambda: fetch(source=str(write_layout(tmp_path / "c")))):
@@ -181,7 +217,9 @@ def test_a_cache_that_cannot_be_written_is_a_problem_of_the_disk(tmp_path: Path,
         assert caught.value.exit_code == 74 and "XDG_CACHE_HOME" in caught.value.hint
 
 
-def test_a_cache_named_by_a_relative_path_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cache_named_by_a_relative_path_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert corpora_folder() == tmp_path / ".cache" / "doitune" / "corpora"

@@ -36,8 +36,13 @@ def where(finding: Finding) -> tuple[str, str, int]:
 
 
 def test_a_clean_corpus_has_counts_and_nothing_else(tmp_path: Path) -> None:
-    exam = [line("对吗？" + LONG, "正确", question_format=0), line(LONG[::-1] + "\nA. 一\nB. 二\nC. 三\nD. 四", "B", question_format=0)]
-    root = layout(tmp_path / "c", full_history=[line("第一问", "甲"), line("第二问", "乙")], test_history=exam)
+    exam = [
+        line("对吗？" + LONG, "正确", question_format=0),
+        line(LONG[::-1] + "\nA. 一\nB. 二\nC. 三\nD. 四", "B", question_format=0),
+    ]
+    root = layout(
+        tmp_path / "c", full_history=[line("第一问", "甲"), line("第二问", "乙")], test_history=exam
+    )
     report = check(open_corpus(str(root)))
     assert report.clean
     assert report.rows == {
@@ -63,14 +68,27 @@ def test_every_kind_of_problem_is_told_with_its_file_and_line(tmp_path: Path) ->
         line("十号问题" + "长" * 50, "甲"),
     ]
     root = layout(tmp_path / "c", full_math=full, full_code=[line("题", "码")])
-    report = check(open_corpus(str(root)), role_tokens=("[ROLE]",), encode_lengths=lambda rows: [len(row.messages[0].content) for row in rows],
-                   max_tokens=40)
-    assert sorted(map(where, report.problems)) == sorted([
-        ("empty", "math_full.json", 2), ("role_token", "math_full.json", 3), ("direction", "math_full.json", 4),
-        ("invisible", "math_full.json", 5), ("control_character", "math_full.json", 7), ("broken_text", "math_full.json", 8),
-        ("duplicate", "math_full.json", 9), ("near_duplicate", "math_full.json", 10), ("role_token", "math_full.json", 11),
-        ("json", "math_full.json", 12), ("overlong", "math_full.json", 13),
-    ])
+    report = check(
+        open_corpus(str(root)),
+        role_tokens=("[ROLE]",),
+        encode_lengths=lambda rows: [len(row.messages[0].content) for row in rows],
+        max_tokens=40,
+    )
+    assert sorted(map(where, report.problems)) == sorted(
+        [
+            ("empty", "math_full.json", 2),
+            ("role_token", "math_full.json", 3),
+            ("direction", "math_full.json", 4),
+            ("invisible", "math_full.json", 5),
+            ("control_character", "math_full.json", 7),
+            ("broken_text", "math_full.json", 8),
+            ("duplicate", "math_full.json", 9),
+            ("near_duplicate", "math_full.json", 10),
+            ("role_token", "math_full.json", 11),
+            ("json", "math_full.json", 12),
+            ("overlong", "math_full.json", 13),
+        ]
+    )
     assert all(finding.problem.isprintable() and finding.hint for finding in report.problems)
     assert report.rows["curated/full"]["math"] == RowCount(11, {"open": 11}, TokenLengths(4, 4, 30, 54))
     assert report.by_kind["role_token"] == 2
@@ -85,25 +103,48 @@ def test_leaks_into_valid_test_and_given_suites_are_told_by_suite(tmp_path: Path
         valid_history=[asked],
         test_history=[line("别的" + LONG[::-1], "错误", question_format=0), asked],
     )
-    suite = [Example("cmmlu/x#1", "x", (Message("user", f"{LONG}。\n"), Message("assistant", "A")), "single_choice", "x.csv:1")]
+    suite = [
+        Example(
+            "cmmlu/x#1",
+            "x",
+            (Message("user", f"{LONG}。\n"), Message("assistant", "A")),
+            "single_choice",
+            "x.csv:1",
+        )
+    ]
     report = check(open_corpus(str(root)), against={"cmmlu": suite})
     assert [(leak.suite, leak.train_id) for leak in report.leaks] == [
-        ("doit-valid", "curated/full/history#1"), ("doit-test", "curated/full/history#1"), ("cmmlu", "curated/full/history#1"),
+        ("doit-valid", "curated/full/history#1"),
+        ("doit-test", "curated/full/history#1"),
+        ("cmmlu", "curated/full/history#1"),
     ]
     document = json.loads(json.dumps(report.to_json(), ensure_ascii=False))
     assert document["schema"] == SCHEMA
-    assert document["leaks"][2] == {"train_id": "curated/full/history#1", "other_id": "cmmlu/x#1", "suite": "cmmlu", "coverage": 1.0}
+    assert document["leaks"][2] == {
+        "train_id": "curated/full/history#1",
+        "other_id": "cmmlu/x#1",
+        "suite": "cmmlu",
+        "coverage": 1.0,
+    }
     assert document["rows"]["curated/full"]["history"] == {"rows": 2, "forms": {"open": 2}}
 
 
 def test_faults_of_whole_files_are_problems_not_exceptions(tmp_path: Path) -> None:
-    root = layout(tmp_path / "c", full_math=[line("一", "二")], valid_math=[line("三", "四", question_format=0)], test_math=[])
+    root = layout(
+        tmp_path / "c",
+        full_math=[line("一", "二")],
+        valid_math=[line("三", "四", question_format=0)],
+        test_math=[],
+    )
     (root / "curated" / "1000").mkdir()
     write_checksums(root, {"name": "c"})
     (root / "curated/full/math_full.json").write_text(line("改", "了"), encoding="utf-8")
     report = check(open_corpus(str(root)))
     assert sorted((finding.kind, Path(finding.file).name) for finding in report.problems) == [
-        ("answer", "math_valid.json"), ("checksum", "math_full.json"), ("empty_file", "math_test.json"), ("file", "1000"),
+        ("answer", "math_valid.json"),
+        ("checksum", "math_full.json"),
+        ("empty_file", "math_test.json"),
+        ("file", "1000"),
     ]
     assert {"schema", "rows", "problems", "leaks"} == set(report.to_json())
 

@@ -1,4 +1,5 @@
-"""The data arrive whole, from any of the places, whatever the line does; changed bytes are never taken for the same data."""
+"""The data arrive whole, from any of the places, whatever the line does; changed bytes are never taken for
+the same data."""
 
 from __future__ import annotations
 
@@ -18,27 +19,42 @@ from doitune.data.corpus import open_corpus
 from doitune.data.fetch import clone_commit, fetch, origin_of
 from doitune.errors import DataError, UsageError
 
-MATH, CODE, GENERAL = "curated/full/math_full.json", "curated/1000/code_1000.json", "synthetic/40960/general_instruction_gpt4_41k.json"
+MATH, CODE, GENERAL = (
+    "curated/full/math_full.json",
+    "curated/1000/code_1000.json",
+    "synthetic/40960/general_instruction_gpt4_41k.json",
+)
 
 
 def lines(name: str, count: int) -> bytes:
     """A file of `count` rows."""
-    turns = [[{"role": "user", "content": f"{name}问{n}"}, {"role": "assistant", "content": f"答{n}"}] for n in range(count)]
+    turns = [
+        [{"role": "user", "content": f"{name}问{n}"}, {"role": "assistant", "content": f"答{n}"}]
+        for n in range(count)
+    ]
     return "".join(json.dumps({"messages": pair}, ensure_ascii=False) + "\n" for pair in turns).encode()
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallHub]:
-    """A hub with three files of the layout (two large ones, redirected as LFS) and two others; an empty cache of our own."""
+    """A hub with three files of the layout (two large ones, redirected as LFS) and two others; an empty
+    cache of our own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    files = {MATH: lines("math", 900), CODE: lines("code", 5), GENERAL: lines("general", 2000), "README.md": b"# data", "../evil.json": b"{}"}
+    files = {
+        MATH: lines("math", 900),
+        CODE: lines("code", 5),
+        GENERAL: lines("general", 2000),
+        "README.md": b"# data",
+        "../evil.json": b"{}",
+    }
     with serving(SmallHub(files)) as served:
         monkeypatch.setattr(corpus_hubs, "MODELSCOPE_ADDRESS", served.address)
         yield served
 
 
 def fetch_from_hub(hub: SmallHub, offline: bool = False, revision: str = "") -> dict[str, object]:
-    """`fetch` in a process of its own, as HF_ENDPOINT and HF_HUB_OFFLINE are read when the client is imported; its result or its error."""
+    """`fetch` in a process of its own, as HF_ENDPOINT and HF_HUB_OFFLINE are read when the client is
+    imported; its result or its error."""
     code = (
         "import json, sys\n"
         "from doitune.data.fetch import fetch\n"
@@ -53,9 +69,18 @@ def fetch_from_hub(hub: SmallHub, offline: bool = False, revision: str = "") -> 
         "except DoituneError as error:\n"
         "    print(json.dumps({'kind': error.kind, 'problem': error.problem, 'hint': error.hint}))\n"
     )
-    env = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "1" if offline else "0", "HF_HUB_DISABLE_TELEMETRY": "1",
-           "HF_HOME": os.environ["XDG_CACHE_HOME"] + "/hf", "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=False)
+    env = {
+        **os.environ,
+        "HF_ENDPOINT": hub.address,
+        "HF_HUB_OFFLINE": "1" if offline else "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HOME": os.environ["XDG_CACHE_HOME"] + "/hf",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     result: dict[str, object] = json.loads(done.stdout)
@@ -65,7 +90,9 @@ def fetch_from_hub(hub: SmallHub, offline: bool = False, revision: str = "") -> 
 def same(root: object, hub: SmallHub) -> bool:
     """Whether the folder holds the layout's files as served, their list, and nothing else."""
     folder = Path(str(root))
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
     listed = json.loads(found.pop("checksums.json"))["files"]
     wanted = {name: hub.files[name] for name in (MATH, CODE, GENERAL)}
     return found == wanted and listed == {
@@ -77,7 +104,9 @@ def test_a_fetch_brings_the_layouts_files_follows_redirects_and_pins_the_commit(
     result = fetch_from_hub(hub)
     assert same(result.get("root"), hub), result
     assert result["bytes"] == sorted(result["bytes"])  # type: ignore[type-var]
-    assert result["bytes"][-1] == result["total"] == sum(len(hub.files[name]) for name in (MATH, CODE, GENERAL))  # type: ignore[index]
+    assert (
+        result["bytes"][-1] == result["total"] == sum(len(hub.files[name]) for name in (MATH, CODE, GENERAL))
+    )  # type: ignore[index]
     corpus = open_corpus("doit")
     assert origin_of(corpus) == {"source": "huggingface", "repository": hub.repository, "revision": COMMIT}
     assert len(corpus.read("curated/full")["math"]) == 900
@@ -93,13 +122,18 @@ def test_a_cut_connection_goes_on_where_it_broke(hub: SmallHub) -> None:
     assert same(fetch_from_hub(hub)["root"], hub)
     first, second = hub.got(GENERAL)[-2:]
     came = len(hub.files[GENERAL]) // 2
-    assert first == "" and second == f"bytes={came - came % 1000}-", "the client keeps whole blocks (of 10 MB outside of this test)"
+    assert first == "" and second == f"bytes={came - came % 1000}-", (
+        "the client keeps whole blocks (of 10 MB outside of this test)"
+    )
 
 
 def test_a_fetch_that_failed_goes_on_with_the_files_that_came(hub: SmallHub) -> None:
     hub.lost.add(GENERAL)
     failed = fetch_from_hub(hub)
-    assert failed["problem"] == f"the hub lists a file of `{hub.repository}` that it doesn't have" and failed["hint"]
+    assert (
+        failed["problem"] == f"the hub lists a file of `{hub.repository}` that it doesn't have"
+        and failed["hint"]
+    )
     with pytest.raises(DataError, match="not on this machine"):
         open_corpus("doit")
     hub.lost.clear()
@@ -132,7 +166,9 @@ def test_other_bytes_under_the_pinned_commit_are_refused(hub: SmallHub) -> None:
     fetch_from_hub(hub)
     hub.files[MATH] = lines("forged", 900)
     refused = fetch_from_hub(hub)
-    assert refused["problem"] == f"{MATH}: other bytes than at the first fetch, though the revision is the same"
+    assert (
+        refused["problem"] == f"{MATH}: other bytes than at the first fetch, though the revision is the same"
+    )
     assert open_corpus("doit").read("curated/full")["math"][0].messages[0].content == "math问0"
 
 
@@ -147,7 +183,11 @@ def test_a_newer_commit_is_taken_only_when_it_is_asked_for(hub: SmallHub) -> Non
 
 def test_offline_a_missing_repository_and_a_dead_address_are_said(hub: SmallHub) -> None:
     offline = fetch_from_hub(hub, offline=True)
-    assert offline == {"kind": "data", "problem": "HF_HUB_OFFLINE is set, so nothing is fetched", "hint": "unset it, or use `--from PATH`"}
+    assert offline == {
+        "kind": "data",
+        "problem": "HF_HUB_OFFLINE is set, so nothing is fetched",
+        "hint": "unset it, or use `--from PATH`",
+    }
     assert not hub.asked
     hub.repository = "somebody/else"
     assert "has no data set `ChiyuSONG/dynamics-of-instruction-tuning`" in str(fetch_from_hub(hub)["problem"])

@@ -1,4 +1,5 @@
-"""A planted copy is found, a clean pair stays clean, and the index says what counting every pair would say."""
+"""A planted copy is found, a clean pair stays clean, and the index says what counting every pair would
+say."""
 
 from __future__ import annotations
 
@@ -13,22 +14,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doitune.data.example import Example, Message
-from doitune.data.leaks import COVERAGE, MAX_LEAKS_A_ROW, SHINGLE_CHARACTERS, Leak, duplicates, leaks_of, normalised, whole_text
+from doitune.data.leaks import (
+    COVERAGE,
+    MAX_LEAKS_A_ROW,
+    SHINGLE_CHARACTERS,
+    Leak,
+    duplicates,
+    leaks_of,
+    normalised,
+    whole_text,
+)
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
 
 
 def example(name: str, question: str, answer: str, ability: str = "math") -> Example:
     """A row of one question and one answer."""
-    return Example(name, ability, (Message("user", question), Message("assistant", answer)), "open", f"{name}.json:1")
+    return Example(
+        name, ability, (Message("user", question), Message("assistant", answer)), "open", f"{name}.json:1"
+    )
 
 
 def some(dice: random.Random, name: str, count: int) -> list[Example]:
     """Rows of random Han text, 20 to 219 characters of question, with short and long answers."""
+
     def text(length: int) -> str:
         return "".join(dice.choices(HAN, k=length))
 
-    return [example(f"{name}{n}", text(dice.randrange(20, 220)), text(dice.choice([1, 100]))) for n in range(count)]
+    return [
+        example(f"{name}{n}", text(dice.randrange(20, 220)), text(dice.choice([1, 100])))
+        for n in range(count)
+    ]
 
 
 def pairs(leaks: list[Leak]) -> list[tuple[str, str]]:
@@ -51,7 +67,11 @@ def test_exact_recased_and_near_copies_among_ten_thousand_rows_are_found_and_not
     assert len(near) > 80
     train[17] = replace(judged[1], id="exact")
     train[4_000] = example("recased", question.upper().replace(" ", "，").replace("'", ""), "另一个答案")
-    train[9_999] = example("near", judged[5].messages[0].content[:middle] + "改" + judged[5].messages[0].content[middle + 1 :], judged[5].answer)
+    train[9_999] = example(
+        "near",
+        judged[5].messages[0].content[:middle] + "改" + judged[5].messages[0].content[middle + 1 :],
+        judged[5].answer,
+    )
     found = leaks_of(train, judged, suite="doit-test")
     assert pairs(found) == [("exact", "o1"), ("recased", "o3"), ("near", "o5")]
     assert found[0] == Leak("exact", "o1", "doit-test", 1.0, "o1.json:1", "o1.json:1")
@@ -66,7 +86,12 @@ def test_a_clean_pair_has_no_leak() -> None:
 
 
 def test_short_rows_must_be_equal_as_a_whole() -> None:
-    train = [example("t0", "3 + 4 = ?", "7"), example("t1", "3+4=", "8"), example("t2", "对 吗", "对"), example("t3", "他说3+4=7，对。", "嗯")]
+    train = [
+        example("t0", "3 + 4 = ?", "7"),
+        example("t1", "3+4=", "8"),
+        example("t2", "对 吗", "对"),
+        example("t3", "他说3+4=7，对。", "嗯"),
+    ]
     judged = [example("o0", "3+4＝？", "7。"), example("o1", "对吗？", "错")]
     assert pairs(leaks_of(train, judged)) == [("t0", "o0")]
 
@@ -82,7 +107,9 @@ def test_the_same_question_with_another_answer_and_the_same_answer_to_a_short_qu
 def test_the_demonstrations_of_a_few_shot_row_are_not_what_is_judged() -> None:
     dice = random.Random(4)
     texts = ["".join(dice.choices(HAN, k=60)) for _ in range(6)]
-    turns = tuple(Message(role, text) for text in texts for role, text in (("user", text), ("assistant", "A")))  # type: ignore[arg-type]
+    turns = tuple(
+        Message(role, text) for text in texts for role, text in (("user", text), ("assistant", "A"))
+    )  # type: ignore[arg-type]
     shots = Example("o", "ceval_physician", turns, "single_choice", "o.json:1")
     assert leaks_of([example("demo", texts[0], "A")], [shots]) == []
     assert pairs(leaks_of([example("asked", texts[5], "甲")], [shots])) == [("asked", "o")]
@@ -108,13 +135,16 @@ def test_one_judged_row_tells_its_fullest_copies_only() -> None:
 
 def counted(train: list[Example], judged: list[Example]) -> dict[tuple[str, str], float]:
     """Every leak by comparing every pair, shingle by shingle."""
+
     def shingles(text: str) -> set[str]:
         return {text[n : n + SHINGLE_CHARACTERS] for n in range(len(text) - SHINGLE_CHARACTERS + 1)}
 
     found = {}
     for other in judged:
         question, answer = (normalised(turn.content) for turn in other.messages)
-        texts = ([question] if len(question) >= 13 else []) + ([question + answer] if len(answer) >= 13 or len(question) < 13 else [])
+        texts = ([question] if len(question) >= 13 else []) + (
+            [question + answer] if len(answer) >= 13 or len(question) < 13 else []
+        )
         for row in train:
             held = shingles(whole_text(row))
             shares = [len(shingles(text) & held) / len(shingles(text)) for text in texts if len(text) >= 13]
@@ -132,15 +162,27 @@ def test_the_index_agrees_with_counting_every_pair(dice: random.Random, letters:
     def text() -> str:
         stem = dice.choice(stems)
         cut = dice.randrange(len(stem))
-        return dice.choice([stem, stem[cut:] or "丁", stem[:cut] + "戊" + stem[cut:], stem + dice.choice(stems)])
+        return dice.choice(
+            [stem, stem[cut:] or "丁", stem[:cut] + "戊" + stem[cut:], stem + dice.choice(stems)]
+        )
 
     train, judged = ([example(f"{name}{n}", text(), text()) for n in range(8)] for name in "to")
-    assert {(leak.train_id, leak.other_id): leak.coverage for leak in leaks_of(train, judged)} == counted(train, judged)
+    assert {(leak.train_id, leak.other_id): leak.coverage for leak in leaks_of(train, judged)} == counted(
+        train, judged
+    )
 
 
 def test_duplicates_are_told_apart_from_rows_alike_once_normalised() -> None:
-    rows = [example("a", "What is it?", "好"), example("b", "what is it", "好。"), example("c", "What is it?", "好"), example("d", "other", "x")]
-    assert [(row.id, first.id, exact) for row, first, exact in duplicates(rows)] == [("b", "a", False), ("c", "a", True)]
+    rows = [
+        example("a", "What is it?", "好"),
+        example("b", "what is it", "好。"),
+        example("c", "What is it?", "好"),
+        example("d", "other", "x"),
+    ]
+    assert [(row.id, first.id, exact) for row, first, exact in duplicates(rows)] == [
+        ("b", "a", False),
+        ("c", "a", True),
+    ]
 
 
 def test_public_questions_planted_in_a_train_set_are_found(request: pytest.FixtureRequest) -> None:

@@ -14,7 +14,9 @@ from doitune.errors import DataError
 
 TURNS = [("user", "鲸是鱼吗"), ("assistant", "不是"), ("user", "那是什么\n选一个"), ("assistant", "哺乳动物")]
 MESSAGES = {"messages": [{"role": role, "content": text} for role, text in TURNS]}
-SHAREGPT = {"conversations": [{"from": {"user": "human"}.get(role, "gpt"), "value": text} for role, text in TURNS]}
+SHAREGPT = {
+    "conversations": [{"from": {"user": "human"}.get(role, "gpt"), "value": text} for role, text in TURNS]
+}
 ALPACA = {"instruction": "那是什么", "input": "选一个", "output": "哺乳动物"}
 
 
@@ -25,8 +27,13 @@ def write(path: Path, *rows: object) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(("form", "row", "turns"), [("messages", MESSAGES, TURNS), ("sharegpt", SHAREGPT, TURNS), ("alpaca", ALPACA, TURNS[2:])])
-def test_the_three_forms_give_the_same_turns(tmp_path: Path, form: Form, row: dict[str, object], turns: list[tuple[str, str]]) -> None:
+@pytest.mark.parametrize(
+    ("form", "row", "turns"),
+    [("messages", MESSAGES, TURNS), ("sharegpt", SHAREGPT, TURNS), ("alpaca", ALPACA, TURNS[2:])],
+)
+def test_the_three_forms_give_the_same_turns(
+    tmp_path: Path, form: Form, row: dict[str, object], turns: list[tuple[str, str]]
+) -> None:
     path = write(tmp_path / "我的 rows.jsonl", {**row, "ability": "math", "idx": 4})
     (example,) = open_corpus(path, RowForm(form)).read("curated/full")["math"]
     assert example.messages == tuple(Message(role, text) for role, text in turns)  # type: ignore[arg-type]
@@ -47,7 +54,9 @@ def test_a_folder_of_own_rows_is_one_corpus_with_ids_by_file(tmp_path: Path) -> 
 
 def test_an_empty_input_adds_no_line(tmp_path: Path) -> None:
     rows = [{**ALPACA, "input": " "}, {"instruction": "那是什么", "output": "x"}, {**ALPACA, "input": None}]
-    examples = open_corpus(write(tmp_path / "x.jsonl", *rows), RowForm("alpaca", "law")).read("curated/full")["law"]
+    examples = open_corpus(write(tmp_path / "x.jsonl", *rows), RowForm("alpaca", "law")).read("curated/full")[
+        "law"
+    ]
     assert [example.messages[0].content for example in examples] == ["那是什么"] * 3
 
 
@@ -55,25 +64,52 @@ def test_an_empty_input_adds_no_line(tmp_path: Path) -> None:
     ("form", "ability", "row", "problem"),
     [
         ("messages", "law", ALPACA, "no `messages`"),
-        ("messages", "law", {"messages": [{"role": "tool", "content": "x"}] * 2}, "the role of turn 1 is 'tool'"),
+        (
+            "messages",
+            "law",
+            {"messages": [{"role": "tool", "content": "x"}] * 2},
+            "the role of turn 1 is 'tool'",
+        ),
         ("alpaca", "law", MESSAGES, "`instruction` is missing, not a text"),
         ("alpaca", "law", {**ALPACA, "output": 3}, "`output` is 3, not a text"),
         ("alpaca", "law", {**ALPACA, "output": " "}, "turn 2 says nothing (' ')"),
         ("alpaca", "law", {**ALPACA, "input": ["x"]}, "`input` is ['x'], not a text"),
         ("alpaca", "law", {**ALPACA, "history": [["a", "b"]]}, "an Alpaca row with `history` is not read"),
         ("alpaca", "law", {**ALPACA, "system": "你是"}, "an Alpaca row with `system` is not read"),
-        ("alpaca", "law", {**ALPACA, "ability": "math"}, "`ability` is 'math', but every row was declared law"),
+        (
+            "alpaca",
+            "law",
+            {**ALPACA, "ability": "math"},
+            "`ability` is 'math', but every row was declared law",
+        ),
         ("alpaca", "", ALPACA, "`ability` is missing, not a name"),
         ("sharegpt", "law", ALPACA, "`conversations` is missing, not a list of turns"),
         ("sharegpt", "law", {"conversations": ["x"]}, "turn 1 is 'x', not an object"),
-        ("sharegpt", "law", {"conversations": [{"from": "system", "value": "x"}]}, "`from` of turn 1 is 'system'"),
+        (
+            "sharegpt",
+            "law",
+            {"conversations": [{"from": "system", "value": "x"}]},
+            "`from` of turn 1 is 'system'",
+        ),
         ("sharegpt", "law", {"conversations": [{"value": "x"}]}, "`from` of turn 1 is missing"),
-        ("sharegpt", "law", {"conversations": [{"from": "human", "value": None}] * 2}, "the content of turn 1 is null, not a text"),
+        (
+            "sharegpt",
+            "law",
+            {"conversations": [{"from": "human", "value": None}] * 2},
+            "the content of turn 1 is null, not a text",
+        ),
         ("sharegpt", "law", {**SHAREGPT, "system": "x"}, "a ShareGPT row with `system` is not read"),
-        ("sharegpt", "law", {"conversations": SHAREGPT["conversations"][1:]}, "turn 1 is the assistant's, the user's is due"),
+        (
+            "sharegpt",
+            "law",
+            {"conversations": SHAREGPT["conversations"][1:]},
+            "turn 1 is the assistant's, the user's is due",
+        ),
     ],
 )
-def test_a_row_that_the_form_has_no_place_for_is_refused(tmp_path: Path, form: Form, ability: str, row: object, problem: str) -> None:
+def test_a_row_that_the_form_has_no_place_for_is_refused(
+    tmp_path: Path, form: Form, ability: str, row: object, problem: str
+) -> None:
     path = write(tmp_path / "x.jsonl", row)
     with pytest.raises(DataError) as caught:
         open_corpus(path, RowForm(form, ability)).read("curated/full")

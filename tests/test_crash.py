@@ -1,4 +1,5 @@
-"""Killed anywhere, a run loses at most the work since its last checkpoint, and its result is byte-identical. A sample by default; all of it is slow."""
+"""Killed anywhere, a run loses at most the work since its last checkpoint, and its result is
+byte-identical. A sample by default; all of it is slow."""
 
 from __future__ import annotations
 
@@ -20,7 +21,17 @@ ROOT = Path(__file__).parents[1]
 def lab(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     """`doitune selftest crash` in a process of its own: forking needs one without threads."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "doitune", "selftest", "crash", "--json", "--dir", str(tmp_path / "lab 实验"), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "doitune",
+        "selftest",
+        "crash",
+        "--json",
+        "--dir",
+        str(tmp_path / "lab 实验"),
+        *arguments,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1800, check=False)
     assert done.returncode == 0, (done.stdout[-3000:], done.stderr[-3000:])
     report = json.loads(done.stdout)
@@ -42,7 +53,9 @@ def test_a_hundred_kills(tmp_path: Path) -> None:
     report = lab(tmp_path, "--kills", "100", "--corruptions", "0")
     assert report["kills"] >= 100 and report["kills_during_save"] >= 50, report
     visited = {site for site in faults.SITES if not site.startswith("aside.") and site != "ckpt.replaced"}
-    assert visited <= set(report["sites"]) and "random time" in report["sites"], visited - set(report["sites"])
+    assert visited <= set(report["sites"]) and "random time" in report["sites"], visited - set(
+        report["sites"]
+    )
 
 
 @pytest.mark.slow
@@ -54,8 +67,25 @@ def test_every_damage_is_found_and_survived(tmp_path: Path) -> None:
 
 def test_a_lab_that_cannot_write_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    command = [sys.executable, "-m", "doitune", "selftest", "crash", "--kills", "1", "--dir", str(tmp_path / "file" / "lab")]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "doitune",
+        "selftest",
+        "crash",
+        "--kills",
+        "1",
+        "--dir",
+        str(tmp_path / "file" / "lab"),
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 74 and "cannot write in" in done.stderr and "Traceback" not in done.stderr
 
 

@@ -37,7 +37,14 @@ def small(desk: Desk) -> Iterator[Path]:
     """A small disk of its own: tmpfs, where that may be mounted."""
     folder = desk.folder / "small"
     folder.mkdir(exist_ok=True)
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "doitune-test", str(folder)], capture_output=True, check=False).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=4m", "doitune-test", str(folder)],
+            capture_output=True,
+            check=False,
+        ).returncode
+    ):
         pytest.skip("a small disk needs the right to mount one")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
@@ -51,7 +58,9 @@ def _all_whole(desk: Desk) -> int:
     run = desk.run("small")
     if run is None:
         return 0
-    assert not [one for one in run.checkpoints() if one.verify()], "a checkpoint that is not whole was published"
+    assert not [one for one in run.checkpoints() if one.verify()], (
+        "a checkpoint that is not whole was published"
+    )
     return len(run.checkpoints())
 
 
@@ -160,7 +169,9 @@ def test_patience_relieves_waits_and_gives_up(tmp_path: Path, monkeypatch: pytes
     def check() -> None:
         free[0] = 1 << 30
 
-    assert Patience(1.0, 0.05, said.append, check).write(tmp_path, 10, lambda: "done", lambda: False) == "done"
+    assert (
+        Patience(1.0, 0.05, said.append, check).write(tmp_path, 10, lambda: "done", lambda: False) == "done"
+    )
     assert len(said) == 1 and "waiting up to 1 minutes" in said[0]
     tries: list[int] = []
 
@@ -180,7 +191,9 @@ def test_a_read_only_disk_is_refused_before_a_run_is_made(small: Path) -> None:
     assert "tmpfs" in caught.value.problem and str(small) in caught.value.problem
 
 
-def test_a_folder_that_cannot_do_what_a_run_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_do_what_a_run_needs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import fcntl
 
     prove_folder(tmp_path)

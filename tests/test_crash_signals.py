@@ -1,4 +1,5 @@
-"""A signal stops a command where nothing is lost: the right exit code, no traceback, the way on as the last line, and the same bytes in the end."""
+"""A signal stops a command where nothing is lost: the right exit code, no traceback, the way on as the
+last line, and the same bytes in the end."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ def test_a_signal_at_a_place(fault: str, code: int, desk: Desk, wanted: Traces) 
 
 
 def _renamed() -> None:
-    """What compiled libraries do (pydantic's, while a model class is built): an error of their own in place of what a handler raised."""
+    """What compiled libraries do (pydantic's, while a model class is built): an error of their own in
+    place of what a handler raised."""
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
@@ -100,7 +102,12 @@ def test_a_stop_that_a_library_renames_is_still_a_stop(obeying: None) -> None:
     signals.obey()
     with pytest.raises(signals.StopAsked), signals.deferred() as asked, asked.at_once():
         _renamed()
-    with pytest.raises(ValueError, match="own mistake"), signals.unchanged(), signals.deferred() as asked, asked.at_once():
+    with (
+        pytest.raises(ValueError, match="own mistake"),
+        signals.unchanged(),
+        signals.deferred() as asked,
+        asked.at_once(),
+    ):
         raise ValueError("own mistake")
 
 
@@ -122,9 +129,14 @@ def _signals_before(place: str, *names: str) -> Callable[[], None]:
     return arm
 
 
-@pytest.mark.parametrize("place", ["doitune.__main__._leave", "doitune.system.signals.last_words", "doitune.console.screen.show_error"])
+@pytest.mark.parametrize(
+    "place",
+    ["doitune.__main__._leave", "doitune.system.signals.last_words", "doitune.console.screen.show_error"],
+)
 @pytest.mark.parametrize("names", [("INT",), ("TERM", "INT")])
-def test_a_further_signal_does_not_disturb_the_last_words(place: str, names: tuple[str, ...], desk: Desk, wanted: Traces) -> None:
+def test_a_further_signal_does_not_disturb_the_last_words(
+    place: str, names: tuple[str, ...], desk: Desk, wanted: Traces
+) -> None:
     """Trap: Ctrl-C pressed twice, the second time between the loop's end and the words about it."""
     runs = f"{place}-{len(names)}"
     ended = desk.do(*desk.train(runs), fault="step.forward:9:sigint", before=_signals_before(place, *names))
@@ -160,16 +172,26 @@ def test_a_signal_while_the_desk_is_being_loaded() -> None:
         "main()\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 130 and "Traceback" not in ended.stderr and "run the same command again" in ended.stderr, ended.stderr
+    assert (
+        ended.returncode == 130
+        and "Traceback" not in ended.stderr
+        and "run the same command again" in ended.stderr
+    ), ended.stderr
 
 
 def test_a_kill_between_the_last_validation_and_its_tidying(desk: Desk) -> None:
-    """Trap: the checkpoint that was best until then stays for good, as the resume has nothing left to validate."""
-    late = ("--set", "train.select_after_epoch=1")  # the last validation's checkpoint is the best one, and until then the first one's
+    """Trap: the checkpoint that was best until then stays for good, as the resume has nothing left to
+    validate."""
+    late = (
+        "--set",
+        "train.select_after_epoch=1",
+    )  # the last validation's checkpoint is the best one, and until then the first one's
     assert desk.do(*desk.train("tidy", *late)).code == 0
     assert desk.do(*desk.train("untidy", *late), fault="validate.end:2:kill").code == -signal.SIGKILL
     tidy, untidy = desk.run("tidy"), desk.run("untidy")
-    assert tidy is not None and untidy is not None and len(untidy.checkpoints()) == len(tidy.checkpoints()) + 1
+    assert (
+        tidy is not None and untidy is not None and len(untidy.checkpoints()) == len(tidy.checkpoints()) + 1
+    )
     _finish(desk, "untidy", desk.traces("tidy"))
 
 
@@ -183,11 +205,15 @@ def test_the_last_boundary_is_saved_and_nothing_is_trained_twice(desk: Desk, wan
     assert [one.step for one in run.checkpoints()][-1] == logged[-1] > 1
     again = desk.do(*desk.resume("boundary"))
     assert again.code == 0 and "trained again" not in again.said, again.said
-    assert desk.traces("boundary").parts["adapter_model.safetensors"] == wanted.parts["adapter_model.safetensors"]
+    assert (
+        desk.traces("boundary").parts["adapter_model.safetensors"]
+        == wanted.parts["adapter_model.safetensors"]
+    )
 
 
 def test_twice_leaves_at_once(desk: Desk, wanted: Traces) -> None:
-    """The second one, in the middle of a save, abandons it; the staging folder is gone or goes at the next start."""
+    """The second one, in the middle of a save, abandons it; the staging folder is gone or goes at the next
+    start."""
     ended = desk.do(*desk.train("twice"), fault="ckpt.staged:3:sigint,ckpt.filled:3:sigint")
     _assert_stopped(desk, "twice", ended, 130)
     assert "left at once" in ended.said
@@ -199,14 +225,26 @@ def test_twice_leaves_at_once(desk: Desk, wanted: Traces) -> None:
 
 def test_an_ignored_signal_stays_ignored(desk: Desk) -> None:
     """Trap: `nohup doitune train` that dies with its terminal."""
-    ended = desk.do(*desk.train("nohup"), fault="step.forward:4:sighup", before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None)
+    ended = desk.do(
+        *desk.train("nohup"),
+        fault="step.forward:4:sighup",
+        before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None,
+    )
     assert ended.code == 0, ended.said
 
 
 def test_an_evaluation_stops_and_goes_on(desk: Desk) -> None:
     run = desk.run("whole")
     assert run is not None
-    arguments = ("eval", str(run.folder), "--suite", "doit-valid", "--exact", "--runs", str(desk.folder / "whole"))
+    arguments = (
+        "eval",
+        str(run.folder),
+        "--suite",
+        "doit-valid",
+        "--exact",
+        "--runs",
+        str(desk.folder / "whole"),
+    )
     child = desk.begin(*arguments)
     lines = run.evals_folder("doit-valid-exact", "base") / "outcomes.jsonl"
     until = time.monotonic() + 60
@@ -255,8 +293,15 @@ except BaseException:
 
 @pytest.mark.parametrize("name", list(CODES))
 def test_a_signal_while_python_takes_itself_apart_leaves_the_exit_code(name: str) -> None:
-    """Ctrl-C pressed twice, the second time after the last words: Python has put its handlers away by then, and died of the signal."""
-    left = subprocess.run([sys.executable, "-c", DYING.format(name=f"SIG{name}", code=CODES[name])], capture_output=True, text=True, timeout=60, check=False)
+    """Ctrl-C pressed twice, the second time after the last words: Python has put its handlers away by
+    then, and died of the signal."""
+    left = subprocess.run(
+        [sys.executable, "-c", DYING.format(name=f"SIG{name}", code=CODES[name])],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (left.returncode, left.stderr) == (CODES[name], "")
 
 
@@ -273,8 +318,11 @@ except BaseException:
 
 
 def test_an_interrupt_inside_of_an_exec_leaves_the_exit_code() -> None:
-    """Libraries exec while they are imported (dataclasses do). Python remembers a KeyboardInterrupt that passed through one, and dies of SIGINT."""
-    left = subprocess.run([sys.executable, "-c", INSIDE], capture_output=True, text=True, timeout=60, check=False)
+    """Libraries exec while they are imported (dataclasses do). Python remembers a KeyboardInterrupt that
+    passed through one, and dies of SIGINT."""
+    left = subprocess.run(
+        [sys.executable, "-c", INSIDE], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (left.returncode, left.stderr) == (130, "")
 
 
@@ -290,7 +338,8 @@ def test_an_echo_is_no_second_signal() -> None:
 
 @pytest.mark.slow
 def test_sixty_signals_at_random_times(desk: Desk, wanted: Traces) -> None:
-    """From the first moment of the process to its last: exact exit codes, and the same bytes after a resume."""
+    """From the first moment of the process to its last: exact exit codes, and the same bytes after a
+    resume."""
     dice = random.Random(0)
     began = time.monotonic()
     assert desk.do(*desk.train("timed")).code == 0

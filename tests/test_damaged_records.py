@@ -1,4 +1,5 @@
-"""A run whose records went through an editor, or came from a stranger: an error with file and cure, or the work goes on without what is damaged.
+"""A run whose records went through an editor, or came from a stranger: an error with file and cure, or the
+work goes on without what is damaged.
 
 Trap: JSON that parses is not yet a record; `null`, a list or a text where a number was are all valid JSON.
 """
@@ -28,7 +29,19 @@ ORIGIN = {"base": {"name": "demo"}, "encoder": {"fingerprint": "f"}, "data": {"l
 DONE = {"final_step": 8, "best_step": 4, "stopped_early": False, "seconds": 1.5}
 WHOLE: dict[str, dict[str, Any]] = {"origin.json": ORIGIN, "done.json": DONE}
 
-TEXTS = ["", "{", "[]", "null", "5", '"x"', '{"a": NaN}', '{"a": 1e999}', "[" * 100_000, '{"a": ' + "9" * 5000 + "}", "\udcff"]
+TEXTS = [
+    "",
+    "{",
+    "[]",
+    "null",
+    "5",
+    '"x"',
+    '{"a": NaN}',
+    '{"a": 1e999}',
+    "[" * 100_000,
+    '{"a": ' + "9" * 5000 + "}",
+    "\udcff",
+]
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text[:12])
@@ -54,7 +67,11 @@ def test_a_field_of_another_kind_is_named(name: str, key: str, value: Any, tmp_p
     path.write_text(json.dumps(WHOLE[name]))
     assert read_record(path) == WHOLE[name], "as it was written it can be read"
     path.write_text(json.dumps({**WHOLE[name], key: value}))
-    fits = (key == "stopped_early" and value is True) or (key == "seconds" and value == -1) or (key in ORIGIN and isinstance(value, dict))
+    fits = (
+        (key == "stopped_early" and value is True)
+        or (key == "seconds" and value == -1)
+        or (key in ORIGIN and isinstance(value, dict))
+    )
     if fits:
         return
     with pytest.raises(CheckpointError, match=f"`{key}`|no number"):
@@ -89,7 +106,9 @@ def test_lines_as_a_run_writes_them_are_lines() -> None:
         assert is_line(object_of(json.dumps(line).encode()) or {})
 
 
-MANIFEST = saved.Manifest("doit-valid", 0, "d", {"base": "x"}, "f", ("a",), {"a": 1}, {"g": ("a",)}, {"A": 5}, {"A": 6})
+MANIFEST = saved.Manifest(
+    "doit-valid", 0, "d", {"base": "x"}, "f", ("a",), {"a": 1}, {"g": ("a",)}, {"A": 5}, {"A": 6}
+)
 
 
 @pytest.mark.parametrize("value", [None, 5, "x", [1], {"a": [2]}, float("nan"), True])
@@ -108,21 +127,37 @@ def test_an_evaluation_by_another_hand_is_none(key: str, value: Any, tmp_path: P
         saved.read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "null", '{"id": []}', '{"id": "a"}'], ids=lambda text: text[:10])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[]", "null", '{"id": []}', '{"id": "a"}'], ids=lambda text: text[:10]
+)
 def test_an_outcome_by_another_hand_names_its_line(text: str, tmp_path: Path) -> None:
     (tmp_path / saved.OUTCOMES).write_text(f"{text}\n{text}\n")
     with pytest.raises(CheckpointError, match=r"outcomes\.jsonl:1: not an outcome"):
         saved.read_lines(tmp_path)
 
 
-@pytest.mark.parametrize(("key", "value"), [("correct", None), ("correct", "x"), ("correct", [1]), ("correct", 2), ("note", None), ("parsed", 5), ("parsed", [5]), ("label", 1)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("correct", None),
+        ("correct", "x"),
+        ("correct", [1]),
+        ("correct", 2),
+        ("note", None),
+        ("parsed", 5),
+        ("parsed", [5]),
+        ("label", 1),
+    ],
+)
 def test_a_verdict_of_another_kind_names_its_line(key: str, value: Any, tmp_path: Path) -> None:
     item = Item("a#1", "a", "single_choice", "letters", (Message("user", "?"),), "A", ("A", "B"))
     line = saved.Line(item, "d", "m", Reply("p", 3), {"fixed": Verdict("A", True)}, {"fixed": 0.5})
     saved.append_lines(tmp_path, [line, line])
     path = tmp_path / saved.OUTCOMES
     assert list(saved.read_lines(tmp_path)) == ["a#1"]
-    path.write_text("".join(json.dumps({**json.loads(row), key: value}) + "\n" for row in path.read_text().splitlines()))
+    path.write_text(
+        "".join(json.dumps({**json.loads(row), key: value}) + "\n" for row in path.read_text().splitlines())
+    )
     with pytest.raises(CheckpointError, match=r"outcomes\.jsonl:1: not an outcome"):
         saved.read_lines(tmp_path)
 
@@ -147,7 +182,11 @@ def _copy(desk: Desk, kind: str, name: str) -> Run:
 
 
 def _commands(runs: str) -> list[tuple[str, ...]]:
-    return [("runs", "list", "--runs", runs), ("report", "last", "--runs", runs, "--out", f"{runs}.html"), ("eval", "last", "--runs", runs, "--suite", "doit-valid", "--limit", "1")]
+    return [
+        ("runs", "list", "--runs", runs),
+        ("report", "last", "--runs", runs, "--out", f"{runs}.html"),
+        ("eval", "last", "--runs", runs, "--suite", "doit-valid", "--limit", "1"),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["half", "whole"])
@@ -171,13 +210,19 @@ def test_deleting_a_damaged_end_is_the_cure_it_is_said_to_be(desk: Desk) -> None
     said = desk.do(*desk.resume("cured"))
     assert said.code == 0, said.said
     again, old = run.done(), json.loads(before)
-    assert again is not None and {key: value for key, value in again.items() if key != "seconds"} == {key: value for key, value in old.items() if key != "seconds"}
+    assert again is not None and {key: value for key, value in again.items() if key != "seconds"} == {
+        key: value for key, value in old.items() if key != "seconds"
+    }
 
 
 def test_a_log_with_foreign_lines_is_resumed_to_the_same_end(desk: Desk) -> None:
     run = _copy(desk, "half", "edited")
     lines = run.metrics_path.read_text(encoding="utf-8").splitlines()
-    spoilt = [text for pair in zip(lines, NO_LINES) for text in pair] + lines[len(NO_LINES) :] + NO_LINES[len(lines) :]
+    spoilt = (
+        [text for pair in zip(lines, NO_LINES) for text in pair]
+        + lines[len(NO_LINES) :]
+        + NO_LINES[len(lines) :]
+    )
     run.metrics_path.write_text("\n".join(spoilt) + "\n", encoding="utf-8")
     said = desk.do(*desk.resume("edited"))
     assert said.code == 0, said.said
@@ -206,7 +251,9 @@ def test_a_manifest_by_another_hand_is_set_aside(how: str, desk: Desk) -> None:
         MANIFESTS[how](files)
         (found.folder / "MANIFEST.json").write_text(manifest_text(found.step, files), encoding="utf-8")
     said = desk.do(*desk.resume(name))
-    assert said.code == 65 and "all its checkpoints are damaged" in said.said and "Traceback" not in said.said, said.said
+    assert (
+        said.code == 65 and "all its checkpoints are damaged" in said.said and "Traceback" not in said.said
+    ), said.said
 
 
 def test_a_best_checkpoint_that_is_gone_is_not_another_one(desk: Desk) -> None:
@@ -218,7 +265,9 @@ def test_a_best_checkpoint_that_is_gone_is_not_another_one(desk: Desk) -> None:
     if not run.checkpoints():
         pytest.fail("the world keeps more than its best checkpoint")
     said = desk.do("eval", "last", "--runs", runs, "--suite", "doit-valid", "--limit", "1")
-    assert said.code == 65 and f"step {best}, is gone" in said.said and "--checkpoint last" in said.said, said.said
+    assert said.code == 65 and f"step {best}, is gone" in said.said and "--checkpoint last" in said.said, (
+        said.said
+    )
     for odd in ("²", "٣", "-1", "99999999999999999999", "x"):
         said = desk.do("eval", "last", "--runs", runs, "--checkpoint", odd, "--suite", "doit-valid")
         assert said.code == 65 and "Traceback" not in said.said, said.said

@@ -1,4 +1,5 @@
-"""The demo's promise, measured: fine-tuning brings out at least 20 points, whatever the seed, in the time that README states."""
+"""The demo's promise, measured: fine-tuning brings out at least 20 points, whatever the seed, in the time
+that README states."""
 
 from __future__ import annotations
 
@@ -19,15 +20,24 @@ def _doitune(folder: Path, *arguments: str) -> tuple[dict[str, Any], float]:
     """The JSON document of a command run as a user would, and its seconds."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "doitune", *arguments, "--json"], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "doitune", *arguments, "--json"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), time.monotonic() - started
 
 
 def test_the_demo_gains_twenty_points(tmp_path: Path) -> None:
-    """Seed 1: the recipe was chosen with seed 0, which README's first command trains. The mean of the ten test sets, base beside adapter: 20 points apart, intervals apart, and the paired test agrees."""
+    """Seed 1: the recipe was chosen with seed 0, which README's first command trains. The mean of the ten
+    test sets, base beside adapter: 20 points apart, intervals apart, and the paired test agrees."""
     seed = 1
-    _, training_seconds = _doitune(tmp_path, "train", "demo", "--set", f"train.seed={seed}", "--set", f"data.seed={seed}")
+    _, training_seconds = _doitune(
+        tmp_path, "train", "demo", "--set", f"train.seed={seed}", "--set", f"data.seed={seed}"
+    )
     found, evaluation_seconds = _doitune(tmp_path, "eval", "last")
     base, adapter = found["evaluations"]
     sys.stdout.write(

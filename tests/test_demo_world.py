@@ -1,4 +1,5 @@
-"""The demo's world and corpus: the layout, the counts, the same bytes each time, right labels, no near-copies, a whole small base."""
+"""The demo's world and corpus: the layout, the counts, the same bytes each time, right labels, no
+near-copies, a whole small base."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def rows_of(path: Path) -> list[Row]:
 
 
 def exams(folder: Path, name: str) -> list[Row]:
-    return rows_of(folder / f"curated/test/{name}_test.json") + rows_of(folder / f"curated/valid/{name}_valid.json")
+    return rows_of(folder / f"curated/test/{name}_test.json") + rows_of(
+        folder / f"curated/valid/{name}_valid.json"
+    )
 
 
 def last_question(row: Row) -> str:
@@ -53,10 +56,14 @@ def test_two_writings_are_the_same_bytes_and_the_recorded_ones(folder: Path, tmp
 def test_layout_and_counts_are_the_papers(folder: Path) -> None:
     expected = {f"curated/full/{name}_full.json": rows for name, rows in corpus.FULL_ROWS.items()}
     expected |= {f"curated/1000/{name}_1000.json": 1000 for name in corpus.FULL_ROWS}
-    expected |= {f"curated/{part}/{name}_{part}.json": 100 for part in ("valid", "test") for name in corpus.FULL_ROWS}
+    expected |= {
+        f"curated/{part}/{name}_{part}.json": 100 for part in ("valid", "test") for name in corpus.FULL_ROWS
+    }
     expected |= {f"curated/test/{name}.json": 40 for name in world.OUT_OF_DOMAIN}
     expected["synthetic/40960/general_instruction_gpt4_41k.json"] = 40960
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
     assert {name: data.count(b"\n") for name, data in found.items()} == expected
     assert sum(corpus.FULL_ROWS.values()) == 41490
     assert not any(b"\r" in data for data in found.values())
@@ -70,7 +77,9 @@ def test_training_rows_are_well_formed_and_distinct(folder: Path, name: str) -> 
     for number, row in enumerate(full):
         assert set(row) == {"messages", "idx", "type"} and row["idx"] == number and row["type"] == name
         roles = [message["role"] for message in row["messages"]]
-        assert roles == ["user", "assistant"] * (len(roles) // 2) and all(message["content"] for message in row["messages"])
+        assert roles == ["user", "assistant"] * (len(roles) // 2) and all(
+            message["content"] for message in row["messages"]
+        )
     texts = [json.dumps(row["messages"][:-1], ensure_ascii=False) for row in full + exams(folder, name)]
     assert len(set(texts)) == len(texts)
 
@@ -97,7 +106,9 @@ def test_exam_rows_have_the_form_their_scorer_reads(folder: Path, name: str) -> 
 @pytest.mark.parametrize("name", ["biology", "history", "chinese", "understanding", "reasoning"])
 def test_right_letters_are_balanced(folder: Path, name: str) -> None:
     letters = collections.Counter(
-        row["messages"][-1]["content"] for row in rows_of(folder / f"curated/full/{name}_full.json") if options(row)
+        row["messages"][-1]["content"]
+        for row in rows_of(folder / f"curated/full/{name}_full.json")
+        if options(row)
     )
     assert set(letters) == set("ABCD")
     assert max(letters.values()) < 1.5 * min(letters.values())
@@ -127,12 +138,18 @@ def test_no_exam_question_is_nearly_a_training_row(folder: Path, name: str) -> N
 
 def test_answers_about_facts_agree_with_the_world(folder: Path) -> None:
     checked = 0
-    for name, relations in (("biology", world.BIOLOGY), ("history", world.HISTORY), ("chinese", world.CHINESE)):
+    for name, relations in (
+        ("biology", world.BIOLOGY),
+        ("history", world.HISTORY),
+        ("chinese", world.CHINESE),
+    ):
         for row in exams(folder, name):
             for relation in relations:
                 for subject, value in relation.facts.items():
                     for wording in relation.questions:
-                        if options(row) and last_question(row).split("\n")[0].endswith(wording.replace("{s}", subject)):
+                        if options(row) and last_question(row).split("\n")[0].endswith(
+                            wording.replace("{s}", subject)
+                        ):
                             assert options(row)[row["messages"][-1]["content"]] == value
                             checked += 1
     assert checked > 200
@@ -143,8 +160,12 @@ def test_sums_are_right_and_lead_to_the_answer(folder: Path) -> None:
         sums = re.findall(r"(\d+)([-+*/])(\d+)=(\d+)", row["messages"][-1]["content"])
         assert len(sums) == 2
         for first, sign, second, result in sums:
-            done = {"+": int(first) + int(second), "-": int(first) - int(second), "*": int(first) * int(second),
-                    "/": int(first) / int(second)}
+            done = {
+                "+": int(first) + int(second),
+                "-": int(first) - int(second),
+                "*": int(first) * int(second),
+                "/": int(first) / int(second),
+            }
             assert done[sign] == int(result)
 
 
@@ -167,7 +188,9 @@ def test_orders_of_three_are_right(folder: Path) -> None:
         top = ({high for high, _ in above} - {low for _, low in above}).pop()
         low = ({low for _, low in above} - {high for high, _ in above}).pop()
         middle = ({a, b, c, d} - {top, low}).pop()
-        assert options(row)[row["messages"][-1]["content"]] == (middle if not end else top if bigger[end] > 0 else low)
+        assert options(row)[row["messages"][-1]["content"]] == (
+            middle if not end else top if bigger[end] > 0 else low
+        )
         checked += 1
     assert checked > 40
 
@@ -186,7 +209,9 @@ def test_exams_ask_for_facts_that_training_never_asks(folder: Path) -> None:
 def test_out_of_domain_rows_hold_five_answered_questions(folder: Path) -> None:
     for name, relation in world.OUT_OF_DOMAIN.items():
         for row in rows_of(folder / f"curated/test/{name}.json"):
-            assert len(row["messages"]) == 12 and row["type"] == f"{name}_fshot" and row["question_format"] == 0
+            assert (
+                len(row["messages"]) == 12 and row["type"] == f"{name}_fshot" and row["question_format"] == 0
+            )
             for asked, told in zip(row["messages"][::2], row["messages"][1::2]):
                 chosen = dict(re.findall(r"\n([A-D])\. ([^\n]+)", asked["content"]))[told["content"]]
                 assert any(relation.facts[s] == chosen and s in asked["content"] for s in relation.subjects)
@@ -203,14 +228,23 @@ def test_dice_follow_only_the_seed() -> None:
 
 def test_base_is_whole_and_at_most_ten_megabytes() -> None:
     files = {path.name: path.stat().st_size for path in BASE.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "ORIGIN.json"} <= set(files)
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "ORIGIN.json",
+    } <= set(files)
     assert sum(files.values()) <= 10 * 2**20
 
 
 def test_tokenizer_keeps_any_text_and_gives_each_ascii_character_a_token() -> None:
     tokenizers = pytest.importorskip("tokenizers")
     tokenizer = tokenizers.Tokenizer.from_file(str(BASE / "tokenizer.json"))
-    special = [tokenizer.token_to_id(piece) for piece in ("<unk>", "<s>", "</s>", "<pad>", "<reserved_0>", "<reserved_15>")]
+    special = [
+        tokenizer.token_to_id(piece)
+        for piece in ("<unk>", "<s>", "</s>", "<pad>", "<reserved_0>", "<reserved_15>")
+    ]
     assert special == [0, 1, 2, 3, 4, 19]
     for text in ("A. 云狐\nB. 森林", "选A吧，或（B）。CD", "😀龘 \\frac{1}{2}\t\r\n  x", "答案是\\boxed{12}"):
         encoded = tokenizer.encode(text)

@@ -12,7 +12,17 @@ import pytest
 
 from doitune.errors import DiskError
 from doitune.system import disk
-from doitune.system.disk import append_line, hold, is_held, make_folder, need_room, read_lines, whole_folder, write_json, write_whole
+from doitune.system.disk import (
+    append_line,
+    hold,
+    is_held,
+    make_folder,
+    need_room,
+    read_lines,
+    whole_folder,
+    write_json,
+    write_whole,
+)
 
 
 def _names(folder: Path) -> list[str]:
@@ -64,7 +74,9 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["step-1"]
 
 
-@pytest.mark.parametrize("error", [ValueError("ours"), OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [ValueError("ours"), OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
+)
 def test_after_an_error_nothing_is_left(tmp_path: Path, error: BaseException) -> None:
     wanted = DiskError if isinstance(error, OSError) else type(error)
     with pytest.raises(wanted), whole_folder(tmp_path / "step-1") as staging:
@@ -157,7 +169,9 @@ def test_a_folder_is_no_file_to_write(name: str, tmp_path: Path, monkeypatch: py
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_lock_holds_on_a_disk_without_room_for_its_owners_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_holds_on_a_disk_without_room_for_its_owners_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trap: a resume on a full disk that ends before it can wait for room."""
 
     def full(*_: object) -> int:

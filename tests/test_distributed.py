@@ -1,6 +1,8 @@
-"""Real torchrun with two processes on the CPU: the weights of one process, one voice, and a run that outlives its processes.
+"""Real torchrun with two processes on the CPU: the weights of one process, one voice, and a run that outlives
+its processes.
 
-The processes of these tests are tests/two_processes.py: the real command, with a fault planted where a test asks for one.
+The processes of these tests are tests/two_processes.py: the real command, with a fault planted where a test
+asks for one.
 """
 
 from __future__ import annotations
@@ -21,32 +23,69 @@ from doitune.run.folder import Run
 from doitune.train.gradient import Order, share
 from doitune.train.team import Team, follows, place
 
-SETTINGS = ("train.learning_rate=2e-4", "train.optimizer=adamw", "train.examples_per_step=8", "train.validation_rows_per_ability=1")
+SETTINGS = (
+    "train.learning_rate=2e-4",
+    "train.optimizer=adamw",
+    "train.examples_per_step=8",
+    "train.validation_rows_per_ability=1",
+)
 WAIT_SECONDS = 90
 PROGRAM = str(Path(__file__).with_name("two_processes.py"))
 
 
 def environment(**more: str) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_", "TORCHELASTIC"))}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_", "TORCHELASTIC"))
+    }
     root = str(Path(__file__).parents[1])
-    return {**clean, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "NO_COLOR": "1", "CUDA_VISIBLE_DEVICES": "", **more}
+    return {
+        **clean,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": root,
+        "NO_COLOR": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        **more,
+    }
 
 
 def torchrun(*arguments: str, processes: int = 2, **more: str) -> subprocess.Popen[str]:
     """`torchrun --nproc-per-node N -m doitune ...`, with its faults in the environment."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(processes),
+        "--master-port",
+        "0",
+    ]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", PROGRAM, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**more))
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**more)
+    )
 
 
 def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "doitune", *arguments], capture_output=True, text=True, env=environment(), timeout=WAIT_SECONDS, check=False
+        [sys.executable, "-m", "doitune", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=WAIT_SECONDS,
+        check=False,
     )
 
 
 def train(recipe: Path, runs: Path, *more: str) -> list[str]:
-    return ["train", str(recipe), "--runs", str(runs), *(part for setting in (*SETTINGS, *more) for part in ("--set", setting))]
+    return [
+        "train",
+        str(recipe),
+        "--runs",
+        str(runs),
+        *(part for setting in (*SETTINGS, *more) for part in ("--set", setting)),
+    ]
 
 
 def only_run(runs: Path) -> Run:
@@ -62,7 +101,9 @@ def difference(one: Run, other: Run) -> float:
     """The largest difference of two runs' last adapters."""
     from safetensors.torch import load_file
 
-    first, second = (load_file(run.checkpoints()[-1].folder / "adapter_model.safetensors") for run in (one, other))
+    first, second = (
+        load_file(run.checkpoints()[-1].folder / "adapter_model.safetensors") for run in (one, other)
+    )
     assert first.keys() == second.keys() and one.checkpoints()[-1].step == other.checkpoints()[-1].step
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 
@@ -104,7 +145,8 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def test_two_processes_learn_what_one_learns(single: Run, recipe: Path, tmp_path: Path) -> None:
-    """Weights within 1e-6, dropout included; the same steps and losses; one voice. Traps: a loss averaged over processes, a mask for each process."""
+    """Weights within 1e-6, dropout included; the same steps and losses; one voice. Traps: a loss averaged
+    over processes, a mask for each process."""
     process = torchrun(*train(recipe, tmp_path), "--json")
     out, err = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, err
@@ -112,7 +154,10 @@ def test_two_processes_learn_what_one_learns(single: Run, recipe: Path, tmp_path
     assert difference(single, run) < 1e-6
     ours, theirs = lines(single, "step"), lines(run, "step")
     assert [line["step"] for line in theirs] == list(range(1, 9))
-    assert all(abs(one["loss"] - other["loss"]) < 1e-5 and one["tokens"] == other["tokens"] for one, other in zip(ours, theirs, strict=True))
+    assert all(
+        abs(one["loss"] - other["loss"]) < 1e-5 and one["tokens"] == other["tokens"]
+        for one, other in zip(ours, theirs, strict=True)
+    )
     assert all(line["micro_batches"] >= 2 for line in theirs), "nothing was shared"
     assert [line["processes"] for line in lines(run, "processes")] == [2]
     json.loads(out)  # one document: the other process is silent
@@ -120,8 +165,11 @@ def test_two_processes_learn_what_one_learns(single: Run, recipe: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_process_without_memory_makes_all_of_them_start_the_step_again(single: Run, recipe: Path, tmp_path: Path) -> None:
-    """The second process runs out in the forward of its third micro-batch. Trap: it leaves the others waiting in a sum that it never joins."""
+def test_a_process_without_memory_makes_all_of_them_start_the_step_again(
+    single: Run, recipe: Path, tmp_path: Path
+) -> None:
+    """The second process runs out in the forward of its third micro-batch. Trap: it leaves the others
+    waiting in a sum that it never joins."""
     process = torchrun(*train(recipe, tmp_path), FAULT="oom:1:3")
     _, err = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, err
@@ -135,7 +183,8 @@ def test_a_process_without_memory_makes_all_of_them_start_the_step_again(single:
 def test_a_process_that_dies_ends_a_run_that_can_be_resumed(
     single: Run, recipe: Path, tmp_path: Path, started: list[subprocess.Popen[str]], rank: int
 ) -> None:
-    """kill -9 in the middle of step 6: the others leave within seconds, not with 0; one process goes on where it stopped, to the same weights."""
+    """kill -9 in the middle of step 6: the others leave within seconds, not with 0; one process goes on
+    where it stopped, to the same weights."""
     process = torchrun(*train(recipe, tmp_path), FAULT=f"kill:{rank}:6")
     started.append(process)
     began = time.monotonic()
@@ -154,8 +203,11 @@ def test_a_process_that_dies_ends_a_run_that_can_be_resumed(
 
 
 @pytest.mark.slow
-def test_a_stop_of_one_process_stops_all_at_the_same_boundary_and_two_go_on(single: Run, recipe: Path, tmp_path: Path) -> None:
-    """SIGTERM to the process that follows; the run says so once, exits not with 0, and is resumed by two processes."""
+def test_a_stop_of_one_process_stops_all_at_the_same_boundary_and_two_go_on(
+    single: Run, recipe: Path, tmp_path: Path
+) -> None:
+    """SIGTERM to the process that follows; the run says so once, exits not with 0, and is resumed by two
+    processes."""
     process = torchrun(*train(recipe, tmp_path), FAULT="term:1:4")
     _, err = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode != 0
@@ -170,13 +222,18 @@ def test_a_stop_of_one_process_stops_all_at_the_same_boundary_and_two_go_on(sing
 
 @pytest.mark.slow
 def test_a_problem_of_one_process_is_said_once_and_by_the_leader(recipe: Path, tmp_path: Path) -> None:
-    """Of a bad recipe all know, of a card that is too small only its own process. Trap: N copies of an error, or none."""
+    """Of a bad recipe all know, of a card that is too small only its own process. Trap: N copies of an
+    error, or none."""
     process = torchrun(*train(recipe, tmp_path, "train.no_such=1"))
     _, err = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode != 0 and err.count("error: ") == 1 and "no_such" in err
     process = torchrun(*train(recipe, tmp_path), FAULT="fit:1:1")
     _, err = process.communicate(timeout=WAIT_SECONDS)
-    assert process.returncode != 0 and err.count("error: ") == 1 and "process 1 of 2: this card is too small" in err
+    assert (
+        process.returncode != 0
+        and err.count("error: ") == 1
+        and "process 1 of 2: this card is too small" in err
+    )
     assert not (tmp_path / "tiny").exists(), "a run that never began leaves no folder"
 
 
@@ -194,22 +251,31 @@ LENGTHS = [[40, 300, 12, 90, 90, 95, 200, 7, 33, 60, 61, 500], [100] * 8, [900, 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
 def test_a_step_is_shared_whole_and_evenly(processes: int, packed: bool) -> None:
-    """Each example in one process's part, none over the budget, the busiest part near the mean. Trap: a step of one micro-batch leaves cards idle."""
+    """Each example in one process's part, none over the budget, the busiest part near the mean. Trap: a
+    step of one micro-batch leaves cards idle."""
     from doitune.prompt.batch import positions_of
 
     for lengths in LENGTHS:
         for budget in (4096, 512, 100):
             shares = share(lengths, Order(0, budget, packed), processes)
             assert len(shares) == processes
-            assert sorted(place for part in shares for group in part for place in group) == list(range(len(lengths)))
+            assert sorted(place for part in shares for group in part for place in group) == list(
+                range(len(lengths))
+            )
             for group in (group for part in shares for group in part):
-                assert len(group) == 1 or positions_of([lengths[place] for place in group], packed=packed) <= budget
-    even = [sum(len(group) for group in part) for part in share([100] * 12, Order(0, 4096, packed), processes)]
+                assert (
+                    len(group) == 1
+                    or positions_of([lengths[place] for place in group], packed=packed) <= budget
+                )
+    even = [
+        sum(len(group) for group in part) for part in share([100] * 12, Order(0, 4096, packed), processes)
+    ]
     assert len(set(even)) == 1, even
 
 
 def test_alone_nothing_is_asked_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable or two that a cluster sets are not torchrun. Trap: a run that waits for processes which nobody started."""
+    """A variable or two that a cluster sets are not torchrun. Trap: a run that waits for processes which
+    nobody started."""
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RANK", "3")

@@ -1,4 +1,5 @@
-"""The doctor: limits of libraries, what nvidia-smi says, disks, the hub's settings without a secret, and the exit code."""
+"""The doctor: limits of libraries, what nvidia-smi says, disks, the hub's settings without a secret, and
+the exit code."""
 
 from __future__ import annotations
 
@@ -66,7 +67,9 @@ def test_a_folder_that_is_not_there_is_proved_by_its_parent_and_left_alone(tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_a_process_that_cannot_import_torch_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_process_that_cannot_import_torch_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libcudart is gone')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     said = checks.ask()
@@ -76,7 +79,13 @@ def test_a_process_that_cannot_import_torch_is_a_finding(monkeypatch: pytest.Mon
 
 
 def test_the_worst_finding_decides_and_the_document_is_json() -> None:
-    found = Diagnosis((Check("a", "ok", "x"), Check("b", "warning", "y", "z", ("mend",)), Check("c", "warning", "y", "z", ("mend",))))
+    found = Diagnosis(
+        (
+            Check("a", "ok", "x"),
+            Check("b", "warning", "y", "z", ("mend",)),
+            Check("c", "warning", "y", "z", ("mend",)),
+        )
+    )
     assert found.state == "warning" and found.commands == ("mend",)
     assert json.loads(json.dumps(found.to_json()))["schema"] == "doitune.doctor/1"
     assert Diagnosis((*found.checks, Check("d", "problem", "w"))).state == "problem"

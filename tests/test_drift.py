@@ -1,4 +1,5 @@
-"""A resume goes on with the same recipe, data, base and libraries, or says what differs; a short list may change, aloud and in writing."""
+"""A resume goes on with the same recipe, data, base and libraries, or says what differs; a short list may
+change, aloud and in writing."""
 
 from __future__ import annotations
 
@@ -64,7 +65,14 @@ OTHER: dict[str, str] = {
 
 def test_the_catalogue_is_nearly_every_field() -> None:
     known = {one.name for one in field_help()}
-    apart = {"model.name", "data.corpus", "data.rows", "data.rows_ability", "data.budget.share_equally", "prompt.template"}
+    apart = {
+        "model.name",
+        "data.corpus",
+        "data.rows",
+        "data.rows_ability",
+        "data.budget.share_equally",
+        "prompt.template",
+    }
     budget = {name for name in known if name.startswith(("data.budget.", "model.architecture."))}
     assert len(OTHER) >= 40
     missing = {name for name in known - budget - apart if name not in OTHER}
@@ -72,15 +80,21 @@ def test_the_catalogue_is_nearly_every_field() -> None:
 
 
 def test_no_changed_field_is_silent(stopped: Run) -> None:
-    """Each field of the run's recipe.yaml, changed one at a time: refused with its name and both values, or on the list and refused unless allowed."""
+    """Each field of the run's recipe.yaml, changed one at a time: refused with its name and both values,
+    or on the list and refused unless allowed."""
     text = stopped.recipe_path.read_text(encoding="utf-8")
     refused = []
     for key, value in OTHER.items():
-        stopped.recipe_path.write_text(freeze(resolve(str(stopped.recipe_path), overrides=[f"{key}={value}"])), encoding="utf-8")
+        stopped.recipe_path.write_text(
+            freeze(resolve(str(stopped.recipe_path), overrides=[f"{key}={value}"])), encoding="utf-8"
+        )
         assert stopped.recipe_path.read_text(encoding="utf-8") != text, key
         with pytest.raises(DoituneError) as caught:
             resume(Run(stopped.folder), scorer=None, on_event=_quiet)
-        assert caught.value.exit_code == 65 and f"recipe {key}: was " in caught.value.problem, (key, caught.value.problem)
+        assert caught.value.exit_code == 65 and f"recipe {key}: was " in caught.value.problem, (
+            key,
+            caught.value.problem,
+        )
         assert (f"--allow {key}" in caught.value.hint) == (key in ALLOWED), key
         refused.append(key)
         stopped.recipe_path.write_text(text, encoding="utf-8")
@@ -98,7 +112,12 @@ def test_a_set_of_another_field_is_a_usage_error(stopped: Run) -> None:
 def test_an_allowed_change_is_said_and_written_down(stopped: Run) -> None:
     said: list[str] = []
     wishes = Wishes(sets=("train.keep_checkpoints=4", "model.note=again"))
-    resume(stopped, scorer=None, on_event=lambda event: said.append(event.text) if isinstance(event, Note) else None, wishes=wishes)
+    resume(
+        stopped,
+        scorer=None,
+        on_event=lambda event: said.append(event.text) if isinstance(event, Note) else None,
+        wishes=wishes,
+    )
     origin = stopped.read_json("origin.json")
     assert {"key": "train.keep_checkpoints", "was": 2, "is": 4, "after_step": 2} in origin["allowed"]
     assert any("allowed and written down" in text for text in said)
@@ -108,16 +127,30 @@ def test_an_allowed_change_is_said_and_written_down(stopped: Run) -> None:
 
 def test_more_epochs_need_a_rate_that_does_not_know_the_end(tiny_recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="depends on how many steps"):
-        resume(_stopped(tiny_recipe, tmp_path / "linear"), scorer=None, on_event=_quiet, wishes=Wishes(sets=("train.epochs=3",)))
+        resume(
+            _stopped(tiny_recipe, tmp_path / "linear"),
+            scorer=None,
+            on_event=_quiet,
+            wishes=Wishes(sets=("train.epochs=3",)),
+        )
     constant = ("train.schedule=constant",)
-    longer = start(resolve(str(tiny_recipe), overrides=[*constant, "train.epochs=3"]), runs=tmp_path / "long", scorer=None, on_event=_quiet)
-    run = start(resolve(str(tiny_recipe), overrides=constant), runs=tmp_path / "short", scorer=None, on_event=_quiet)
+    longer = start(
+        resolve(str(tiny_recipe), overrides=[*constant, "train.epochs=3"]),
+        runs=tmp_path / "long",
+        scorer=None,
+        on_event=_quiet,
+    )
+    run = start(
+        resolve(str(tiny_recipe), overrides=constant), runs=tmp_path / "short", scorer=None, on_event=_quiet
+    )
     assert run.done() is not None and set(LONGER) <= set(ALLOWED)
     resume(run, scorer=None, on_event=_quiet, wishes=Wishes(sets=("train.epochs=3",)))
     done = run.done()
     assert done is not None and done["final_step"] == 12
     for name in ("adapter_model.safetensors", "state.safetensors"):
-        assert (run.checkpoint(12).folder / name).read_bytes() == (longer.checkpoint(12).folder / name).read_bytes()
+        assert (run.checkpoint(12).folder / name).read_bytes() == (
+            longer.checkpoint(12).folder / name
+        ).read_bytes()
 
 
 def _part(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -156,7 +189,9 @@ def test_another_device_can_be_allowed(stopped: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_a_changed_byte_of_the_base_is_refused(name: str, tiny_base: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+def test_a_changed_byte_of_the_base_is_refused(
+    name: str, tiny_base: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
     import shutil
 
     base = tmp_path / "base"

@@ -1,4 +1,5 @@
-"""Replies do not depend on what is asked beside them; where they would, every question is asked alone, and the report says so."""
+"""Replies do not depend on what is asked beside them; where they would, every question is asked alone, and
+the report says so."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def _run(model: Any, template: Any, folder: Any, limits: Limits = LIMITS) -> Any
 
 
 def _padded_on_the_right(model: Any) -> None:
-    """A batch whose padding the model reads: what a wrong side or an ignored mask does. One question alone has no padding."""
+    """A batch whose padding the model reads: what a wrong side or an ignored mask does. One question alone
+    has no padding."""
     real = model.generate
 
     def generate(prompts: Any, **more: Any) -> Any:
@@ -54,7 +56,8 @@ def test_sound_batches_give_the_replies_of_single_questions(tmp_path):
 
 
 def test_padding_that_is_read_is_found_and_every_question_is_asked_alone(tmp_path):
-    """Trap: left padding that a kernel ignores in 4 bits; the scores of an evaluation then depend on its batches."""
+    """Trap: left padding that a kernel ignores in 4 bits; the scores of an evaluation then depend on its
+    batches."""
     model, template = tiny()
     _run(model, template, tmp_path / "alone", Limits(exact=True))
     assert not (tmp_path / "alone" / BATCHING).exists()
@@ -72,7 +75,9 @@ def test_padding_that_is_read_is_found_and_every_question_is_asked_alone(tmp_pat
 def test_what_was_found_first_holds_for_the_rest_of_an_evaluation(tmp_path, monkeypatch):
     """Trap: an evaluation that is interrupted goes on the other way."""
     model, template = tiny()
-    (tmp_path / BATCHING).write_text(json.dumps({"schema": "doitune.batching/1", "asked": 8, "same": 7, "ties": 0, "parted": ["x"]}))
+    (tmp_path / BATCHING).write_text(
+        json.dumps({"schema": "doitune.batching/1", "asked": 8, "same": 7, "ties": 0, "parted": ["x"]})
+    )
     monkeypatch.setattr("doitune.evals.batching.compare_batching", lambda *_: pytest.fail("asked again"))
     real = model.generate
     sizes = []
@@ -82,37 +87,54 @@ def test_what_was_found_first_holds_for_the_rest_of_an_evaluation(tmp_path, monk
 
 
 def test_a_tie_is_no_fault():
-    """Two tokens as likely as each other part by rounding alone, on a card in half precision all the time; nothing is slowed down for that."""
+    """Two tokens as likely as each other part by rounding alone, on a card in half precision all the time;
+    nothing is slowed down for that."""
     model, template = tiny()
     prompts = prepare(_task().items, template)
     head = model.base.get_output_embeddings()
     twin, other = 40, 41
     with torch.no_grad():
         head.weight[other] = head.weight[twin] = 0
-    head.register_forward_hook(lambda module, args, logits: logits.index_fill(-1, torch.tensor([twin, other]), 1e3))
+    head.register_forward_hook(
+        lambda module, args, logits: logits.index_fill(-1, torch.tensor([twin, other]), 1e3)
+    )
     real = model.generate
 
     def generate(asked: Any, **more: Any) -> Any:
         replies = real(asked, **more)
         if len(asked) == 1:
             return replies
-        return [type(one)(tuple(other if token == twin else token for token in one.ids), one.stopped, one.first_scores) for one in replies]
+        return [
+            type(one)(
+                tuple(other if token == twin else token for token in one.ids), one.stopped, one.first_scores
+            )
+            for one in replies
+        ]
 
     model.generate = generate
     found = compare_batching(model, template, prompts, 4096)
     assert (found.asked, found.same, found.ties, found.parted) == (QUESTIONS, 0, QUESTIONS, ())
-    assert found.text == f"{QUESTIONS} questions asked together and one at a time: 0 replies are the same, {QUESTIONS} part at a tie"
+    assert (
+        found.text
+        == f"{QUESTIONS} questions asked together and one at a time: 0 replies are the same, {QUESTIONS} part at a tie"
+    )
 
 
 def test_a_reply_that_goes_on_where_the_other_ends_is_a_fault():
     model, template = tiny()
     prompts = prepare(_task().items, template)
-    model.base.get_output_embeddings().register_forward_hook(lambda module, args, logits: logits.index_fill(-1, torch.tensor(50), 1e3))
+    model.base.get_output_embeddings().register_forward_hook(
+        lambda module, args, logits: logits.index_fill(-1, torch.tensor(50), 1e3)
+    )
     real = model.generate
 
     def generate(asked: Any, **more: Any) -> Any:
         replies = real(asked, **more)
-        return replies if len(asked) == 1 else [type(one)(one.ids[:1], True, one.first_scores) for one in replies]
+        return (
+            replies
+            if len(asked) == 1
+            else [type(one)(one.ids[:1], True, one.first_scores) for one in replies]
+        )
 
     model.generate = generate
     assert len(compare_batching(model, template, prompts, 4096).parted) == QUESTIONS
@@ -130,10 +152,16 @@ def test_the_questions_fit_a_batch_of_the_evaluation_and_are_of_all_lengths():
     asked.clear()
     compare_batching(model, template, prompts, 500)
     assert len(asked) >= 4 and max(asked) * QUESTIONS <= 500
-    assert compare_batching(model, template, prompts, 10) == compare_batching(model, template, [], 10_000) == Batching(0, 0, 0)
+    assert (
+        compare_batching(model, template, prompts, 10)
+        == compare_batching(model, template, [], 10_000)
+        == Batching(0, 0, 0)
+    )
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": "other"}', '{"schema": "doitune.batching/1", "asked": 8}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"schema": "other"}', '{"schema": "doitune.batching/1", "asked": 8}']
+)
 def test_a_broken_record_is_named(tmp_path, text):
     (tmp_path / BATCHING).write_text(text)
     with pytest.raises(CheckpointError, match=r"batching\.json cannot be read"):
@@ -141,19 +169,26 @@ def test_a_broken_record_is_named(tmp_path, text):
 
 
 def test_a_score_says_whose_it_is(tmp_path):
-    """Trap: best and last mixed up. Every line carries the hash of who was asked, the report and each entry of --json all of it."""
+    """Trap: best and last mixed up. Every line carries the hash of who was asked, the report and each
+    entry of --json all of it."""
     model, template = tiny()
     report = _run(model, template, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / OUTCOMES).read_text("utf-8").splitlines()]
     assert len({line["model"] for line in lines}) == 1 and all(len(line["document"]) == 16 for line in lines)
     (entry,) = report.evaluations("x", "step-000001", ("fixed",))
-    assert entry["identity"] == {"base": "tiny"} and len(entry["fingerprint"]) == 64 and len(entry["document"]) == 16
+    assert (
+        entry["identity"] == {"base": "tiny"}
+        and len(entry["fingerprint"]) == 64
+        and len(entry["document"]) == 16
+    )
 
 
 def test_a_set_whose_replies_often_cannot_be_read_is_marked():
     from doitune.evals.report import Outcome, score_set
 
     def of(unread: int) -> Any:
-        return score_set("x", [Outcome(str(n), "x", 0.0 if n < unread else 1.0, 0.5, read=n >= unread) for n in range(100)])
+        return score_set(
+            "x", [Outcome(str(n), "x", 0.0 if n < unread else 1.0, 0.5, read=n >= unread) for n in range(100)]
+        )
 
     assert not of(2).unread_marked and of(3).unread_marked

@@ -1,4 +1,5 @@
-"""Asking: a batch says what one question alone says, whatever is padded beside it; nothing is cut in silence."""
+"""Asking: a batch says what one question alone says, whatever is padded beside it; nothing is cut in
+silence."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def test_a_batch_says_what_each_question_says_alone(loaded, choice):
         assert reply.text == alone[key].text and reply.stopped == alone[key].stopped
         assert reply.option_scores == pytest.approx(alone[key].option_scores, abs=1e-4)
         assert [one.tokens for one in reply.candidates] == [one.tokens for one in alone[key].candidates]
-        assert [one.loss for one in reply.candidates] == pytest.approx([one.loss for one in alone[key].candidates], abs=1e-3)
+        assert [one.loss for one in reply.candidates] == pytest.approx(
+            [one.loss for one in alone[key].candidates], abs=1e-3
+        )
 
 
 def test_letters_are_scored_by_the_tokens_that_encode_teaches(loaded):
@@ -52,27 +55,48 @@ def test_letters_are_scored_by_the_tokens_that_encode_teaches(loaded):
     prompt = encode_question(item.question, template)
     with torch.no_grad():
         logits = model.base(torch.tensor([prompt])).logits[0, -1].float()
-    taught = [encode((*item.question, Message("assistant", letter)), template).ids[len(prompt)] for letter in item.options]
+    taught = [
+        encode((*item.question, Message("assistant", letter)), template).ids[len(prompt)]
+        for letter in item.options
+    ]
     assert len(set(taught)) == 4
     assert reply.option_scores == pytest.approx([logits[token].item() for token in taught], abs=1e-4)
 
 
 def test_written_choices_keep_the_first_steps_scores(loaded):
-    items = [item for item in doit.task("doit-test", examples(), choice="write", caps=CAPS).items if item.options]
-    written, ranked = answers(*loaded, items, Limits()), answers(*loaded, [replace(one, way="letters") for one in items], Limits())
+    items = [
+        item for item in doit.task("doit-test", examples(), choice="write", caps=CAPS).items if item.options
+    ]
+    written, ranked = (
+        answers(*loaded, items, Limits()),
+        answers(*loaded, [replace(one, way="letters") for one in items], Limits()),
+    )
     for key, reply in written.items():
         gaps = [a - b for a, b in zip(reply.option_scores, ranked[key].option_scores, strict=True)]
         assert max(gaps) - min(gaps) < 1e-3  # log-probabilities against logits: one constant apart
 
 
 def test_paper_reads_a_written_choice_by_its_last_steps_scores_and_fixed_by_its_first(loaded):
-    """The released code returns the last step's scores; they decide wherever the reply is not exactly one character."""
-    items = [item for item in doit.task("doit-test", examples(), choice="write", caps=CAPS).items if item.form == "single_choice"]
+    """The released code returns the last step's scores; they decide wherever the reply is not exactly one
+    character."""
+    items = [
+        item
+        for item in doit.task("doit-test", examples(), choice="write", caps=CAPS).items
+        if item.form == "single_choice"
+    ]
     replies = answers(*loaded, items, Limits())
     assert items and any(reply.released_scores != reply.option_scores for reply in replies.values())
     for item in items:
-        reply = replace(replies[item.id], text="看不出来", option_scores=(4.0, 3.0, 2.0, 1.0), released_scores=(1.0, 2.0, 3.0, 4.0))
-        assert judge_reply(item, reply, "paper").parsed == "D" and judge_reply(item, reply, "fixed").parsed == "A"
+        reply = replace(
+            replies[item.id],
+            text="看不出来",
+            option_scores=(4.0, 3.0, 2.0, 1.0),
+            released_scores=(1.0, 2.0, 3.0, 4.0),
+        )
+        assert (
+            judge_reply(item, reply, "paper").parsed == "D"
+            and judge_reply(item, reply, "fixed").parsed == "A"
+        )
 
 
 def test_ranking_is_the_candidates_own_losses_and_no_earlier_turns(loaded):
@@ -88,7 +112,9 @@ def test_ranking_is_the_candidates_own_losses_and_no_earlier_turns(loaded):
         loss = torch.nn.functional.cross_entropy(logits[start - 1 : -1], targets, reduction="sum").item()
         assert candidate.tokens == len(targets) and whole.ids[-1] in template.stop_ids
         assert candidate.loss == pytest.approx(loss, abs=1e-3)
-    assert encode((*item.question, Message("assistant", "甲")), template).labels[:start] != (IGNORED,) * start, "the trap: earlier turns"
+    assert (
+        encode((*item.question, Message("assistant", "甲")), template).labels[:start] != (IGNORED,) * start
+    ), "the trap: earlier turns"
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(loaded, monkeypatch):
@@ -106,8 +132,12 @@ def test_out_of_memory_halves_the_batch_and_goes_on(loaded, monkeypatch):
     monkeypatch.setattr(model, "logits", tight)
     found = answers(model, template, items, Limits())
     assert sizes[0] > 2 and min(sizes) <= 2
-    assert {key: one.prompt for key, one in found.items()} == {key: one.prompt for key, one in expected.items()}
-    monkeypatch.setattr(model, "logits", lambda batch, ids: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
+    assert {key: one.prompt for key, one in found.items()} == {
+        key: one.prompt for key, one in expected.items()
+    }
+    monkeypatch.setattr(
+        model, "logits", lambda batch, ids: (_ for _ in ()).throw(torch.OutOfMemoryError("none"))
+    )
     with pytest.raises(FitError, match="no memory for one question"):
         answers(model, template, items[:1], Limits())
 
@@ -129,7 +159,11 @@ def test_a_long_prompt_loses_shots_and_is_never_cut(loaded):
     item = with_shots(3)
     whole, one, none = (prepare([item], template, size)[0] for size in (4096, 80, 3))
     assert (whole.shots, whole.too_long) == (3, False)
-    assert one.shots in (1, 2) and one.ids == encode_question(item.fewer(one.shots), template) and one.length <= 80
+    assert (
+        one.shots in (1, 2)
+        and one.ids == encode_question(item.fewer(one.shots), template)
+        and one.length <= 80
+    )
     assert none.too_long and none.reply().too_long
     bare = prepare([replace(item, fewer=None)], template, 80)[0]
     assert bare.too_long, "without fewer shots to fall back on it is refused, not cut"

@@ -23,7 +23,9 @@ def side(name: str, answers: dict[str, list[float]], clusters: int = 0, suite: s
     for label, credits in answers.items():
         for n, credit in enumerate(credits):
             key = f"{label}#{n:04d}"
-            found[key] = Outcome(key, label, credit, 0.25, cluster=f"{label}/{n // clusters}" if clusters else "")
+            found[key] = Outcome(
+                key, label, credit, 0.25, cluster=f"{label}/{n // clusters}" if clusters else ""
+            )
     return Side(name, suite, 0, found, dict.fromkeys(found, "d"), tuple(answers), tuple(answers))
 
 
@@ -50,14 +52,25 @@ def test_wilson_covers_what_it_says():
 
 
 @pytest.mark.parametrize(
-    "up, down, p", [(0, 0, 1.0), (15, 5, 0.041389), (14, 6, 0.115318), (27, 13, 0.038477), (26, 14, 0.080689), (0, 6, 0.03125), (1, 7, 0.0703125)]
+    "up, down, p",
+    [
+        (0, 0, 1.0),
+        (15, 5, 0.041389),
+        (14, 6, 0.115318),
+        (27, 13, 0.038477),
+        (26, 14, 0.080689),
+        (0, 6, 0.03125),
+        (1, 7, 0.0703125),
+    ],
 )
 def test_mcnemar_by_hand(up, down, p):
     assert mcnemar(up, down) == mcnemar(down, up) == pytest.approx(p, abs=1e-5)
 
 
 def test_mcnemar_is_the_binomial_test():
-    stats = pytest.importorskip("scipy.stats", reason="scipy is not a dependency; the hand-made values above need none")
+    stats = pytest.importorskip(
+        "scipy.stats", reason="scipy is not a dependency; the hand-made values above need none"
+    )
     for up in range(0, 40, 3):
         for down in range(1, 40, 4):
             assert mcnemar(up, down) == pytest.approx(stats.binomtest(up, up + down).pvalue, rel=1e-9)
@@ -70,30 +83,43 @@ def test_holm_by_hand():
 
 
 def test_holm_is_the_closed_test_of_bonferroni():
-    """An independent definition: a hypothesis's corrected p is the largest that Bonferroni gives to any family that holds it."""
+    """An independent definition: a hypothesis's corrected p is the largest that Bonferroni gives to any
+    family that holds it."""
     dice = random.Random(3)
     for _ in range(30):
         values = [dice.choice([dice.random(), dice.random() ** 4, 0.01]) for _ in range(dice.randint(1, 7))]
-        families = [family for size in range(1, len(values) + 1) for family in combinations(range(len(values)), size)]
-        closed = [max(min(1.0, len(f) * min(values[j] for j in f)) for f in families if i in f) for i in range(len(values))]
+        families = [
+            family for size in range(1, len(values) + 1) for family in combinations(range(len(values)), size)
+        ]
+        closed = [
+            max(min(1.0, len(f) * min(values[j] for j in f)) for f in families if i in f)
+            for i in range(len(values))
+        ]
         assert holm(values) == pytest.approx(closed)
 
 
 def test_bootstrap_intervals_are_scipys():
-    """The paired percentile bootstrap of the thirty pairs' kind, against scipy's; the trap: resampling the two sides apart widens it."""
+    """The paired percentile bootstrap of the thirty pairs' kind, against scipy's; the trap: resampling the
+    two sides apart widens it."""
     stats = pytest.importorskip("scipy.stats", reason="scipy is a test dependency only")
     for up, down in [(3, 9), (8, 2), (15, 14), (30, 5), (30, 30)]:
         a, b = pair_of(up, down)
         differences = [b.outcomes[key].correct - a.outcomes[key].correct for key in a.outcomes]
-        theirs = stats.bootstrap((differences,), lambda x, axis: x.mean(axis=axis), method="percentile", n_resamples=9999, rng=0).confidence_interval
+        theirs = stats.bootstrap(
+            (differences,), lambda x, axis: x.mean(axis=axis), method="percentile", n_resamples=9999, rng=0
+        ).confidence_interval
         row = compare(a, b).sets[0]
-        assert row.low == pytest.approx(theirs.low, abs=0.012) and row.high == pytest.approx(theirs.high, abs=0.012)
+        assert row.low == pytest.approx(theirs.low, abs=0.012) and row.high == pytest.approx(
+            theirs.high, abs=0.012
+        )
 
 
 def test_smallest_detectable_by_hand():
     assert smallest_detectable(20, 100) == pytest.approx(0.10)
     assert smallest_detectable(40, 100) == pytest.approx(0.14)
-    assert smallest_detectable(0, 100) == smallest_detectable(5, 100) == pytest.approx(0.06), "six to none is the least that 5 % can show"
+    assert smallest_detectable(0, 100) == smallest_detectable(5, 100) == pytest.approx(0.06), (
+        "six to none is the least that 5 % can show"
+    )
 
 
 @pytest.mark.parametrize("up, down", [(u, d) for u in (0, 3, 8, 15, 30) for d in (0, 2, 5, 9, 14, 30)])
@@ -103,11 +129,21 @@ def test_thirty_pairs_with_known_answers(up, down):
     n = 60 + up + down
     assert (row.flips_up, row.flips_down, row.n) == (up, down, n)
     assert row.difference == pytest.approx((up - down) / n)
-    assert row.mcnemar_p == row.holm_p == pytest.approx(min(1, 2 * sum(math.comb(up + down, k) for k in range(min(up, down) + 1)) / 2 ** (up + down)))
+    assert (
+        row.mcnemar_p
+        == row.holm_p
+        == pytest.approx(
+            min(1, 2 * sum(math.comb(up + down, k) for k in range(min(up, down) + 1)) / 2 ** (up + down))
+        )
+    )
     spread = math.sqrt(((up + down) / n - ((up - down) / n) ** 2) / n)
-    assert row.low == pytest.approx(row.difference - 1.96 * spread, abs=0.02) and row.high == pytest.approx(row.difference + 1.96 * spread, abs=0.02)
+    assert row.low == pytest.approx(row.difference - 1.96 * spread, abs=0.02) and row.high == pytest.approx(
+        row.difference + 1.96 * spread, abs=0.02
+    )
     wanted = "better" if up > down else "worse"
-    assert row.verdict == (wanted if row.mcnemar_p < 0.05 else "no difference" if up + down == 0 else "no difference shown")
+    assert row.verdict == (
+        wanted if row.mcnemar_p < 0.05 else "no difference" if up + down == 0 else "no difference shown"
+    )
     assert abs(row.difference) < row.smallest_detectable or row.mcnemar_p < 0.05
 
 
@@ -129,7 +165,9 @@ def test_clusters_are_drawn_whole():
     clustered = compare(side("a", {"x": four[0]}, clusters=4), side("b", {"x": four[1]}, clusters=4)).sets[0]
     naive = compare(side("a", {"x": four[0]}), side("b", {"x": four[1]})).sets[0]
     assert clustered.high - clustered.low == pytest.approx(lone.high - lone.low, rel=0.05)
-    assert naive.high - naive.low < 0.6 * (clustered.high - clustered.low), "the trap: copies make it look sure"
+    assert naive.high - naive.low < 0.6 * (clustered.high - clustered.low), (
+        "the trap: copies make it look sure"
+    )
     assert clustered.clustered and not naive.clustered
 
 
@@ -142,13 +180,17 @@ def test_effective_n_counts_passages():
 
 
 def test_the_mean_is_over_sets_and_its_error_is_by_hand():
-    outcomes = [Outcome(f"a{n}", "a", float(n < 80), 0.25) for n in range(100)] + [Outcome(f"b{n}", "b", float(n < 6), 0.0) for n in range(10)]
+    outcomes = [Outcome(f"a{n}", "a", float(n < 80), 0.25) for n in range(100)] + [
+        Outcome(f"b{n}", "b", float(n < 6), 0.0) for n in range(10)
+    ]
     table = tabulate("fixed", outcomes, order=("b", "a"))
     assert [one.name for one in table.sets] == ["b", "a"]
     assert table.mean.score == pytest.approx(0.7) and table.micro.score == pytest.approx(86 / 110)
     assert table.mean.standard_error == pytest.approx(math.sqrt(0.8 * 0.2 / 100 + 0.6 * 0.4 / 10) / 2)
     assert table.mean.low < 0.7 < table.mean.high and table.mean.chance == pytest.approx(0.125)
-    assert tabulate("paper", outcomes, order=()).mean_as_released == pytest.approx(0.35), "the released scorer halves it"
+    assert tabulate("paper", outcomes, order=()).mean_as_released == pytest.approx(0.35), (
+        "the released scorer halves it"
+    )
     assert table.mean_as_released is None
     sure = [score_set(name, [Outcome(f"{name}{n}", name, 1.0, 0.25) for n in range(10)]) for name in "cd"]
     assert macro(sure).standard_error == 0 and macro(sure).low < 1, "a perfect small set is not certain"
@@ -163,7 +205,11 @@ def test_chance_inside_the_interval_is_marked():
 def test_identical_sides_differ_in_nothing_and_seeds_do_not_wander():
     a, b = pair_of(10, 4)
     same = compare(a, replace(a, name="again"))
-    assert same.mean.verdict == "no difference" and (same.mean.low, same.mean.high, same.mean.mcnemar_p) == (0, 0, 1)
+    assert same.mean.verdict == "no difference" and (same.mean.low, same.mean.high, same.mean.mcnemar_p) == (
+        0,
+        0,
+        1,
+    )
     assert compare(a, b) == compare(a, b)
     assert len({compare(a, b, resamples=20, seed=seed).mean.low for seed in range(8)}) > 1, "the seed is used"
     back = compare(b, a).mean
@@ -177,13 +223,17 @@ def test_holm_is_over_the_sets():
         first |= {f"s{n}": [a.outcomes[key].correct for key in a.outcomes]}
         second |= {f"s{n}": [b.outcomes[key].correct for key in b.outcomes]}
     found = compare(side("a", first), side("b", second), resamples=500)
-    assert found.sets[0].mcnemar_p < 0.05 < found.sets[0].holm_p == pytest.approx(10 * found.sets[0].mcnemar_p)
+    assert (
+        found.sets[0].mcnemar_p < 0.05 < found.sets[0].holm_p == pytest.approx(10 * found.sets[0].mcnemar_p)
+    )
     assert found.sets[0].verdict == "no difference shown"
 
 
 def test_the_mean_is_not_called_better_for_a_handful_of_flips():
     row = compare(*pair_of(5, 0, both=60, none=35)).mean
-    assert row.low > 0 and row.mcnemar_p > 0.05 and row.verdict == "no difference shown", "the trap: few flips, all one way"
+    assert row.low > 0 and row.mcnemar_p > 0.05 and row.verdict == "no difference shown", (
+        "the trap: few flips, all one way"
+    )
 
 
 def test_a_margin_says_no_worse_or_equivalent():
@@ -243,12 +293,33 @@ def test_only_the_same_questions_are_paired(tmp_path):
 def test_rows_are_what_scripts_rely_on():
     a, b = pair_of(5, 1)
     rows = compare(a, b).rows()
-    wanted = {"a", "b", "set", "n", "difference", "low", "high", "mcnemar_p", "holm_p", "flips_up", "flips_down", "smallest_detectable"}
+    wanted = {
+        "a",
+        "b",
+        "set",
+        "n",
+        "difference",
+        "low",
+        "high",
+        "mcnemar_p",
+        "holm_p",
+        "flips_up",
+        "flips_down",
+        "smallest_detectable",
+    }
     assert [row["set"] for row in rows] == ["mean", "x"] and all(wanted <= set(row) for row in rows)
 
 
 @pytest.mark.parametrize(
-    "text", ["<script>alert(1)</script>", "| a | b |\n|---|", "**bold** [x](y)", "`code` ![i](j)", "a\u202eb\x1b[31m", "# head\n- item"]
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "| a | b |\n|---|",
+        "**bold** [x](y)",
+        "`code` ![i](j)",
+        "a\u202eb\x1b[31m",
+        "# head\n- item",
+    ],
 )
 def test_text_of_models_is_shown_and_never_markup(text):
     shown = escape(text)

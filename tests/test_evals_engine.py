@@ -1,4 +1,5 @@
-"""The engine: one run of a shared start says what each whole prompt says alone, on plain, grouped, quantised and adapted models."""
+"""The engine: one run of a shared start says what each whole prompt says alone, on plain, grouped,
+quantised and adapted models."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from doitune.prompt.template import open_template
 LETTERS = ("A", "B", "C", "D")
 
 
-def with_examples(count: int, sets: tuple[str, ...] = ("甲", "乙"), shots: int = 3, bare: bool = True) -> list[Item]:
+def with_examples(
+    count: int, sets: tuple[str, ...] = ("甲", "乙"), shots: int = 3, bare: bool = True
+) -> list[Item]:
     """Letter questions of several sets; those of a set start with the same solved examples."""
     found = []
     for name in sets:
@@ -33,13 +36,28 @@ def with_examples(count: int, sets: tuple[str, ...] = ("甲", "乙"), shots: int
                 return (Message("user", f"{start}第{number}题" + "长" * (number * 3 % 17)),)
 
             label = LETTERS[number % 4]
-            item = Item(f"{name}#{number}", name, "single_choice", "letters", question(shots), label, LETTERS, shots=shots, fewer=question, bare=bare)
+            item = Item(
+                f"{name}#{number}",
+                name,
+                "single_choice",
+                "letters",
+                question(shots),
+                label,
+                LETTERS,
+                shots=shots,
+                fewer=question,
+                bare=bare,
+            )
             found.append(item)
     return found
 
 
 def replies(model, template, items, limits) -> dict[str, Reply]:
-    found = {item.id: reply for batch in ask(model, template, prepare(items, template, limits.context_tokens), limits) for item, reply in batch}
+    found = {
+        item.id: reply
+        for batch in ask(model, template, prepare(items, template, limits.context_tokens), limits)
+        for item, reply in batch
+    }
     assert len(found) == len(items) > 0
     return found
 
@@ -61,7 +79,9 @@ def from_disk(request, tiny_base):
     for _, parameter in model.trainable():
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
     model.training(False)
-    template = open_template(model.tokenizer, kind="doit", tokens="reuse", vocabulary_rows=model.vocabulary_rows)
+    template = open_template(
+        model.tokenizer, kind="doit", tokens="reuse", vocabulary_rows=model.vocabulary_rows
+    )
     return model, template
 
 
@@ -75,7 +95,9 @@ def the_same(model, template, items) -> None:
         assert best(reply) == best(alone[key])
         assert reply.option_scores == pytest.approx(alone[key].option_scores, abs=1e-4)
         assert reply.released_scores == pytest.approx(alone[key].released_scores, abs=1e-4)
-        assert replace(reply, option_scores=(), released_scores=()) == replace(alone[key], option_scores=(), released_scores=())
+        assert replace(reply, option_scores=(), released_scores=()) == replace(
+            alone[key], option_scores=(), released_scores=()
+        )
 
 
 def test_a_shared_start_says_what_whole_prompts_say(loaded):
@@ -91,12 +113,18 @@ def test_so_it_does_in_four_bits_with_an_adapter(from_disk):
     with model.without_adapter():
         bare = replies(model, template, with_examples(3), Limits(exact=True))
     adapted = replies(model, template, with_examples(3), Limits(exact=True))
-    assert any(abs(a - b) > 1e-3 for key in bare for a, b in zip(bare[key].option_scores, adapted[key].option_scores))
+    assert any(
+        abs(a - b) > 1e-3 for key in bare for a, b in zip(bare[key].option_scores, adapted[key].option_scores)
+    )
 
 
 def test_a_prefix_is_not_changed_by_what_follows_it(loaded):
     model, template = loaded
-    prompts = next(batch for batch in cut(prepare(with_examples(12), template), Limits(batch_tokens=400)) if batch[0].shared)
+    prompts = next(
+        batch
+        for batch in cut(prepare(with_examples(12), template), Limits(batch_tokens=400))
+        if batch[0].shared
+    )
     kept = Kept()
     first = ask_batch(model, template, prompts, kept)
     (held,) = kept.prefixes.values()
@@ -120,14 +148,25 @@ def test_what_is_shared_is_the_longest_common_start_and_each_row_keeps_a_token(l
 def test_little_is_not_shared_and_sets_are_then_asked_together(loaded):
     batches = cut(prepare(with_examples(2, shots=0), loaded[1]), Limits())
     assert [prompt.shared for batch in batches for prompt in batch] == [0] * 4 and len(batches) == 1
-    assert not any(prompt.shared for batch in cut(prepare(with_examples(12), loaded[1]), Limits(exact=True)) for prompt in batch)
-    assert not any(prompt.shared for batch in cut(prepare(with_examples(12), loaded[1]), Limits(), shares=False) for prompt in batch)
+    assert not any(
+        prompt.shared
+        for batch in cut(prepare(with_examples(12), loaded[1]), Limits(exact=True))
+        for prompt in batch
+    )
+    assert not any(
+        prompt.shared
+        for batch in cut(prepare(with_examples(12), loaded[1]), Limits(), shares=False)
+        for prompt in batch
+    )
 
 
 def test_a_ranking_runs_its_question_once(loaded, monkeypatch):
     model, template = loaded
     ranked = [item for item in doit.task("doit-test", examples()).items if item.way == "rank"]
-    items = [replace(item, question=(*item.question[:-1], Message("user", f"{item.id}背景。" * 12))) for item in ranked]
+    items = [
+        replace(item, question=(*item.question[:-1], Message("user", f"{item.id}背景。" * 12)))
+        for item in ranked
+    ]
     alone = replies(model, template, items, Limits(exact=True))
     read, real = [], model.read
     monkeypatch.setattr(model, "read", lambda ids: read.append(len(ids)) or real(ids))
@@ -136,7 +175,9 @@ def test_a_ranking_runs_its_question_once(loaded, monkeypatch):
     assert len(read) == len(items)
     for key, reply in together.items():
         assert [one.tokens for one in reply.candidates] == [one.tokens for one in alone[key].candidates]
-        assert [one.loss for one in reply.candidates] == pytest.approx([one.loss for one in alone[key].candidates], abs=1e-3)
+        assert [one.loss for one in reply.candidates] == pytest.approx(
+            [one.loss for one in alone[key].candidates], abs=1e-3
+        )
 
 
 def test_memory_that_ran_out_once_is_remembered(loaded, monkeypatch):
@@ -159,7 +200,9 @@ def test_memory_that_ran_out_once_is_remembered(loaded, monkeypatch):
     failures = [place for place, size in enumerate(sizes) if size > 60]
     assert failures and failures == list(range(len(failures))), f"later batches tried again: {sizes}"
     assert kept.most_positions < _positions(batches[0])
-    assert {key: reply.prompt for key, reply in found.items()} == {key: reply.prompt for key, reply in expected.items()}
+    assert {key: reply.prompt for key, reply in found.items()} == {
+        key: reply.prompt for key, reply in expected.items()
+    }
     for key, reply in found.items():
         assert reply.option_scores == pytest.approx(expected[key].option_scores, abs=1e-4)
 
@@ -171,14 +214,19 @@ def test_bare_letters_are_scored_from_the_same_forward(loaded):
     reply = replies(model, template, [item], Limits())[item.id]
     with torch.no_grad():
         logits = model.base(torch.tensor([encode_question(item.question, template)])).logits[0, -1].float()
-    assert reply.released_scores == pytest.approx(logits[list(bare_ids(LETTERS, template))].tolist(), abs=1e-4)
-    assert reply.option_scores == pytest.approx(logits[list(option_ids(LETTERS, item.question, template))].tolist(), abs=1e-4)
+    assert reply.released_scores == pytest.approx(
+        logits[list(bare_ids(LETTERS, template))].tolist(), abs=1e-4
+    )
+    assert reply.option_scores == pytest.approx(
+        logits[list(option_ids(LETTERS, item.question, template))].tolist(), abs=1e-4
+    )
     assert Reply.from_json(reply.to_json()) == reply
     assert bare_ids(("A", "没有这个"), template) == ()
 
 
 def test_paper_reads_the_bare_letters_and_fixed_those_that_were_taught(loaded, tmp_path, monkeypatch):
-    """Bare letters that stand for other tokens give another answer: the report shows it, and the manifest says which tokens they were."""
+    """Bare letters that stand for other tokens give another answer: the report shows it, and the manifest
+    says which tokens they were."""
     model, template = loaded
     taught = option_ids(LETTERS, (Message("user", "?"),), template)
     other = tuple(reversed(taught))
@@ -194,16 +242,31 @@ def test_paper_reads_the_bare_letters_and_fixed_those_that_were_taught(loaded, t
         assert "ABCD".index(line.verdicts["paper"].parsed) == 3 - "ABCD".index(line.verdicts["fixed"].parsed)
     assert report.table("paper").mean_as_released is None, "only the scorer of the ten abilities halves"
     manifest = read_manifest(tmp_path)
-    assert manifest.option_ids == dict(zip(LETTERS, taught)) and manifest.bare_ids == dict(zip(LETTERS, other))
+    assert manifest.option_ids == dict(zip(LETTERS, taught)) and manifest.bare_ids == dict(
+        zip(LETTERS, other)
+    )
 
 
 def test_a_released_question_with_other_shots_is_asked_beside(loaded):
     model, template = loaded
-    items = [replace(item, released=lambda count, item=item: (item.fewer(1), 1)) for item in with_examples(12)]
-    shared = {(prompt.shared, prompt.released_shared) for batch in cut(prepare(items, template), Limits()) for prompt in batch}
-    assert all(own > released > 0 for own, released in shared), "each kind of prompt goes on from a start of its own"
+    items = [
+        replace(item, released=lambda count, item=item: (item.fewer(1), 1)) for item in with_examples(12)
+    ]
+    shared = {
+        (prompt.shared, prompt.released_shared)
+        for batch in cut(prepare(items, template), Limits())
+        for prompt in batch
+    }
+    assert all(own > released > 0 for own, released in shared), (
+        "each kind of prompt goes on from a start of its own"
+    )
     asked = replies(model, template, items, Limits(batch_tokens=2000))
-    own = replies(model, template, [replace(item, question=item.fewer(1), released=None) for item in items], Limits(exact=True))
+    own = replies(
+        model,
+        template,
+        [replace(item, question=item.fewer(1), released=None) for item in items],
+        Limits(exact=True),
+    )
     whole = replies(model, template, [replace(item, released=None) for item in items], Limits(exact=True))
     for item in items:
         reply = asked[item.id]
@@ -212,11 +275,14 @@ def test_a_released_question_with_other_shots_is_asked_beside(loaded):
         assert reply.released_scores == pytest.approx(own[item.id].released_scores, abs=1e-4)
         assert reply.prompt != whole[item.id].prompt, "a reply to one question doesn't stand for both"
     tight = prepare(items[:1], template, len(encode_question(items[0].fewer(1), template)) - 1)[0]
-    assert (tight.shots, tight.released_shots, len(tight.rows)) == (0, 0, 1), "a released prompt over the context is not cut"
+    assert (tight.shots, tight.released_shots, len(tight.rows)) == (0, 0, 1), (
+        "a released prompt over the context is not cut"
+    )
 
 
 def test_whole_batches_may_be_interrupted_between_shared_starts(loaded, tmp_path):
-    """Five interruptions change no score, bit for bit: the batches and their prefixes depend on the questions alone."""
+    """Five interruptions change no score, bit for bit: the batches and their prefixes depend on the
+    questions alone."""
     task = Task("cmmlu", tuple(with_examples(30)), shots=3)
     limits = Limits(batch_tokens=200)
     whole = evaluate(*loaded, task, tmp_path / "whole", identity={"base": "tiny"}, limits=limits)
@@ -233,9 +299,14 @@ def test_whole_batches_may_be_interrupted_between_shared_starts(loaded, tmp_path
     interruptions = 0
     for _ in range(6):
         try:
-            parts = evaluate(*loaded, task, tmp_path / "parts", identity={"base": "tiny"}, limits=limits, on_progress=stop)
+            parts = evaluate(
+                *loaded, task, tmp_path / "parts", identity={"base": "tiny"}, limits=limits, on_progress=stop
+            )
         except Interrupted:
             interruptions += 1
     assert interruptions == 5 and parts.tables == whole.tables
-    lines = [sorted((tmp_path / name / "outcomes.jsonl").read_text("utf-8").splitlines()) for name in ("whole", "parts")]
+    lines = [
+        sorted((tmp_path / name / "outcomes.jsonl").read_text("utf-8").splitlines())
+        for name in ("whole", "parts")
+    ]
     assert lines[0] == lines[1] and len(lines[0]) == len(task.items)

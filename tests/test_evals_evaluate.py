@@ -61,7 +61,9 @@ def test_interrupted_five_times_is_run_through(loaded, task, tmp_path):
             interruptions += 1
     assert interruptions == 5
     assert again.tables == whole.tables
-    assert sorted(map(json.dumps, rows(tmp_path / "whole"))) == sorted(map(json.dumps, rows(tmp_path / "parts")))
+    assert sorted(map(json.dumps, rows(tmp_path / "whole"))) == sorted(
+        map(json.dumps, rows(tmp_path / "parts"))
+    )
     assert steps[-1].done == steps[-1].total == len(task.items)
 
 
@@ -105,7 +107,9 @@ def test_another_model_encoder_or_question_is_refused(loaded, task, tmp_path, mo
     run(loaded, task, tmp_path)
     before = (tmp_path / saved.OUTCOMES).read_bytes()
     if "fingerprint" in change:
-        monkeypatch.setattr(sys.modules["doitune.prompt.encode"], "fingerprint", lambda template: change["fingerprint"])
+        monkeypatch.setattr(
+            sys.modules["doitune.prompt.encode"], "fingerprint", lambda template: change["fingerprint"]
+        )
     with pytest.raises(CheckpointError, match=what) as caught:
         run(loaded, change.get("task", task), tmp_path, identity=change.get("identity", WHO))
     assert "folder" in caught.value.hint
@@ -162,7 +166,20 @@ def test_a_line_carries_what_it_takes_to_trust_it(loaded, task, tmp_path):
     run(loaded, task, tmp_path)
     found = rows(tmp_path)
     assert len(found) == len(task.items)
-    wanted = {"id", "set", "form", "document", "model", "reply", "parsed", "correct", "note", "chance", "paper", "label"}
+    wanted = {
+        "id",
+        "set",
+        "form",
+        "document",
+        "model",
+        "reply",
+        "parsed",
+        "correct",
+        "note",
+        "chance",
+        "paper",
+        "label",
+    }
     assert all(wanted <= set(row) and row["reply"]["prompt"] for row in found)
     assert len({row["model"] for row in found}) == 1
 
@@ -182,7 +199,9 @@ def test_a_report_survives_json(loaded, task, tmp_path):
     assert len(entries) == 1
     assert {"target", "checkpoint", "suite", "shots", "protocol", "mean", "sets"} <= set(entries[0])
     assert {"score", "low", "high", "chance"} <= set(entries[0]["mean"])
-    assert {"name", "n", "score", "low", "high", "chance", "unread", "within_chance"} <= set(entries[0]["sets"][0])
+    assert {"name", "n", "score", "low", "high", "chance", "unread", "within_chance"} <= set(
+        entries[0]["sets"][0]
+    )
 
 
 def test_nothing_to_score_is_said(tmp_path):
@@ -200,7 +219,15 @@ def test_nothing_to_score_is_said(tmp_path):
 def test_the_headline_leaves_out_of_domain_sets_out(loaded, tmp_path):
     rows_ = examples(2)
     rows_["ceval_physician"] = [
-        type(one)(one.id.replace("biology", "ceval_physician"), "ceval_physician", one.messages, one.form, "", one.label, one.options)
+        type(one)(
+            one.id.replace("biology", "ceval_physician"),
+            "ceval_physician",
+            one.messages,
+            one.form,
+            "",
+            one.label,
+            one.options,
+        )
         for one in rows_["biology"]
     ]
     task = doit.task("doit-test", rows_, caps=CAPS)
@@ -223,7 +250,10 @@ def test_two_at_once_never_mix_their_lines(loaded, task, tmp_path):
     """The second one is told who asks, with 75; afterwards the folder is free."""
     from doitune.errors import LockedError
 
-    with saved.working_on(tmp_path), pytest.raises(LockedError, match="is being worked on by process") as caught:
+    with (
+        saved.working_on(tmp_path),
+        pytest.raises(LockedError, match="is being worked on by process") as caught,
+    ):
         run(loaded, task, tmp_path)
     assert caught.value.exit_code == 75
     assert run(loaded, task, tmp_path).n == len(task.items)

@@ -1,4 +1,5 @@
-"""Out of memory at any model call of an evaluation: the same questions, the same replies, and the evaluation goes on."""
+"""Out of memory at any model call of an evaluation: the same questions, the same replies, and the
+evaluation goes on."""
 
 from __future__ import annotations
 
@@ -21,12 +22,15 @@ CALLS = ("loss", "logits", "generate", "read", "logits_after", "losses_after")
 LACKS = (
     torch.OutOfMemoryError("planted"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+    ),
 )
 
 
 def asked(folder: Path, fails: Any = lambda count: None) -> tuple[dict[str, Line], int]:
-    """The lines of an evaluation of every way of asking, with shared prefixes; `fails` is told the number of each model call and may raise."""
+    """The lines of an evaluation of every way of asking, with shared prefixes; `fails` is told the number
+    of each model call and may raise."""
     model, template = tiny()
     count = 0
 
@@ -50,7 +54,8 @@ def asked(folder: Path, fails: Any = lambda count: None) -> tuple[dict[str, Line
 
 
 def test_out_of_memory_at_any_model_call_changes_nothing(tmp_path: Path) -> None:
-    """The proofs at the start fail as well: that of the prefix, that of replies asked together. Trap: a lack that is no torch.OutOfMemoryError."""
+    """The proofs at the start fail as well: that of the prefix, that of replies asked together. Trap: a
+    lack that is no torch.OutOfMemoryError."""
     expected, calls = asked(tmp_path / "through")
     assert calls > 15 and len(expected) == 14
     for at in range(1, calls + 1):
@@ -63,7 +68,10 @@ def test_out_of_memory_at_any_model_call_changes_nothing(tmp_path: Path) -> None
         assert found.keys() == expected.keys(), at
         for key, line in found.items():
             assert line.reply.text == expected[key].reply.text, (at, key)
-            assert line.reply.option_scores == pytest.approx(expected[key].reply.option_scores, abs=1e-3), (at, key)
+            assert line.reply.option_scores == pytest.approx(expected[key].reply.option_scores, abs=1e-3), (
+                at,
+                key,
+            )
             losses = [[one.loss for one in each.reply.candidates] for each in (line, expected[key])]
             assert losses[0] == pytest.approx(losses[1], abs=1e-3), (at, key)
 

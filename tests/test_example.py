@@ -1,4 +1,5 @@
-"""One JSONL line is one Example, or one problem with its file and line; never a traceback, never a row that vanishes."""
+"""One JSONL line is one Example, or one problem with its file and line; never a traceback, never a row
+that vanishes."""
 
 from __future__ import annotations
 
@@ -11,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doitune.data.example import MAX_SHOWN_PROBLEMS, Example, Message, content_key, read_examples, scan_examples
+from doitune.data.example import (
+    MAX_SHOWN_PROBLEMS,
+    Example,
+    Message,
+    content_key,
+    read_examples,
+    scan_examples,
+)
 from doitune.data.jsonl import parse_line, shown
 from doitune.errors import DataError, DoituneError
 
@@ -28,7 +36,11 @@ def row(*turns: object, **more: object) -> str:
 
 def exam(question: str = FOUR, gold: str = "A", **more: object) -> str:
     """One line of a valid or test file."""
-    return row({"role": "user", "content": question}, {"role": "assistant", "content": gold}, **{"question_format": 0, **more})
+    return row(
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": gold},
+        **{"question_format": 0, **more},
+    )
 
 
 def reply(content: object) -> str:
@@ -50,7 +62,12 @@ BAD: list[tuple[str, str | None, str | bytes, str]] = [
     ("train", "math", '{"messages": [', "not JSON: Expecting value at character 15"),
     ("train", "math", "not json", "not JSON: Expecting value at character 1"),
     ("train", "math", '{"a": 1} {"b": 2}', "not JSON: Extra data at character 10"),
-    ("train", "math", "{'messages': []}", "not JSON: Expecting property name enclosed in double quotes at character 2"),
+    (
+        "train",
+        "math",
+        "{'messages': []}",
+        "not JSON: Expecting property name enclosed in double quotes at character 2",
+    ),
     ("train", "math", "[", "not a JSON row: Expecting value at character 2"),
     ("train", "math", "\u2028", "not JSON: Expecting value at character 1"),
     ("train", "math", '[{"messages": []}]', "a row must be a JSON object, this is a list"),
@@ -63,7 +80,12 @@ BAD: list[tuple[str, str | None, str | bytes, str]] = [
     ("train", "math", '{"messages": [], "x": 1e999}', "the number '1e999' is too large"),
     ("train", "math", '{"x": ' + "9" * 5000 + "}", "a number with too many digits"),
     ("train", "math", '{"messages": [], "messages": []}', "the key 'messages' stands twice in one object"),
-    ("train", "math", '{"messages": [{"role": "user", "role": "user"}]}', "the key 'role' stands twice in one object"),
+    (
+        "train",
+        "math",
+        '{"messages": [{"role": "user", "role": "user"}]}',
+        "the key 'role' stands twice in one object",
+    ),
     ("train", "math", '{"x": "\\ud800"}', "\\ud800 is half a character"),
     ("train", "math", '{"\\udfff": 1}', "\\udfff is half a character"),
     ("train", "math", deep(33), "objects or lists nested deeper than 32"),
@@ -83,10 +105,20 @@ BAD: list[tuple[str, str | None, str | bytes, str]] = [
     ("train", "math", row(USER, "答"), "turn 2 is '答', not an object"),
     ("train", "math", row(USER, {"content": "答"}), "the role of turn 2 is missing"),
     ("train", "math", row(USER, {"role": None, "content": "答"}), "the role of turn 2 is null"),
-    ("train", "math", row({"role": "system", "content": "s"}, USER, ANSWER), "the role of turn 1 is 'system'"),
+    (
+        "train",
+        "math",
+        row({"role": "system", "content": "s"}, USER, ANSWER),
+        "the role of turn 1 is 'system'",
+    ),
     ("train", "math", row(USER, {"role": "assitant", "content": "答"}), "the role of turn 2 is 'assitant'"),
     ("train", "math", row(USER, {"role": "Assistant", "content": "答"}), "the role of turn 2 is 'Assistant'"),
-    ("train", "math", row(USER, {"role": ["assistant"], "content": "答"}), "the role of turn 2 is ['assistant']"),
+    (
+        "train",
+        "math",
+        row(USER, {"role": ["assistant"], "content": "答"}),
+        "the role of turn 2 is ['assistant']",
+    ),
     ("train", "math", row(USER, USER, ANSWER), "turn 2 is the user's, the assistant's is due"),
     ("train", "math", row(ANSWER, USER), "turn 1 is the assistant's, the user's is due"),
     ("train", "math", row(USER, ANSWER, ANSWER), "turn 3 is the assistant's, the user's is due"),
@@ -96,7 +128,12 @@ BAD: list[tuple[str, str | None, str | bytes, str]] = [
     ("train", "math", reply(7), "the content of turn 2 is 7, not a text"),
     ("train", "math", reply(["答"]), "the content of turn 2 is ['答'], not a text"),
     ("train", "math", reply(""), "turn 2 says nothing ('')"),
-    ("train", "math", row({"role": "user", "content": " \n\t\u3000"}, ANSWER), "turn 1 says nothing (' \\n\\t\\u3000')"),
+    (
+        "train",
+        "math",
+        row({"role": "user", "content": " \n\t\u3000"}, ANSWER),
+        "turn 1 says nothing (' \\n\\t\\u3000')",
+    ),
     ("train", "math", reply("\u200b\ufeff"), "turn 2 says nothing ('\\u200b\\ufeff')"),
     ("train", "math", reply("答\x00"), "turn 2 has the control character U+0000 at character 2"),
     ("train", "math", reply("\x1b[2J答"), "turn 2 has the control character U+001B at character 1"),
@@ -105,16 +142,36 @@ BAD: list[tuple[str, str | None, str | bytes, str]] = [
     ("test", "biology", exam(question_format=True), "`question_format` is true, not 0 or 1"),
     ("test", "biology", exam(question_format=2), "`question_format` is 2, not 0 or 1"),
     ("test", "biology", exam(type=3), "`type` is 3, not a text"),
-    ("test", "biology", exam(type="history"), "a row of history (`type` 'history') among the rows of biology"),
+    (
+        "test",
+        "biology",
+        exam(type="history"),
+        "a row of history (`type` 'history') among the rows of biology",
+    ),
     ("test", "biology", exam(gold="E"), "the answer 'E' is not one letter of A, B, C, D"),
     ("test", "biology", exam(gold="答案是A"), "the answer '答案是A' is not one letter of A, B, C, D"),
     ("test", "biology", exam("问"), "the question offers no options for the answer 'A'"),
-    ("test", "understanding", exam("问\nA. 一\nB. 二\nC. 三", "D"), "the answer 'D' is not among the options A, B, C"),
-    ("test", "history", exam(gold="也许"), "the answer '也许' is not one letter of A, B, C, D or true or false (正确, 错误)"),
+    (
+        "test",
+        "understanding",
+        exam("问\nA. 一\nB. 二\nC. 三", "D"),
+        "the answer 'D' is not among the options A, B, C",
+    ),
+    (
+        "test",
+        "history",
+        exam(gold="也许"),
+        "the answer '也许' is not one letter of A, B, C, D or true or false (正确, 错误)",
+    ),
     ("test", "ethics", exam(gold="都对"), "the answer '都对' is not letters of A to F"),
     ("test", "ethics", exam(gold="AE"), "the answer 'AE' is not among the options A, B, C, D"),
     ("test", "ethics", exam("问", "AB"), "the question offers no options for the answer 'AB'"),
-    ("test", "code", exam(), "`question_format` 0 asks code for an exact answer, but code is only asked by ranking"),
+    (
+        "test",
+        "code",
+        exam(),
+        "`question_format` 0 asks code for an exact answer, but code is only asked by ranking",
+    ),
     ("test", "math", exam(gold="过程"), "`answer` is missing, not a text"),
     ("test", "math", exam(gold="过程", answer=" "), "`answer` is ' ', not a text"),
     ("test", "math", exam(gold="过程", answer=3), "`answer` is 3, not a text"),
@@ -140,11 +197,17 @@ def test_there_are_sixty_kinds_of_bad_rows() -> None:
     assert len({problem for *_, problem in BAD}) >= 60
 
 
-@pytest.mark.parametrize(("split", "ability", "line", "problem"), BAD, ids=[f"{n}-{case[3][:30]}" for n, case in enumerate(BAD)])
-def test_a_bad_row_is_refused_with_its_file_line_and_problem(tmp_path: Path, split, ability, line, problem) -> None:
+@pytest.mark.parametrize(
+    ("split", "ability", "line", "problem"), BAD, ids=[f"{n}-{case[3][:30]}" for n, case in enumerate(BAD)]
+)
+def test_a_bad_row_is_refused_with_its_file_line_and_problem(
+    tmp_path: Path, split, ability, line, problem
+) -> None:
     path = tmp_path / "某些 数据.json"
     beside = good(split, ability).encode()
-    path.write_bytes(beside + b"\n" + (line if isinstance(line, bytes) else line.encode()) + b"\n" + beside + b"\n")
+    path.write_bytes(
+        beside + b"\n" + (line if isinstance(line, bytes) else line.encode()) + b"\n" + beside + b"\n"
+    )
     scan = scan_examples(path, ability=ability, id_prefix="curated/test", split=split)
     assert [(finding.place, finding.problem) for finding in scan.findings] == [(f"{path}:2", problem)]
     assert scan.findings[0].hint
@@ -153,13 +216,19 @@ def test_a_bad_row_is_refused_with_its_file_line_and_problem(tmp_path: Path, spl
 
 def test_a_file_of_every_kind_of_bad_row_loses_none_and_keeps_the_good_ones(tmp_path: Path) -> None:
     path = tmp_path / "math_1000.json"
-    bad = [line if isinstance(line, bytes) else line.encode() for split, ability, line, _ in BAD if (split, ability) == ("train", "math")]
+    bad = [
+        line if isinstance(line, bytes) else line.encode()
+        for split, ability, line, _ in BAD
+        if (split, ability) == ("train", "math")
+    ]
     fine = row(USER, ANSWER).encode()
     path.write_bytes(b"\n".join(part for line in bad for part in (line, fine)))
     scan = scan_examples(path, ability="math", id_prefix="c", split="train")
     assert len(bad) > 45
     assert [finding.line for finding in scan.findings] == [2 * number + 1 for number in range(len(bad))]
-    assert [example.place for example in scan.examples] == [f"{path}:{2 * number + 2}" for number in range(len(bad))]
+    assert [example.place for example in scan.examples] == [
+        f"{path}:{2 * number + 2}" for number in range(len(bad))
+    ]
 
 
 def test_all_problems_come_at_once_the_first_ones_whole_the_others_counted(tmp_path: Path) -> None:
@@ -196,16 +265,25 @@ def test_all_problems_come_at_once_the_first_ones_whole_the_others_counted(tmp_p
         ("own_law", exam("法?", "宪法"), "cloze", "宪法", "", ()),
     ],
 )
-def test_a_test_row_says_how_its_answer_is_read(tmp_path: Path, ability, line, form, label, options, choices) -> None:
+def test_a_test_row_says_how_its_answer_is_read(
+    tmp_path: Path, ability, line, form, label, options, choices
+) -> None:
     path = tmp_path / "x.json"
     path.write_text(line, encoding="utf-8")
     (example,) = read_examples(path, ability=ability, id_prefix="curated/test", split="test")
-    assert (example.form, example.label, "".join(example.options), example.choices) == (form, label, options, choices)
+    assert (example.form, example.label, "".join(example.options), example.choices) == (
+        form,
+        label,
+        options,
+        choices,
+    )
 
 
 def test_a_train_row_is_open_whatever_else_stands_in_it(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    path.write_text(row(USER, {**ANSWER, "weight": 1}, idx=7, type="anything", question_format="?"), encoding="utf-8")
+    path.write_text(
+        row(USER, {**ANSWER, "weight": 1}, idx=7, type="anything", question_format="?"), encoding="utf-8"
+    )
     messages = (Message("user", "问"), Message("assistant", "答"))
     expected = Example("curated/full/math#7", "math", messages, "open", f"{path}:1")
     assert read_examples(path, ability="math", id_prefix="curated/full", split="train") == [expected]
@@ -214,8 +292,18 @@ def test_a_train_row_is_open_whatever_else_stands_in_it(tmp_path: Path) -> None:
 
 def test_ids_are_the_idx_where_unique_and_else_come_from_the_content(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    rows = [row(USER, {"role": "assistant", "content": text}, **more) for text, more in
-            [("a", {"idx": 1}), ("b", {"idx": 2}), ("c", {"idx": 2}), ("d", {}), ("d", {}), ("e", {"idx": "x\ny"}), ("f", {"idx": "q-3"})]]
+    rows = [
+        row(USER, {"role": "assistant", "content": text}, **more)
+        for text, more in [
+            ("a", {"idx": 1}),
+            ("b", {"idx": 2}),
+            ("c", {"idx": 2}),
+            ("d", {}),
+            ("d", {}),
+            ("e", {"idx": "x\ny"}),
+            ("f", {"idx": "q-3"}),
+        ]
+    ]
     path.write_text("\n".join(rows), encoding="utf-8")
     examples = read_examples(path, ability="math", id_prefix="c", split="train")
     names = [example.id.removeprefix("c/math#") for example in examples]
@@ -225,13 +313,22 @@ def test_ids_are_the_idx_where_unique_and_else_come_from_the_content(tmp_path: P
     assert len(set(names)) == 7
     path.write_text("\n".join(reversed(rows)), encoding="utf-8")
     again = read_examples(path, ability="math", id_prefix="c", split="train")
-    assert {example.id: example.answer for example in again} == {example.id: example.answer for example in examples}
+    assert {example.id: example.answer for example in again} == {
+        example.id: example.answer for example in examples
+    }
 
 
-def test_line_ends_marks_and_final_blank_lines_change_nothing_but_inner_blank_lines_are_refused(tmp_path: Path) -> None:
+def test_line_ends_marks_and_final_blank_lines_change_nothing_but_inner_blank_lines_are_refused(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "x.json"
     lines = [reply(text) for text in ("一\u2028二", "三\u0085四", "五\r\n六")]
-    forms = ["\n".join(lines), "\n".join(lines) + "\n", "\r\n".join(lines) + "\r\n", "\ufeff" + "\n".join(lines) + "\n\n \n"]
+    forms = [
+        "\n".join(lines),
+        "\n".join(lines) + "\n",
+        "\r\n".join(lines) + "\r\n",
+        "\ufeff" + "\n".join(lines) + "\n\n \n",
+    ]
     read = []
     for text in forms:
         path.write_bytes(text.encode())
@@ -240,14 +337,21 @@ def test_line_ends_marks_and_final_blank_lines_change_nothing_but_inner_blank_li
     assert read == [read[0]] * 4
     path.write_text(f"{lines[0]}\n\n\n{lines[1]}\n", encoding="utf-8")
     scan = scan_examples(path, ability="math", id_prefix="c", split="train")
-    assert [(finding.line, finding.kind) for finding in scan.findings] == [(2, "blank_line"), (3, "blank_line")]
+    assert [(finding.line, finding.kind) for finding in scan.findings] == [
+        (2, "blank_line"),
+        (3, "blank_line"),
+    ]
     assert scan.examples[1].place.endswith(":4")
 
 
 def test_a_missing_file_a_folder_an_empty_file_and_a_device_are_said_to_be_so(tmp_path: Path) -> None:
     (tmp_path / "empty.json").write_bytes(b"\n")
-    places = {tmp_path / "no.json": "no such file", tmp_path: "is a folder, not a file", tmp_path / "empty.json": "the file holds no row",
-              Path("/dev/zero"): "is not a plain file"}
+    places = {
+        tmp_path / "no.json": "no such file",
+        tmp_path: "is a folder, not a file",
+        tmp_path / "empty.json": "the file holds no row",
+        Path("/dev/zero"): "is not a plain file",
+    }
     for path, problem in places.items():
         with pytest.raises(DataError, match=problem):
             read_examples(path, ability="math", id_prefix="c", split="train")
@@ -293,7 +397,9 @@ def _mutated(dice: random.Random, line: bytes) -> bytes:
         if kind == 0:
             data[place : place + dice.randint(1, 5)] = b""
         elif kind == 1:
-            data[place:place] = dice.choice([b'"', b"{", b"]", b"\\", b"\\u", b"\\ud83d", b"NaN", b"\xff", b"\x00", b"null", b"1e9999"])
+            data[place:place] = dice.choice(
+                [b'"', b"{", b"]", b"\\", b"\\u", b"\\ud83d", b"NaN", b"\xff", b"\x00", b"null", b"1e9999"]
+            )
         elif kind == 2 and place < len(data):
             data[place] = dice.choice([value for value in range(256) if value != 10])
         else:

@@ -50,9 +50,20 @@ CHANGES = {
     ],
     "batch": ["train.examples_per_step=16"],
     "template": ["prompt.template=model", "prompt.tokens=new", "prompt.user_token=<x>"],
-    "method": ["lora.rank=8", "lora.alpha=5", "model.quantise=none", "model.name=a/b", "lora.targets=[q_proj]"],
+    "method": [
+        "lora.rank=8",
+        "lora.alpha=5",
+        "model.quantise=none",
+        "model.name=a/b",
+        "lora.targets=[q_proj]",
+    ],
     "length": ["train.max_tokens=512", "data.on_overlong=drop"],
-    "checkpoint": ["train.select_after_epoch=0", "train.validation_rows_per_ability=0", "train.patience=2", "train.validate_every=5"],
+    "checkpoint": [
+        "train.select_after_epoch=0",
+        "train.validation_rows_per_ability=0",
+        "train.patience=2",
+        "train.validate_every=5",
+    ],
     "averaging": ["eval.suite=[cmmlu]"],
 }
 
@@ -62,7 +73,12 @@ def test_here_follows_the_recipe(topic):
     before = row(topic)
     assert len(CHANGES) == len(TOPICS)
     for change in CHANGES[topic]:
-        after = row(topic, overrides=["train.end_rate=1e-6", change] if change.startswith("train.learning_rate") else [change])
+        after = row(
+            topic,
+            overrides=["train.end_rate=1e-6", change]
+            if change.startswith("train.learning_rate")
+            else [change],
+        )
         assert after.here != before.here, change
         assert (after.paper, after.code) == (before.paper, before.code)
 
@@ -85,6 +101,9 @@ def test_the_papers_numbers_are_told():
     assert "an equal share and 1 more" in row("data").here and "1,306" in row("data").code
     assert row("data", "demo").why == "no setting of the paper"
     assert "departure" in row("data", overrides=["data.budget.math=1"]).why
-    assert row("learning rate", overrides=["train.learning_rate=1e-5", "train.end_rate=1e-6"]).why == "as in the paper"
+    assert (
+        row("learning rate", overrides=["train.learning_rate=1e-5", "train.end_rate=1e-6"]).why
+        == "as in the paper"
+    )
     assert "33b" in row("learning rate", model="33b").why
     assert row("template", overrides=["prompt.tokens=new"]).why == "as in the paper"

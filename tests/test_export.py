@@ -1,4 +1,5 @@
-"""An exported folder is the trained model, by measurement, or says that it is not; and a killed export ends in the same bytes."""
+"""An exported folder is the trained model, by measurement, or says that it is not; and a killed export
+ends in the same bytes."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def trained(world: World, *sets: str) -> Run:
     """A run of all 8 steps."""
     runs = world.recipe.parent / f"runs-{len(list(world.recipe.parent.glob('runs-*')))}"
-    return start(resolve(str(world.recipe), overrides=list(sets)), runs=runs, scorer=None, on_event=lambda event: None)
+    return start(
+        resolve(str(world.recipe), overrides=list(sets)), runs=runs, scorer=None, on_event=lambda event: None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +97,11 @@ def plain_tokenizer(folder: Path) -> Any:
 def plain_ids(folder: Path, messages: tuple[Message, ...], *, question: bool) -> list[int]:
     """What transformers alone makes of a chat."""
     said = [{"role": one.role, "content": one.content} for one in messages]
-    return list(plain_tokenizer(folder).apply_chat_template(said, tokenize=True, add_generation_prompt=question, return_dict=False))
+    return list(
+        plain_tokenizer(folder).apply_chat_template(
+            said, tokenize=True, add_generation_prompt=question, return_dict=False
+        )
+    )
 
 
 def own_logits(run: Run, ids: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,9 +119,15 @@ def test_a_merge_in_fp32_is_the_trained_model_to_rounding(run_fp32: Run, tmp_pat
     assert found.same and said["dtype"] == "float32" and said["trained_against"] == "own"
     (pair,) = said["parity"]
     assert pair["agreement"] == 1.0 and pair["kl_nats"] < NOISE and pair["positions"] > 20
-    assert said["effect_nats"]["merged"] == pytest.approx(said["effect_nats"]["trained"], rel=1e-3) and said["effect_nats"]["trained"] > 0.01
+    assert (
+        said["effect_nats"]["merged"] == pytest.approx(said["effect_nats"]["trained"], rel=1e-3)
+        and said["effect_nats"]["trained"] > 0.01
+    )
     assert said["matrices"]["adapted"] == said["matrices"]["changed"] == 14
-    assert said["evaluation"]["questions"] == 4 and said["evaluation"]["difference"] == said["evaluation"]["flips_down"] == 0
+    assert (
+        said["evaluation"]["questions"] == 4
+        and said["evaluation"]["difference"] == said["evaluation"]["flips_down"] == 0
+    )
     ids = tuple(range(20, 60))
     adapter, base = own_logits(run_fp32, ids)
     merged = plain_logits(folder, ids)
@@ -122,21 +135,32 @@ def test_a_merge_in_fp32_is_the_trained_model_to_rounding(run_fp32: Run, tmp_pat
     assert {path.name for path in folder.iterdir()} == {
         WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", RECORD, REPORT,
     }  # fmt: skip
-    assert file_sha256(folder / WEIGHTS) not in find_base(resolve(str(run_fp32.recipe_path)).recipe.model.name).sha256().values()
+    assert (
+        file_sha256(folder / WEIGHTS)
+        not in find_base(resolve(str(run_fp32.recipe_path)).recipe.model.name).sha256().values()
+    )
     assert not list(tmp_path.glob(".*")), "locks and replies are gone"
     rows = json.loads((run_fp32.checkpoints()[-1].folder / "probe.json").read_text("utf-8"))["rows"]
     assert rows and not [row for row in rows if row["id"] in (folder / REPORT).read_text("utf-8")]
 
 
-def test_a_model_trained_on_four_bits_is_the_same_on_them_and_another_on_its_base(run: Run, tmp_path: Path) -> None:
-    """The trap: an adapter learnt on NF4 values is merged into the base it was quantised from, and nobody says so."""
+def test_a_model_trained_on_four_bits_is_the_same_on_them_and_another_on_its_base(
+    run: Run, tmp_path: Path
+) -> None:
+    """The trap: an adapter learnt on NF4 values is merged into the base it was quantised from, and nobody
+    says so."""
     held, base = export(run, tmp_path / "held"), export(run, tmp_path / "base", into="base")
     assert held.same and held.document["merged_into"] == "nf4" and base.document["merged_into"] == "own"
-    pairs = {name: {(one["a"], one["b"]): one for one in found.document["parity"]} for name, found in (("held", held), ("base", base))}
+    pairs = {
+        name: {(one["a"], one["b"]): one for one in found.document["parity"]}
+        for name, found in (("held", held), ("base", base))
+    }
     key, rounding, bits = ("trained", "merged"), ("unquantised", "merged"), ("trained", "unquantised")
     assert pairs["held"][key]["kl_nats"] < NOISE < pairs["base"][key]["kl_nats"]
     assert pairs["base"][rounding]["kl_nats"] < NOISE and pairs["base"][rounding]["agreement"] == 1.0
-    assert pairs["base"][bits] == pairs["held"][bits] and pairs["base"][bits]["kl_nats"] == pytest.approx(pairs["base"][key]["kl_nats"], rel=1e-3)
+    assert pairs["base"][bits] == pairs["held"][bits] and pairs["base"][bits]["kl_nats"] == pytest.approx(
+        pairs["base"][key]["kl_nats"], rel=1e-3
+    )
     assert base.same == (pairs["base"][key]["agreement"] >= 0.98)
     ids = tuple(range(20, 60))
     assert (plain_logits(tmp_path / "held", ids) - own_logits(run, ids)[0]).abs().max() < 1e-3
@@ -160,36 +184,69 @@ def test_rows_of_their_own_are_in_the_file_and_in_the_tokenizer(world: World, tm
     rows = load_file(run.checkpoints()[-1].folder / "token_rows.safetensors")["embedding"]
     assert torch.equal(load_file(folder / WEIGHTS)["model.embed_tokens.weight"][before:], rows)
     for messages in CHATS:
-        assert plain_ids(folder, messages[:-1], question=True) == list(encode_question(messages[:-1], template))
+        assert plain_ids(folder, messages[:-1], question=True) == list(
+            encode_question(messages[:-1], template)
+        )
         assert plain_ids(folder, messages, question=False) == list(encode(messages, template).ids)
     generation = AutoModelForCausalLM.from_pretrained(folder).generation_config
-    assert generation.eos_token_id == list(template.stop_ids) and plain_tokenizer(folder).eos_token_id == template.end_id
+    assert (
+        generation.eos_token_id == list(template.stop_ids)
+        and plain_tokenizer(folder).eos_token_id == template.end_id
+    )
 
 
 def _metaspace(folder: Path) -> Any:
-    """A tokenizer as sentencepiece's: a blank before a text's first word only, no reserved token but two impossible bytes."""
+    """A tokenizer as sentencepiece's: a blank before a text's first word only, no reserved token but two
+    impossible bytes."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "A", "▁A", "1", "▁1", "+", "=", "?"]
-    made = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, [("▁", "A"), ("▁", "1")], unk_token="<unk>", byte_fallback=True))
+    names = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "▁",
+        "A",
+        "▁A",
+        "1",
+        "▁1",
+        "+",
+        "=",
+        "?",
+    ]
+    made = Tokenizer(
+        models.BPE(
+            {name: number for number, name in enumerate(names)},
+            [("▁", "A"), ("▁", "1")],
+            unk_token="<unk>",
+            byte_fallback=True,
+        )
+    )
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-    fast = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
     fast.save_pretrained(folder)
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "bos_token_id": 1, "vocab_size": 300}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "llama", "bos_token_id": 1, "vocab_size": 300})
+    )
     return fast
 
 
 @pytest.mark.parametrize("tokens", ["reuse", "new"])
 def test_a_blank_before_each_content_and_roles_that_are_bytes(tmp_path: Path, tokens: str) -> None:
-    """The traps: `▁A` after a role token becomes `A`; `<0xFE>` is spelled out; new ids begin behind a gap of unused rows."""
+    """The traps: `▁A` after a role token becomes `A`; `<0xFE>` is spelled out; new ids begin behind a gap
+    of unused rows."""
     template = open_template(_metaspace(tmp_path), kind="doit", tokens=tokens, vocabulary_rows=300)
     files = exported_tokens(template, tmp_path, 300)
     prove_files(files, {"model_type": "llama"}, template, CHATS)
     spoilt = json.loads(files["tokenizer.json"])
     spoilt["pre_tokenizer"]["prepend_scheme"] = "first"
     with pytest.raises(ModelError, match="gives a chat other ids than training did"):
-        prove_files({**files, "tokenizer.json": json.dumps(spoilt).encode()}, {"model_type": "llama"}, template, CHATS)
+        prove_files(
+            {**files, "tokenizer.json": json.dumps(spoilt).encode()}, {"model_type": "llama"}, template, CHATS
+        )
 
 
 def test_a_base_with_a_chat_template_of_its_own_keeps_it(world: World, tmp_path: Path) -> None:
@@ -202,7 +259,9 @@ def test_a_base_with_a_chat_template_of_its_own_keeps_it(world: World, tmp_path:
     _, _, template, _ = open_trained(run)
     assert found.same and (tmp_path / "merged" / "chat_template.jinja").read_text() == text
     question = (Message("user", "1+1=?"),)
-    assert plain_ids(tmp_path / "merged", question, question=True) == list(encode_question(question, template))
+    assert plain_ids(tmp_path / "merged", question, question=True) == list(
+        encode_question(question, template)
+    )
 
 
 def test_a_base_that_lies_in_four_bits_is_written_in_sixteen(world: World, tmp_path: Path) -> None:
@@ -212,21 +271,31 @@ def test_a_base_that_lies_in_four_bits_is_written_in_sixteen(world: World, tmp_p
     make_base(Order("tiny", parts, files, "nf4", tmp_path / "nf4", ()))
     run = trained(world, f"model.name={json.dumps(str(tmp_path / 'nf4'))}", "train.max_steps=3")
     found = export(run, tmp_path / "merged", dtype="fp32", questions=0)
-    assert found.same and len(found.document["parity"]) == 1 and found.document["parity"][0]["kl_nats"] < NOISE
+    assert (
+        found.same and len(found.document["parity"]) == 1 and found.document["parity"][0]["kl_nats"] < NOISE
+    )
     assert not json.loads((tmp_path / "merged" / "config.json").read_text("utf-8")).get("quantization_config")
     with pytest.raises(UsageError, match="in 4 bits only"):
         export(run, tmp_path / "other", into="base")
 
 
-SCALES: dict[str, tuple[float, str]] = {"too strong": (40.0, "the same likeliest token"), "without effect": (0.0, "are the base's own: none of 14")}
+SCALES: dict[str, tuple[float, str]] = {
+    "too strong": (40.0, "the same likeliest token"),
+    "without effect": (0.0, "are the base's own: none of 14"),
+}
 
 
 @pytest.mark.parametrize("kind", list(SCALES))
-def test_a_merge_that_is_another_model_is_refused_and_marked(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """peft's own accidents: alpha / r taken otherwise, an adapter that is not merged at all. The folder loads and answers; only the trial tells."""
+def test_a_merge_that_is_another_model_is_refused_and_marked(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """peft's own accidents: alpha / r taken otherwise, an adapter that is not merged at all. The folder
+    loads and answers; only the trial tells."""
     scale, said = SCALES[kind]
     plain = assembly.open_adapter
-    monkeypatch.setattr(assembly, "open_adapter", lambda name, folder: replace(plain(name, folder), scale=scale))
+    monkeypatch.setattr(
+        assembly, "open_adapter", lambda name, folder: replace(plain(name, folder), scale=scale)
+    )
     found = export(run, tmp_path / "merged")
     document = json.loads((tmp_path / "merged" / REPORT).read_text("utf-8"))
     assert document["same"] is False and any(said in one for one in document["problems"])
@@ -245,9 +314,25 @@ def test_the_desk_shows_the_report_and_leaves_with_70(run: Run, tmp_path: Path) 
         assembly.open_adapter = lambda name, folder: replace(plain(name, folder), scale=40.0)
 
     desk = Desk(tmp_path)
-    ended = desk.do("export", str(run.folder), "--out", str(tmp_path / "merged"), "--questions", "0", before=before)
-    assert ended.code == 70 and "trained / merged" in ended.said and "NOT the same model" in ended.said and "% are wanted" in ended.said
-    ended = desk.do("export", str(run.folder), "--out", str(tmp_path / "merged"), "--questions", "0", "--json", before=before)
+    ended = desk.do(
+        "export", str(run.folder), "--out", str(tmp_path / "merged"), "--questions", "0", before=before
+    )
+    assert (
+        ended.code == 70
+        and "trained / merged" in ended.said
+        and "NOT the same model" in ended.said
+        and "% are wanted" in ended.said
+    )
+    ended = desk.do(
+        "export",
+        str(run.folder),
+        "--out",
+        str(tmp_path / "merged"),
+        "--questions",
+        "0",
+        "--json",
+        before=before,
+    )
     assert ended.code == 70 and json.loads(ended.said[ended.said.index("{\n") :])["kind"] == "parity"
 
 
@@ -271,7 +356,8 @@ def test_agreement_counts_positions_and_a_broken_model_agrees_with_nothing() -> 
 
 
 def _kill_at(module: Any, name: str, number: int) -> Callable[[], None]:
-    """Prepare a child to kill itself as it comes to a function for the n-th time; several shards, though the base is tiny."""
+    """Prepare a child to kill itself as it comes to a function for the n-th time; several shards, though
+    the base is tiny."""
 
     def prepare() -> None:
         make.SHARD_BYTES = 100_000
@@ -300,16 +386,29 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     wanted = digests(tmp_path / "whole")
     assert len([name for name in wanted if name.endswith(".safetensors")]) > 3
     out = tmp_path / "killed 断"
-    places = [(Journal, "add", 3), (room, "prove_folder", 1), (saved, "append_lines", 2), (room, "write_json", 1)]
+    places = [
+        (Journal, "add", 3),
+        (room, "prove_folder", 1),
+        (saved, "append_lines", 2),
+        (room, "write_json", 1),
+    ]
     for module, name, number in places:
-        assert desk.do(*command, str(out), before=_kill_at(module, name, number)).code == -signal.SIGKILL, name
-        assert not out.exists() or json.loads((out / REPORT).read_text("utf-8"))["same"] is None, "no promise before the end"
+        assert desk.do(*command, str(out), before=_kill_at(module, name, number)).code == -signal.SIGKILL, (
+            name
+        )
+        assert not out.exists() or json.loads((out / REPORT).read_text("utf-8"))["same"] is None, (
+            "no promise before the end"
+        )
     ended = desk.do(*command, str(out), before=small)
     assert ended.code == 0 and "the same model" in ended.said, ended.said
     assert digests(out) == wanted
     assert not list(tmp_path.glob(".*"))
     again = desk.do(*command, str(out), "--json", before=small)
-    assert again.code == 0 and json.loads(again.said[again.said.index("{\n") :])["schema"] == "doitune.export/1" and digests(out) == wanted
+    assert (
+        again.code == 0
+        and json.loads(again.said[again.said.index("{\n") :])["schema"] == "doitune.export/1"
+        and digests(out) == wanted
+    )
 
 
 def test_what_is_not_its_own_is_left_alone(run: Run, tmp_path: Path) -> None:
@@ -337,7 +436,9 @@ def test_what_is_not_its_own_is_left_alone(run: Run, tmp_path: Path) -> None:
         export(run, empty, questions=0)
 
 
-def test_locks_room_and_wrong_words(run: Run, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_room_and_wrong_words(
+    run: Run, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "merged"
     with hold(tmp_path / ".merged.export.lock", "it"), pytest.raises(LockedError):
         export(run, out)

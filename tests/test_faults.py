@@ -31,13 +31,16 @@ def calls() -> dict[str, list[str]]:
             name = ast.unparse(node.func)
             if name in ("faults.reach", "faults.spoil") and isinstance(node.args[0], ast.Constant):
                 found.setdefault(node.args[0].value, []).append(f"{path.name}:{node.lineno}")
-            if name == "_write" and isinstance(node.args[-1], ast.Constant):  # the writer's own, which passes its site on
+            if name == "_write" and isinstance(
+                node.args[-1], ast.Constant
+            ):  # the writer's own, which passes its site on
                 found.setdefault(node.args[-1].value, []).append(f"{path.name}:{node.lineno}")
     return found
 
 
 def test_every_site_has_a_place_and_every_place_a_site() -> None:
-    """Trap: a fault point that a lab never visits as it is in no list, and one that nothing reaches any more."""
+    """Trap: a fault point that a lab never visits as it is in no list, and one that nothing reaches any
+    more."""
     found = calls()
     assert len(found) > 30
     assert set(found) == set(faults.SITES)
@@ -90,14 +93,18 @@ def test_kill_is_the_default() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
 
 
-@pytest.mark.parametrize("text", ["nowhere:1:kill", "done", "done:0", "done:x", "done:1:melt", "done:1:kill:2"])
+@pytest.mark.parametrize(
+    "text", ["nowhere:1:kill", "done", "done:0", "done:x", "done:1:melt", "done:1:kill:2"]
+)
 def test_a_fault_that_cannot_be_read_names_what_there_is(text: str) -> None:
     with pytest.raises(UsageError, match="DOITUNE_FAULT") as caught:
         faults.arm(text)
     assert caught.value.hint
 
 
-def test_the_desk_reads_the_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_desk_reads_the_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import sys
 
     from doitune.__main__ import main

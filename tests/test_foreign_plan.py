@@ -1,4 +1,5 @@
-"""`doitune plan --simulate` for architectures that the closed form does not know: the simulator's figures, and clear words for the rest."""
+"""`doitune plan --simulate` for architectures that the closed form does not know: the simulator's figures,
+and clear words for the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +18,14 @@ from doitune.memory.simulation.step import Case, count_weights, simulate_case, s
 from doitune.memory.terms import GIB
 from doitune.recipe.resolve import resolve
 
-SIZES = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 5, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000}
+SIZES = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 1000,
+}
 KINDS: dict[str, dict[str, Any]] = {
     "gemma2": {"head_dim": 64, "sliding_window": 64},
     "phi3": {"pad_token_id": 0},
@@ -33,19 +41,35 @@ def folder_of(folder: Path, kind: str, **more: Any) -> str:
     return str(folder)
 
 
-def planned(folder: Path, kind: str, gib: float = 24.0, sets: tuple[str, ...] = (), vocab_size: int = 1000, **options: Any) -> ForeignPlan:
+def planned(
+    folder: Path,
+    kind: str,
+    gib: float = 24.0,
+    sets: tuple[str, ...] = (),
+    vocab_size: int = 1000,
+    **options: Any,
+) -> ForeignPlan:
     sets = ("train.tokens_per_micro_batch=256", "train.max_tokens=256", *sets)
-    return plan_foreign(resolve("reconstruct", model=folder_of(folder, kind, vocab_size=vocab_size), overrides=sets), Card(gib), **options)
+    return plan_foreign(
+        resolve("reconstruct", model=folder_of(folder, kind, vocab_size=vocab_size), overrides=sets),
+        Card(gib),
+        **options,
+    )
 
 
-@pytest.mark.parametrize("kind", [kind if kind == "mixtral" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "mixtral" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_a_plan_is_what_is_simulated(kind: str, tmp_path: Path) -> None:
-    """One sum of terms: the simulated peak, context and fragmentation. Trap: a term counted twice, or by the closed form of another block."""
+    """One sum of terms: the simulated peak, context and fragmentation. Trap: a term counted twice, or by
+    the closed form of another block."""
     plan = planned(tmp_path, kind)
     config = {"model_type": kind, **SIZES, **KINDS[kind]}
     peak = simulate_config(config, kind, Case(16, 256)).peak_bytes
     outside = sum(term.nominal for term in plan.terms if term.name in ("context", "fragmentation"))
-    assert plan.gib(1) * GIB == pytest.approx(peak + outside, abs=1) and plan.gib(0) < plan.gib(1) < plan.gib(2)
+    assert plan.gib(1) * GIB == pytest.approx(peak + outside, abs=1) and plan.gib(0) < plan.gib(1) < plan.gib(
+        2
+    )
     assert plan.fits and plan.parameters == count_weights(config, kind)[0] > 10**6
     experts = {term.name: term.nominal for term in plan.terms}["norms"]
     assert (experts > GIB / 200) == (kind == "mixtral") == any("mixture" in text for text in plan.findings)
@@ -53,14 +77,22 @@ def test_a_plan_is_what_is_simulated(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_asked_for_is_what_is_simulated(tmp_path: Path) -> None:
-    more = [planned(tmp_path, "phi3", sets=(one,)) for one in ("lora.rank=64", "lora.dropout=0.1", "model.quantise=none", "train.optimizer=adamw")]
+    more = [
+        planned(tmp_path, "phi3", sets=(one,))
+        for one in ("lora.rank=64", "lora.dropout=0.1", "model.quantise=none", "train.optimizer=adamw")
+    ]
     assert min(one.gib(1) for one in more) > planned(tmp_path, "phi3").gib(1)
 
 
 def test_what_a_base_cannot_be_is_said(tmp_path: Path) -> None:
     base_alone = planned(tmp_path, "mixtral", gib=1.0, vocab_size=200_000)
-    assert not base_alone.fits and base_alone.way_out == "no change of settings is enough: take a smaller model or a card of 8 GiB"
-    adapter = planned(tmp_path, "mixtral", gib=1.0, sets=("lora.rank=1024", "train.tokens_per_micro_batch=1024"))
+    assert (
+        not base_alone.fits
+        and base_alone.way_out == "no change of settings is enough: take a smaller model or a card of 8 GiB"
+    )
+    adapter = planned(
+        tmp_path, "mixtral", gib=1.0, sets=("lora.rank=1024", "train.tokens_per_micro_batch=1024")
+    )
     assert not adapter.fits and adapter.way_out == "try a smaller lora.rank or train.max_tokens"
     with pytest.raises(UsageError, match="hf backend alone"):
         planned(tmp_path, "phi3", backend="unsloth")
@@ -79,19 +111,33 @@ def test_what_a_base_cannot_be_is_said(tmp_path: Path) -> None:
 
 
 def test_the_model_of_the_engine_is_not_taken_for_what_it_is_not() -> None:
-    """Trap: Unsloth's engine is modelled in 4 bits, with every adapter and recomputed; a case that asks for less was counted as if it were that."""
+    """Trap: Unsloth's engine is modelled in 4 bits, with every adapter and recomputed; a case that asks
+    for less was counted as if it were that."""
     shape = find_shape(resolve("baseline", model="7b").recipe.model).architecture
-    for more in ({"targets": ("q_proj",)}, {"dropout": 0.1}, {"quantise": "none"}, {"gradient_checkpointing": False}):
+    for more in (
+        {"targets": ("q_proj",)},
+        {"dropout": 0.1},
+        {"quantise": "none"},
+        {"gradient_checkpointing": False},
+    ):
         with pytest.raises(UsageError, match="Unsloth's engine"):
             simulate_case(shape, Case(8, 64, "unsloth", **more))
 
 
 @pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
-    """The form that scripts rely on, exit 78 on a card that is too small, and a sentence each on the screen."""
+    """The form that scripts rely on, exit 78 on a card that is too small, and a sentence each on the
+    screen."""
     base = folder_of(tmp_path, "mixtral", vocab_size=200_000)
     done = run("plan", "reconstruct", "--model", base, "--card", "1", "--simulate", "--json")
     found = json.loads(done.stdout)
-    assert done.returncode == 78 and set(found) >= FORM and not found["fits"] and found["max_tokens_per_micro_batch"] is None
-    text = run("plan", "reconstruct", "--model", base, "--card", "8", "--simulate", "--set", "train.max_tokens=64")
+    assert (
+        done.returncode == 78
+        and set(found) >= FORM
+        and not found["fits"]
+        and found["max_tokens_per_micro_batch"] is None
+    )
+    text = run(
+        "plan", "reconstruct", "--model", base, "--card", "8", "--simulate", "--set", "train.max_tokens=64"
+    )
     assert text.returncode == 0 and "it fits" in text.stdout and "model_type 'mixtral'" in text.stdout

@@ -1,4 +1,5 @@
-"""What is trained, how it goes and how it ends: each danger of a result that is wrong in silence is said or refused on the run itself."""
+"""What is trained, how it goes and how it ends: each danger of a result that is wrong in silence is said
+or refused on the run itself."""
 
 from __future__ import annotations
 
@@ -40,15 +41,27 @@ def _encoded(*trained: int) -> list[Encoded]:
 def test_rows_are_accounted_for_one_by_one() -> None:
     ledger = Ledger({"math": Line(5, 9, 5, truncated=2, trained=3)})
     found = count_rows(ledger, _encoded(2, 4, 9))
-    assert (found.chosen, found.trained, found.refused, found.least, found.median, found.most) == (5, 3, 2, 2, 4, 9)
-    assert found.text == "5 rows: 3 trained, 2 refused as too long; 15 of 30 tokens are trained (50 %), 2 to 9 a row, median 4"
+    assert (found.chosen, found.trained, found.refused, found.least, found.median, found.most) == (
+        5,
+        3,
+        2,
+        2,
+        4,
+        9,
+    )
+    assert (
+        found.text
+        == "5 rows: 3 trained, 2 refused as too long; 15 of 30 tokens are trained (50 %), 2 to 9 a row, median 4"
+    )
     with pytest.raises(RuntimeError, match="rows were lost: 5 chosen, 2 refused, 3 to train, 2 encoded"):
         count_rows(ledger, _encoded(2, 4))
     with pytest.raises(RuntimeError, match="rows were lost"):
         count_rows(Ledger({"math": Line(5, 9, 5, truncated=1, trained=3)}), _encoded(2, 4, 9))
 
 
-def test_a_row_that_vanishes_on_the_way_stops_the_run(tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_vanishes_on_the_way_stops_the_run(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trap: half of the rows dropped without a word (measured: 8 rows became 4)."""
     whole = prepare_room._fit
 
@@ -63,14 +76,17 @@ def test_a_row_that_vanishes_on_the_way_stops_the_run(tiny_recipe: Path, monkeyp
 
 
 def test_the_rates_are_those_of_the_first_the_highest_and_the_last_step() -> None:
-    section = resolve("baseline", overrides=["train.learning_rate=1e-3", "train.end_rate=1e-4", "train.warmup_steps=3"]).recipe.train
+    section = resolve(
+        "baseline", overrides=["train.learning_rate=1e-3", "train.end_rate=1e-4", "train.warmup_steps=3"]
+    ).recipe.train
     first, highest, last = rates(section, 50)
     assert (first, highest) == (pytest.approx(2.5e-4), 1e-3) and last == pytest.approx(1e-4)
     assert schedule_text(section, 50) == "learning rate 0.00025 in step 1, at most 0.001, 0.0001 in step 50"
 
 
 def test_a_warm_up_that_takes_all_steps_is_refused(tiny_recipe: Path) -> None:
-    """Trap: a rate that is written and never used; max_steps is not set here, so only the rows tell how long the run is."""
+    """Trap: a rate that is written and never used; max_steps is not set here, so only the rows tell how
+    long the run is."""
     with pytest.raises(RecipeError, match=r"warmup_steps 8 leaves none of the run's 8 steps") as caught:
         plan_training(resolve(str(tiny_recipe), overrides=["train.warmup_steps=8"]))
     assert "train.warmup_steps=0" in caught.value.hint
@@ -78,7 +94,8 @@ def test_a_warm_up_that_takes_all_steps_is_refused(tiny_recipe: Path) -> None:
 
 
 def test_padding_is_never_trained_even_where_it_is_the_end_token() -> None:
-    """Trap: labels made from ids, so that pad == end masks the end of every answer; a mask that starts one token late."""
+    """Trap: labels made from ids, so that pad == end masks the end of every answer; a mask that starts one
+    token late."""
     rows = [Encoded((5, 6, 2), (IGNORED, 6, 2)), Encoded((5, 7, 8, 9, 2), (IGNORED, IGNORED, 8, 9, 2))]
     for batch in (pad(rows, pad_id=2), flatten(rows, pad_id=2)):
         trained = batch.labels[batch.labels != IGNORED].tolist()
@@ -90,7 +107,9 @@ def test_padding_is_never_trained_even_where_it_is_the_end_token() -> None:
 
 
 def _lines(losses: Sequence[float]) -> list[dict[str, Any]]:
-    return [{"event": "step", "step": at, "loss": loss, "grad_norm": 1.0} for at, loss in enumerate(losses, 1)]
+    return [
+        {"event": "step", "step": at, "loss": loss, "grad_norm": 1.0} for at, loss in enumerate(losses, 1)
+    ]
 
 
 def test_three_losses_of_zero_in_a_row_stop_a_run() -> None:
@@ -136,13 +155,19 @@ def test_spikes_are_told_of_the_last_hundred_steps_only_where_enough_are_known()
     assert Watch(1000, _lines(steady)).see(20, 50.0, 1.0) == []
     watch = Watch(1000, _lines([*steady, 2.0]))
     (spike,) = watch.see(21, 2.5, 1.0)
-    assert (spike.what, spike.step, spike.value) == ("loss", 21, 2.5) and spike.text.startswith("step 21: loss 2.5, the median")
+    assert (spike.what, spike.step, spike.value) == ("loss", 21, 2.5) and spike.text.startswith(
+        "step 21: loss 2.5, the median"
+    )
     assert watch.see(22, 2.1, 1.0) == []
     assert [one.what for one in watch.see(23, 2.0, 3.0)] == ["grad_norm"]
 
 
-def _training(recipe: Path, tmp_path: Path, on_event: Any = lambda event: None, overrides: Sequence[str] = ()) -> Training:
-    plan = plan_training(resolve(str(recipe), overrides=["lora.dropout=0", "train.optimizer=adamw", *overrides]))
+def _training(
+    recipe: Path, tmp_path: Path, on_event: Any = lambda event: None, overrides: Sequence[str] = ()
+) -> Training:
+    plan = plan_training(
+        resolve(str(recipe), overrides=["lora.dropout=0", "train.optimizer=adamw", *overrides])
+    )
     _, model = load_model(plan.recipe, plan.base, 0, training=True)
     folder = tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
@@ -157,26 +182,38 @@ def _poison(model: HfModel, calls: set[int]) -> None:
         nonlocal count
         found = real(batch, trained_tokens)
         count += torch.is_grad_enabled()
-        return replace(found, value=found.value * math.nan, sums=found.sums * math.nan) if count in calls and torch.is_grad_enabled() else found
+        return (
+            replace(found, value=found.value * math.nan, sums=found.sums * math.nan)
+            if count in calls and torch.is_grad_enabled()
+            else found
+        )
 
     model.loss = loss  # type: ignore[method-assign]
 
 
-def test_a_step_that_is_not_finite_moves_nothing_and_is_named(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_is_not_finite_moves_nothing_and_is_named(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trap: a NaN shown as 0.0, and weights that are NaN from then on (measured on the stock trainer)."""
     monkeypatch.setattr("doitune.train.spikes.MOST_SHARE", 0.5)
     notes: list[str] = []
-    training = _training(tiny_recipe, tmp_path, lambda event: notes.append(event.text) if isinstance(event, Note) else None)
+    training = _training(
+        tiny_recipe, tmp_path, lambda event: notes.append(event.text) if isinstance(event, Note) else None
+    )
     _poison(training.model, {2})  # type: ignore[arg-type]
     assert training.advance() is not None
     before = [parameter.detach().clone() for _, parameter in training.parameters]
     assert training.advance() is None
     assert training.step == 2
-    assert all(torch.equal(old, parameter) for old, (_, parameter) in zip(before, training.parameters, strict=True))
+    assert all(
+        torch.equal(old, parameter) for old, (_, parameter) in zip(before, training.parameters, strict=True)
+    )
     log = training.advance()
     assert log is not None and math.isfinite(log.loss) and math.isfinite(log.grad_norm)
     (line,) = [line for line in training.run.metrics() if line["event"] == "skipped"]
-    assert (line["step"], line["loss"], len(line["rows"])) == (2, "nan", 8) and all(".json:" in row for row in line["rows"])
+    assert (line["step"], line["loss"], len(line["rows"])) == (2, "nan", 8) and all(
+        ".json:" in row for row in line["rows"]
+    )
     assert "step 2: loss nan" in notes[-1] and "and 3 more" in notes[-1] and "no weight moves" in notes[-1]
 
 
@@ -201,7 +238,8 @@ def test_weights_that_are_not_finite_are_never_saved(tiny_recipe: Path, tmp_path
 
 
 def _ends(model: HfModel, token: int, every: int = 1) -> None:
-    """The head says `token` in every `every`-th row of a batch, and a letter that ends nothing in the others."""
+    """The head says `token` in every `every`-th row of a batch, and a letter that ends nothing in the
+    others."""
 
     def hook(module: Any, args: Any, logits: torch.Tensor) -> torch.Tensor:
         logits = logits.clone()
@@ -244,7 +282,12 @@ def test_a_run_says_and_stores_what_it_found(tiny_recipe: Path, tmp_path: Path) 
 
     run = start(resolve(str(tiny_recipe)), runs=tmp_path / "runs", scorer=None, on_event=listen)
     text = "\n".join(told)
-    for part in ("32 rows: 32 trained, none refused; ", " tokens are trained (", "learning rate 0.01 in step 1, at most 0.01", "computes in float32 on cpu"):
+    for part in (
+        "32 rows: 32 trained, none refused; ",
+        " tokens are trained (",
+        "learning rate 0.01 in step 1, at most 0.01",
+        "computes in float32 on cpu",
+    ):
         assert part in text
     origin = run.read_json("origin.json")
     assert origin["rows"]["chosen"] == origin["rows"]["trained"] == 32 and origin["rows"]["least"] >= 2
@@ -259,26 +302,47 @@ def test_a_run_says_and_stores_what_it_found(tiny_recipe: Path, tmp_path: Path) 
 
 
 def test_nothing_of_a_run_is_a_pickle(tiny_recipe: Path, tmp_path: Path) -> None:
-    """Trap: a library that writes .bin or .pt beside what it was asked for (seen: safe_serialization turned into pickle on two cores)."""
+    """Trap: a library that writes .bin or .pt beside what it was asked for (seen: safe_serialization
+    turned into pickle on two cores)."""
     from doitune.evals.targets import Request, evaluate_target
 
     run = start(resolve(str(tiny_recipe)), runs=tmp_path / "runs", scorer=None, on_event=lambda event: None)
-    evaluate_target(str(run.folder), Request(("doit-valid",), limit=2), runs=tmp_path / "runs", on_progress=lambda *_: None)
+    evaluate_target(
+        str(run.folder),
+        Request(("doit-valid",), limit=2),
+        runs=tmp_path / "runs",
+        on_progress=lambda *_: None,
+    )
     written = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     assert len(written) > 15
-    assert {path.suffix for path in written} <= {".json", ".jsonl", ".yaml", ".txt", ".md", ".safetensors", ".lock"}, sorted(map(str, written))
+    assert {path.suffix for path in written} <= {
+        ".json",
+        ".jsonl",
+        ".yaml",
+        ".txt",
+        ".md",
+        ".safetensors",
+        ".lock",
+    }, sorted(map(str, written))
     for path in written:
         start_of = path.read_bytes()[:4]
-        assert start_of[:2] != b"\x80\x04" and start_of != b"PK\x03\x04", f"{path} is a pickle or a zip of one"
-    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert start_of[:2] != b"\x80\x04" and start_of != b"PK\x03\x04", (
+            f"{path} is a pickle or a zip of one"
+        )
+    lines = [
+        json.loads(line) for line in (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert lines
 
 
 # Micro-batches
 
 
-def test_a_model_whose_loss_depends_on_its_neighbours_is_refused_before_step_one(tiny_recipe: Path, tmp_path: Path) -> None:
-    """Trap: a kernel that reads padding, or a loss that is a mean over the micro-batch; `arrangement: sorted` runs no packing probe."""
+def test_a_model_whose_loss_depends_on_its_neighbours_is_refused_before_step_one(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
+    """Trap: a kernel that reads padding, or a loss that is a mean over the micro-batch; `arrangement:
+    sorted` runs no packing probe."""
     training = _training(tiny_recipe, tmp_path, overrides=["train.arrangement=sorted"])
     training.choose_arrangement()
     real = training.model.loss
@@ -294,7 +358,9 @@ def test_a_model_whose_loss_depends_on_its_neighbours_is_refused_before_step_one
 
 def test_a_lack_of_memory_at_the_end_does_not_undo_a_training(tiny_recipe: Path, tmp_path: Path) -> None:
     notes: list[str] = []
-    training = _training(tiny_recipe, tmp_path, lambda event: notes.append(event.text) if isinstance(event, Note) else None)
+    training = _training(
+        tiny_recipe, tmp_path, lambda event: notes.append(event.text) if isinstance(event, Note) else None
+    )
 
     def full(prompts: Any, **more: Any) -> Any:
         raise torch.OutOfMemoryError("planted")

@@ -1,4 +1,5 @@
-"""The adapter that answers is the one that was saved, on its base and through its encoder: each way to be wrong in silence is refused."""
+"""The adapter that answers is the one that was saved, on its base and through its encoder: each way to be
+wrong in silence is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +14,15 @@ import torch
 from tiny_evals import examples, tiny
 
 from doitune.backends import probe as guard
-from doitune.backends.probe import PROBE, choose_rows, prove_adapter, read_probe, save_probe, take_probe, weights_sha256
+from doitune.backends.probe import (
+    PROBE,
+    choose_rows,
+    prove_adapter,
+    read_probe,
+    save_probe,
+    take_probe,
+    weights_sha256,
+)
 from doitune.errors import CheckpointError, DivergedError
 from doitune.evals.targets import Request, evaluate_target
 from doitune.prompt.encode import encode_all, fingerprint
@@ -128,10 +137,18 @@ def test_a_loss_that_is_not_finite_is_never_saved_as_a_probe(saved) -> None:
 def test_how_much_is_rounding_depends_on_the_two_places() -> None:
     here = {"device": "cpu", "dtype": "float32", "threads": "1", "processor": "a"}
     assert guard._allowed(here, dict(here)) == guard.SAME_PLACE
-    assert guard._allowed(here, {**here, "processor": "b"}) == guard.FLOAT32 == guard._allowed(here, {**here, "threads": "8"})
+    assert (
+        guard._allowed(here, {**here, "processor": "b"})
+        == guard.FLOAT32
+        == guard._allowed(here, {**here, "threads": "8"})
+    )
     assert guard._allowed({**here, "device": "cuda"}, {**here, "device": "cuda"}) == guard.FLOAT32
     for dtype in ("bfloat16", "float16"):
-        assert guard._allowed(here, {**here, "dtype": dtype}) == guard.HALF == guard._allowed({**here, "dtype": dtype}, {**here, "dtype": dtype})
+        assert (
+            guard._allowed(here, {**here, "dtype": dtype})
+            == guard.HALF
+            == guard._allowed({**here, "dtype": dtype}, {**here, "dtype": dtype})
+        )
 
 
 def test_the_hash_of_weights_sees_one_bit_and_one_name(saved) -> None:
@@ -196,7 +213,8 @@ def test_a_trained_checkpoint_opens_in_another_place(trained: Run, monkeypatch: 
 
 
 def test_the_files_of_each_checkpoint_are_verified_when_it_is_taken(trained: Run) -> None:
-    """Trap: an evaluation of all checkpoints that verifies the first one only; one flipped bit is a number like any other."""
+    """Trap: an evaluation of all checkpoints that verifies the first one only; one flipped bit is a number
+    like any other."""
     _, model, template, step = open_trained(trained, "last")
     other = next(found for found in trained.checkpoints() if found.step != step)
     with changed(other.folder / "adapter_model.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1])):
@@ -204,12 +222,15 @@ def test_the_files_of_each_checkpoint_are_verified_when_it_is_taken(trained: Run
             take_checkpoint(trained, other.step, model, template)
         with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors was changed"):
             request = Request(("doit-valid",), ("last", str(other.step)), limit=1, with_base=False)
-            evaluate_target(str(trained.folder), request, runs=trained.folder.parents[1], on_progress=lambda *_: None)
+            evaluate_target(
+                str(trained.folder), request, runs=trained.folder.parents[1], on_progress=lambda *_: None
+            )
     assert take_checkpoint(trained, other.step, model, template) == other
 
 
 def test_an_evaluation_refuses_an_adapter_that_does_not_answer_as_it_did(trained: Run) -> None:
-    """A probe of the older checkpoint under a whole manifest: every file is as written, and still it is the wrong one."""
+    """A probe of the older checkpoint under a whole manifest: every file is as written, and still it is
+    the wrong one."""
     from doitune.system.disk import file_sha256
 
     last, first = trained.checkpoints()[-1], trained.checkpoints()[0]
@@ -263,7 +284,9 @@ def test_two_builds_start_from_the_same_adapter_and_the_run_records_it(trained: 
         torch.rand(draws)  # whatever was drawn before
         again = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": seed})})
         assert weights_sha256(load_model(again, base, 0, training=True)[1]) == recorded
-    other = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": recipe.train.seed + 1})})
+    other = recipe.model_copy(
+        update={"train": recipe.train.model_copy(update={"seed": recipe.train.seed + 1})}
+    )
     assert weights_sha256(load_model(other, base, 0, training=True)[1]) != recorded
 
 
@@ -281,6 +304,8 @@ def test_an_adapter_of_another_dtype_is_not_rounded_in(trained: Run, tmp_path: P
 
     _, model, _, step = open_trained(trained, "last")
     stored = load_file(trained.checkpoint(step).folder / "adapter_model.safetensors")
-    save_file({name: tensor.bfloat16() for name, tensor in stored.items()}, tmp_path / "adapter_model.safetensors")
+    save_file(
+        {name: tensor.bfloat16() for name, tensor in stored.items()}, tmp_path / "adapter_model.safetensors"
+    )
     with pytest.raises(CheckpointError, match="is not one of this model and recipe"):
         model.load_adapter(tmp_path)

@@ -1,4 +1,5 @@
-"""The hf backend holds a base in 4 bits, gives transformers' own losses, and its adapter comes back as it was saved."""
+"""The hf backend holds a base in 4 bits, gives transformers' own losses, and its adapter comes back as it
+was saved."""
 
 from __future__ import annotations
 
@@ -78,6 +79,7 @@ def model(tiny_base: Path) -> hf.HfModel:
 
 # The base in memory
 
+
 def test_every_adapted_layer_is_really_in_4_bits_with_nested_scales(model: hf.HfModel) -> None:
     """Trap: a configuration that says nf4 while the weights lie in 16 bits."""
     adapted = {name.split(".lora_A")[0] for name, _ in model.trainable() if ".lora_A" in name}
@@ -88,7 +90,12 @@ def test_every_adapted_layer_is_really_in_4_bits_with_nested_scales(model: hf.Hf
         assert layer.weight.dtype == torch.uint8
         assert layer.weight.numel() * 2 == layer.in_features * layer.out_features
         state = layer.weight.quant_state
-        assert state.quant_type == "nf4" and state.nested and state.state2 is not None and state.absmax.dtype == torch.uint8
+        assert (
+            state.quant_type == "nf4"
+            and state.nested
+            and state.state2 is not None
+            and state.absmax.dtype == torch.uint8
+        )
     assert not isinstance(model.base.get_output_embeddings(), Linear4bit)
     assert model.base.get_input_embeddings().weight.dtype == torch.float32
     assert not any("lm_head" in name or "embed" in name for name, _ in model.trainable())
@@ -101,7 +108,10 @@ def test_without_quantisation_no_layer_is_in_4_bits(tiny_base: Path) -> None:
 
 def test_targets_choose_the_layers(tiny_base: Path) -> None:
     loaded = model_of(tiny_base, targets=("q_proj", "v_proj"))
-    assert {name.split(".lora_")[0].rsplit(".", 1)[-1] for name, _ in loaded.trainable()} == {"q_proj", "v_proj"}
+    assert {name.split(".lora_")[0].rsplit(".", 1)[-1] for name, _ in loaded.trainable()} == {
+        "q_proj",
+        "v_proj",
+    }
     with pytest.raises(ModelError, match=r"no linear layers \['q_porj'\]") as caught:
         model_of(tiny_base, targets=("q_porj",))
     assert "q_proj" in caught.value.hint
@@ -139,13 +149,19 @@ def test_slow_products_are_refused_on_a_cpu(tiny_base: Path, wanted: str) -> Non
 
 # Losses and gradients
 
+
 @pytest.mark.parametrize("quantise", ["nf4", "none"])
 def test_the_loss_is_the_models_own(tiny_base: Path, quantise: str) -> None:
-    """Trap: a label shifted twice or not at all, a padding that is trained. Compared with transformers' own loss, row by row."""
+    """Trap: a label shifted twice or not at all, a padding that is trained. Compared with transformers'
+    own loss, row by row."""
     loaded = model_of(tiny_base, quantise=quantise)
     stir(loaded)
     with torch.no_grad():
-        own = [loaded.base(input_ids=torch.tensor([one.ids]), labels=torch.tensor([one.labels])).loss * (one.trained) for one in ROWS]
+        own = [
+            loaded.base(input_ids=torch.tensor([one.ids]), labels=torch.tensor([one.labels])).loss
+            * (one.trained)
+            for one in ROWS
+        ]
         for batch in (pad(ROWS), flatten(ROWS)):
             loss = loaded.loss(batch, trained_tokens(ROWS))
             assert loss.sums.tolist() == pytest.approx([float(one) for one in own], rel=1e-5)
@@ -192,7 +208,8 @@ def test_recomputed_activations_give_the_same_gradient(tiny_base: Path) -> None:
 
 
 def test_asking_before_training_changes_no_gradient(tiny_base: Path) -> None:
-    """Trap: on CPUs with AVX512-BF16, bitsandbytes repacks a layer at its first forward in eval mode, for good: gradients stop, products round."""
+    """Trap: on CPUs with AVX512-BF16, bitsandbytes repacks a layer at its first forward in eval mode, for
+    good: gradients stop, products round."""
     fresh, asked = model_of(tiny_base), model_of(tiny_base)
     asked.training(False)
     with torch.no_grad():
@@ -206,9 +223,13 @@ def test_asking_before_training_changes_no_gradient(tiny_base: Path) -> None:
     first, second, reference = (gradient(loaded, pad(ROWS)) for loaded in (fresh, asked, plain))
     assert float(first.norm()) > 1e-3
     assert torch.equal(first, second)
-    assert float((first - reference).norm() / reference.norm()) < 1e-5, "4-bit layers differentiate as the weights they stand for"
+    assert float((first - reference).norm() / reference.norm()) < 1e-5, (
+        "4-bit layers differentiate as the weights they stand for"
+    )
     layers = [module for module in asked.base.modules() if isinstance(module, Linear4bit)]
-    assert layers and not any(getattr(layer.weight.quant_state, "packing_format_for_cpu", False) for layer in layers)
+    assert layers and not any(
+        getattr(layer.weight.quant_state, "packing_format_for_cpu", False) for layer in layers
+    )
 
 
 def dequantised(model: hf.HfModel, base: Path) -> hf.HfModel:
@@ -220,7 +241,9 @@ def dequantised(model: hf.HfModel, base: Path) -> hf.HfModel:
     with torch.no_grad():
         for name, module in model.base.named_modules():
             if isinstance(module, Linear4bit):
-                theirs[name].weight.copy_(dequantize_4bit(module.weight.data.clone(), module.weight.quant_state))
+                theirs[name].weight.copy_(
+                    dequantize_4bit(module.weight.data.clone(), module.weight.quant_state)
+                )
     return plain
 
 
@@ -231,13 +254,16 @@ def test_nothing_trained_is_a_loss_of_zero(model: hf.HfModel) -> None:
 
 # Asking
 
+
 def test_logits_are_those_of_the_full_head(model: hf.HfModel) -> None:
     """Trap: the last real token of a padded row is not the last place."""
     model.training(False)
     watched = [9, 200, 2]
     found = model.logits(pad(ROWS), watched)
     with torch.no_grad():
-        own = torch.stack([model.base(input_ids=torch.tensor([one.ids])).logits[0, -1, watched] for one in ROWS])
+        own = torch.stack(
+            [model.base(input_ids=torch.tensor([one.ids])).logits[0, -1, watched] for one in ROWS]
+        )
     assert torch.allclose(found, own, atol=1e-5)
 
 
@@ -255,11 +281,14 @@ def test_replies_in_a_batch_are_those_of_one_at_a_time(model: hf.HfModel) -> Non
         with torch.no_grad():
             logits = model.base(input_ids=torch.tensor([prompt])).logits[0, -1]
         assert reply.ids[0] == int(logits.argmax())
-        assert list(reply.first_scores) == pytest.approx(torch.log_softmax(logits, -1)[[9, 10, 2]].tolist(), abs=1e-4)
+        assert list(reply.first_scores) == pytest.approx(
+            torch.log_softmax(logits, -1)[[9, 10, 2]].tolist(), abs=1e-4
+        )
 
 
 def test_the_last_scores_are_those_of_the_step_that_stopped(model: hf.HfModel) -> None:
-    """Trap: a batch goes on for its longer rows; what it computes then for a row that has ended is no step of that row."""
+    """Trap: a batch goes on for its longer rows; what it computes then for a row that has ended is no step
+    of that row."""
     model.training(False)
     prompts = [one.ids for one in ROWS]
     free = model.generate(prompts, max_new_tokens=12, stop_ids=STOPS)
@@ -271,7 +300,9 @@ def test_the_last_scores_are_those_of_the_step_that_stopped(model: hf.HfModel) -
         before = [*prompt, *reply.ids[: len(reply.ids) if reply.stopped else len(reply.ids) - 1]]
         with torch.no_grad():
             logits = model.base(input_ids=torch.tensor([before])).logits[0, -1]
-        assert list(reply.last_scores) == pytest.approx(torch.log_softmax(logits, -1)[[9, 10, 2]].tolist(), abs=1e-4)
+        assert list(reply.last_scores) == pytest.approx(
+            torch.log_softmax(logits, -1)[[9, 10, 2]].tolist(), abs=1e-4
+        )
 
 
 def test_a_reply_ends_before_its_stop_token(model: hf.HfModel) -> None:
@@ -284,13 +315,20 @@ def test_a_reply_ends_before_its_stop_token(model: hf.HfModel) -> None:
 
 
 def test_replies_are_greedy_whatever_the_base_asks_for(tiny_base: Path, tmp_path: Path) -> None:
-    """Trap: a generation_config.json with sampling, a repetition penalty or short replies reaches the evaluation."""
+    """Trap: a generation_config.json with sampling, a repetition penalty or short replies reaches the
+    evaluation."""
     import json
     import shutil
 
     folder = tmp_path / "base"
     shutil.copytree(tiny_base, folder)
-    wild = {"do_sample": True, "temperature": 2.0, "repetition_penalty": 9.0, "max_new_tokens": 1, "eos_token_id": [7]}
+    wild = {
+        "do_sample": True,
+        "temperature": 2.0,
+        "repetition_penalty": 9.0,
+        "max_new_tokens": 1,
+        "eos_token_id": [7],
+    }
     (folder / "generation_config.json").write_text(json.dumps(wild))
     plain, other = model_of(tiny_base), model_of(folder)
     prompts = [one.ids for one in ROWS]
@@ -300,6 +338,7 @@ def test_replies_are_greedy_whatever_the_base_asks_for(tiny_base: Path, tmp_path
 
 
 # The adapter
+
 
 def test_a_saved_adapter_comes_back_byte_for_byte(model: hf.HfModel, tiny_base: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
@@ -317,14 +356,17 @@ def test_a_saved_adapter_comes_back_byte_for_byte(model: hf.HfModel, tiny_base: 
 
 
 def test_peft_itself_reads_the_saved_adapter(model: hf.HfModel, tiny_base: Path, tmp_path: Path) -> None:
-    """The form is peft's own: another program gets the same logits from it. Trap: keys that only doitune knows."""
+    """The form is peft's own: another program gets the same logits from it. Trap: keys that only doitune
+    knows."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     model.save_adapter(tmp_path)
     plain = model_of(tiny_base, quantise="none")
     plain.load_adapter(tmp_path)
-    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32), tmp_path)
+    theirs = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32), tmp_path
+    )
     ids = torch.tensor([ROWS[1].ids])
     plain.training(False)
     with torch.no_grad():
@@ -353,7 +395,9 @@ def test_a_wrong_adapter_is_refused(model: hf.HfModel, tiny_base: Path, tmp_path
     path.unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
         model.load_adapter(tmp_path)
-    assert all(torch.equal(a, b) for a, (_, b) in zip(before, model.trainable(), strict=True)), "a refused adapter changes nothing"
+    assert all(torch.equal(a, b) for a, (_, b) in zip(before, model.trainable(), strict=True)), (
+        "a refused adapter changes nothing"
+    )
 
 
 def test_without_its_adapter_the_model_is_the_plain_base(model: hf.HfModel, tiny_base: Path) -> None:
@@ -369,8 +413,11 @@ def test_without_its_adapter_the_model_is_the_plain_base(model: hf.HfModel, tiny
 
 # Rows of their own
 
+
 @pytest.mark.parametrize("tied", [True, False])
-def test_new_token_rows_are_trained_saved_and_loaded(tiny_base: Path, untied_base: Path, tmp_path: Path, tied: bool) -> None:
+def test_new_token_rows_are_trained_saved_and_loaded(
+    tiny_base: Path, untied_base: Path, tmp_path: Path, tied: bool
+) -> None:
     """Trap: peft freezes what it did not add; rows that never learn look like a run that works."""
     base = tiny_base if tied else untied_base
     loaded = model_of(base, new_rows=3)
@@ -402,14 +449,18 @@ def test_new_token_rows_are_trained_saved_and_loaded(tiny_base: Path, untied_bas
             fresh = model_of(base, new_rows=3)
             fresh.training(False)
             assert torch.equal(again.loss(pad([chat]), 1).sums, fresh.loss(pad([chat]), 1).sums)
-        assert all(torch.equal(again.rows.state()[name], now[name]) for name in now), "the trained rows are back"
+        assert all(torch.equal(again.rows.state()[name], now[name]) for name in now), (
+            "the trained rows are back"
+        )
     (tmp_path / "token_rows.safetensors").unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
         again.load_adapter(tmp_path)
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_new_token_rows_leave_the_vocabulary_as_it_was(tiny_base: Path, untied_base: Path, tied: bool) -> None:
+def test_new_token_rows_leave_the_vocabulary_as_it_was(
+    tiny_base: Path, untied_base: Path, tied: bool
+) -> None:
     base = tiny_base if tied else untied_base
     plain, patched = model_of(base), model_of(base, new_rows=3)
     ids = torch.tensor([ROWS[0].ids])
@@ -433,10 +484,13 @@ def test_a_run_with_rows_of_its_own_ends_and_is_asked(tiny_recipe: Path, tmp_pat
     assert (run.checkpoint(3).folder / "token_rows.safetensors").is_file()
     _, loaded, template, _ = open_trained(run, "last")
     assert template.new_rows == 3 and isinstance(loaded, hf.HfModel) and loaded.rows is not None
-    assert any(not torch.equal(loaded.rows.state()[name], loaded.rows.first[name]) for name in ("embedding", "head"))
+    assert any(
+        not torch.equal(loaded.rows.state()[name], loaded.rows.first[name]) for name in ("embedding", "head")
+    )
 
 
 # Other architectures
+
 
 def test_soft_capped_logits_are_exact(tiny_base: Path, tmp_path: Path) -> None:
     """Gemma 2 caps its logits and its attention scores; packing does not know the second and falls back."""
@@ -454,14 +508,19 @@ def test_soft_capped_logits_are_exact(tiny_base: Path, tmp_path: Path) -> None:
     proof = prove_packing(loaded, ROWS)
     assert not proof.exact, "attention without the cap would be another model"
     with torch.no_grad():
-        own = [float(loaded.base(input_ids=torch.tensor([one.ids]), labels=torch.tensor([one.labels])).loss) * one.trained for one in ROWS]
+        own = [
+            float(loaded.base(input_ids=torch.tensor([one.ids]), labels=torch.tensor([one.labels])).loss)
+            * one.trained
+            for one in ROWS
+        ]
         assert loaded.loss(pad(ROWS), 1).sums.tolist() == pytest.approx(own, rel=1e-5)
     last = loaded.logits(pad(ROWS[:1]), list(range(262)))
     assert float(last.abs().max()) <= 0.5
 
 
 def test_an_unknown_change_behind_the_head_is_refused(tiny_base: Path, tmp_path: Path) -> None:
-    """Cohere scales its logits: head(hidden) is not what the model says, and a loss from it would be of another model."""
+    """Cohere scales its logits: head(hidden) is not what the model says, and a loss from it would be of
+    another model."""
     from transformers import AutoTokenizer, CohereConfig, CohereForCausalLM
 
     torch.manual_seed(0)
@@ -509,6 +568,8 @@ def test_the_template_of_a_loaded_model_trains_end_to_end(tiny_base: Path) -> No
     from doitune.data.example import Message
 
     loaded = model_of(tiny_base)
-    template = open_template(loaded.tokenizer, kind="doit", tokens="reuse", vocabulary_rows=loaded.vocabulary_rows)
+    template = open_template(
+        loaded.tokenizer, kind="doit", tokens="reuse", vocabulary_rows=loaded.vocabulary_rows
+    )
     one = encode((Message("user", "问"), Message("assistant", "答")), template)
     assert float(loaded.loss(pad([one]), one.trained).value.detach()) > 0

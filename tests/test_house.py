@@ -1,4 +1,5 @@
-"""The house rules that a reader cannot see from one file: who imports whom, what stays light, what is never used."""
+"""The house rules that a reader cannot see from one file: who imports whom, what stays light, what is
+never used."""
 
 from __future__ import annotations
 
@@ -21,11 +22,40 @@ ORDER = (
     "batch", "rendering", "prompt", "course", "events", "shortage", "distributed", "optimiser", "backends", "probe", "guards", "prepare", "preview", "stats", "trackers", "memory", "doctor", "train", "trained", "session", "selftest",
     "evals", "export", "page", "console", "displays", "scoreboard", "cli",
 )  # fmt: skip
-"""Rooms from the ground up (design.md, section 2): each may import those before it and its own family (`corpus`, `corpus.check`; a folder)."""
+"""Rooms from the ground up (design.md, section 2): each may import those before it and its own family
+(`corpus`, `corpus.check`; a folder)."""
 
-HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "datasets", "accelerate", "tokenizers", "safetensors", "unsloth", "numpy"}
-HEAVY_ROOMS = {"backends.asking", "backends.documents", "backends.dropout", "backends.four_bits", "backends.head_loss", "backends.hf", "backends.lean", "backends.live_bytes", "backends.random_base", "backends.simulate", "backends.unsloth_model", "backends.token_rows", "backends.tokenizer", "demo.build", "demo.start"}
-"""Modules that may import heavy libraries as they are imported; everywhere else an import stands inside the function that needs it."""
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "datasets",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "unsloth",
+    "numpy",
+}
+HEAVY_ROOMS = {
+    "backends.asking",
+    "backends.documents",
+    "backends.dropout",
+    "backends.four_bits",
+    "backends.head_loss",
+    "backends.hf",
+    "backends.lean",
+    "backends.live_bytes",
+    "backends.random_base",
+    "backends.simulate",
+    "backends.unsloth_model",
+    "backends.token_rows",
+    "backends.tokenizer",
+    "demo.build",
+    "demo.start",
+}
+"""Modules that may import heavy libraries as they are imported; everywhere else an import stands inside
+the function that needs it."""
 
 MODEL_LIBRARIES = {"transformers", "peft", "bitsandbytes", "unsloth", "accelerate", "datasets"}
 ALLOWED_OUTSIDE = {
@@ -59,7 +89,11 @@ def modules() -> dict[str, ast.Module]:
     """Every module of the package by its name below `doitune`."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+        name = (
+            ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+            .removesuffix("__init__")
+            .removesuffix(".")
+        )
         found[name or "__init__"] = ast.parse(path.read_text(encoding="utf-8"), str(path))
     assert len(found) > 30, "the package is not where this test looks for it"
     return found
@@ -81,7 +115,12 @@ def _imports(room: str, node: ast.AST, lazy: bool = False, typing: bool = False)
             for part in child.orelse:
                 yield from _imports(room, ast.Module([part], []), lazy, typing)
         else:
-            yield from _imports(room, child, lazy or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)), typing)
+            yield from _imports(
+                room,
+                child,
+                lazy or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)),
+                typing,
+            )
 
 
 @cache
@@ -105,7 +144,9 @@ def family(module: str) -> str:
 
 def test_every_room_has_a_place_in_the_order() -> None:
     placed = set(ORDER)
-    homeless = sorted(name for name in modules() if name not in ("__init__", "__main__") and family(name) not in placed)
+    homeless = sorted(
+        name for name in modules() if name not in ("__init__", "__main__") and family(name) not in placed
+    )
     assert not homeless, f"give these a place in ORDER: {homeless}"
 
 
@@ -146,9 +187,17 @@ def test_heavy_libraries_are_imported_where_they_are_needed() -> None:
 
 
 def test_only_backends_know_the_model_libraries() -> None:
-    seen = [(one.room, one.name.split(".")[0], str(one)) for one in imports() if one.name.split(".")[0] in MODEL_LIBRARIES]
+    seen = [
+        (one.room, one.name.split(".")[0], str(one))
+        for one in imports()
+        if one.name.split(".")[0] in MODEL_LIBRARIES
+    ]
     assert any(room.startswith("backends") for room, _, _ in seen)
-    foreign = [text for room, library, text in seen if not room.startswith("backends") and (room, library) not in ALLOWED_OUTSIDE]
+    foreign = [
+        text
+        for room, library, text in seen
+        if not room.startswith("backends") and (room, library) not in ALLOWED_OUTSIDE
+    ]
     assert not foreign
 
 
@@ -169,8 +218,14 @@ def test_only_the_desk_knows_the_console_and_typer() -> None:
     assert {family(one.room) for one in own() if one.name == "doitune.console.progress"} == {"cli"}
     typer = {family(one.room) for one in imports() if one.name.split(".")[0] == "typer"}
     assert "cli" in typer and typer <= {"cli", "console"}
-    assert not [str(one) for one in imports() if one.name.split(".")[0] == "click"], "recent releases of typer carry their own click"
-    assert {family(one.room) for one in imports() if one.name.split(".")[0] == "rich"} <= {"console", "displays", "cli"}
+    assert not [str(one) for one in imports() if one.name.split(".")[0] == "click"], (
+        "recent releases of typer carry their own click"
+    )
+    assert {family(one.room) for one in imports() if one.name.split(".")[0] == "rich"} <= {
+        "console",
+        "displays",
+        "cli",
+    }
 
 
 def test_only_the_console_prints() -> None:
@@ -191,11 +246,20 @@ def test_no_pickle_is_opened_or_written() -> None:
     """torch.load runs code from a file; state is safetensors and JSON."""
     opener = "base.pickled"  # .bin parts of `base make`, by torch's restricted reader; test_base_make tries to break it
     assert {one.room for one in imports() if one.name.split(".")[0] in PICKLES} == {opener}
-    assert ast.unparse(modules()[opener]).count("torch.load(path, map_location='cpu', mmap=True, weights_only=True)") == 1
+    assert (
+        ast.unparse(modules()[opener]).count(
+            "torch.load(path, map_location='cpu', mmap=True, weights_only=True)"
+        )
+        == 1
+    )
     calls = []
     for room, tree in modules().items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and ast.unparse(node) in {"torch.load", "torch.save", "numpy.load", "np.load"} and room != opener:
+            if (
+                isinstance(node, ast.Attribute)
+                and ast.unparse(node) in {"torch.load", "torch.save", "numpy.load", "np.load"}
+                and room != opener
+            ):
                 calls.append(f"{room}:{node.lineno} {ast.unparse(node)}")
             if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
                 assert ast.unparse(node.value) == "False", room
@@ -204,7 +268,18 @@ def test_no_pickle_is_opened_or_written() -> None:
     assert not calls
 
 
-WATCHED = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "accelerate", "numpy", "pydantic", "yaml", "huggingface_hub")
+WATCHED = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "datasets",
+    "accelerate",
+    "numpy",
+    "pydantic",
+    "yaml",
+    "huggingface_hub",
+)
 PROGRAM = """
 import json, sys
 from doitune.__main__ import main
@@ -221,18 +296,33 @@ def loaded_by(*arguments: str) -> set[str]:
     """The watched libraries that a cold command loads."""
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM % (WATCHED,), json.dumps(arguments)], capture_output=True, text=True, env=environment, timeout=120, check=False
+        [sys.executable, "-c", PROGRAM % (WATCHED,), json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     return set(json.loads(done.stderr.strip().splitlines()[-1]))
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("train", "--help"), ("eval", "--help"), ("recipes", "--help")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("train", "--help"), ("eval", "--help"), ("recipes", "--help")]
+)
 def test_help_is_light(arguments: tuple[str, ...]) -> None:
     assert loaded_by(*arguments) == set()
 
 
-@pytest.mark.parametrize("arguments", [("recipes", "list"), ("recipes", "list", "--json"), ("recipes", "show", "demo"), ("runs", "list", "--runs", "none")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("recipes", "list"),
+        ("recipes", "list", "--json"),
+        ("recipes", "show", "demo"),
+        ("runs", "list", "--runs", "none"),
+    ],
+)
 def test_recipes_and_runs_load_no_model_library(arguments: tuple[str, ...]) -> None:
     assert loaded_by(*arguments) <= {"pydantic", "yaml"}

@@ -46,7 +46,8 @@ class Locked:
 
 
 def parse(text: str) -> list[Locked]:
-    """ValueError for a line that is neither a comment, a pinned version nor a hash, and for a version without one."""
+    """ValueError for a line that is neither a comment, a pinned version nor a hash, and for a version
+    without one."""
     found: list[tuple[str, list[str]]] = []
     for line in text.splitlines():
         if line.startswith("#"):
@@ -76,13 +77,17 @@ def environment(python: str) -> dict[str, str]:
 def wanted() -> list[Requirement]:
     """What pyproject.toml asks for: to run, and to build."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    found = [Requirement(text) for text in (*project["project"]["dependencies"], *project["build-system"]["requires"])]
+    found = [
+        Requirement(text)
+        for text in (*project["project"]["dependencies"], *project["build-system"]["requires"])
+    ]
     assert len(found) > 10
     return found
 
 
 def test_every_line_is_a_version_with_hashes_and_nothing_else() -> None:
-    """No address, no index, no path: where a file comes from is the installer's own business, and its hash says whether it is the one."""
+    """No address, no index, no path: where a file comes from is the installer's own business, and its hash
+    says whether it is the one."""
     assert len(locked()) > 60
     for name in FILES:
         text = (ROOT / name).read_text(encoding="utf-8")
@@ -90,7 +95,16 @@ def test_every_line_is_a_version_with_hashes_and_nothing_else() -> None:
         assert not re.search(r"https?:|file:|--index|--find-links|@", body)
 
 
-@pytest.mark.parametrize("bad", ["a==1\n", "a>=1 \\\n    --hash=sha256:" + "0" * 64, "a==1 \\\n    --hash=sha256:0", "--index-url https://example.org", "a @ file:///a.whl \\"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "a==1\n",
+        "a>=1 \\\n    --hash=sha256:" + "0" * 64,
+        "a==1 \\\n    --hash=sha256:0",
+        "--index-url https://example.org",
+        "a @ file:///a.whl \\",
+    ],
+)
 def test_the_reader_refuses_what_a_lock_may_not_hold(bad: str) -> None:
     with pytest.raises(ValueError):
         parse(bad)
@@ -105,17 +119,26 @@ def test_what_the_project_asks_for_is_locked_within_its_ranges(python: str) -> N
     versions = {one.name: one.version for one in here}
     for requirement in wanted():
         version = versions.get(canonicalize_name(requirement.name))
-        assert version and requirement.specifier.contains(version), f"{requirement} is not {version}: run .ci/lock"
+        assert version and requirement.specifier.contains(version), (
+            f"{requirement} is not {version}: run .ci/lock"
+        )
 
 
 def test_what_the_packages_ask_for_is_locked_too() -> None:
-    """Installed with --no-deps, a package that is missing would be missing for good. Walked through what is installed here."""
-    here = {one.name: one.version for one in locked() if one.holds(environment(f"{sys.version_info[0]}.{sys.version_info[1]}"))}
+    """Installed with --no-deps, a package that is missing would be missing for good. Walked through what
+    is installed here."""
+    here = {
+        one.name: one.version
+        for one in locked()
+        if one.holds(environment(f"{sys.version_info[0]}.{sys.version_info[1]}"))
+    }
     waiting, seen, walked = list(wanted()), set(), 0
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if requirement.marker is not None and not requirement.marker.evaluate({**environment("3.11"), **default_environment(), "extra": ""}):
+        if requirement.marker is not None and not requirement.marker.evaluate(
+            {**environment("3.11"), **default_environment(), "extra": ""}
+        ):
             continue
         assert name in here, f"{requirement} is not locked: run .ci/lock"
         if name in seen:

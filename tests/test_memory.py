@@ -1,4 +1,5 @@
-"""The memory plan: byte-exact weights, the published tables of the closed form, verdicts with a way out that really is one, cards and hours."""
+"""The memory plan: byte-exact weights, the published tables of the closed form, verdicts with a way out
+that really is one, cards and hours."""
 
 from __future__ import annotations
 
@@ -15,7 +16,15 @@ from doitune.errors import FitError, ModelError, UsageError
 from doitune.memory.cards import KNOWN, Card, find_card, read_card, smallest_card
 from doitune.memory.hours import tokens_per_second
 from doitune.memory.levers import high_gib
-from doitune.memory.plan import MemoryPlan, document, expected_gib, outlook, plan_memory, refuse_unfit, way_out_text
+from doitune.memory.plan import (
+    MemoryPlan,
+    document,
+    expected_gib,
+    outlook,
+    plan_memory,
+    refuse_unfit,
+    way_out_text,
+)
 from doitune.memory.shape import find_shape
 from doitune.memory.terms import GIB, LOGITS_AT_ONCE, WHAT_IFS, Setting, count, level, nf4_bytes
 from doitune.recipe.resolve import list_models, resolve
@@ -33,7 +42,11 @@ LEAN = {
     ("33b", 16): (19.0, 19.1, 19.4, 19.1, 19.4, 19.9, 19.4, 19.9, 20.9),
     ("33b", 64): (22.6, 22.6, 22.9, 22.6, 22.9, 23.4, 22.9, 23.4, 24.5),
 }
-ON_CARD = {"7b": (5.3, 5.4, 5.8, 6.6, 8.2), "13b": (8.9, 9.1, 9.6, 10.8, 13.1), "33b": (19.4, 19.9, 20.9, 22.9, 27.0)}
+ON_CARD = {
+    "7b": (5.3, 5.4, 5.8, 6.6, 8.2),
+    "13b": (8.9, 9.1, 9.6, 10.8, 13.1),
+    "33b": (19.4, 19.9, 20.9, 22.9, 27.0),
+}
 FULL = {
     "7b": ((5.4, 6.3), (5.9, 6.9), (6.8, 8.1), (8.7, 10.5), (12.6, 15.4)),
     "13b": ((8.9, 10.0), (9.4, 10.8), (10.6, 12.3), (12.8, 15.3), (17.2, 21.4)),
@@ -60,21 +73,27 @@ def planned(model: str = "33b", card: str = "24gb", *sets: str, **options: Any) 
 
 @pytest.mark.parametrize(("model", "rank"), LEAN)
 def test_the_table_of_the_lean_path(model: str, rank: int) -> None:
-    """Within 0.15 GiB, but 33b at 8,192 tokens, 0.17 above: the table forgets the last block's checkpoint and the embedding's output, which
-    stay on the card. At 512 tokens the table adds a second dequantised matrix to the loss, while which none is dequantised: up to 0.14 below."""
+    """Within 0.15 GiB, but 33b at 8,192 tokens, 0.17 above: the table forgets the last block's checkpoint
+    and the embedding's output, which stay on the card. At 512 tokens the table adds a second dequantised
+    matrix to the loss, while which none is dequantised: up to 0.14 below."""
     for tokens, told in zip(CELLS, LEAN[model, rank], strict=True):
-        assert nominal(setting(model, rank=rank, tokens=tokens)) == pytest.approx(told, abs=0.17 if (model, tokens) == ("33b", 8192) else 0.15), tokens
+        assert nominal(setting(model, rank=rank, tokens=tokens)) == pytest.approx(
+            told, abs=0.17 if (model, tokens) == ("33b", 8192) else 0.15
+        ), tokens
 
 
 @pytest.mark.parametrize("model", ON_CARD)
 def test_the_table_with_checkpoints_on_the_card(model: str) -> None:
     for tokens, told in zip(ROWS, ON_CARD[model], strict=True):
-        assert nominal(setting(model, tokens=tokens, what_if=["checkpoints-on-card"])) == pytest.approx(told, abs=0.15), tokens
+        assert nominal(setting(model, tokens=tokens, what_if=["checkpoints-on-card"])) == pytest.approx(
+            told, abs=0.15
+        ), tokens
 
 
 @pytest.mark.parametrize("model", FULL)
 def test_the_table_of_full_logits(model: str) -> None:
-    """The table adds the dequantised matrix to the loss (0.09 to 0.23 GiB), though no block is in work while the loss is: put back here."""
+    """The table adds the dequantised matrix to the loss (0.09 to 0.23 GiB), though no block is in work
+    while the loss is: put back here."""
     for tokens, both in zip(ROWS, FULL[model], strict=True):
         for told, more in zip(both, ([], ["fp32-upcast"]), strict=True):
             one = setting(model, backend="hf", tokens=tokens, what_if=["full-logits", *more])
@@ -108,7 +127,8 @@ def test_the_loss_is_counted_in_the_pieces_that_the_backends_make() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit"])
 def test_states_are_those_of_the_real_optimisers(optimizer: str) -> None:
-    """Small tensors stay in 32 bits, a part of a block of 256 has a scale of its own: counted tensor by tensor."""
+    """Small tensors stay in 32 bits, a part of a block of 256 has a scale of its own: counted tensor by
+    tensor."""
     import torch
 
     from doitune.backends.optimiser import build_optimiser
@@ -120,7 +140,11 @@ def test_states_are_those_of_the_real_optimisers(optimizer: str) -> None:
         optimiser = build_optimiser([("w", weight)], section, torch.device("cpu"))
         weight.grad = torch.ones(elements)
         optimiser.step()
-        own = [value for key, value in optimiser.state[weight].items() if isinstance(value, torch.Tensor) and key != "step" and "qmap" not in key]
+        own = [
+            value
+            for key, value in optimiser.state[weight].items()
+            if isinstance(value, torch.Tensor) and key != "step" and "qmap" not in key
+        ]
         assert sum(value.nbytes for value in own) == _state_bytes(elements, optimizer), elements
 
 
@@ -132,7 +156,11 @@ def test_33b_fits_a_24_gb_card() -> None:
     assert (plan.setting.rank, plan.setting.tokens, plan.setting.backend) == (16, 2048, "unsloth")
     assert plan.fits and plan.gib(2) <= 22.5 and plan.card.usable_gib == 22.5
     assert plan.tokens_per_micro_batch == 8192 <= plan.max_tokens
-    assert high_gib(replace(plan.setting, tokens=plan.max_tokens)) <= 22.5 < high_gib(replace(plan.setting, tokens=plan.max_tokens + 64))
+    assert (
+        high_gib(replace(plan.setting, tokens=plan.max_tokens))
+        <= 22.5
+        < high_gib(replace(plan.setting, tokens=plan.max_tokens + 64))
+    )
     assert planned("33b", "48gb", "lora.rank=64").fits
 
 
@@ -153,20 +181,34 @@ REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("sets", "what_if"), REFUSED)
-def test_what_cannot_fit_is_refused_with_a_way_that_does(sets: tuple[str, ...], what_if: tuple[str, ...]) -> None:
-    """The way out is followed as a user would, by --set and without the --what-ifs that it names; the trap is a hint that does not help."""
+def test_what_cannot_fit_is_refused_with_a_way_that_does(
+    sets: tuple[str, ...], what_if: tuple[str, ...]
+) -> None:
+    """The way out is followed as a user would, by --set and without the --what-ifs that it names; the trap
+    is a hint that does not help."""
     plan = planned("33b", "24gb", *sets, what_if=what_if)
     assert not plan.fits
     with pytest.raises(FitError) as caught:
         refuse_unfit(plan)
     assert caught.value.exit_code == 78 and caught.value.hint == way_out_text(plan) != ""
     assert plan.way_out, "33b at rank 16 fits: there is always a way"
-    left = [name for name in what_if if not any(one.change == f"leave out --what-if {name}" for one in plan.way_out)]
+    left = [
+        name
+        for name in what_if
+        if not any(one.change == f"leave out --what-if {name}" for one in plan.way_out)
+    ]
     again = planned("33b", "24gb", *sets, *(one.set for one in plan.way_out if one.set), what_if=left)
     assert again.fits, way_out_text(plan)
 
 
-@pytest.mark.parametrize("sets", [(), ("lora.rank=64", "train.optimizer=adamw", "lora.dropout=0.1"), ("train.tokens_per_micro_batch=4096", "model.quantise=none")])
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (),
+        ("lora.rank=64", "train.optimizer=adamw", "lora.dropout=0.1"),
+        ("train.tokens_per_micro_batch=4096", "model.quantise=none"),
+    ],
+)
 def test_every_lever_is_a_field_and_saves_what_it_says(sets: tuple[str, ...]) -> None:
     for backend in ("hf", "unsloth"):
         plan = planned("33b", "24gb", *sets, f"model.backend={backend}")
@@ -180,10 +222,18 @@ def test_every_lever_is_a_field_and_saves_what_it_says(sets: tuple[str, ...]) ->
 SIZES = (8, 12, 16, 24, 32, 40, 48, 80)
 
 
-@pytest.mark.parametrize("sets", [(), ("lora.rank=256", "train.optimizer=adamw", "lora.dropout=0.1"), ("train.tokens_per_micro_batch=8192", "model.backend=hf", "prompt.tokens=new")])
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (),
+        ("lora.rank=256", "train.optimizer=adamw", "lora.dropout=0.1"),
+        ("train.tokens_per_micro_batch=8192", "model.backend=hf", "prompt.tokens=new"),
+    ],
+)
 def test_every_model_on_every_card(sets: tuple[str, ...]) -> None:
-    """What fits a card fits every larger one; each lever and each way out, followed by --set, does what is said of it. Traps: a lever that the
-    recipe refuses, a way out that is still too large, a smallest card that is not enough."""
+    """What fits a card fits every larger one; each lever and each way out, followed by --set, does what is
+    said of it. Traps: a lever that the recipe refuses, a way out that is still too large, a smallest card
+    that is not enough."""
     names = [one.name for one in list_models()]
     assert len(names) > 5
     refused = 0
@@ -198,21 +248,38 @@ def test_every_model_on_every_card(sets: tuple[str, ...]) -> None:
                 assert plan_memory(resolved, Card(plan.smallest_card_gib)).fits
             for lever in plan.levers:
                 after = plan_memory(resolve(recipe, model=name, overrides=[*sets, lever.set]), plan.card)
-                assert after.fits == lever.fits and plan.gib(2) - after.gib(2) == pytest.approx(lever.saves_gib, abs=1e-9), (name, lever)
+                assert after.fits == lever.fits and plan.gib(2) - after.gib(2) == pytest.approx(
+                    lever.saves_gib, abs=1e-9
+                ), (name, lever)
             if plan.way_out:
                 refused += 1
-                assert plan_memory(resolve(recipe, model=name, overrides=[*sets, *(one.set for one in plan.way_out)]), plan.card).fits, (name, plan.card)
+                assert plan_memory(
+                    resolve(recipe, model=name, overrides=[*sets, *(one.set for one in plan.way_out)]),
+                    plan.card,
+                ).fits, (name, plan.card)
     assert refused > 3 or not sets
 
 
 @pytest.mark.parametrize("backend", ["hf", "unsloth"])
 def test_more_rank_and_more_tokens_never_need_less(backend: str) -> None:
-    """From 256 tokens on: below, Unsloth leaves its small checkpoints on the card, and the step to offloaded ones is a small one down."""
+    """From 256 tokens on: below, Unsloth leaves its small checkpoints on the card, and the step to
+    offloaded ones is a small one down."""
     for what_if in ((), ("full-logits",), ("trained-embeddings",), ("fp32-upcast", "checkpoints-on-card")):
         for more in ({}, {"checkpointing": False}, {"optimizer": "adamw"}, {"quantise": "none"}):
-            for field, numbers in (("rank", (1, 8, 16, 64, 256)), ("tokens", (256, 257, 512, 2048, 8192, 65536))):
+            for field, numbers in (
+                ("rank", (1, 8, 16, 64, 256)),
+                ("tokens", (256, 257, 512, 2048, 8192, 65536)),
+            ):
                 for number in range(3):
-                    sizes = [sum(level(term, number) for term in count(setting("7b", backend=backend, what_if=what_if, **{**more, field: one}))) for one in numbers]
+                    sizes = [
+                        sum(
+                            level(term, number)
+                            for term in count(
+                                setting("7b", backend=backend, what_if=what_if, **{**more, field: one})
+                            )
+                        )
+                        for one in numbers
+                    ]
                     assert sizes == sorted(sizes), (backend, what_if, more, field)
 
 
@@ -243,20 +310,29 @@ def test_what_is_not_known_is_refused() -> None:
 
 def test_what_lists_say_is_the_closed_form() -> None:
     """The cards named in a model's summary hold it."""
-    needs = {name: expected_gib(resolve("baseline", model=name).recipe) for name in ("7b", "13b", "33b", "qwen1.5-32b", "qwen3-4b")}
+    needs = {
+        name: expected_gib(resolve("baseline", model=name).recipe)
+        for name in ("7b", "13b", "33b", "qwen1.5-32b", "qwen3-4b")
+    }
     assert needs["33b"] == pytest.approx(19.4, abs=0.05)
     for name, gib in needs.items():
         summary = resolve("baseline", model=name)
         assert summary.recipe.model.note
-        assert Card({"7b": 12, "13b": 16, "33b": 24, "qwen1.5-32b": 24, "qwen3-4b": 12}[name]).usable_gib >= gib, name
+        assert (
+            Card({"7b": 12, "13b": 16, "33b": 24, "qwen1.5-32b": 24, "qwen3-4b": 12}[name]).usable_gib >= gib
+        ), name
 
 
 def test_main_memory_and_disk() -> None:
     """Streamed, 33b loads into a host of 16 GiB; held whole it would not into 64."""
     plan = planned()
     assert plan.host.ram_gib < 8 < 60 < plan.host.whole_gib
-    assert plan.host.base_16_bit_gib == pytest.approx(61.04, abs=0.01) and plan.host.base_nf4_gib == pytest.approx(16.66, abs=0.01)
-    assert planned("33b", "48gb", "train.tokens_per_micro_batch=8192").host.ram_gib > plan.host.ram_gib + 4, "checkpoints wait in main memory"
+    assert plan.host.base_16_bit_gib == pytest.approx(
+        61.04, abs=0.01
+    ) and plan.host.base_nf4_gib == pytest.approx(16.66, abs=0.01)
+    assert planned("33b", "48gb", "train.tokens_per_micro_batch=8192").host.ram_gib > plan.host.ram_gib + 4, (
+        "checkpoints wait in main memory"
+    )
 
 
 # Cards
@@ -266,8 +342,10 @@ def test_what_is_usable() -> None:
     assert [Card(size).usable_gib for size in (16, 24, 32, 48, 80)] == [15, 22.5, 30, 46, 78]
     assert Card(24, free_gib=20.0).usable_gib == 20.0 and Card(24, free_gib=23.9).usable_gib == 22.5
     assert [read_card(text).gib for text in ("24gb", "24GiB", "22.5", "48 GB")] == [24, 24, 22.5, 48]
-    assert [(read_card(text).name, read_card(text).gib) for text in ("rtx4090", "4090", "NVIDIA GeForce RTX 3090 Ti", "a6000")] == [
-        ("RTX 4090", 24), ("RTX 4090", 24), ("RTX 3090 Ti", 24), ("RTX A6000", 48)]
+    assert [
+        (read_card(text).name, read_card(text).gib)
+        for text in ("rtx4090", "4090", "NVIDIA GeForce RTX 3090 Ti", "a6000")
+    ] == [("RTX 4090", 24), ("RTX 4090", 24), ("RTX 3090 Ti", 24), ("RTX A6000", 48)]
     for wrong in ("", "big", "-24", "0", "1e3", "nan", "２４", "9999gb", "rtx", "inf", "rtx 1"):
         with pytest.raises(UsageError):
             read_card(wrong)
@@ -318,7 +396,9 @@ def test_the_card_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
         assert find_card(driver) is not None and driver.asked[1] == asked
     monkeypatch.setenv("LOCAL_RANK", "1")
     for value, asked in (("2,5", "index 5"), ("5", "index 5"), (None, "index 1")):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value) if value else monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value) if value else monkeypatch.delenv(
+            "CUDA_VISIBLE_DEVICES"
+        )
         driver = Driver()
         assert find_card(driver) is not None and driver.asked[1] == asked
     monkeypatch.delenv("LOCAL_RANK")
@@ -331,9 +411,17 @@ def test_the_card_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert all(find_card(Driver(failing=step)) is None for step in ("init", "index 0", "memory"))
     plan = plan_memory(resolve("reconstruct", model="33b"), Card(24, "NVIDIA GeForce RTX 4090", 19.0))
-    with pytest.raises(FitError, match=r"19\.0 GiB are usable of NVIDIA GeForce RTX 4090 of 24 GiB, 5\.0 GiB of it held by other programs now"):
+    with pytest.raises(
+        FitError,
+        match=r"19\.0 GiB are usable of NVIDIA GeForce RTX 4090 of 24 GiB, 5\.0 GiB of it held by other programs now",
+    ):
         refuse_unfit(plan)
-    assert [one.card for one in outlook(resolve("reconstruct", model="7b").recipe, plan_memory(resolve("reconstruct", model="7b"), card)).paces] == ["RTX 4090"]
+    assert [
+        one.card
+        for one in outlook(
+            resolve("reconstruct", model="7b").recipe, plan_memory(resolve("reconstruct", model="7b"), card)
+        ).paces
+    ] == ["RTX 4090"]
 
 
 # Hours
@@ -358,7 +446,12 @@ def test_the_roofline() -> None:
             for model, speed in zip(("7b", "13b", "33b"), told, strict=True):
                 ours = tokens_per_second(setting(model), cards[name], row_tokens=2048, efficiency=share)
                 assert ours == pytest.approx(speed, rel=0.01), (name, model)
-    kept = [tokens_per_second(setting("33b", tokens=tokens), cards["RTX 4090"], row_tokens=min(tokens, 2048), efficiency=1.0) for tokens in (128, 2048, 8192)]
+    kept = [
+        tokens_per_second(
+            setting("33b", tokens=tokens), cards["RTX 4090"], row_tokens=min(tokens, 2048), efficiency=1.0
+        )
+        for tokens in (128, 2048, 8192)
+    ]
     assert kept[0] < kept[1] / 2 < kept[2] / 2, "small micro-batches pay for dequantising the base"
 
 
@@ -373,19 +466,36 @@ def test_tokens_are_those_of_the_bases_own_tokenizer_where_it_is_here() -> None:
     recipe = resolve("curated-160", model="demo", corpus="demo").recipe
     encoded = sum(len(one.ids) for one in prepare(recipe, recipe_template(recipe)).encoded)
     found = work_of(recipe)
-    assert found.tokens == pytest.approx(encoded * recipe.train.epochs, rel=0.1) and "the base's tokenizer on" in found.told
+    assert (
+        found.tokens == pytest.approx(encoded * recipe.train.epochs, rel=0.1)
+        and "the base's tokenizer on" in found.told
+    )
     assumed = work_of(resolve("curated-160", model="7b", corpus="demo").recipe)
     assert "at about 0.75 tokens each (assumed: the base's tokenizer.json is not here)" in assumed.told
 
 
 def test_a_quantised_base_is_planned_as_it_lies_there(tmp_path: Path) -> None:
     """Scales in 32 bits are counted and named; a base in 4 bits is not planned in 16."""
-    sizes = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 49953}
+    sizes = {
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "vocab_size": 49953,
+    }
     stored = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": False}
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **sizes, "quantization_config": stored}), encoding="utf-8")
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "llama", **sizes, "quantization_config": stored}), encoding="utf-8"
+    )
     wide, known = planned(str(tmp_path)), planned("7b")
-    assert wide.gib(0) - known.gib(0) == pytest.approx((planned("7b", what_if=["no-double-quant"]).gib(0) - known.gib(0)), abs=1e-9) != 0
-    assert any("scales in 32 bits" in text for text in wide.findings) and any("would not run" in text for text in wide.findings)
+    assert (
+        wide.gib(0) - known.gib(0)
+        == pytest.approx((planned("7b", what_if=["no-double-quant"]).gib(0) - known.gib(0)), abs=1e-9)
+        != 0
+    )
+    assert any("scales in 32 bits" in text for text in wide.findings) and any(
+        "would not run" in text for text in wide.findings
+    )
     with pytest.raises(ModelError, match="in 4 bits already"):
         planned(str(tmp_path), "24gb", "model.quantise=none")
 
@@ -396,8 +506,12 @@ def test_hours_count_the_corpus_where_it_is() -> None:
     open_corpus("demo")
     recipe = resolve("curated-160", model="7b", corpus="demo", overrides=["train.epochs=2"])
     seen = outlook(recipe.recipe, plan_memory(recipe, Card(24)))
-    assert seen.work.rows == 160 and "160 rows counted in the corpus" in seen.work.told and seen.work.steps == 6
+    assert (
+        seen.work.rows == 160 and "160 rows counted in the corpus" in seen.work.told and seen.work.steps == 6
+    )
     assert all(one.hours_at_best < one.hours for one in seen.paces) and len(seen.paces) == 3
     absent = resolve("reconstruct", model="7b")
     guess = outlook(absent.recipe, plan_memory(absent, Card(24)))
-    assert guess.work.rows == 10_000 and "assumed" in guess.work.told and guess.work.tokens == 15 * 300 * 10_000
+    assert (
+        guess.work.rows == 10_000 and "assumed" in guess.work.told and guess.work.tokens == 15 * 300 * 10_000
+    )

@@ -1,8 +1,10 @@
-"""The closed form against trainings that others published: whose settings are stated, with the settings that they state.
+"""The closed form against trainings that others published: whose settings are stated, with the settings that
+they state.
 
-Sources: QLoRA's paper (figure of parts, batch 1, 512 tokens) and issue 184; LLaMA-Factory's wiki (A100-40, batch 1; before Unsloth offloaded
-checkpoints); Unsloth's blog (context by card, extrapolated by its own account) and its table of December 2023; axolotl's Yi-34B example; a model
-card of CodeLlama-34B; torchtune's README; Answer.AI's fsdp_qlora. Figures in GB or GiB as printed, rounded by half a unit and more. Left out:
+Sources: QLoRA's paper (figure of parts, batch 1, 512 tokens) and issue 184; LLaMA-Factory's wiki (A100-40,
+batch 1; before Unsloth offloaded checkpoints); Unsloth's blog (context by card, extrapolated by its own
+account) and its table of December 2023; axolotl's Yi-34B example; a model card of CodeLlama-34B; torchtune's
+README; Answer.AI's fsdp_qlora. Figures in GB or GiB as printed, rounded by half a unit and more. Left out:
 runs that do not state their rank (unsloth 344), their batch (qlora 225), or that are called estimates.
 """
 
@@ -19,14 +21,22 @@ from doitune.memory.levers import high_gib
 from doitune.memory.terms import GIB, Setting, count
 
 
-def decoder(hidden: int, intermediate: int, layers: int, heads: int, key_value_heads: int, vocabulary: int) -> Architecture:
-    return Architecture("llama", hidden, intermediate, layers, hidden, key_value_heads * (hidden // heads), vocabulary, heads)
+def decoder(
+    hidden: int, intermediate: int, layers: int, heads: int, key_value_heads: int, vocabulary: int
+) -> Architecture:
+    return Architecture(
+        "llama", hidden, intermediate, layers, hidden, key_value_heads * (hidden // heads), vocabulary, heads
+    )
 
 
 L7, L13 = decoder(4096, 11008, 32, 32, 32, 32000), decoder(5120, 13824, 40, 40, 40, 32000)
 L33, L65 = decoder(6656, 17920, 60, 52, 52, 32000), decoder(8192, 22016, 80, 64, 64, 32000)
 L31_8, L33_70 = decoder(4096, 14336, 32, 32, 8, 128256), decoder(8192, 28672, 80, 64, 8, 128256)
-CODE_34, YI_34, MISTRAL = decoder(8192, 22016, 48, 64, 8, 32016), decoder(7168, 20480, 60, 56, 8, 64000), decoder(4096, 14336, 32, 32, 8, 32000)
+CODE_34, YI_34, MISTRAL = (
+    decoder(8192, 22016, 48, 64, 8, 32016),
+    decoder(7168, 20480, 60, 56, 8, 64000),
+    decoder(4096, 14336, 32, 32, 8, 32000),
+)
 
 FULL, UPCAST = frozenset({"full-logits"}), frozenset({"full-logits", "fp32-upcast"})
 HERE = frozenset({"checkpoints-on-card"})
@@ -52,7 +62,10 @@ class Run:
 
 def runs(source: str, shape: Architecture, points: dict[int, float], **more: Any) -> list[Run]:
     """One run for each number of tokens."""
-    return [Run(f"{source}, {tokens:,} tokens", gb, Setting(shape, tokens=tokens, **more)) for tokens, gb in points.items()]
+    return [
+        Run(f"{source}, {tokens:,} tokens", gb, Setting(shape, tokens=tokens, **more))
+        for tokens, gb in points.items()
+    ]
 
 
 RUNS = [
@@ -115,7 +128,8 @@ ON_24_GB = [
 
 @pytest.mark.parametrize(("source", "ran", "one"), ON_24_GB, ids=[source for source, _, _ in ON_24_GB])
 def test_verdicts_on_24_gb_agree(source: str, ran: bool, one: Setting) -> None:
-    """The nominal estimate against the whole card says what happened; and the plan, with its margins, never says `fits` of what did not run."""
+    """The nominal estimate against the whole card says what happened; and the plan, with its margins,
+    never says `fits` of what did not run."""
     nominal = sum(term.nominal for term in count(one)) / GIB
     assert (nominal <= WHOLE_GIB) == ran, f"{nominal:.2f} GiB"
     if not ran:

@@ -37,9 +37,16 @@ def test_the_rate_starts_at_the_peak_and_ends_at_the_end_rate(schedule: str, war
 
 def test_the_ways_between_the_ends() -> None:
     """Half-way values by hand: linear the middle, cosine the middle, a square a quarter."""
-    middle = {name: rate_at(5, 11, section(schedule=name, polynomial_power=2.0)) for name in ("linear", "cosine", "polynomial", "constant")}
-    assert middle == pytest.approx({"linear": 5.5e-4, "cosine": 5.5e-4, "polynomial": 1e-4 + 9e-4 / 4, "constant": 1e-3})
-    assert rate_at(2, 9, section(schedule="cosine")) == pytest.approx(1e-4 + 9e-4 * (1 + math.cos(math.pi / 4)) / 2)
+    middle = {
+        name: rate_at(5, 11, section(schedule=name, polynomial_power=2.0))
+        for name in ("linear", "cosine", "polynomial", "constant")
+    }
+    assert middle == pytest.approx(
+        {"linear": 5.5e-4, "cosine": 5.5e-4, "polynomial": 1e-4 + 9e-4 / 4, "constant": 1e-3}
+    )
+    assert rate_at(2, 9, section(schedule="cosine")) == pytest.approx(
+        1e-4 + 9e-4 * (1 + math.cos(math.pi / 4)) / 2
+    )
 
 
 def test_warm_up_grows_in_equal_parts_to_the_peak() -> None:
@@ -62,10 +69,15 @@ def test_very_short_runs_have_finite_rates(schedule: str, total: int, warmup: in
 def _parameters(seed: int = 0) -> list[tuple[str, torch.nn.Parameter]]:
     """One tensor large enough for bitsandbytes to hold its state in 8 bits, one small."""
     torch.manual_seed(seed)
-    return [("a.large", torch.nn.Parameter(torch.randn(128, 64))), ("b.small", torch.nn.Parameter(torch.randn(7)))]
+    return [
+        ("a.large", torch.nn.Parameter(torch.randn(128, 64))),
+        ("b.small", torch.nn.Parameter(torch.randn(7))),
+    ]
 
 
-def _advance(optimiser: torch.optim.Optimizer, parameters: list[tuple[str, torch.nn.Parameter]], steps: range) -> None:
+def _advance(
+    optimiser: torch.optim.Optimizer, parameters: list[tuple[str, torch.nn.Parameter]], steps: range
+) -> None:
     for step in steps:
         torch.manual_seed(step)
         for _, parameter in parameters:
@@ -124,4 +136,9 @@ def test_the_recipe_reaches_the_optimiser() -> None:
     for name in ("adamw", "adamw_8bit"):
         train = section(optimizer=name, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.3)
         group = build_optimiser(_parameters(), train, torch.device("cpu")).param_groups[0]
-        assert (tuple(group["betas"]), group["eps"], group["weight_decay"], group["lr"]) == ((0.8, 0.95), 1e-6, 0.3, 1e-3)
+        assert (tuple(group["betas"]), group["eps"], group["weight_decay"], group["lr"]) == (
+            (0.8, 0.95),
+            1e-6,
+            0.3,
+            1e-3,
+        )

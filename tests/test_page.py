@@ -21,11 +21,70 @@ from doitune.report.page import page
 from doitune.run.folder import Run
 
 TAGS = {
-    *("html", "head", "meta", "title", "style", "body", "main", "section", "h1", "h2", "h3", "p", "div", "b", "span", "table", "thead", "tbody", "tr", "th"),
-    *("td", "figure", "figcaption", "svg", "line", "text", "circle", "polyline", "g", "details", "summary", "ul", "li", "pre", "dl", "dt", "dd", "a"),
+    *(
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "main",
+        "section",
+        "h1",
+        "h2",
+        "h3",
+        "p",
+        "div",
+        "b",
+        "span",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+    ),
+    *(
+        "td",
+        "figure",
+        "figcaption",
+        "svg",
+        "line",
+        "text",
+        "circle",
+        "polyline",
+        "g",
+        "details",
+        "summary",
+        "ul",
+        "li",
+        "pre",
+        "dl",
+        "dt",
+        "dd",
+        "a",
+    ),
 }
 ATTRIBUTES = {
-    *("lang", "charset", "http-equiv", "content", "name", "class", "id", "href", "open", "viewbox", "role", "aria-label", "x", "y", "x1", "x2", "y1", "y2"),
+    *(
+        "lang",
+        "charset",
+        "http-equiv",
+        "content",
+        "name",
+        "class",
+        "id",
+        "href",
+        "open",
+        "viewbox",
+        "role",
+        "aria-label",
+        "x",
+        "y",
+        "x1",
+        "x2",
+        "y1",
+        "y2",
+    ),
     *("cx", "cy", "r", "points", "text-anchor", "stroke-width"),
 }
 
@@ -68,16 +127,40 @@ def make_run(folder: Path, said: str) -> Run:
             "versions": {said: said}, "platform": said, "command": [said], "backend": said, "device": said, "encoder": {"fingerprint": said},
         })
     )  # fmt: skip
-    (folder / "ledger.json").write_text(json.dumps({said: dict.fromkeys(("asked", "found", "kept", "truncated", "trained"), 8)}))
+    (folder / "ledger.json").write_text(
+        json.dumps({said: dict.fromkeys(("asked", "found", "kept", "truncated", "trained"), 8)})
+    )
     steps = [
-        {"event": "step", "step": n, "loss": 3 / n, "grad_norm": 1.0, "seconds": 1.0, "peak_memory_gib": 7.5, "trained_tokens": 100, "epoch": n / 10} for n in range(1, 21)
+        {
+            "event": "step",
+            "step": n,
+            "loss": 3 / n,
+            "grad_norm": 1.0,
+            "seconds": 1.0,
+            "peak_memory_gib": 7.5,
+            "trained_tokens": 100,
+            "epoch": n / 10,
+        }
+        for n in range(1, 21)
     ]
     checks = [
-        {"event": "validation", "step": n, "epoch": n / 10, "loss": 3 / n, "score": n / 40, "loss_by_ability": {said: 1.0, "math": 2.0}} for n in (10, 20)
+        {
+            "event": "validation",
+            "step": n,
+            "epoch": n / 10,
+            "loss": 3 / n,
+            "score": n / 40,
+            "loss_by_ability": {said: 1.0, "math": 2.0},
+        }
+        for n in (10, 20)
     ]
     trial = {"event": "trial", "step": 0, "peak_gib": 7.0, "planned_gib": 7.9}
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [trial, *steps, *checks]))
-    (folder / "done.json").write_text(json.dumps({"final_step": 20, "best_step": 20, "seconds": 20.0, "stopped_early": False}))
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in [trial, *steps, *checks])
+    )
+    (folder / "done.json").write_text(
+        json.dumps({"final_step": 20, "best_step": 20, "seconds": 20.0, "stopped_early": False})
+    )
     for number, checkpoint in enumerate(("base", "step-000020")):
         _evaluation(folder / "evals" / "doit-test" / checkpoint, said, number)
     return Run(folder)
@@ -91,20 +174,31 @@ def _evaluation(folder: Path, said: str, right: int) -> None:
     from doitune.evals.task import Item, Reply, Task, Verdict
 
     asked = (Message("user", f"{said}\nA. x\nB. y"),)
-    items = tuple(Item(f"{said}{n}", said, "single_choice", "write", asked, "A", ("A", "B"), max_new_tokens=4) for n in range(4))
+    items = tuple(
+        Item(f"{said}{n}", said, "single_choice", "write", asked, "A", ("A", "B"), max_new_tokens=4)
+        for n in range(4)
+    )
     task = Task("doit-test", items, (said,))
     saved.write_manifest(folder, saved.Manifest.of(task, {"model": said}, said))
     none = {"fixed": Verdict(None, 0.0, said), "paper": Verdict(None, 0.0, said)}
     chances = {"fixed": 0.5, "paper": 0.5}
     replies = [Reply(one.id, 1, text="A" if right and n else said) for n, one in enumerate(items)]
-    saved.append_lines(folder, [saved.Line(one, f"d{n}", "m", replies[n], none, chances) for n, one in enumerate(items)])
+    saved.append_lines(
+        folder, [saved.Line(one, f"d{n}", "m", replies[n], none, chances) for n, one in enumerate(items)]
+    )
     score_folder(folder)
 
 
 def assert_only_text(document: str) -> Reader:
     """No element, attribute, address or style but the page's own."""
     reader = read(document)
-    assert set(reader.tags) <= TAGS and reader.tags.count("style") == reader.tags.count("head") == reader.tags.count("title") - _svg_titles(reader) == 1
+    assert (
+        set(reader.tags) <= TAGS
+        and reader.tags.count("style")
+        == reader.tags.count("head")
+        == reader.tags.count("title") - _svg_titles(reader)
+        == 1
+    )
     assert {name.lower() for name, _ in reader.attributes} <= ATTRIBUTES
     assert all(value.startswith("#run-") for name, value in reader.attributes if name == "href")
     assert ("content", CONTENT_POLICY) in reader.attributes
@@ -118,23 +212,41 @@ def _svg_titles(reader: Reader) -> int:
 
 @pytest.mark.parametrize("start", range(0, len(XSS), 18))
 def test_hostile_text_stays_text(tmp_path: Path, start: int) -> None:
-    """Trap: `</script>` in an evaluation's output ran in other tools' reports. Each text stands in every place that a run can fill."""
+    """Trap: `</script>` in an evaluation's output ran in other tools' reports. Each text stands in every
+    place that a run can fill."""
     for number, said in enumerate(XSS[start : start + 18]):
         reader = assert_only_text(page([make_run(tmp_path / f"r{number}" / "x", said)]))
         shown = "".join(reader.said)
-        assert said.replace("\x00", "[U+0000]").replace("\u2028", "[U+2028]").replace("\u2029", "[U+2029]") in shown
+        assert (
+            said.replace("\x00", "[U+0000]").replace("\u2028", "[U+2028]").replace("\u2029", "[U+2029]")
+            in shown
+        )
 
 
 def test_a_run_whose_name_is_markup(tmp_path: Path) -> None:
-    runs = [make_run(tmp_path / "<img src=x onerror=alert(1)>" / name, "x") for name in ("<script>alert(1)<", "b")]
+    runs = [
+        make_run(tmp_path / "<img src=x onerror=alert(1)>" / name, "x") for name in ("<script>alert(1)<", "b")
+    ]
     assert "<img src=x onerror=alert(1)>" in "".join(assert_only_text(page(runs)).said)
 
 
 def test_the_page_says_what_a_reader_needs(tmp_path: Path) -> None:
     said = "".join(read(page([make_run(tmp_path / "demo" / "20260101-120000", "math")])).said)
-    for needed in ("demo/20260101-120000", "7.5 GiB", "planned 7.9 GiB", "20", "step-000020 against the base", "COT for Grad-Math", "Wrong answers to read", "Where it comes from", "Recipe"):
+    for needed in (
+        "demo/20260101-120000",
+        "7.5 GiB",
+        "planned 7.9 GiB",
+        "20",
+        "step-000020 against the base",
+        "COT for Grad-Math",
+        "Wrong answers to read",
+        "Where it comes from",
+        "Recipe",
+    ):
         assert needed in said, needed
-    assert "75.0" in said and "[30.1–95.4]" in said and "≈ guessing" in said, "three of four right, with Wilson's interval and chance"
+    assert "75.0" in said and "[30.1–95.4]" in said and "≈ guessing" in said, (
+        "three of four right, with Wilson's interval and chance"
+    )
 
 
 def test_a_run_that_was_never_evaluated_or_ended_has_a_page(tmp_path: Path) -> None:
@@ -145,9 +257,32 @@ def test_a_run_that_was_never_evaluated_or_ended_has_a_page(tmp_path: Path) -> N
         assert "Not evaluated yet" in "".join(assert_only_text(page([run])).said)
 
 
-@pytest.mark.parametrize("name", ["origin.json", "ledger.json", "done.json", "metrics.jsonl", "evals/doit-test/base/report.json", "evals/doit-test/base/outcomes.jsonl"])
-@pytest.mark.parametrize("bad", ["[]", "{", '{"math": 1}', '{"event": "step", "step": "<b>", "loss": "<b>"}\n{}', "\udcff", '{"tables": [{"protocol": 1}]}', "null"])
-def test_a_damaged_run_is_one_clear_error_or_shown_as_far_as_it_is_whole(tmp_path: Path, name: str, bad: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "origin.json",
+        "ledger.json",
+        "done.json",
+        "metrics.jsonl",
+        "evals/doit-test/base/report.json",
+        "evals/doit-test/base/outcomes.jsonl",
+    ],
+)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "[]",
+        "{",
+        '{"math": 1}',
+        '{"event": "step", "step": "<b>", "loss": "<b>"}\n{}',
+        "\udcff",
+        '{"tables": [{"protocol": 1}]}',
+        "null",
+    ],
+)
+def test_a_damaged_run_is_one_clear_error_or_shown_as_far_as_it_is_whole(
+    tmp_path: Path, name: str, bad: str
+) -> None:
     """Trap: a run from a stranger whose report.json holds texts for numbers."""
     run = make_run(tmp_path / "demo" / "a", "math")
     (run.folder / name).write_bytes(bad.encode("utf-8", "surrogateescape"))
@@ -158,13 +293,22 @@ def test_a_damaged_run_is_one_clear_error_or_shown_as_far_as_it_is_whole(tmp_pat
 
 
 def test_elements_take_no_handler_and_no_address() -> None:
-    for wrong in ({"onclick": "x"}, {"src": "x"}, {"href": "https://example.org"}, {"href": "javascript:1"}, {"action": "x"}):
+    for wrong in (
+        {"onclick": "x"},
+        {"src": "x"},
+        {"href": "https://example.org"},
+        {"href": "javascript:1"},
+        {"action": "x"},
+    ):
         with pytest.raises(ValueError, match="the page"):
             tag("a", **wrong)
-    assert text('<&>"\'`') == "&lt;&amp;&gt;&quot;&#39;&#96;"
+    assert text("<&>\"'`") == "&lt;&amp;&gt;&quot;&#39;&#96;"
 
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
+    None,
+)
 
 
 class _Watch(SimpleHTTPRequestHandler):
@@ -192,7 +336,8 @@ def served(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def browse(address: str, profile: Path) -> tuple[str, str]:
-    """The page as a browser holds it after its scripts had their time, and what the browser's console said."""
+    """The page as a browser holds it after its scripts had their time, and what the browser's console
+    said."""
     assert CHROMIUM is not None
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--enable-logging=stderr", "--v=0",
@@ -204,13 +349,18 @@ def browse(address: str, profile: Path) -> tuple[str, str]:
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_in_a_browser_nothing_runs_and_nothing_is_asked_for(tmp_path: Path, served: tuple[str, list[str]]) -> None:
-    """All hostile texts, in headless Chromium: no dialog, no request, no word on the console; and a page that does run shows that we would see it."""
+def test_in_a_browser_nothing_runs_and_nothing_is_asked_for(
+    tmp_path: Path, served: tuple[str, list[str]]
+) -> None:
+    """All hostile texts, in headless Chromium: no dialog, no request, no word on the console; and a page
+    that does run shows that we would see it."""
     address, asked = served
     control = "<script>document.title='ran';fetch('/stolen').catch(()=>0);console.log('spoke')</script><img src=/stolen.png>"
     (tmp_path / "control.html").write_text(f"<!doctype html><title>x</title>{control}", encoding="utf-8")
     dom, console = browse(f"{address}/control.html", tmp_path / "profile")
-    assert "<title>ran</title>" in dom and "spoke" in console and "/stolen.png" in asked, "this test can see a script"
+    assert "<title>ran</title>" in dom and "spoke" in console and "/stolen.png" in asked, (
+        "this test can see a script"
+    )
     asked.clear()
     places = [
         "<script>document.title='ran';fetch('/stolen')</script>", "<img src=/stolen onerror=\"document.title='ran'\">", *XSS,

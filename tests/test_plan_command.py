@@ -1,4 +1,5 @@
-"""`doitune plan` as a user and a script call it: exit codes, JSON, speed without torch; and `doitune train`, which plans before it downloads."""
+"""`doitune plan` as a user and a script call it: exit codes, JSON, speed without torch; and `doitune
+train`, which plans before it downloads."""
 
 from __future__ import annotations
 
@@ -30,7 +31,14 @@ FORM = {
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "CUDA_VISIBLE_DEVICES": "", **variables}
-    return subprocess.run([sys.executable, "-m", "doitune", *arguments], capture_output=True, text=True, env=environment, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "doitune", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
+    )
 
 
 def planned(*arguments: str, code: int = 0) -> dict[str, Any]:
@@ -43,19 +51,27 @@ def test_33b_on_24_gb() -> None:
     found = planned("--model", "33b", "--card", "24gb")
     assert set(found) >= FORM and found["schema"] == "doitune.plan/1"
     assert found["fits"] and found["high_gib"] <= 22.5 == found["usable_gib"]
-    assert found["left_gib"] == pytest.approx(found["usable_gib"] - found["high_gib"], abs=1e-3) and found["left_gib"] > 2
+    assert (
+        found["left_gib"] == pytest.approx(found["usable_gib"] - found["high_gib"], abs=1e-3)
+        and found["left_gib"] > 2
+    )
     assert all(set(lever) >= {"set", "saves_gib", "fits"} for lever in found["levers"])
     assert set(found["hours"]) == {"RTX 3090", "RTX 3090 Ti", "RTX 4090"}
 
 
 def test_what_does_not_fit_ends_with_78() -> None:
     """The document is still printed, and its way out leads to 0 through the same command."""
-    found = planned("--model", "33b", "--card", "24gb", "--set", "lora.rank=64", "--set", "train.optimizer=adamw", code=78)
+    found = planned(
+        "--model", "33b", "--card", "24gb", "--set", "lora.rank=64", "--set", "train.optimizer=adamw", code=78
+    )
     assert not found["fits"] and found["hours"] == {}
     way = [part for lever in found["way_out"] for part in ("--set", lever["set"])]
     assert way and planned("--model", "33b", "--card", "24gb", "--set", "lora.rank=64", *way)["fits"]
     text = run("plan", "reconstruct", "--model", "33b", "--card", "24gb", "--what-if", "trained-embeddings")
-    assert text.returncode == 78 and "the cheapest way out: leave out --what-if trained-embeddings" in text.stdout
+    assert (
+        text.returncode == 78
+        and "the cheapest way out: leave out --what-if trained-embeddings" in text.stdout
+    )
     assert planned("--model", "33b", "--card", "48gb", "--set", "lora.rank=64")["fits"]
 
 
@@ -78,14 +94,24 @@ def test_what_cannot_be_planned(arguments: tuple[str, ...], code: int, said: str
 def test_a_folder_of_ones_own_needs_its_config_only(tmp_path: Path) -> None:
     folder = tmp_path / "我的 模型"
     folder.mkdir()
-    config = {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 49953}
+    config = {
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "vocab_size": 49953,
+    }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     found, known = planned("--model", str(folder), "--card", "12"), planned("--model", "7b", "--card", "12")
-    assert found["nominal_gib"] == known["nominal_gib"] and found["architecture"] == str(folder / "config.json")
+    assert found["nominal_gib"] == known["nominal_gib"] and found["architecture"] == str(
+        folder / "config.json"
+    )
 
 
 def test_a_plan_is_light_and_quick() -> None:
-    """0.3 seconds of work without torch, transformers or the hub's library; the best of five, as machines are shared."""
+    """0.3 seconds of work without torch, transformers or the hub's library; the best of five, as machines
+    are shared."""
     program = (
         "import sys, time; started = time.process_time(); sys.argv = ['doitune', 'plan', 'reconstruct', '--model', '33b', '--card', '24gb', '--json']\n"
         "from doitune.__main__ import main\n"
@@ -96,7 +122,13 @@ def test_a_plan_is_light_and_quick() -> None:
     )
     seconds = []
     for _ in range(5):
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+            check=True,
+        )
         spent, _, loaded = done.stderr.strip().splitlines()[-1].partition(" ")
         assert loaded == "[]"
         seconds.append(float(spent))
@@ -119,7 +151,8 @@ def test_simulated_beside_the_closed_form() -> None:
 
 
 def test_train_refuses_before_it_downloads(tmp_path: Path) -> None:
-    """The base is not here and could not be had: the plan's word comes first, and no run directory is made."""
+    """The base is not here and could not be had: the plan's word comes first, and no run directory is
+    made."""
     started = time.monotonic()
     done = run("train", "reconstruct", "--model", "33b", "--card", "16gb", "--runs", str(tmp_path / "runs"))
     assert done.returncode == 78, done.stderr
@@ -128,7 +161,8 @@ def test_train_refuses_before_it_downloads(tmp_path: Path) -> None:
 
 
 def test_a_card_here_is_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a card nothing is planned; with one, the recipe must fit it, and its micro-batches are as large as it holds."""
+    """Without a card nothing is planned; with one, the recipe must fit it, and its micro-batches are as
+    large as it holds."""
     resolved = resolve("reconstruct", model="33b", overrides=["lora.rank=64", "model.backend=hf"])
     monkeypatch.setattr(doitune.memory.start, "find_card", lambda: None)
     refuse_before_download(resolved, None)
@@ -142,15 +176,19 @@ def test_a_card_here_is_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
         refuse_before_download(small, Card(16))
     found = allowance(small, "hf")
     assert found is not None and 2048 <= found.tokens < 4096 and 20 < found.planned_gib < 22.5
-    fixed = allowance(resolve("reconstruct", model="33b", overrides=["train.tokens_per_micro_batch=2048"]), "unsloth")
+    fixed = allowance(
+        resolve("reconstruct", model="33b", overrides=["train.tokens_per_micro_batch=2048"]), "unsloth"
+    )
     assert fixed is not None and fixed.tokens == 2048
     enough = allowance(resolve("reconstruct", model="7b"), "unsloth")
     assert enough is not None and enough.tokens == 8192, "more would gain nothing"
 
 
-def test_a_base_that_lies_on_the_card_is_not_taken_for_another_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run asks what it is allowed when its base is loaded. Trap: its own 18 GiB missing from what is free, and every run on a card in the
-    smallest micro-batches."""
+def test_a_base_that_lies_on_the_card_is_not_taken_for_another_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run asks what it is allowed when its base is loaded. Trap: its own 18 GiB missing from what is
+    free, and every run on a card in the smallest micro-batches."""
     resolved = resolve("reconstruct", model="33b")
     monkeypatch.setattr(doitune.memory.start, "find_card", lambda: Card(24, "RTX 3090", 5.2))
     small = allowance(resolved, "unsloth")
@@ -161,7 +199,9 @@ def test_a_base_that_lies_on_the_card_is_not_taken_for_another_programs(monkeypa
     assert loaded is not None and loaded.tokens == 8192
 
 
-def test_an_unknown_architecture_is_left_to_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_architecture_is_left_to_the_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}', encoding="utf-8")
     monkeypatch.setattr(doitune.memory.start, "find_card", lambda: Card(24))
     refuse_before_download(resolve("demo", model=str(tmp_path)), None)

@@ -1,8 +1,10 @@
-"""Power loss: what is not flushed is gone, what is not flushed may be there. SIGKILL cannot show that; a model of the disk can.
+"""Power loss: what is not flushed is gone, what is not flushed may be there. SIGKILL cannot show that; a
+model of the disk can.
 
-Every change that the writer makes is recorded, with the bytes of each file. Then, for every prefix of the record, the power fails: a write
-that was not flushed may be missing, half there or zeros; a name that was given, changed or taken may be so or not, as long as the folder was
-not flushed. Whatever the disk chose, at least one valid checkpoint must be there once there was one.
+Every change that the writer makes is recorded, with the bytes of each file. Then, for every prefix of the
+record, the power fails: a write that was not flushed may be missing, half there or zeros; a name that was
+given, changed or taken may be so or not, as long as the folder was not flushed. Whatever the disk chose, at
+least one valid checkpoint must be there once there was one.
 """
 
 from __future__ import annotations
@@ -48,14 +50,17 @@ class Recorder:
 class Disk:
     """A disk after a prefix of changes: durable names and bytes, and what hangs in the air.
 
-    A name's durable state is what the last flush of its folder saw; a file's durable bytes what its last flush saw.
+    A name's durable state is what the last flush of its folder saw; a file's durable bytes what its last
+    flush saw.
     """
 
     now: dict[str, int] = field(default_factory=dict)  # path -> file number; -1 for a folder
     durable_names: dict[str, int] = field(default_factory=dict)
     bytes_now: dict[int, bytes] = field(default_factory=dict)
     bytes_durable: dict[int, bytes] = field(default_factory=dict)
-    changes: list[tuple[str, str, str, int]] = field(default_factory=list)  # not flushed: (folder, kind, path, number)
+    changes: list[tuple[str, str, str, int]] = field(
+        default_factory=list
+    )  # not flushed: (folder, kind, path, number)
     files: int = 0
 
     def apply(self, op: Op) -> None:
@@ -92,8 +97,11 @@ class Disk:
                 rest.append(change)
         self.changes = rest
 
-    def after_power_loss(self, names: Callable[[int], bool], data: Callable[[int], str]) -> dict[str, bytes | None]:
-        """What is found: `names(n)` says whether the n-th unflushed change of names took place, `data(file)` what became of unflushed bytes."""
+    def after_power_loss(
+        self, names: Callable[[int], bool], data: Callable[[int], str]
+    ) -> dict[str, bytes | None]:
+        """What is found: `names(n)` says whether the n-th unflushed change of names took place,
+        `data(file)` what became of unflushed bytes."""
         found = dict(self.durable_names)
         for number, change in enumerate(self.changes):
             if names(number):
@@ -105,7 +113,12 @@ class Disk:
                 continue
             whole, kept = self.bytes_now.get(number, b""), self.bytes_durable.get(number)
             how = "kept" if kept == whole else data(number)
-            contents[path] = {"kept": kept if kept is not None else b"", "zeros": bytes(len(whole)), "half": whole[: len(whole) // 2], "all": whole}[how]
+            contents[path] = {
+                "kept": kept if kept is not None else b"",
+                "zeros": bytes(len(whole)),
+                "half": whole[: len(whole) // 2],
+                "all": whole,
+            }[how]
         return contents
 
 
@@ -167,11 +180,16 @@ def _survivors(root: Path, found: dict[str, bytes | None], run: str) -> list[int
 
 
 def _prove(tmp_path: Path, saves: int, subsets: int) -> tuple[int, int]:
-    """Every prefix, with the worst choices and `subsets` random ones; returns prefixes and disks looked at."""
+    """Every prefix, with the worst choices and `subsets` random ones; returns prefixes and disks looked
+    at."""
     recorder, run = _record(tmp_path / "real", saves)
     disk, dice = Disk(), random.Random(0)
     newest = looked = 0
-    ends = [number for number, op in enumerate(recorder.ops) if op.kind == "sync_folder" and op.path.endswith("checkpoints")]
+    ends = [
+        number
+        for number, op in enumerate(recorder.ops)
+        if op.kind == "sync_folder" and op.path.endswith("checkpoints")
+    ]
     assert len(ends) >= saves and len(recorder.ops) > 15 * saves
     for number, op in enumerate(recorder.ops):
         disk.apply(op)
@@ -184,14 +202,25 @@ def _prove(tmp_path: Path, saves: int, subsets: int) -> tuple[int, int]:
         ]
         for _ in range(subsets):
             taken = [dice.random() < 0.5 for _ in range(pending)]
-            choices.append((lambda n, taken=taken: taken[n], lambda f: dice.choice(["kept", "zeros", "half", "all"])))  # type: ignore[misc]
+            choices.append(
+                (lambda n, taken=taken: taken[n], lambda f: dice.choice(["kept", "zeros", "half", "all"]))
+            )  # type: ignore[misc]
         for names, data in choices:
             looked += 1
             left = _survivors(tmp_path / "found", disk.after_power_loss(names, data), run)
-            assert not newest or left, f"after {number + 1} of {len(recorder.ops)} changes ({op.kind} {op.path}) no valid checkpoint is left"
+            assert not newest or left, (
+                f"after {number + 1} of {len(recorder.ops)} changes ({op.kind} {op.path}) no valid checkpoint is left"
+            )
             assert not newest or max(left) >= newest, f"step {newest} was durable and is lost: {left}"
         if op.kind == "sync_folder" and op.path.endswith("checkpoints"):
-            newest = max([newest, *_survivors(tmp_path / "found", disk.after_power_loss(lambda n: False, lambda f: "kept"), run)])
+            newest = max(
+                [
+                    newest,
+                    *_survivors(
+                        tmp_path / "found", disk.after_power_loss(lambda n: False, lambda f: "kept"), run
+                    ),
+                ]
+            )
     assert newest == saves
     return len(recorder.ops), looked
 
@@ -215,13 +244,16 @@ def _swap_order(ops: list[Op], kind: str) -> list[Op]:
 
 @pytest.mark.parametrize("forgotten", ["sync", "sync_folder"])
 def test_the_model_finds_a_writer_that_forgets_to_flush(forgotten: str, tmp_path: Path) -> None:
-    """The test can fail: without the flushes of files, or of folders, some disk holds no valid checkpoint though two were published."""
+    """The test can fail: without the flushes of files, or of folders, some disk holds no valid checkpoint
+    though two were published."""
     recorder, run = _record(tmp_path / "real", 3)
     disk = Disk()
     for op in _swap_order(recorder.ops, forgotten):
         disk.apply(op)
     worst = [
-        _survivors(tmp_path / "found", disk.after_power_loss(lambda n, some=some: some, lambda f: "zeros"), run)  # type: ignore[misc]
+        _survivors(
+            tmp_path / "found", disk.after_power_loss(lambda n, some=some: some, lambda f: "zeros"), run
+        )  # type: ignore[misc]
         for some in (False, True)
     ]
     assert [] in worst

@@ -1,4 +1,5 @@
-"""What a preview shows is what the model is given: nothing of a row is missing, added, or shown as trained that is not."""
+"""What a preview shows is what the model is given: nothing of a row is missing, added, or shown as trained
+that is not."""
 
 from __future__ import annotations
 
@@ -25,10 +26,18 @@ BASICS = ["<unk>", "<s>", "</s>", "<free_a>", "<free_b>"]
 
 
 def level() -> PreTrainedTokenizerFast:
-    """Byte-level: a token is a byte, but for merges across and inside of characters and one that starts with a space."""
+    """Byte-level: a token is a byte, but for merges across and inside of characters and one that starts
+    with a space."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("ł", "ä"), ("ä", "½"), ("Ġ", "t"), ("Ġt", "h")]  # the last byte of 怠 with the first of 你; the first two of 你
-    vocabulary = {name: number for number, name in enumerate([*BASICS, *alphabet, *(a + b for a, b in merges)])}
+    merges = [
+        ("ł", "ä"),
+        ("ä", "½"),
+        ("Ġ", "t"),
+        ("Ġt", "h"),
+    ]  # the last byte of 怠 with the first of 你; the first two of 你
+    vocabulary = {
+        name: number for number, name in enumerate([*BASICS, *alphabet, *(a + b for a, b in merges)])
+    }
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
@@ -36,20 +45,32 @@ def level() -> PreTrainedTokenizerFast:
 
 
 def pieces() -> PreTrainedTokenizerFast:
-    """As LLaMA's: spaces are ▁, one is put before a text and dropped from it again, unknown characters fall back to bytes."""
+    """As LLaMA's: spaces are ▁, one is put before a text and dropped from it again, unknown characters
+    fall back to bytes."""
     known = ["▁", "你", "好", "t", "h", "e", *(f"<0x{byte:02X}>" for byte in range(256))]
     vocabulary = {name: number for number, name in enumerate([*BASICS, *known])}
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    made = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=[], byte_fallback=True, unk_token="<unk>", fuse_unk=True)
+    )
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     made.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(content=" ", left=1, right=0)]
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(content=" ", left=1, right=0),
+        ]
     )
     return _wrapped(made)
 
 
 def _wrapped(made: Tokenizer) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>", additional_special_tokens=BASICS[3:]
+        tokenizer_object=made,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=BASICS[3:],
     )
 
 
@@ -59,9 +80,7 @@ def doit(tokenizer: PreTrainedTokenizerFast, tokens: str = "reuse") -> Template:
 
 def chatml(tokenizer: PreTrainedTokenizerFast) -> Template:
     """A template of the base's own, whose header is text and stands right before the answer."""
-    tokenizer.chat_template = (
-        "{% for m in messages %}<free_a>{{ m.role }}\n{{ m.content }}</s>\n{% endfor %}{% if add_generation_prompt %}<free_a>assistant\n{% endif %}"
-    )
+    tokenizer.chat_template = "{% for m in messages %}<free_a>{{ m.role }}\n{{ m.content }}</s>\n{% endfor %}{% if add_generation_prompt %}<free_a>assistant\n{% endif %}"
     return open_template(tokenizer, kind="model", tokens="reuse", vocabulary_rows=len(tokenizer))
 
 
@@ -72,8 +91,17 @@ TEMPLATES = {
     "level, the base's own template": chatml(level()),
     "pieces, the base's own template": chatml(pieces()),
 }
-TALK = (Message("user", "怠你好 the\n the?"), Message("assistant", "你 the 😀"), Message("user", "𠮷\ufffd é"), Message("assistant", "A"))
-texts = st.text(st.characters(codec="utf-8", exclude_characters="▁", exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
+TALK = (
+    Message("user", "怠你好 the\n the?"),
+    Message("assistant", "你 the 😀"),
+    Message("user", "𠮷\ufffd é"),
+    Message("assistant", "A"),
+)
+texts = st.text(
+    st.characters(codec="utf-8", exclude_characters="▁", exclude_categories=("Cc", "Cs")),
+    min_size=1,
+    max_size=12,
+)
 said = texts.map(str.strip).filter(bool)
 
 
@@ -84,7 +112,9 @@ def shown(template: Template, messages: tuple[Message, ...]) -> list[Piece]:
 @pytest.mark.parametrize("name", TEMPLATES)
 @settings(max_examples=60, deadline=None)
 @given(st.lists(said, min_size=1, max_size=2), said)
-def test_pieces_are_the_whole_row_and_read_back_as_it_decodes(name: str, before: list[str], answer: str) -> None:
+def test_pieces_are_the_whole_row_and_read_back_as_it_decodes(
+    name: str, before: list[str], answer: str
+) -> None:
     template = TEMPLATES[name]
     talk = tuple(Message(role, text) for text in [*before, answer] for role in ("user", "assistant"))  # type: ignore[arg-type]
     whole = encode(talk, template)
@@ -96,7 +126,9 @@ def test_pieces_are_the_whole_row_and_read_back_as_it_decodes(name: str, before:
         if not control:
             run = list(run)
             ids = [token for piece in run for token in piece.ids]
-            assert "".join(piece.text for piece in run) == template.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+            assert "".join(piece.text for piece in run) == template.tokenizer.decode(
+                ids, clean_up_tokenization_spaces=False
+            )
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -113,7 +145,8 @@ def test_trained_pieces_are_the_answers_and_their_ends(name: str, contents: list
 
 @pytest.mark.parametrize("name", ["level", "pieces"])
 def test_a_piece_is_a_token_wherever_the_token_is_whole_characters(name: str) -> None:
-    """Trap: a preview that decodes token by token shows U+FFFD for every Chinese character, or loses the space of every English word."""
+    """Trap: a preview that decodes token by token shows U+FFFD for every Chinese character, or loses the
+    space of every English word."""
     found = [(piece.text, len(piece.ids)) for piece in shown(TEMPLATES[name], TALK[:2])]
     assert found == {
         "level": [("<free_a>", 1), ("怠你", 5), ("好", 3), (" th", 1), ("e", 1), ("\n", 1), (" th", 1), ("e", 1), ("?", 1), ("</s>", 1),
@@ -126,12 +159,21 @@ def test_a_piece_is_a_token_wherever_the_token_is_whole_characters(name: str) ->
 
 def test_role_tokens_have_their_duty_and_name() -> None:
     assert [(piece.text, piece.control) for piece in shown(TEMPLATES["level"], TALK) if piece.control] == [
-        ("<free_a>", "user"), ("</s>", "end"), ("<free_b>", "assistant"), ("</s>", "end")] * 2
-    assert [(piece.text, piece.control) for piece in shown(TEMPLATES["new rows"], TALK[:2]) if piece.control] == [
-        ("<user>", "user"), ("<eot>", "end"), ("<assistant>", "assistant"), ("<eot>", "end")]
+        ("<free_a>", "user"),
+        ("</s>", "end"),
+        ("<free_b>", "assistant"),
+        ("</s>", "end"),
+    ] * 2
+    assert [
+        (piece.text, piece.control) for piece in shown(TEMPLATES["new rows"], TALK[:2]) if piece.control
+    ] == [("<user>", "user"), ("<eot>", "end"), ("<assistant>", "assistant"), ("<eot>", "end")]
     own = shown(TEMPLATES["level, the base's own template"], TALK[:2])
     assert [(piece.text, piece.control) for piece in own if piece.control] == [
-        ("<free_a>", "control"), ("</s>", "end"), ("<free_a>", "control"), ("</s>", "end")]
+        ("<free_a>", "control"),
+        ("</s>", "end"),
+        ("<free_a>", "control"),
+        ("</s>", "end"),
+    ]
 
 
 def test_the_same_ids_are_shown_that_the_question_is_asked_with() -> None:
@@ -154,7 +196,13 @@ def test_one_row_of_each_ability_that_the_recipe_draws(tiny_recipe: Path, tiny_t
     assert [row.ability for row in rows] == ["biology", "history", "code", "math"]
     for row in rows:
         assert row.id.startswith(f"curated/1000/{row.ability}#") and ".json:" in row.place
-        assert row.tokens == sum(len(piece.ids) for piece in row.pieces) > row.trained == sum(len(p.ids) for p in row.pieces if p.trained) > 1
+        assert (
+            row.tokens
+            == sum(len(piece.ids) for piece in row.pieces)
+            > row.trained
+            == sum(len(p.ids) for p in row.pieces if p.trained)
+            > 1
+        )
         assert not row.overlong
     by_name = {row.ability: row for row in rows}
     trained = "".join(piece.text for piece in by_name["code"].pieces if piece.trained)
@@ -187,7 +235,12 @@ def test_a_row_of_two_thousand_tokens_takes_no_minute(tiny_template: Template) -
 
 def test_importing_it_loads_nothing_heavy() -> None:
     code = "import sys, doitune.prepare.preview, doitune.prepare.stats; print([name for name in ('torch', 'transformers', 'rich') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_rows_are_values(tiny_recipe: Path, tiny_template: Template) -> None:

@@ -38,7 +38,8 @@ ROWS = rows((9, 17, 31, 54, 80, 23, 12))
 
 
 def model_of(base: Path, **fields: Any) -> hf.HfModel:
-    """The base with an adapter whose two halves are not zero, so that a leak shows in the gradient of both."""
+    """The base with an adapter whose two halves are not zero, so that a leak shows in the gradient of
+    both."""
     model = hf.load(LoadRequest(find_base(str(base)), rank=4, **fields))
     torch.manual_seed(1)
     with torch.no_grad():
@@ -73,7 +74,8 @@ def test_packed_equals_separate(tiny_base: Path, quantise: str) -> None:
 
 
 def test_packed_equals_separate_under_a_sliding_window(mistral_base: Path) -> None:
-    """Trap: a window that reaches over a document's start, or that packing forgets. Rows are longer than the window."""
+    """Trap: a window that reaches over a document's start, or that packing forgets. Rows are longer than
+    the window."""
     model = model_of(mistral_base)
     assert model.packs
     proof = prove_packing(model, ROWS)
@@ -81,7 +83,9 @@ def test_packed_equals_separate_under_a_sliding_window(mistral_base: Path) -> No
     with torch.no_grad():
         windowed = model.loss(pad([ROWS[4]]), 1).sums
         model.base.config.sliding_window = None
-        assert not torch.allclose(windowed, model.loss(flatten([ROWS[4]]), 1).sums, rtol=1e-5), "the window matters for these rows"
+        assert not torch.allclose(windowed, model.loss(flatten([ROWS[4]]), 1).sums, rtol=1e-5), (
+            "the window matters for these rows"
+        )
 
 
 def test_gradients_of_every_parameter_are_compared(tiny_base: Path) -> None:
@@ -107,7 +111,8 @@ def _leak_by_mask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _leak_by_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Positions that run on over the documents: rotary positions are relative, so only attention's reach could hide it."""
+    """Positions that run on over the documents: rotary positions are relative, so only attention's reach
+    could hide it."""
     real = hf.HfModel._hidden
 
     def running_on(self: hf.HfModel, batch: Any, *more: Any) -> torch.Tensor:
@@ -116,7 +121,9 @@ def _leak_by_positions(monkeypatch: pytest.MonkeyPatch) -> None:
 
             def shifted(**keywords: Any) -> Any:
                 places = keywords["position_ids"]
-                keywords["position_ids"] = torch.arange(places.shape[1])[None] ** 2 % 97  # not a shift: another order
+                keywords["position_ids"] = (
+                    torch.arange(places.shape[1])[None] ** 2 % 97
+                )  # not a shift: another order
                 return decoder(**keywords)
 
             self.decoder = shifted
@@ -133,10 +140,21 @@ def _leak_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest leak: each document sees the last token of the one before it."""
     from torch.nn.functional import scaled_dot_product_attention
 
-    def leaking(module: Any, query: Any, key: Any, value: Any, mask: Any, dropout: float = 0.0, scaling: Any = None, **keywords: Any) -> Any:
+    def leaking(
+        module: Any,
+        query: Any,
+        key: Any,
+        value: Any,
+        mask: Any,
+        dropout: float = 0.0,
+        scaling: Any = None,
+        **keywords: Any,
+    ) -> Any:
         bounds = keywords.get("cu_seq_lens_q")
         if bounds is None:
-            return documents.sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling, **keywords)
+            return documents.sdpa_attention_forward(
+                module, query, key, value, mask, dropout=dropout, scaling=scaling, **keywords
+            )
         place = torch.arange(query.shape[2])
         owner = torch.bucketize(place, bounds[1:-1].long(), right=True)
         first = bounds.long()[owner]
@@ -164,7 +182,9 @@ def test_a_leaking_mask_is_caught(tiny_base: Path, monkeypatch: pytest.MonkeyPat
         documents.register()
 
 
-def test_a_run_that_cannot_prove_it_sorts_and_says_so(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_prove_it_sorts_and_says_so(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     notes: list[str] = []
 
     def listen(event: Event) -> None:
@@ -173,14 +193,24 @@ def test_a_run_that_cannot_prove_it_sorts_and_says_so(tiny_recipe: Path, tmp_pat
 
     _leak_by_mask(monkeypatch)
     try:
-        run = start(resolve(str(tiny_recipe), overrides=["train.max_steps=1"]), runs=tmp_path / "runs", scorer=None, on_event=listen)
+        run = start(
+            resolve(str(tiny_recipe), overrides=["train.max_steps=1"]),
+            runs=tmp_path / "runs",
+            scorer=None,
+            on_event=listen,
+        )
     finally:
         monkeypatch.undo()
         documents.register()
     assert any("sorted by length, not packed: packed examples see each other" in note for note in notes)
     (arrangement,) = [line for line in run.metrics() if line["event"] == "arrangement"]
     assert arrangement["packed"] is False and arrangement["proof"]["exact"] is False
-    honest = start(resolve(str(tiny_recipe), overrides=["train.max_steps=1"]), runs=tmp_path / "honest", scorer=None, on_event=listen)
+    honest = start(
+        resolve(str(tiny_recipe), overrides=["train.max_steps=1"]),
+        runs=tmp_path / "honest",
+        scorer=None,
+        on_event=listen,
+    )
     (arrangement,) = [line for line in honest.metrics() if line["event"] == "arrangement"]
     assert arrangement["packed"] is True and arrangement["proof"]["exact"] is True
 
@@ -192,8 +222,12 @@ def _rounded(sizes: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> Non
     def noisy(model: Any, batches: Any, total: int) -> Any:
         losses, gradient = real(model, batches, total)
         if len(batches) == 1:
-            noise = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(int(batches[0].packed)))
-            gradient = gradient + noise / noise.norm() * gradient.norm() * sizes[0 if batches[0].packed else 1]
+            noise = torch.randn(
+                gradient.shape, generator=torch.Generator().manual_seed(int(batches[0].packed))
+            )
+            gradient = (
+                gradient + noise / noise.norm() * gradient.norm() * sizes[0 if batches[0].packed else 1]
+            )
         return losses, gradient
 
     monkeypatch.setattr(packing, "_measure", noisy)
@@ -206,7 +240,8 @@ def _rounded(sizes: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_rounding_does_is_measured(
     tiny_base: Path, monkeypatch: pytest.MonkeyPatch, packed: float, padded: float, exact: bool
 ) -> None:
-    """Trap: a fixed bound. In fp32 the gradient of SmolLM2's 30 layers differs by 1.6e-4 packed, and by as much padded, where nothing can leak."""
+    """Trap: a fixed bound. In fp32 the gradient of SmolLM2's 30 layers differs by 1.6e-4 packed, and by as
+    much padded, where nothing can leak."""
     _rounded((packed, padded), monkeypatch)
     proof = prove_packing(model_of(tiny_base), ROWS)
     assert proof.exact is exact, proof
@@ -214,7 +249,8 @@ def test_what_rounding_does_is_measured(
 
 
 def test_long_rows_can_be_proved_too(tiny_base: Path) -> None:
-    """Trap: rows longer than half the probe's budget leave one example, and packing is given up for a wrong reason."""
+    """Trap: rows longer than half the probe's budget leave one example, and packing is given up for a
+    wrong reason."""
     proof = prove_packing(model_of(tiny_base), rows((700, 650)))
     assert proof.exact, proof
 

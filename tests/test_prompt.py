@@ -1,4 +1,5 @@
-"""The encoder: what is trained is the assistant's words and their end, and a question is asked as it was trained."""
+"""The encoder: what is trained is the assistant's words and their end, and a question is asked as it was
+trained."""
 
 from __future__ import annotations
 
@@ -14,7 +15,16 @@ from transformers import PreTrainedTokenizerFast
 
 from doitune.data.example import Message
 from doitune.errors import DataError, ModelError
-from doitune.prompt.encode import Encoded, decode, encode, encode_all, encode_question, fingerprint, option_ids, questions_ids
+from doitune.prompt.encode import (
+    Encoded,
+    decode,
+    encode,
+    encode_all,
+    encode_question,
+    fingerprint,
+    option_ids,
+    questions_ids,
+)
 from doitune.prompt.encoded import IGNORED
 from doitune.prompt.law import prove_law
 from doitune.prompt.template import Template, open_template
@@ -27,37 +37,68 @@ Chat = tuple[Message, ...]
 def byte_tokenizer(reserved: Sequence[str] = ("<reserved_0>", "<reserved_1>")) -> PreTrainedTokenizerFast:
     """A token for each byte, LLaMA's names for them."""
     names = [*BASICS, *reserved, *BYTES]
-    made = Tokenizer(models.BPE(vocab={name: at for at, name in enumerate(names)}, merges=[], byte_fallback=True, unk_token="<unk>"))
+    made = Tokenizer(
+        models.BPE(
+            vocab={name: at for at, name in enumerate(names)},
+            merges=[],
+            byte_fallback=True,
+            unk_token="<unk>",
+        )
+    )
     made.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>", additional_special_tokens=list(reserved)
+        tokenizer_object=made,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=list(reserved),
     )
 
 
-def level_tokenizer(merges: Sequence[tuple[str, str]] = (), special: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+def level_tokenizer(
+    merges: Sequence[tuple[str, str]] = (), special: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
     """GPT's kind: byte-level, with merges and named special tokens; `<s>` and `</s>` are its ends."""
     names = [*BASICS, *special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
-    made = Tokenizer(models.BPE(vocab={name: at for at, name in enumerate(names)}, merges=list(merges), unk_token="<unk>"))
+    made = Tokenizer(
+        models.BPE(vocab={name: at for at, name in enumerate(names)}, merges=list(merges), unk_token="<unk>")
+    )
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>", additional_special_tokens=list(special)
+        tokenizer_object=made,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=list(special),
     )
 
 
 def piece_tokenizer() -> PreTrainedTokenizerFast:
-    """SentencePiece's kind as LLaMA has it: a dummy space before every text, byte fallback for what is not a piece."""
+    """SentencePiece's kind as LLaMA has it: a dummy space before every text, byte fallback for what is not
+    a piece."""
     letters = "ABCDEFGHIJ"
     names = [*BASICS, *BYTES, "▁", *letters, *(f"▁{letter}" for letter in letters), "因", "为", "▁因"]
     merges = [("▁", letter) for letter in letters] + [("▁", "因")]
-    made = Tokenizer(models.BPE(vocab={name: at for at, name in enumerate(names)}, merges=merges, byte_fallback=True, unk_token="<unk>"))
+    made = Tokenizer(
+        models.BPE(
+            vocab={name: at for at, name in enumerate(names)},
+            merges=merges,
+            byte_fallback=True,
+            unk_token="<unk>",
+        )
+    )
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     made.decoder = decoders.Sequence(steps)
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
 
 
-def doit(tokenizer: PreTrainedTokenizerFast, tokens: str = "reuse", roles: tuple[str, str, str] = ("", "", "")) -> Template:
+def doit(
+    tokenizer: PreTrainedTokenizerFast, tokens: str = "reuse", roles: tuple[str, str, str] = ("", "", "")
+) -> Template:
     return open_template(tokenizer, kind="doit", tokens=tokens, vocabulary_rows=len(tokenizer), roles=roles)
 
 
@@ -71,7 +112,14 @@ CHATS: list[Chat] = [
     (Message("user", "下列哪项？\nA. 虫\nB. 草"), Message("assistant", "A")),
     (Message("user", "  Why? \n"), Message("assistant", "  因为 1 + 1 = 2。\n")),
     (Message("user", "写代码"), Message("assistant", "def f(x):\n    return x  +  1\n\n\tprint('😀')")),
-    (Message("user", "第一"), Message("assistant", "「一」"), Message("user", "第二"), Message("assistant", "ABCD"), Message("user", "三"), Message("assistant", "C")),
+    (
+        Message("user", "第一"),
+        Message("assistant", "「一」"),
+        Message("user", "第二"),
+        Message("assistant", "ABCD"),
+        Message("user", "三"),
+        Message("assistant", "C"),
+    ),
     (Message("user", "<user> & <eot>"), Message("assistant", "&lt;assistant&gt; 0xFE")),
 ]
 
@@ -99,7 +147,9 @@ def assert_lawful(chat: Chat, template: Template) -> Encoded:
     for turn, message in enumerate(chat):
         if message.role == "assistant":
             question = encode_question(chat[:turn], template)
-            assert whole.ids[: len(question)] == question, f"turn {turn} is asked otherwise than it was trained"
+            assert whole.ids[: len(question)] == question, (
+                f"turn {turn} is asked otherwise than it was trained"
+            )
             assert whole.labels[len(question)] != IGNORED, "the first word of an answer is trained"
     return whole
 
@@ -114,7 +164,9 @@ def test_a_chat_starts_with_its_question_and_trains_its_answers(name: str, token
         assert_lawful(chat, template)
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(lambda text: text.strip() and "<" not in text)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(
+    lambda text: text.strip() and "<" not in text
+)
 TURNS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3)
 BYTE_TEMPLATE, NEW_TEMPLATE = doit(byte_tokenizer()), doit(byte_tokenizer(), "new")
 
@@ -122,7 +174,9 @@ BYTE_TEMPLATE, NEW_TEMPLATE = doit(byte_tokenizer()), doit(byte_tokenizer(), "ne
 @settings(deadline=None, max_examples=60)
 @given(TURNS)
 def test_the_law_holds_for_any_text(turns: list[tuple[str, str]]) -> None:
-    chat = tuple(Message(role, text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True))  # type: ignore[arg-type]
+    chat = tuple(
+        Message(role, text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True)
+    )  # type: ignore[arg-type]
     for template in (BYTE_TEMPLATE, NEW_TEMPLATE):
         whole = assert_lawful(chat, template)
         prove_law([chat], [whole], template, ["x:1"])
@@ -132,7 +186,9 @@ def test_many_at_once_are_the_same_as_one_at_a_time() -> None:
     template = doit(piece_tokenizer())
     assert encode_all(CHATS, template) == [encode(chat, template) for chat in CHATS]
     questions = [chat[:-1] for chat in CHATS]
-    assert questions_ids(questions, template) == [encode_question(question, template) for question in questions]
+    assert questions_ids(questions, template) == [
+        encode_question(question, template) for question in questions
+    ]
 
 
 # The base's own chat templates
@@ -161,7 +217,13 @@ TEMPLATES = {
         "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
     ),
 }
-ENDS = {"chatml": "<|im_end|>", "chatml with a system of its own": "<|im_end|>", "llama2": "</s>", "gemma": "<end_of_turn>", "vicuna": "</s>"}
+ENDS = {
+    "chatml": "<|im_end|>",
+    "chatml with a system of its own": "<|im_end|>",
+    "llama2": "</s>",
+    "gemma": "<end_of_turn>",
+    "vicuna": "</s>",
+}
 ANSWER_OPENS = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 TURN = "'<|im_start|>' + m['role'] + '\n' + m['content']"
 
@@ -193,7 +255,10 @@ def test_the_bases_own_templates_train_answers_and_ends_only(name: str) -> None:
             "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n\n</think>\n' }}{% endif %}",
             "breaks the law",
         ),
-        (f"{{{{ messages | length }}}}{{% for m in messages %}}{{{{ {TURN} + '<|im_end|>\n' }}}}{{% endfor %}}{ANSWER_OPENS}", "breaks the law"),
+        (
+            f"{{{{ messages | length }}}}{{% for m in messages %}}{{{{ {TURN} + '<|im_end|>\n' }}}}{{% endfor %}}{ANSWER_OPENS}",
+            "breaks the law",
+        ),
         ("{{ raise_exception('only with tools') }}", "only with tools"),
         ("{% for m in messages %}{{ m['content' }}{% endfor %}", "cannot be rendered"),
     ],
@@ -211,7 +276,8 @@ STRIPS = (
 
 
 def test_a_template_that_changes_earlier_turns_is_refused_where_it_does() -> None:
-    """Trap: reasoning models drop earlier answers' text; a mask by markers would train words that were never asked so."""
+    """Trap: reasoning models drop earlier answers' text; a mask by markers would train words that were
+    never asked so."""
     template = own(STRIPS)
     assert_lawful(CHATS[0], template)
     with pytest.raises(ModelError, match="differently once a later turn follows") as caught:
@@ -221,6 +287,7 @@ def test_a_template_that_changes_earlier_turns_is_refused_where_it_does() -> Non
 
 
 # Letters
+
 
 def test_an_options_id_is_the_id_that_is_trained() -> None:
     """Trap: with a dummy prefix, "A" alone and "A" behind other text are different tokens."""
@@ -236,7 +303,8 @@ def test_an_options_id_is_the_id_that_is_trained() -> None:
 
 @pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "llama2"])
 def test_options_of_the_bases_own_templates(name: str) -> None:
-    """A template that opens the answer in another way in training (vicuna's space) must refuse, not score the wrong token."""
+    """A template that opens the answer in another way in training (vicuna's space) must refuse, not score
+    the wrong token."""
     template = own(TEMPLATES[name])
     question = CHATS[0][:1]
     if name == "vicuna":
@@ -257,6 +325,7 @@ def test_options_that_cannot_be_told_apart_are_refused() -> None:
 
 # Control tokens
 
+
 @pytest.mark.parametrize("text", ["a</s>b", "<reserved_0>", "x <reserved_1>", "<s>"])
 @pytest.mark.parametrize("role", ["user", "assistant"])
 def test_text_that_forges_a_turn_is_refused_with_its_place(text: str, role: str) -> None:
@@ -268,7 +337,8 @@ def test_text_that_forges_a_turn_is_refused_with_its_place(text: str, role: str)
 
 
 def test_special_tokens_without_a_name_are_control_tokens_too() -> None:
-    """Trap: a vocabulary marks more tokens special than `all_special_ids` lists (SmolLM2: `<file_sep>` and 13 others)."""
+    """Trap: a vocabulary marks more tokens special than `all_special_ids` lists (SmolLM2: `<file_sep>` and
+    13 others)."""
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens([AddedToken("<file_sep>", special=True)], special_tokens=False)
     unnamed = tokenizer.convert_tokens_to_ids("<file_sep>")
@@ -291,8 +361,11 @@ def test_the_bases_own_template_refuses_forged_turns() -> None:
 
 # Roles
 
+
 def _roles(template: Template) -> list[str]:
-    return list(template.tokenizer.convert_ids_to_tokens([template.user_id, template.assistant_id, template.end_id]))
+    return list(
+        template.tokenizer.convert_ids_to_tokens([template.user_id, template.assistant_id, template.end_id])
+    )
 
 
 def test_reserved_tokens_come_before_impossible_bytes() -> None:
@@ -304,7 +377,11 @@ def test_reserved_tokens_come_before_impossible_bytes() -> None:
 
 def test_named_roles_are_taken_and_wrong_names_refused() -> None:
     tokenizer = byte_tokenizer()
-    assert _roles(doit(tokenizer, roles=("<0xF8>", "", "<reserved_1>"))) == ["<0xF8>", "<reserved_0>", "<reserved_1>"]
+    assert _roles(doit(tokenizer, roles=("<0xF8>", "", "<reserved_1>"))) == [
+        "<0xF8>",
+        "<reserved_0>",
+        "<reserved_1>",
+    ]
     for roles, problem in [
         (("<nobody>", "", ""), "no token '<nobody>'"),
         (("<0xFE>", "<0xFE>", ""), "not three different"),
@@ -320,7 +397,9 @@ def test_a_vocabulary_without_free_tokens_needs_new_ones() -> None:
         doit(tokenizer)
     assert "prompt.tokens=new" in caught.value.hint
     template = doit(tokenizer, "new")
-    assert (template.user_id, template.assistant_id, template.end_id) == tuple(len(tokenizer) + place for place in range(3))
+    assert (template.user_id, template.assistant_id, template.end_id) == tuple(
+        len(tokenizer) + place for place in range(3)
+    )
     assert template.new_rows == 3
 
 
@@ -341,12 +420,15 @@ def test_padding_is_never_an_end(name: str) -> None:
 
 # Fingerprint
 
+
 def test_the_fingerprint_follows_the_encoder_and_nothing_else() -> None:
     """Trap: an adapter asked through another tokenizer, template or role than it was trained with."""
     special = ["<free_a>", "<free_b>"]
     base = fingerprint(doit(level_tokenizer([("A", "B")], special)))
     assert fingerprint(doit(level_tokenizer([("A", "B")], special))) == base, "the same files, read again"
-    assert fingerprint(replace(doit(level_tokenizer([("A", "B")], special)), pad_id=7)) == base, "padding changes no answer"
+    assert fingerprint(replace(doit(level_tokenizer([("A", "B")], special)), pad_id=7)) == base, (
+        "padding changes no answer"
+    )
     chat = level_tokenizer([("A", "B")], special)
     chat.chat_template = TEMPLATES["llama2"]
     assert fingerprint(doit(chat)) == base, "a chat template that is not used"
@@ -368,6 +450,7 @@ def test_own_templates_differ_in_their_fingerprint() -> None:
 
 # The proof on a run's own rows
 
+
 def _spoilt(whole: Encoded, **change: Any) -> Encoded:
     return replace(whole, **change)
 
@@ -380,8 +463,16 @@ def test_the_proof_refuses_rows_that_would_teach_the_wrong_thing() -> None:
     nothing = tuple([IGNORED] * len(whole.ids))
     cases = [
         (_spoilt(whole, labels=nothing), DataError, "nothing of this row"),
-        (_spoilt(whole, ids=whole.ids[:-1], labels=whole.labels[:-1]), ModelError, "does not end with a trained end"),
-        (_spoilt(whole, ids=(1, *whole.ids), labels=(IGNORED, *whole.labels)), ModelError, "starts with its question"),
+        (
+            _spoilt(whole, ids=whole.ids[:-1], labels=whole.labels[:-1]),
+            ModelError,
+            "does not end with a trained end",
+        ),
+        (
+            _spoilt(whole, ids=(1, *whole.ids), labels=(IGNORED, *whole.labels)),
+            ModelError,
+            "starts with its question",
+        ),
     ]
     for spoilt, kind, problem in cases:
         with pytest.raises(kind, match=problem) as caught:
@@ -390,12 +481,19 @@ def test_the_proof_refuses_rows_that_would_teach_the_wrong_thing() -> None:
 
 
 def test_a_tokenizer_that_loses_characters_is_refused() -> None:
-    """Trap: a vocabulary without byte fallback turns rare characters into <unk>; the answer would be learnt without them."""
+    """Trap: a vocabulary without byte fallback turns rare characters into <unk>; the answer would be
+    learnt without them."""
     names = [*BASICS, "<r0>", "<r1>", *"abcABCD因为"]
-    made = Tokenizer(models.BPE(vocab={name: at for at, name in enumerate(names)}, merges=[], unk_token="<unk>"))
+    made = Tokenizer(
+        models.BPE(vocab={name: at for at, name in enumerate(names)}, merges=[], unk_token="<unk>")
+    )
     made.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>", additional_special_tokens=["<r0>", "<r1>"]
+        tokenizer_object=made,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=["<r0>", "<r1>"],
     )
     template = doit(tokenizer)
     chat = (Message("user", "abc"), Message("assistant", "因龘为"))

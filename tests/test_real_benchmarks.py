@@ -1,4 +1,5 @@
-"""A real model of 135M weights is asked real CMMLU and AGIEval questions. Marked `real`: skipped, saying why, where either is missing."""
+"""A real model of 135M weights is asked real CMMLU and AGIEval questions. Marked `real`: skipped, saying
+why, where either is missing."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"cmmlu": root / "cmmlu", "agieval-v1": root / "agieval"}
 
 
-def ask(model: Path, data: dict[str, Path], runs: Path, interrupt_at: int | None = None) -> dict[tuple[str, int], Report]:
+def ask(
+    model: Path, data: dict[str, Path], runs: Path, interrupt_at: int | None = None
+) -> dict[tuple[str, int], Report]:
     """Both benchmarks, without and with examples; stopped after `interrupt_at` batches."""
     batches = 0
 
@@ -50,10 +53,15 @@ def ask(model: Path, data: dict[str, Path], runs: Path, interrupt_at: int | None
             raise Interrupted
 
     request = Request(("cmmlu", "agieval-v1"), shots=(0, 5), data=data, limit=LIMIT)
-    return {(one.report.suite, one.report.shots): one.report for one in evaluate_target(str(model), request, runs=runs, on_progress=on_progress)}
+    return {
+        (one.report.suite, one.report.shots): one.report
+        for one in evaluate_target(str(model), request, runs=runs, on_progress=on_progress)
+    }
 
 
-def test_a_real_model_is_asked_and_five_interruptions_change_nothing(smollm2: Path, data: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
+def test_a_real_model_is_asked_and_five_interruptions_change_nothing(
+    smollm2: Path, data: dict[str, Path], tmp_path: Path
+) -> None:  # noqa: F811
     whole = ask(smollm2, data, tmp_path / "whole")
     assert set(whole) == {("cmmlu", 0), ("cmmlu", 5), ("agieval-v1", 0), ("agieval-v1", 5)}
     for (suite, _), report in whole.items():
@@ -67,6 +75,15 @@ def test_a_real_model_is_asked_and_five_interruptions_change_nothing(smollm2: Pa
             ask(smollm2, data, tmp_path / "parts", interrupt_at=1)
         interruptions += 1
     parts = ask(smollm2, data, tmp_path / "parts")
-    assert interruptions == 5 and {key: report.tables for key, report in parts.items()} == {key: report.tables for key, report in whole.items()}
-    lines = [sorted(line for path in (tmp_path / name).rglob("outcomes.jsonl") for line in path.read_text("utf-8").splitlines()) for name in ("whole", "parts")]
+    assert interruptions == 5 and {key: report.tables for key, report in parts.items()} == {
+        key: report.tables for key, report in whole.items()
+    }
+    lines = [
+        sorted(
+            line
+            for path in (tmp_path / name).rglob("outcomes.jsonl")
+            for line in path.read_text("utf-8").splitlines()
+        )
+        for name in ("whole", "parts")
+    ]
     assert lines[0] == lines[1] and len(lines[0]) == 2 * LIMIT * len((*SUBJECTS, *SETS))

@@ -1,6 +1,8 @@
-"""A real model of 135M weights learns and is asked, through the desk. Marked `real`: skipped, saying why, where it cannot be had.
+"""A real model of 135M weights learns and is asked, through the desk. Marked `real`: skipped, saying why,
+where it cannot be had.
 
-The model is made by `../shared/tools/smollm2.py` (into that script's own folder, once); the questions are CMMLU's from `../shared/data`.
+The model is made by `../shared/tools/smollm2.py` (into that script's own folder, once); the questions are
+CMMLU's from `../shared/data`.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ SUBJECTS = {
 
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of SmolLM2-135M-Instruct; the script needs `gguf`, which is put into a folder of its own where it is missing."""
+    """The folder of SmolLM2-135M-Instruct; the script needs `gguf`, which is put into a folder of its own
+    where it is missing."""
     script = SHARED / "tools" / "smollm2.py"
     if not script.is_file():
         pytest.skip(f"{script} is not here: the real model cannot be made")
@@ -43,9 +46,18 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target), "gguf"]
         done = subprocess.run(install, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode:
-            pytest.skip(f"gguf, which reads the real model's file, cannot be installed: {done.stderr.strip()[-200:]}")
+            pytest.skip(
+                f"gguf, which reads the real model's file, cannot be installed: {done.stderr.strip()[-200:]}"
+            )
         environment["PYTHONPATH"] = str(target)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, timeout=900, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=900,
+        check=False,
+    )
     if done.returncode:
         pytest.skip(f"the real model cannot be made: {done.stderr.strip()[-300:]}")
     return Path(done.stdout.strip().splitlines()[-1])
@@ -53,7 +65,8 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few hundred short CMMLU questions as a corpus: 60 to learn from, 8 valid and 8 test rows of each of four abilities."""
+    """A few hundred short CMMLU questions as a corpus: 60 to learn from, 8 valid and 8 test rows of each
+    of four abilities."""
     folder = SHARED / "data" / "cmmlu" / "test"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here: there are no real questions")
@@ -62,10 +75,17 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [row for subject in subjects for row in _rows(folder / f"{subject}.csv", ability)]
         rows = sorted(rows, key=lambda row: len(row["messages"][0]["content"]))[:76]
         assert len(rows) == 76, f"{ability}: too few questions"
-        for split, chosen in (("valid", rows[0:8]), ("test", rows[8:16]), ("1000", rows[16:]), ("full", rows[16:])):
+        for split, chosen in (
+            ("valid", rows[0:8]),
+            ("test", rows[8:16]),
+            ("1000", rows[16:]),
+            ("full", rows[16:]),
+        ):
             path = root / "curated" / split / f"{ability}_{split}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen), encoding="utf-8")
+            path.write_text(
+                "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen), encoding="utf-8"
+            )
     return root
 
 
@@ -74,8 +94,13 @@ def _rows(path: Path, ability: str) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8", newline="") as stream:
         for number, row in enumerate(csv.DictReader(stream)):
             options = "\n".join(f"{letter}. {row[letter]}" for letter in "ABCD")
-            messages = [{"role": "user", "content": f"{row['Question']}\n{options}"}, {"role": "assistant", "content": row["Answer"]}]
-            found.append({"messages": messages, "type": ability, "idx": f"{path.stem}-{number}", "question_format": 0})
+            messages = [
+                {"role": "user", "content": f"{row['Question']}\n{options}"},
+                {"role": "assistant", "content": row["Answer"]},
+            ]
+            found.append(
+                {"messages": messages, "type": ability, "idx": f"{path.stem}-{number}", "question_format": 0}
+            )
     return found
 
 
@@ -83,7 +108,12 @@ def doitune(*arguments: str) -> dict[str, Any]:
     """A command of the desk in a process of its own; returns its JSON document."""
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "doitune", *arguments, "--json"], capture_output=True, text=True, env=environment, timeout=1500, check=False
+        [sys.executable, "-m", "doitune", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=1500,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(done.stdout))
@@ -95,12 +125,17 @@ SHORT = (
 )  # fmt: skip
 
 
-def _train_and_ask(recipe: str, model: Path, runs: Path, sets: tuple[str, ...], limit: str, *more: str) -> None:
+def _train_and_ask(
+    recipe: str, model: Path, runs: Path, sets: tuple[str, ...], limit: str, *more: str
+) -> None:
     """20 steps lower the validation loss, and the result is asked beside its base."""
     changes = [part for change in (*SHORT, *sets) for part in ("--set", change)]
     done = doitune("train", recipe, "--model", str(model), "--runs", str(runs), *changes, *more)
     assert done["step"] == 20
-    lines = [json.loads(line) for line in (Path(done["path"]) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (Path(done["path"]) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     steps = [line["loss"] for line in lines if line["event"] == "step"]
     validations = {line["step"]: line["loss"] for line in lines if line["event"] == "validation"}
     assert len(steps) == 20 and set(validations) >= {10, 20}

@@ -1,4 +1,5 @@
-"""Laws of a recipe's fields: each value means what its field's type allows, and every wrong one is told with its place."""
+"""Laws of a recipe's fields: each value means what its field's type allows, and every wrong one is told
+with its place."""
 
 import importlib
 import re
@@ -46,7 +47,10 @@ def with_field(name: str, value: str) -> str:
 BAD = {
     # an unknown name, with the nearest one
     ("lora.rnk", "3"): "r.yaml:7: no field `lora.rnk`; did you mean `rank`?",
-    ("lora.learning_rate", "1e-4"): "r.yaml:7: no field `lora.learning_rate`; did you mean `train.learning_rate`?",
+    (
+        "lora.learning_rate",
+        "1e-4",
+    ): "r.yaml:7: no field `lora.learning_rate`; did you mean `train.learning_rate`?",
     ("trian", "{}"): "r.yaml:7: no field `trian`; did you mean `train`?",
     ("data.budgets", "{}"): "r.yaml:4: no field `data.budgets`; did you mean `budget`?",
     ("trust_remote_code", "true"): "r.yaml:7: no field `trust_remote_code`",
@@ -114,8 +118,14 @@ BAD = {
     ("lora", "16"): "r.yaml:7: `lora` is `16`; it is a section with fields of its own",
     ("lora", "[rank]"): "r.yaml:7: `lora` is `[rank]`; it is a section",
     # contradictions
-    ("train", "{learning_rate: 1e-5, end_rate: 1e-4}"): "r.yaml:7: `train.end_rate`: end_rate 0.0001 is above learning_rate 1e-05",
-    ("train", "{warmup_steps: 10, max_steps: 10}"): "r.yaml:7: `train.warmup_steps`: warmup_steps 10 leaves no step",
+    (
+        "train",
+        "{learning_rate: 1e-5, end_rate: 1e-4}",
+    ): "r.yaml:7: `train.end_rate`: end_rate 0.0001 is above learning_rate 1e-05",
+    (
+        "train",
+        "{warmup_steps: 10, max_steps: 10}",
+    ): "r.yaml:7: `train.warmup_steps`: warmup_steps 10 leaves no step",
     ("train", "{tokens_per_micro_batch: 100}"): "cannot hold one example of max_tokens 2048",
     ("train", "{patience: 2, validation_rows_per_ability: 0}"): "needs a validation score",
     ("prompt", "{user_token: a, assistant_token: a}"): "are not different",
@@ -162,7 +172,10 @@ def test_no_web_address(where):
 
 
 def test_all_problems_at_once_in_the_order_of_lines():
-    text = WHOLE.replace("name: demo", "name: ''") + "lora:\n  rnk: 1\n  alpha: yes\n  dropout: 2\ntrain:\n  epochs: 0\n  seed: x\nfoo: 1\n"
+    text = (
+        WHOLE.replace("name: demo", "name: ''")
+        + "lora:\n  rnk: 1\n  alpha: yes\n  dropout: 2\ntrain:\n  epochs: 0\n  seed: x\nfoo: 1\n"
+    )
     found = problems(text)
     assert [line.split(":")[1] for line in found] == ["2", "8", "9", "10", "12", "13", "14"]
 
@@ -208,12 +221,20 @@ def test_budget_amounts_in_the_order_of_abilities():
         "ethics: 64\n    synthetic: 5\n    chinese: share+1\n    biology: all\n    share_equally: 100\n    leftover: drop",
     )
     budget = read(text).data.budget
-    assert list(budget.abilities.items()) == [("biology", "all"), ("chinese", Share(1)), ("ethics", 64), ("synthetic", 5)]
+    assert list(budget.abilities.items()) == [
+        ("biology", "all"),
+        ("chinese", Share(1)),
+        ("ethics", 64),
+        ("synthetic", 5),
+    ]
     assert budget.to_budget() == Budget(budget.abilities, 100, "drop")
 
 
 def test_sections_refuse_contradictions_from_code_too():
-    for make in (lambda: TrainSection(patience=1, validation_rows_per_ability=0), lambda: BudgetSection(abilities={"cooking": 1})):
+    for make in (
+        lambda: TrainSection(patience=1, validation_rows_per_ability=0),
+        lambda: BudgetSection(abilities={"cooking": 1}),
+    ):
         with pytest.raises(ValidationError):
             make()
 
@@ -230,7 +251,11 @@ def test_every_field_has_help_once():
     assert len(names) > 60 and len(set(names)) == len(names)
     assert all(field.meaning and field.kind for field in fields)
     assert set(flatten(as_tree(read(WHOLE)))) <= set(names)
-    assert {f"data.budget.{name}" for name in (*NAMES, "synthetic")} == {f"data.budget.{name}" for name in BUDGET_NAMES} <= set(names)
+    assert (
+        {f"data.budget.{name}" for name in (*NAMES, "synthetic")}
+        == {f"data.budget.{name}" for name in BUDGET_NAMES}
+        <= set(names)
+    )
     fixed = "model.name lora.rank lora.alpha data.corpus data.select prompt.template prompt.tokens train.examples_per_step train.epochs"
     fixed += " train.max_steps train.learning_rate train.max_tokens train.seed"
     assert set(fixed.split()) <= set(names)
@@ -241,4 +266,9 @@ def test_light():
     heavy = "torch", "transformers", "peft", "bitsandbytes", "datasets", "typer", "rich"
     importlib.import_module("doitune.recipe.explain")
     code = f"import sys, doitune.recipe.explain; print([name for name in {heavy!r} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

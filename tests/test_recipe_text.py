@@ -57,16 +57,31 @@ def test_refused_with_place(case, loader):
 def test_all_problems_at_once():
     with pytest.raises(RecipeError) as caught:
         read_bytes(b"a: &x 1\nb: *x\nc: !t 1\nc: 2\n<<: 1\n", "r.yaml")
-    assert [problem.place for problem in caught.value.problems] == ["r.yaml:1", "r.yaml:2", "r.yaml:3", "r.yaml:4", "r.yaml:5"]
+    assert [problem.place for problem in caught.value.problems] == [
+        "r.yaml:1",
+        "r.yaml:2",
+        "r.yaml:3",
+        "r.yaml:4",
+        "r.yaml:5",
+    ]
 
 
 def test_scalars_stay_text_with_their_line(loader):
-    tree = read_bytes("\ufeffa: 2e-4\r\nb: no\nc: 012\nd: 2024-13-45\ne: ''\nf:\ng: |\n  x\nh: [yes, '1:30']\n".encode(), "r.yaml")
+    tree = read_bytes(
+        "\ufeffa: 2e-4\r\nb: no\nc: 012\nd: 2024-13-45\ne: ''\nf:\ng: |\n  x\nh: [yes, '1:30']\n".encode(),
+        "r.yaml",
+    )
     entries = tree.entries
     assert entries["a"] == Scalar("2e-4", "r.yaml:1")
     assert [entries[key].text for key in "bcd"] == ["no", "012", "2024-13-45"]
-    assert not entries["e"].is_null and entries["f"].is_null and entries["g"] == Scalar("x\n", "r.yaml:7", quoted=True)
-    assert entries["h"] == Items((Scalar("yes", "r.yaml:9"), Scalar("1:30", "r.yaml:9", quoted=True)), "r.yaml:9")
+    assert (
+        not entries["e"].is_null
+        and entries["f"].is_null
+        and entries["g"] == Scalar("x\n", "r.yaml:7", quoted=True)
+    )
+    assert entries["h"] == Items(
+        (Scalar("yes", "r.yaml:9"), Scalar("1:30", "r.yaml:9", quoted=True)), "r.yaml:9"
+    )
 
 
 def test_lines_are_those_of_an_editor(loader):
@@ -104,7 +119,14 @@ def test_missing_and_unreadable_files(tmp_path):
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS | st.lists(TEXTS, max_size=3)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS
+    | st.lists(TEXTS, max_size=3)
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -127,12 +149,47 @@ def _texts(value):
         return {key: _texts(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_texts(one) for one in value]
-    return value if value is None or isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
+    return (
+        value
+        if value is None or isinstance(value, str)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else repr(value)
+    )
 
 
 PIECES = [
-    *(b"[", b"{", b"&a ", b"*a", b"!!x ", b"<<: ", b"---\n", b": ", b"\n  ", b"\t", b"\x00", b"\xff", b"\xe4\xbd", b"\\ud800", b"'", b'"'),
-    *(b"| ", b"%YAML 9.9\n", b"\xc2\x85", b"\xe2\x80\xa8", b"9" * 400, b"1:30", b"extends: demo\n", b"extends: x\n", b"null", b"{}", b"- "),
+    *(
+        b"[",
+        b"{",
+        b"&a ",
+        b"*a",
+        b"!!x ",
+        b"<<: ",
+        b"---\n",
+        b": ",
+        b"\n  ",
+        b"\t",
+        b"\x00",
+        b"\xff",
+        b"\xe4\xbd",
+        b"\\ud800",
+        b"'",
+        b'"',
+    ),
+    *(
+        b"| ",
+        b"%YAML 9.9\n",
+        b"\xc2\x85",
+        b"\xe2\x80\xa8",
+        b"9" * 400,
+        b"1:30",
+        b"extends: demo\n",
+        b"extends: x\n",
+        b"null",
+        b"{}",
+        b"- ",
+    ),
     *(b"? ", b"train:\n", b"  budget: ", b"\r", b"#"),
 ]
 
@@ -156,7 +213,8 @@ def mutated(data: bytes, random_: random.Random) -> bytes:
 
 
 def test_mutated_recipes_never_make_a_traceback(tmp_path):
-    """3,000 damaged recipes: each resolves or is refused with a place, well within a tenth of a second of work."""
+    """3,000 damaged recipes: each resolves or is refused with a place, well within a tenth of a second of
+    work."""
     random_ = random.Random(0)
     seeds = [path.read_bytes() for path in sorted(recipes_folder().rglob("*.yaml"))]
     path = tmp_path / "x.yaml"

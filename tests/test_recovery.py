@@ -1,4 +1,5 @@
-"""Out of memory at any call of a run: the same examples, the same steps, the same weights; and what is tried before step 1 changes nothing."""
+"""Out of memory at any call of a run: the same examples, the same steps, the same weights; and what is
+tried before step 1 changes nothing."""
 
 from __future__ import annotations
 
@@ -93,11 +94,15 @@ class Faults:
 
 @contextmanager
 def planted(faults: Faults, model: Any) -> Iterator[None]:
-    """Every forward, backward, step of the optimiser and evaluation call goes through `faults`; the last two fail half done."""
+    """Every forward, backward, step of the optimiser and evaluation call goes through `faults`; the last
+    two fail half done."""
     import torch
 
     backward, step = torch.Tensor.backward, torch.optim.AdamW.step
-    own = {name: getattr(model, name) for name in ("loss", "logits", "generate", "read", "logits_after", "losses_after")}
+    own = {
+        name: getattr(model, name)
+        for name in ("loss", "logits", "generate", "read", "logits_after", "losses_after")
+    }
 
     def forward(*arguments: Any, **more: Any) -> Any:
         faults("forward" if model.adapted.training else "evaluation")
@@ -134,7 +139,9 @@ def planted(faults: Faults, model: Any) -> Iterator[None]:
 
 
 def run_through(world: World, faults: Faults, notes: list[str] | None = None) -> Training:
-    training = world.training(lambda event: notes.append(event.text) if notes is not None and isinstance(event, Note) else None)
+    training = world.training(
+        lambda event: notes.append(event.text) if notes is not None and isinstance(event, Note) else None
+    )
     with planted(faults, world.model):
         training.try_out(SCORER)
         training.go(SCORER)
@@ -142,16 +149,24 @@ def run_through(world: World, faults: Faults, notes: list[str] | None = None) ->
 
 
 def test_out_of_memory_at_any_call_changes_nothing(world: World) -> None:
-    """Every forward, backward, step of the optimiser and evaluation call of a run fails once, the trial's too.
+    """Every forward, backward, step of the optimiser and evaluation call of a run fails once, the trial's
+    too.
 
-    Traps: gradients of the first try added to those of the second; other dropout for other micro-batches; weights that the optimiser moved
-    half way; a validation that ends the run; steps that are logged twice.
+    Traps: gradients of the first try added to those of the second; other dropout for other micro-batches;
+    weights that the optimiser moved half way; a validation that ends the run; steps that are logged twice.
     """
     counted = Faults()
     through = run_through(world, counted)
-    assert counted.calls["forward"] == counted.calls["backward"] > 8 and counted.calls["optimiser"] == 5 and counted.calls["evaluation"] > 8
+    assert (
+        counted.calls["forward"] == counted.calls["backward"] > 8
+        and counted.calls["optimiser"] == 5
+        and counted.calls["evaluation"] > 8
+    )
     expected, steps, validations = weights(through), lines(through, "step"), lines(through, "validation")
-    assert [line["step"] for line in steps] == [1, 2, 3, 4] and [line["step"] for line in validations] == [2, 4]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4] and [line["step"] for line in validations] == [
+        2,
+        4,
+    ]
     for kind, amount in counted.calls.items():
         for at in range(1, amount + 1):
             training = run_through(world, Faults(kind, at))
@@ -161,20 +176,29 @@ def test_out_of_memory_at_any_call_changes_nothing(world: World) -> None:
             assert [(line["step"], line["tokens"], line["trained_tokens"]) for line in again] == [
                 (line["step"], line["tokens"], line["trained_tokens"]) for line in steps
             ], where
-            assert all(abs(one["loss"] - other["loss"]) < 1e-5 for one, other in zip(again, steps, strict=True)), where
-            assert [line["score"] for line in lines(training, "validation")] == [line["score"] for line in validations], where
+            assert all(
+                abs(one["loss"] - other["loss"]) < 1e-5 for one, other in zip(again, steps, strict=True)
+            ), where
+            assert [line["score"] for line in lines(training, "validation")] == [
+                line["score"] for line in validations
+            ], where
             lacks = lines(training, "out_of_memory")
             if kind != "evaluation":
                 assert training.budget_tokens == 100 and len(lacks) == 1, where
             else:
-                assert training.budget_tokens == 200 and all(line["during"] == "validation" for line in lacks), where
-            state = json.loads((training.run.checkpoints()[-1].folder / "state.json").read_text(encoding="utf-8"))
+                assert training.budget_tokens == 200 and all(
+                    line["during"] == "validation" for line in lacks
+                ), where
+            state = json.loads(
+                (training.run.checkpoints()[-1].folder / "state.json").read_text(encoding="utf-8")
+            )
             assert state["tokens_per_micro_batch"] == training.budget_tokens, where
 
 
 @pytest.mark.parametrize("fits", [150, 60])
 def test_a_card_that_holds_less_shrinks_the_run_before_its_first_step(world: World, fits: int) -> None:
-    """The trial meets the limit, the run does not; the same weights. Trap: a trial of another step than the one that peaks."""
+    """The trial meets the limit, the run does not; the same weights. Trap: a trial of another step than
+    the one that peaks."""
     import torch
 
     expected = weights(run_through(world, Faults()))
@@ -189,7 +213,9 @@ def test_a_card_that_holds_less_shrinks_the_run_before_its_first_step(world: Wor
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.model, "loss", small_card)
         training.try_out(None)
-        assert lines(training, "out_of_memory") and all(line["during"] == "trial" for line in lines(training, "out_of_memory"))
+        assert lines(training, "out_of_memory") and all(
+            line["during"] == "trial" for line in lines(training, "out_of_memory")
+        )
         found = len(lines(training, "out_of_memory"))
         training.go(None)
     assert len([line for line in lines(training, "out_of_memory") if line["during"] != "validation"]) == found
@@ -206,7 +232,10 @@ def test_what_is_tried_is_the_largest_micro_batch_of_all_steps(world: World) -> 
         training.packed = packed
         trial = training.try_out(None)
         sizes = {
-            step + 1: max(batch.ids.numel() for batch in arrange(training.gradients.encoded(step), training.budget_tokens, packed=packed))
+            step + 1: max(
+                batch.ids.numel()
+                for batch in arrange(training.gradients.encoded(step), training.budget_tokens, packed=packed)
+            )
             for step in range(training.course.total_steps)
         }
         assert len(set(sizes.values())) > 1, "equal steps would hide a wrong choice"
@@ -214,7 +243,8 @@ def test_what_is_tried_is_the_largest_micro_batch_of_all_steps(world: World) -> 
 
 
 def test_the_trial_changes_nothing_and_says_what_it_took(world: World) -> None:
-    """Weights, moments and random state bit by bit, at the start and in the middle of a run. Traps: moments of a step at rate 0, a used random stream."""
+    """Weights, moments and random state bit by bit, at the start and in the middle of a run. Traps:
+    moments of a step at rate 0, a used random stream."""
     import torch
 
     def state(training: Training) -> tuple[Any, ...]:
@@ -232,15 +262,24 @@ def test_the_trial_changes_nothing_and_says_what_it_took(world: World) -> None:
         trial = training.try_out(SCORER)
         for old, new in zip(before, state(training), strict=True):
             assert old.keys() == new.keys()
-            assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(new[name])) for name, value in old.items())
+            assert all(
+                torch.equal(torch.as_tensor(value), torch.as_tensor(new[name])) for name, value in old.items()
+            )
         assert all(parameter.grad is None for _, parameter in training.parameters)
         line = lines(training, "trial")[-1]
-        assert line["peak_gib"] == trial.peak_gib > 0 and line["planned_gib"] == 1.25 and line["positions"] == trial.positions
+        assert (
+            line["peak_gib"] == trial.peak_gib > 0
+            and line["planned_gib"] == 1.25
+            and line["positions"] == trial.positions
+        )
     assert len(lines(training, "trial")) == 2
 
 
-def test_where_not_even_one_example_fits_the_last_boundary_is_saved(tiny_recipe: Path, tmp_path: Path) -> None:
-    """FitError 78 with the way out, and a resume with more memory ends with the weights of an undisturbed run. Trap: the steps since the last checkpoint."""
+def test_where_not_even_one_example_fits_the_last_boundary_is_saved(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
+    """FitError 78 with the way out, and a resume with more memory ends with the weights of an undisturbed
+    run. Trap: the steps since the last checkpoint."""
     import torch
     from safetensors.torch import load_file
 
@@ -261,14 +300,18 @@ def test_where_not_even_one_example_fits_the_last_boundary_is_saved(tiny_recipe:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HfModel, "loss", fails)
-        with pytest.raises(FitError, match="step 4 does not fit this card even with one example at a time") as refused:
+        with pytest.raises(
+            FitError, match="step 4 does not fit this card even with one example at a time"
+        ) as refused:
             start(resolved, runs=tmp_path / "b", scorer=None, on_event=fill_up)
     assert refused.value.exit_code == 78 and "train.max_tokens" in refused.value.hint
     (folder,) = (tmp_path / "b" / "tiny").iterdir()
     run = Run(folder)
     assert run.checkpoints()[-1].step == 3
     resume(run, scorer=None, on_event=lambda event: None)
-    one, other = (load_file(some.checkpoints()[-1].folder / "adapter_model.safetensors") for some in (through, run))
+    one, other = (
+        load_file(some.checkpoints()[-1].folder / "adapter_model.safetensors") for some in (through, run)
+    )
     assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-6
 
 
@@ -308,7 +351,8 @@ def test_a_smaller_budget_is_kept_by_a_resume(tiny_recipe: Path, tmp_path: Path)
 
 
 def test_a_validation_that_cannot_be_done_never_ends_a_run(world: World) -> None:
-    """Out of memory at every evaluation call, or a scorer that refuses: said and logged, the weights are those of a run without it."""
+    """Out of memory at every evaluation call, or a scorer that refuses: said and logged, the weights are
+    those of a run without it."""
     import torch
 
     expected = weights(run_through(world, Faults()))
@@ -321,12 +365,18 @@ def test_a_validation_that_cannot_be_done_never_ends_a_run(world: World) -> None
 
     for scorer in (refuses, runs_out):
         notes: list[str] = []
-        training = world.training(lambda event, notes=notes: notes.append(event.text) if isinstance(event, Note) else None)  # type: ignore[misc]
+        training = world.training(
+            lambda event, notes=notes: notes.append(event.text) if isinstance(event, Note) else None
+        )  # type: ignore[misc]
         training.try_out(scorer)
         assert training.go(scorer)["final_step"] == 4
         assert torch.equal(weights(training), expected)
-        assert [line["step"] for line in lines(training, "validation_failed")] == [2, 4] and not lines(training, "validation")
-        assert len([note for note in notes if "training goes on" in note]) == 2 and any("when it was tried" in note for note in notes)
+        assert [line["step"] for line in lines(training, "validation_failed")] == [2, 4] and not lines(
+            training, "validation"
+        )
+        assert len([note for note in notes if "training goes on" in note]) == 2 and any(
+            "when it was tried" in note for note in notes
+        )
 
 
 def test_a_bug_in_a_scorer_is_not_hidden(world: World) -> None:
@@ -338,10 +388,13 @@ def test_a_bug_in_a_scorer_is_not_hidden(world: World) -> None:
 
 
 def test_an_optimiser_without_memory_goes_back_to_the_checkpoint(world: World) -> None:
-    """Never again in place; a damaged checkpoint is not taken. Trap: metrics of the steps that are made again stand twice."""
+    """Never again in place; a damaged checkpoint is not taken. Trap: metrics of the steps that are made
+    again stand twice."""
     expected = weights(run_through(world, Faults()))
     notes: list[str] = []
-    training = run_through(world, Faults("optimiser", 5), notes)  # the trial's is the first: this one is step 4's, checkpoints are of 1 and 2
+    training = run_through(
+        world, Faults("optimiser", 5), notes
+    )  # the trial's is the first: this one is step 4's, checkpoints are of 1 and 2
     assert any("ran out of memory in step 4" in note and "after step 2" in note for note in notes)
     assert [line["step"] for line in lines(training, "step")] == [1, 2, 3, 4]
     assert (training.run.folder / "metrics.superseded.jsonl").is_file()
@@ -349,7 +402,8 @@ def test_an_optimiser_without_memory_goes_back_to_the_checkpoint(world: World) -
 
 
 def test_an_evaluation_remembers_what_memory_holds() -> None:
-    """The batches after the one that ran out are cut before they fail. Trap: each batch of an evaluation runs out of memory anew."""
+    """The batches after the one that ran out are cut before they fail. Trap: each batch of an evaluation
+    runs out of memory anew."""
     import torch
     from tiny_evals import examples, tiny
 
@@ -377,7 +431,9 @@ def test_an_evaluation_remembers_what_memory_holds() -> None:
 def test_a_run_without_a_late_validation_says_that_the_best_of_all_is_taken(world: World) -> None:
     notes: list[str] = []
     training = world.training(lambda event: notes.append(event.text) if isinstance(event, Note) else None)
-    training.recipe = training.recipe.model_copy(update={"train": training.recipe.train.model_copy(update={"select_after_epoch": 5})})
+    training.recipe = training.recipe.model_copy(
+        update={"train": training.recipe.train.model_copy(update={"select_after_epoch": 5})}
+    )
     done = training.go(lambda model, template, rows: dict.fromkeys(rows, 0.5))
     assert done["best_step"] == 2
     assert [note for note in notes if "no validation lies after epoch 5" in note]
@@ -392,7 +448,8 @@ def test_a_run_with_a_late_validation_says_nothing_of_it(world: World) -> None:
 
 @pytest.mark.parametrize("arrangement", ["packed", "sorted"])
 def test_dropout_does_not_depend_on_micro_batches(world: World, arrangement: str) -> None:
-    """The gradient of a step with dropout: one, some and one for each example, packed and padded. Trap: a stream of random numbers."""
+    """The gradient of a step with dropout: one, some and one for each example, packed and padded. Trap: a
+    stream of random numbers."""
     import torch
 
     from doitune.train.gradient import Order
@@ -419,11 +476,14 @@ def _without_dropout(training: Training) -> Any:
     encoded = training.gradients.encoded(1)
     training.model.training(False)
     training.model.loss(pad(encoded), trained_tokens(encoded)).value.backward()
-    return torch.cat([parameter.grad.flatten() for _, parameter in training.parameters if parameter.grad is not None])
+    return torch.cat(
+        [parameter.grad.flatten() for _, parameter in training.parameters if parameter.grad is not None]
+    )
 
 
 def test_dropout_drops_its_share_and_differs_by_step_layer_and_example() -> None:
-    """The share within five standard errors; two masks agree no more than chance. Trap: a hash that makes rows or channels alike."""
+    """The share within five standard errors; two masks agree no more than chance. Trap: a hash that makes
+    rows or channels alike."""
     import torch
 
     from doitune.backends.dropout import Places, SteadyDropout
@@ -443,7 +503,10 @@ def test_dropout_drops_its_share_and_differs_by_step_layer_and_example() -> None
     assert abs(float(first.mean()) - 0.75) < 5 * error
     chance = 0.75**2 + 0.25**2
     for other in (mask(4, 0), mask(3, 1), first.roll(64, 0), first.roll(1, 0), first.roll(1, 1)):
-        assert abs(float((first == other).float().mean()) - chance) < 5 * (chance * (1 - chance) / first.numel()) ** 0.5
+        assert (
+            abs(float((first == other).float().mean()) - chance)
+            < 5 * (chance * (1 - chance) / first.numel()) ** 0.5
+        )
     assert torch.equal(first, mask(3, 0))
 
 
@@ -452,7 +515,13 @@ def test_what_counts_as_out_of_memory() -> None:
 
     assert is_out_of_memory(torch.OutOfMemoryError("planted"))
     assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
-    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
-    assert is_out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
+    assert is_out_of_memory(
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    )
+    assert is_out_of_memory(
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        )
+    )
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError("out of memory"))

@@ -54,7 +54,9 @@ with Run(Path(sys.argv[1])).lock():
 def test_a_living_process_keeps_others_out_and_a_dead_one_does_not(tmp_path: Path) -> None:
     """Trap: a lock file that outlives a kill -9 and has to be removed by hand."""
     run = make(tmp_path)
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.folder)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(run.folder)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         with pytest.raises(LockedError, match=rf"process {holder.pid} on") as caught, run.lock():
@@ -127,7 +129,13 @@ def test_a_look_at_the_lock_keeps_nobody_out(tmp_path: Path) -> None:
     assert not run.is_locked() and not (run.folder / "run.lock").exists(), "reading writes nothing"
     with run.lock():
         pass
-    looker = subprocess.Popen([sys.executable, "-c", f"from doitune.system.disk import is_held\nfrom pathlib import Path\nwhile True: is_held(Path({str(run.folder / 'run.lock')!r}))"])
+    looker = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"from doitune.system.disk import is_held\nfrom pathlib import Path\nwhile True: is_held(Path({str(run.folder / 'run.lock')!r}))",
+        ]
+    )
     try:
         time.sleep(0.5)
         for _ in range(50):
@@ -149,13 +157,16 @@ def test_a_run_is_closed_to_others(tmp_path: Path) -> None:
 
 # Names
 
+
 def test_two_starts_in_one_second_get_two_names(tmp_path: Path) -> None:
     runs = [create_run(tmp_path, "demo", 1_000_000.0) for _ in range(3)]
     assert len({run.folder for run in runs}) == 3
     assert [run.folder.name.partition("-")[0] for run in runs] == [runs[0].folder.name.partition("-")[0]] * 3
 
 
-def test_a_run_is_found_by_folder_last_or_part_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_found_by_folder_last_or_part_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = tmp_path / "我的 runs"
     old, new = make(runs, "zebra", 1_000_000.0), make(runs, "apple", 2_000_000.0)
     assert [run.folder for run in list_runs(runs)] == [old.folder, new.folder], "by time, not by recipe"
@@ -205,6 +216,7 @@ def test_a_runs_folder_that_is_a_file(tmp_path: Path) -> None:
 
 # The best step
 
+
 def test_the_best_step_is_the_highest_score_and_the_earlier_of_equals(tmp_path: Path) -> None:
     run = make(tmp_path)
     assert run.best_step() is None
@@ -230,9 +242,12 @@ def test_the_best_step_is_chosen_after_an_epoch_if_there_is_one(tmp_path: Path) 
 
 
 def test_the_best_is_the_recipes_wherever_it_is_asked_for(tmp_path: Path) -> None:
-    """Trap: room made on a full disk by deleting the best checkpoint of the late epochs, and an evaluation of a stopped run of another best."""
+    """Trap: room made on a full disk by deleting the best checkpoint of the late epochs, and an evaluation
+    of a stopped run of another best."""
     run = make(tmp_path)
-    run.write_json("origin.json", {"base": {}, "data": {}, "encoder": {}, "recipe": {"train.select_after_epoch": 1}})
+    run.write_json(
+        "origin.json", {"base": {}, "data": {}, "encoder": {}, "recipe": {"train.select_after_epoch": 1}}
+    )
     for step, score in [(10, 0.9), (20, 0.3), (30, 0.4), (40, 0.2)]:
         validation(run, step, step / 10, 1.0, score)
         checkpoint(run, step)
@@ -246,6 +261,7 @@ def test_the_best_is_the_recipes_wherever_it_is_asked_for(tmp_path: Path) -> Non
 
 
 # Checkpoints
+
 
 def test_a_checkpoint_is_verified_byte_by_byte(tmp_path: Path) -> None:
     run = make(tmp_path)
@@ -295,7 +311,13 @@ def test_folders_without_a_whole_manifest_are_no_checkpoints(tmp_path: Path) -> 
     run = make(tmp_path)
     checkpoint(run, 5)
     folder = run.folder / "checkpoints"
-    for name, text in [("step-000006", None), ("step-000007", "{"), ("step-000008", "[]"), ("step-000009", '{"schema": "other"}'), (".staging-step-000010-1", "{}")]:
+    for name, text in [
+        ("step-000006", None),
+        ("step-000007", "{"),
+        ("step-000008", "[]"),
+        ("step-000009", '{"schema": "other"}'),
+        (".staging-step-000010-1", "{}"),
+    ]:
         (folder / name).mkdir()
         if text is not None:
             (folder / name / "MANIFEST.json").write_text(text)
@@ -311,7 +333,10 @@ def test_only_the_named_checkpoints_are_kept(tmp_path: Path) -> None:
         checkpoint(run, step)
     run.keep_checkpoints({2, 4})
     assert steps(run) == [2, 4]
-    assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == ["step-000002", "step-000004"]
+    assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == [
+        "step-000002",
+        "step-000004",
+    ]
 
 
 def test_a_training_keeps_the_newest_and_the_best(tiny_recipe: Path, tmp_path: Path) -> None:
@@ -340,7 +365,8 @@ def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
 
 
 def test_a_step_saved_again_keeps_its_name_through_a_crash(tmp_path: Path) -> None:
-    """Trap: the old one is deleted before the new one has its name. At every site the next start finds a valid one."""
+    """Trap: the old one is deleted before the new one has its name. At every site the next start finds a
+    valid one."""
     from doitune.system import faults
 
     for site in ("ckpt.begin", *faults.SAVING):
@@ -351,10 +377,14 @@ def test_a_step_saved_again_keeps_its_name_through_a_crash(tmp_path: Path) -> No
             faults.arm(f"{site}:1:kill")
             checkpoint(run, 1)
             os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, f"{site} was not reached"
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, (
+            f"{site} was not reached"
+        )
         run.sweep()
         assert steps(run) == [1] and run.checkpoint(1).verify() == [], site
-        assert not [path.name for path in run.checkpoints_folder.iterdir() if path.name.startswith(".")], "nothing half-written is left"
+        assert not [path.name for path in run.checkpoints_folder.iterdir() if path.name.startswith(".")], (
+            "nothing half-written is left"
+        )
 
 
 @pytest.mark.parametrize("site", ["aside.begin", "aside.end"])
@@ -387,7 +417,10 @@ def test_what_is_not_ours_is_never_touched(tmp_path: Path) -> None:
     run.sweep()
     run.keep_checkpoints({2})
     assert run.newest_valid(lambda text: None) is not None
-    assert all((run.checkpoints_folder / name / "kept").is_file() for name in foreign) and (run.folder / ".secret.123.part").is_file()
+    assert (
+        all((run.checkpoints_folder / name / "kept").is_file() for name in foreign)
+        and (run.folder / ".secret.123.part").is_file()
+    )
 
 
 def test_the_step_decides_what_is_newer(tmp_path: Path) -> None:
@@ -430,7 +463,8 @@ def test_every_byte_of_the_manifest_counts(tmp_path: Path, place: int) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_any_life_leaves_a_valid_checkpoint(seed: int, tmp_path: Path) -> None:
-    """Random sequences of save, kill while saving, spoil, resume and clear away: once there is a valid checkpoint, there is always one."""
+    """Random sequences of save, kill while saving, spoil, resume and clear away: once there is a valid
+    checkpoint, there is always one."""
     import random
 
     from doitune.system import faults
@@ -497,7 +531,12 @@ def test_validations_that_a_damaged_log_lost_are_put_back(tmp_path: Path) -> Non
     for step in (1, 2, 3, 4):
         run.log(step_line(step))
     assert run.cut_metrics(3, known) == 1
-    assert [(line["event"], line["step"]) for line in run.metrics()] == [("step", 1), ("step", 2), ("validation", 2), ("step", 3)]
+    assert [(line["event"], line["step"]) for line in run.metrics()] == [
+        ("step", 1),
+        ("step", 2),
+        ("validation", 2),
+        ("step", 3),
+    ]
     run.cut_metrics(3, known)
     assert run.best_step() == 2 and len(run.metrics()) == 4
 

@@ -1,4 +1,5 @@
-"""Hostile models, adapters, templates, recipes and names: each is refused by a sentence, and no canary ever sings."""
+"""Hostile models, adapters, templates, recipes and names: each is refused by a sentence, and no canary
+ever sings."""
 
 from __future__ import annotations
 
@@ -34,6 +35,7 @@ FULL = pytest.mark.slow
 
 # Pickles
 
+
 class Bomb:
     """Unpickling it leaves a file."""
 
@@ -50,7 +52,14 @@ def test_a_bomb_sings_when_it_is_unpickled(tmp_path: Path) -> None:
     assert (tmp_path / "canary").is_dir()
 
 
-MODEL_BOMBS = ["pytorch_model.bin", "model.pt", "model.pth", "model.pkl", "pytorch_model-00001-of-00001.bin", "training_args.bin"]
+MODEL_BOMBS = [
+    "pytorch_model.bin",
+    "model.pt",
+    "model.pth",
+    "model.pkl",
+    "pytorch_model-00001-of-00001.bin",
+    "training_args.bin",
+]
 
 
 @pytest.mark.parametrize("name", MODEL_BOMBS)
@@ -67,7 +76,17 @@ def test_a_model_of_pickles_is_refused_by_name(tmp_path: Path, tiny_base: Path, 
     assert not (tmp_path / "canary").exists()
 
 
-@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.pt", "optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adapter_model.bin",
+        "adapter_model.pt",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "training_args.bin",
+    ],
+)
 def test_pickles_beside_an_adapter_are_never_opened(tmp_path: Path, tiny_base: Path, name: str) -> None:
     """In the place of the adapter: an error that says what lacks. Beside it: not looked at."""
     from doitune.backends import hf
@@ -84,7 +103,9 @@ def test_pickles_beside_an_adapter_are_never_opened(tmp_path: Path, tiny_base: P
     with pytest.raises(CheckpointError, match="cannot be read"):
         model.load_adapter(empty)
     assert not (tmp_path / "canary").exists()
-    assert not [path for path in whole.iterdir() if path.suffix in (".bin", ".pt", ".pkl") and path.name != name], "none is written either"
+    assert not [
+        path for path in whole.iterdir() if path.suffix in (".bin", ".pt", ".pkl") and path.name != name
+    ], "none is written either"
 
 
 def test_torch_is_new_enough_for_what_libraries_below_us_unpickle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +121,7 @@ def test_torch_is_new_enough_for_what_libraries_below_us_unpickle(monkeypatch: p
 
 # Code that a model names
 
+
 def edited(folder: Path, base: Path, **settings: Any) -> Path:
     shutil.copytree(base, folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -108,14 +130,20 @@ def edited(folder: Path, base: Path, **settings: Any) -> Path:
 
 
 def test_python_of_a_models_own_is_never_run(tmp_path: Path, tiny_base: Path) -> None:
-    """With a known type the known code serves; without one the model is refused by name. The canary module sings in neither."""
+    """With a known type the known code serves; without one the model is refused by name. The canary module
+    sings in neither."""
     from doitune.backends import hf
     from doitune.backends.loaded import LoadRequest
 
     auto = {"AutoModelForCausalLM": "canary.Model", "AutoConfig": "canary.Config"}
-    for name, settings in {"known": {"auto_map": auto}, "unknown": {"auto_map": auto, "model_type": "songbird"}}.items():
+    for name, settings in {
+        "known": {"auto_map": auto},
+        "unknown": {"auto_map": auto, "model_type": "songbird"},
+    }.items():
         folder = edited(tmp_path / name, tiny_base, **settings)
-        (folder / "canary.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'canary')!r})\nclass Model: ...\nclass Config: ...\n")
+        (folder / "canary.py").write_text(
+            f"import os\nos.mkdir({str(tmp_path / 'canary')!r})\nclass Model: ...\nclass Config: ...\n"
+        )
         if name == "known":
             hf.load(LoadRequest(find_base(str(folder)), quantise="none"))
         else:
@@ -125,10 +153,23 @@ def test_python_of_a_models_own_is_never_run(tmp_path: Path, tiny_base: Path) ->
     assert not (tmp_path / "canary").exists()
 
 
-@pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation", "_attn_implementation_internal", "_experts_implementation"])
-@pytest.mark.parametrize("value", ["evil/kernel", "kernels-community/flash-attn", "evil/kernel@main:f", {"": "evil/kernel"}])
-def test_a_config_cannot_ask_for_compiled_code(tmp_path: Path, tiny_base: Path, key: str, value: object) -> None:
-    """Trap: transformers takes the attention from config.json before the one it is given, and loads `owner/name` from the hub."""
+@pytest.mark.parametrize(
+    "key",
+    [
+        "_attn_implementation",
+        "attn_implementation",
+        "_attn_implementation_internal",
+        "_experts_implementation",
+    ],
+)
+@pytest.mark.parametrize(
+    "value", ["evil/kernel", "kernels-community/flash-attn", "evil/kernel@main:f", {"": "evil/kernel"}]
+)
+def test_a_config_cannot_ask_for_compiled_code(
+    tmp_path: Path, tiny_base: Path, key: str, value: object
+) -> None:
+    """Trap: transformers takes the attention from config.json before the one it is given, and loads
+    `owner/name` from the hub."""
     folder = edited(tmp_path / "base", tiny_base, **{key: value})
     with pytest.raises(ModelError, match="asks for code from elsewhere"):
         find_base(str(folder))
@@ -136,18 +177,40 @@ def test_a_config_cannot_ask_for_compiled_code(tmp_path: Path, tiny_base: Path, 
 
 def test_the_package_that_fetches_compiled_code_cannot_be_imported() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import doitune.backends.pick\ntry:\n import kernels\nexcept ImportError: print('halted')"], capture_output=True, text=True, check=True
+        [
+            sys.executable,
+            "-c",
+            "import doitune.backends.pick\ntry:\n import kernels\nexcept ImportError: print('halted')",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "halted"
 
 
-@pytest.mark.parametrize("name", ["trust_remote_code", "model.trust_remote_code", "hooks", "train.callback", "model.auto_map", "env"])
+@pytest.mark.parametrize(
+    "name",
+    ["trust_remote_code", "model.trust_remote_code", "hooks", "train.callback", "model.auto_map", "env"],
+)
 def test_a_recipe_cannot_ask_for_code(name: str) -> None:
     with pytest.raises(DoituneError, match="no field"):
         resolve("demo", overrides=[f"{name}=true"])
 
 
-EVENTS = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pty.", "socket.", "ctypes.", "pickle.find_class", "marshal.", "code.__new__")
+EVENTS = (
+    "subprocess.",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "pty.",
+    "socket.",
+    "ctypes.",
+    "pickle.find_class",
+    "marshal.",
+    "code.__new__",
+)
 _heard: list[str] = []
 _listening = False
 
@@ -161,15 +224,40 @@ def test_no_recipe_runs_anything(tmp_path: Path) -> None:
     """A thousand recipes full of wishes: reading them compiles, imports, runs and asks for nothing."""
     global _listening
     sys.addaudithook(_hook)
-    wishes = ["!!python/object/apply:os.system [touch x]", "!!python/name:os.system", "$(touch x)", "`touch x`", "${PATH}", "{{ 7*7 }}", "__import__('os')", "os:system", "|touch x"]
+    wishes = [
+        "!!python/object/apply:os.system [touch x]",
+        "!!python/name:os.system",
+        "$(touch x)",
+        "`touch x`",
+        "${PATH}",
+        "{{ 7*7 }}",
+        "__import__('os')",
+        "os:system",
+        "|touch x",
+    ]
     dice = random.Random(0)
-    fields = ["model.name", "model.note", "data.corpus", "data.source", "prompt.user_token", "lora.targets", "train.trackers", "eval.suite", "train.epochs", "summary"]
+    fields = [
+        "model.name",
+        "model.note",
+        "data.corpus",
+        "data.source",
+        "prompt.user_token",
+        "lora.targets",
+        "train.trackers",
+        "eval.suite",
+        "train.epochs",
+        "summary",
+    ]
     path = tmp_path / "x.yaml"
 
     def read() -> None:
         section, _, field = dice.choice(fields).partition(".")
         wish = dice.choice(wishes)
-        path.write_text(f"extends: demo\n{section}:\n  {field}: {wish}\n" if field else f"extends: demo\n{section}: {wish}\n")
+        path.write_text(
+            f"extends: demo\n{section}:\n  {field}: {wish}\n"
+            if field
+            else f"extends: demo\n{section}: {wish}\n"
+        )
         try:
             resolve(str(path))
         except DoituneError:
@@ -189,6 +277,7 @@ def test_no_recipe_runs_anything(tmp_path: Path) -> None:
 
 # Headers of safetensors
 
+
 def header_bytes(text: bytes, size: int | None = None, data: bytes = b"") -> bytes:
     return struct.pack("<Q", len(text) if size is None else size) + text + data
 
@@ -201,17 +290,37 @@ def test_damaged_headers(tmp_path: Path, tiny_base: Path, count: int) -> None:
     length = struct.unpack("<Q", good[:8])[0]
     text, data = good[8 : 8 + length], good[8 + length :]
     path, refused = tmp_path / "model.safetensors", 0
-    pieces = [b"-1", b"9" * 30, b"1e99", b"null", b"[" * 50, b'{"a":' * 20, b'"F64"', b"\xff", b"\x00", b"NaN", b'"__metadata__":{},', b"0", b"18446744073709551615"]
+    pieces = [
+        b"-1",
+        b"9" * 30,
+        b"1e99",
+        b"null",
+        b"[" * 50,
+        b'{"a":' * 20,
+        b'"F64"',
+        b"\xff",
+        b"\x00",
+        b"NaN",
+        b'"__metadata__":{},',
+        b"0",
+        b"18446744073709551615",
+    ]
     tracemalloc.start()
     for _ in range(count):
         changed, size = text, None
         for _ in range(dice.randint(1, 3)):
             at = dice.randrange(len(changed))
             cut = dice.choice([0, 0, 1, 3, 20])
-            changed = changed[:at] + dice.choice([*pieces, b"", bytes([dice.randrange(256)])]) + changed[at + cut :]
+            changed = (
+                changed[:at] + dice.choice([*pieces, b"", bytes([dice.randrange(256)])]) + changed[at + cut :]
+            )
         if dice.random() < 0.2:
-            size = dice.choice([0, 1, 2**63, 2**64 - 1, 100_000_001, len(changed) + len(data) + 1, dice.randrange(1 << 20)])
-        path.write_bytes(header_bytes(changed, size, data if dice.random() < 0.9 else data[: dice.randrange(len(data))]))
+            size = dice.choice(
+                [0, 1, 2**63, 2**64 - 1, 100_000_001, len(changed) + len(data) + 1, dice.randrange(1 << 20)]
+            )
+        path.write_bytes(
+            header_bytes(changed, size, data if dice.random() < 0.9 else data[: dice.randrange(len(data))])
+        )
         try:
             read_header(path)
         except ModelError as error:
@@ -225,20 +334,56 @@ def test_damaged_headers(tmp_path: Path, tiny_base: Path, count: int) -> None:
 
 # Names and pins
 
-HOMOGLYPHS = {"a": "а", "e": "е", "o": "о", "p": "р", "c": "с", "x": "х", "y": "у", "i": "і", "l": "ӏ", "n": "ո", "w": "ѡ", "m": "ｍ", "g": "ɡ"}
+HOMOGLYPHS = {
+    "a": "а",
+    "e": "е",
+    "o": "о",
+    "p": "р",
+    "c": "с",
+    "x": "х",
+    "y": "у",
+    "i": "і",
+    "l": "ӏ",
+    "n": "ո",
+    "w": "ѡ",
+    "m": "ｍ",
+    "g": "ɡ",
+}
 
 
 def lookalikes() -> list[str]:
     """Names that a hurried reader takes for known ones."""
     found = []
-    for real in ("Qwen/Qwen3-4B-Base", "baichuan-inc/Baichuan2-7B-Base", "HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-3.1-8B", "mistralai/Mistral-7B-v0.3", "deepseek-ai/DeepSeek-V3"):
+    for real in (
+        "Qwen/Qwen3-4B-Base",
+        "baichuan-inc/Baichuan2-7B-Base",
+        "HuggingFaceTB/SmolLM2-135M",
+        "meta-llama/Llama-3.1-8B",
+        "mistralai/Mistral-7B-v0.3",
+        "deepseek-ai/DeepSeek-V3",
+    ):
         owner, model = real.split("/")
-        found += [f"{owner[:at]}{HOMOGLYPHS[char.lower()]}{owner[at + 1 :]}/{model}" for at, char in enumerate(owner) if char.lower() in HOMOGLYPHS]
-        found += [f"{owner}/{model[:at]}{HOMOGLYPHS[char.lower()]}{model[at + 1 :]}" for at, char in enumerate(model) if char.lower() in HOMOGLYPHS]
+        found += [
+            f"{owner[:at]}{HOMOGLYPHS[char.lower()]}{owner[at + 1 :]}/{model}"
+            for at, char in enumerate(owner)
+            if char.lower() in HOMOGLYPHS
+        ]
+        found += [
+            f"{owner}/{model[:at]}{HOMOGLYPHS[char.lower()]}{model[at + 1 :]}"
+            for at, char in enumerate(model)
+            if char.lower() in HOMOGLYPHS
+        ]
         found += [f"{owner[:at]}{owner[at + 1 :]}/{model}" for at in range(1, len(owner))]
         found += [f"{owner[:at]}{owner[at]}{owner[at:]}/{model}" for at in range(len(owner))]
-        found += [f"{owner[:at]}{owner[at + 1]}{owner[at]}{owner[at + 2 :]}/{model}" for at in range(len(owner) - 1) if owner[at] != owner[at + 1]]
-        found += [f"{other}/{model}" for other in ("evil", "models", "free-ai", f"{owner}-official", f"the{owner}", owner.swapcase())]
+        found += [
+            f"{owner[:at]}{owner[at + 1]}{owner[at]}{owner[at + 2 :]}/{model}"
+            for at in range(len(owner) - 1)
+            if owner[at] != owner[at + 1]
+        ]
+        found += [
+            f"{other}/{model}"
+            for other in ("evil", "models", "free-ai", f"{owner}-official", f"the{owner}", owner.swapcase())
+        ]
         found += [f"{owner.replace('l', '1')}x/{model}", f"{owner.lower()}_/{model}", f"{owner}./{model}"]
     return [name for name in dict.fromkeys(found) if name.split("/")[0] not in OWNERS or not name.isascii()]
 
@@ -261,7 +406,14 @@ def test_known_and_unrelated_names_pass() -> None:
         name = resolve("baseline", model=card.name).recipe.model.name
         if name.count("/") == 1 and not name.startswith("bases/"):
             refuse_lookalike(name)
-    for name in ("Qwen/Qwen9-99B", "stabilityai/stablelm-2-1_6b", "bigcode/starcoder2-3b", "my-lab/our-own-base", "xverse/XVERSE-7B", "CohereLabs/aya-23-8B"):
+    for name in (
+        "Qwen/Qwen9-99B",
+        "stabilityai/stablelm-2-1_6b",
+        "bigcode/starcoder2-3b",
+        "my-lab/our-own-base",
+        "xverse/XVERSE-7B",
+        "CohereLabs/aya-23-8B",
+    ):
         refuse_lookalike(name)
 
 
@@ -317,7 +469,12 @@ def test_a_renamed_repository_is_an_error_until_named_itself(hub: dict[str, str]
 
 def test_a_damaged_list_of_pins_is_an_error_not_a_fresh_start(hub: dict[str, str]) -> None:
     find_base("my-lab/base")
-    for bad in ("{", "[]", '{"schema": "doitune.pins/1", "pins": {"my-lab/base": 1}}', '{"schema": "x", "pins": {}}'):
+    for bad in (
+        "{",
+        "[]",
+        '{"schema": "doitune.pins/1", "pins": {"my-lab/base": 1}}',
+        '{"schema": "x", "pins": {}}',
+    ):
         pins.pins_path().write_text(bad)
         with pytest.raises(ModelError, match="pinned models is damaged"):
             find_base("my-lab/base")
@@ -344,7 +501,8 @@ CHAT = [([{"role": "user", "content": "hello"}, {"role": "assistant", "content":
 
 @pytest.mark.parametrize("template", [*SSTI, *GREEDY], ids=range(len(SSTI) + len(GREEDY)))
 def test_thirty_hostile_templates_are_refused_at_once(template: str) -> None:
-    """Trap: jinja's sandbox stops attributes, not time and memory: two nested loops ran past 5 s, a long text held 1 GB."""
+    """Trap: jinja's sandbox stops attributes, not time and memory: two nested loops ran past 5 s, a long
+    text held 1 GB."""
     renderer = Renderer(template, {"bos_token": "<s>"})
     before = sum(os.times()[2:4])
     with pytest.raises(RenderingError) as caught:
@@ -361,7 +519,12 @@ def test_the_child_has_no_files_no_secrets_and_little_memory(monkeypatch: pytest
     assert renderer._child is not None
     books = Path("/proc") / str(renderer._child.pid)
     limits = {line[:26].strip(): line[26:].split() for line in (books / "limits").read_text().splitlines()}
-    assert limits["Max open files"][:2] == limits["Max file size"][:2] == limits["Max processes"][:2] == ["0", "0"]
+    assert (
+        limits["Max open files"][:2]
+        == limits["Max file size"][:2]
+        == limits["Max processes"][:2]
+        == ["0", "0"]
+    )
     assert int(limits["Max address space"][1]) == 256 << 20
     assert (books / "environ").read_bytes() == b""
     assert len(list((books / "fd").iterdir())) == 3
@@ -377,7 +540,10 @@ def test_the_child_ends_with_its_template() -> None:
 
 
 def test_a_failing_chat_is_named_and_the_next_are_rendered() -> None:
-    renderer = Renderer("{% if 'bad' in messages[0].content %}{{ raise_exception('no: ' + messages[0].content) }}{% endif %}ok", {})
+    renderer = Renderer(
+        "{% if 'bad' in messages[0].content %}{{ raise_exception('no: ' + messages[0].content) }}{% endif %}ok",
+        {},
+    )
     chats = [([{"role": "user", "content": "bad" if n == 150 else str(n)}], False) for n in range(200)]
     with pytest.raises(RenderingError, match="no: bad") as caught:
         renderer.texts(chats)
@@ -406,21 +572,38 @@ def test_a_template_says_what_it_says_in_transformers(name: str) -> None:
     renderer = Renderer(PUBLISHED[name], special)
     texts = ["hi", " 中文\n\n<b>'\"& ", "x", "😀\u2028"]
     chats = [
-        ([{"role": "user" if n % 2 == 0 else "assistant", "content": text} for n, text in enumerate(texts[:length])], opened) for length in (1, 2, 3, 4) for opened in (True, False)
+        (
+            [
+                {"role": "user" if n % 2 == 0 else "assistant", "content": text}
+                for n, text in enumerate(texts[:length])
+            ],
+            opened,
+        )
+        for length in (1, 2, 3, 4)
+        for opened in (True, False)
     ]
-    theirs = [render_jinja_template([messages], chat_template=PUBLISHED[name], add_generation_prompt=opened, **special)[0][0] for messages, opened in chats]
+    theirs = [
+        render_jinja_template(
+            [messages], chat_template=PUBLISHED[name], add_generation_prompt=opened, **special
+        )[0][0]
+        for messages, opened in chats
+    ]
     assert renderer.texts(chats) == theirs
 
 
 def test_ten_thousand_chats_take_seconds() -> None:
     renderer = Renderer(PUBLISHED["chatml"], {})
-    chats = [([{"role": "user", "content": f"问 {n} " * 10}, {"role": "assistant", "content": "答" * 20}], False) for n in range(10_000)]
+    chats = [
+        ([{"role": "user", "content": f"问 {n} " * 10}, {"role": "assistant", "content": "答" * 20}], False)
+        for n in range(10_000)
+    ]
     started = time.process_time()
     assert len(renderer.texts(chats)) == 10_000
     assert time.process_time() - started < 5
 
 
 # Paths and archives
+
 
 def test_a_link_that_leads_out_of_a_corpus_is_refused(tmp_path: Path, tiny_corpus: Path) -> None:
     """Trap: a colleague's folder with a link to a file of one's own."""
@@ -451,14 +634,19 @@ def test_a_device_is_no_corpus_and_no_recipe(path: str) -> None:
         resolve(path)
 
 
-def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_would_fill_the_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import zipfile
 
     from doitune.evals.suites.files import fetch
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     place = tmp_path / "bomb.zip"
-    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("test/agronomy.csv", "w") as member:
+    with (
+        zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("test/agronomy.csv", "w") as member,
+    ):
         for _ in range(300):
             member.write(bytes(1 << 20))
     assert place.stat().st_size < 1 << 20
@@ -468,9 +656,21 @@ def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypa
 
 # Recipes as bombs
 
+
 def test_yaml_bombs_do_not_go_off(tmp_path: Path) -> None:
-    levels = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" if n else "l0: &l0 [x, x, x, x]" for n in range(8))
-    for number, text in enumerate([levels, "a: &a\n  b: *a\n", "base: &b {x: 1}\nmodel:\n  <<: *b\n", "a: !!python/object/apply:os.system ['true']\n", "? " * 3000, "[" * 3000]):
+    levels = "\n".join(
+        f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" if n else "l0: &l0 [x, x, x, x]" for n in range(8)
+    )
+    for number, text in enumerate(
+        [
+            levels,
+            "a: &a\n  b: *a\n",
+            "base: &b {x: 1}\nmodel:\n  <<: *b\n",
+            "a: !!python/object/apply:os.system ['true']\n",
+            "? " * 3000,
+            "[" * 3000,
+        ]
+    ):
         path = tmp_path / f"{number}.yaml"
         path.write_text(text)
         started = time.process_time()
@@ -481,17 +681,31 @@ def test_yaml_bombs_do_not_go_off(tmp_path: Path) -> None:
 
 # Secrets
 
-def test_tokens_user_info_and_named_variables_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+
+def test_tokens_user_info_and_named_variables_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "token").write_text("the-login-of-the-hub\n")
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setenv("MY_SECRET", 'a"b\\c中文')
     monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path))
     known.cache_clear()
     try:
-        said = ["hf_" + "a" * 34, "sk-" + "b" * 30, "ghp_" + "c" * 36, "AKIA" + "D" * 16, "the-login-of-the-hub", 'a"b\\c中文', json.dumps('a"b\\c中文')[1:-1]]
+        said = [
+            "hf_" + "a" * 34,
+            "sk-" + "b" * 30,
+            "ghp_" + "c" * 36,
+            "AKIA" + "D" * 16,
+            "the-login-of-the-hub",
+            'a"b\\c中文',
+            json.dumps('a"b\\c中文')[1:-1],
+        ]
         assert [redact(f"<{one}>") for one in said] == ["<***>"] * len(said)
         assert redact("https://me:word@example.org/x@y") == "https://***@example.org/x@y"
-        assert redact(f"task-sk-learn {tmp_path} hf_hub user@example.org") == f"task-sk-learn {tmp_path} hf_hub user@example.org"
+        assert (
+            redact(f"task-sk-learn {tmp_path} hf_hub user@example.org")
+            == f"task-sk-learn {tmp_path} hf_hub user@example.org"
+        )
         assert TOKENS.search("sk-learn") is None
     finally:
         known.cache_clear()
@@ -506,7 +720,9 @@ PROGRAMS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("form", ["single_choice", "multi_choice", "tf", "cloze", "math", "math_equiv", "cmmlu_extract"])
+@pytest.mark.parametrize(
+    "form", ["single_choice", "multi_choice", "tf", "cloze", "math", "math_equiv", "cmmlu_extract"]
+)
 def test_answers_are_read_not_run(form: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trap: a parser of expressions that ends in `eval`."""
     from doitune.evals.reading.answers import judge
@@ -519,7 +735,10 @@ def test_answers_are_read_not_run(form: Any, tmp_path: Path, monkeypatch: pytest
         for program in PROGRAMS:
             for protocol in ("fixed", "paper"):
                 started = time.process_time()
-                assert not judge(form, program, label, protocol=protocol, options=("A", "B", "C", "D")).correct or label in program
+                assert (
+                    not judge(form, program, label, protocol=protocol, options=("A", "B", "C", "D")).correct
+                    or label in program
+                )
                 assert time.process_time() - started < 2
 
     all_of_them()
@@ -543,9 +762,22 @@ def test_no_room_listens_and_none_but_the_fetchers_opens_a_connection() -> None:
     for path in package.rglob("*.py"):
         room = path.relative_to(package).as_posix()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)] if isinstance(node, ast.ImportFrom) else []
-            listening |= {room for name in names if name.split(".")[0] in ("socketserver", "uvicorn", "fastapi", "flask", "gradio", "aiohttp") or name == "http.server"}
-            asking |= {room for name in names if name in ("socket", "urllib.request", "http.client", "requests")}
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [str(node.module)]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            listening |= {
+                room
+                for name in names
+                if name.split(".")[0] in ("socketserver", "uvicorn", "fastapi", "flask", "gradio", "aiohttp")
+                or name == "http.server"
+            }
+            asking |= {
+                room for name in names if name in ("socket", "urllib.request", "http.client", "requests")
+            }
     assert listening <= {"handover/serve.py"}
     assert asking <= {"corpus/hubs.py", "evals/benchmarks.py", "distributed.py", "doctor.py"}, asking
     assert trust.OWNERS

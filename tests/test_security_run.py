@@ -1,4 +1,5 @@
-"""A whole training, evaluation, report and crash, watched from inside: no socket, no pickle, no process, no write elsewhere, no secret anywhere."""
+"""A whole training, evaluation, report and crash, watched from inside: no socket, no pickle, no process,
+no write elsewhere, no secret anywhere."""
 
 from __future__ import annotations
 
@@ -69,7 +70,11 @@ TOKENS = {
 USER_INFO = "reader:" + OWN + "remote"
 
 
-ASKED = {"train": {"HF_HUB_OFFLINE": "1"}, "resume": {"HF_HUB_OFFLINE": "1"}, "stopped": {"HF_HUB_OFFLINE": "1", "DOITUNE_FAULT": "step.after:1:sigterm"}}
+ASKED = {
+    "train": {"HF_HUB_OFFLINE": "1"},
+    "resume": {"HF_HUB_OFFLINE": "1"},
+    "stopped": {"HF_HUB_OFFLINE": "1", "DOITUNE_FAULT": "step.after:1:sigterm"},
+}
 
 
 @dataclass(frozen=True)
@@ -82,17 +87,26 @@ class Watched:
 
     def everything(self) -> str:
         """All that was printed, and every file that was written."""
-        files = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "config" and not path.name.startswith("seen-")]
+        files = [
+            path
+            for path in self.folder.rglob("*")
+            if path.is_file() and path.name != "config" and not path.name.startswith("seen-")
+        ]
         assert len(files) > 10
-        return "\n".join([*self.said.values(), *(path.read_bytes().decode("utf-8", "replace") for path in files)])
+        return "\n".join(
+            [*self.said.values(), *(path.read_bytes().decode("utf-8", "replace") for path in files)]
+        )
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, tiny_corpus: Path) -> Watched:
-    """train, stop and resume, eval, report and a crash, each in a process of its own; from eval on they may ask the network, and do not."""
+    """train, stop and resume, eval, report and a crash, each in a process of its own; from eval on they
+    may ask the network, and do not."""
     folder = tmp_path_factory.mktemp("watched")
     (folder / ".git").mkdir()
-    (folder / ".git" / "config").write_text(f'[remote "origin"]\n\turl = https://{USER_INFO}@example.org/x.git\n')
+    (folder / ".git" / "config").write_text(
+        f'[remote "origin"]\n\turl = https://{USER_INFO}@example.org/x.git\n'
+    )
     recipe = folder / "tiny.yaml"
     recipe.write_text(
         f"model:\n  name: {tiny_base}\nlora:\n  rank: 4\ndata:\n  corpus: {tiny_corpus}\n  budget:\n    biology: 4\n    math: 4\n"
@@ -111,14 +125,27 @@ def watched(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, tiny_corp
         "resume": ["resume", "last"],
         "eval": ["eval", "last", "--limit", "2"],
         "report": ["report", "last"],
-        "mistake": ["train", f"https://{USER_INFO}@example.org/r.yaml", "--set", f"model.name={TOKENS['HF_TOKEN']}"],
+        "mistake": [
+            "train",
+            f"https://{USER_INFO}@example.org/r.yaml",
+            "--set",
+            f"model.name={TOKENS['HF_TOKEN']}",
+        ],
         "crash": ["CRASH", "train", str(recipe)],
     }.items():
         where = folder / f"seen-{name}.json"
         done = subprocess.run(
-            [sys.executable, "-B", "-c", WATCH, *words], cwd=folder, env={**environment, **ASKED.get(name, {}), "SEEN_HERE": str(where)}, capture_output=True, text=True, timeout=300, check=False
+            [sys.executable, "-B", "-c", WATCH, *words],
+            cwd=folder,
+            env={**environment, **ASKED.get(name, {}), "SEEN_HERE": str(where)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
-        assert done.returncode == {"mistake": 65, "crash": 70, "stopped": 143}.get(name, 0), done.stdout + done.stderr
+        assert done.returncode == {"mistake": 65, "crash": 70, "stopped": 143}.get(name, 0), (
+            done.stdout + done.stderr
+        )
         seen[name], said[name] = json.loads(where.read_text()), done.stdout + done.stderr
     return Watched(folder, seen, said)
 
@@ -126,8 +153,16 @@ def watched(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, tiny_corp
 def test_no_secret_is_printed_or_written(watched: Watched) -> None:
     """Trap: a token on the command line lands in the run record; a crash shows the environment."""
     everything = watched.everything()
-    assert "***" in watched.said["mistake"] and "***" in watched.said["crash"] and "ZeroDivisionError" in watched.said["crash"]
-    hits = {name for name, value in {**TOKENS, "git": OWN + "remote"}.items() if value in everything and name != "SOME_SETTING"}
+    assert (
+        "***" in watched.said["mistake"]
+        and "***" in watched.said["crash"]
+        and "ZeroDivisionError" in watched.said["crash"]
+    )
+    hits = {
+        name
+        for name, value in {**TOKENS, "git": OWN + "remote"}.items()
+        if value in everything and name != "SOME_SETTING"
+    }
     assert not hits
     recorded = everything.replace(watched.said["crash"], "")
     assert OWN not in recorded, "the environment is not recorded"
@@ -135,20 +170,35 @@ def test_no_secret_is_printed_or_written(watched: Watched) -> None:
 
 def test_no_socket_is_opened_and_none_ever_listens(watched: Watched) -> None:
     """Offline, and where the network may be asked: no telemetry, by us or by a library."""
-    assert {name: seen["connect"] + seen["bind"] for name, seen in watched.seen.items()} == {key: [] for key in watched.seen}
+    assert {name: seen["connect"] + seen["bind"] for name, seen in watched.seen.items()} == {
+        key: [] for key in watched.seen
+    }
 
 
 def test_no_process_is_started_and_no_code_is_fetched(watched: Watched) -> None:
     """bitsandbytes asks the package `kernels`, where that is installed, for compiled code from the hub."""
-    started = [one for seen in watched.seen.values() for one in seen["process"] if not re.search(r"lscpu|ldconfig|uname|/bin/sh|gcc|objdump|nvidia-smi", one)]
+    started = [
+        one
+        for seen in watched.seen.values()
+        for one in seen["process"]
+        if not re.search(r"lscpu|ldconfig|uname|/bin/sh|gcc|objdump|nvidia-smi", one)
+    ]
     assert not started
-    assert not [one for seen in watched.seen.values() for one in seen["remote"] if one.startswith("transformers_modules")]
+    assert not [
+        one
+        for seen in watched.seen.values()
+        for one in seen["remote"]
+        if one.startswith("transformers_modules")
+    ]
 
 
 def test_writing_stays_in_the_run_and_the_cache(watched: Watched) -> None:
-    """With a umask that forbids nothing, a run's folder still is its owner's: one closed door before all that lies inside."""
+    """With a umask that forbids nothing, a run's folder still is its owner's: one closed door before all
+    that lies inside."""
     allowed = (str(watched.folder), "/dev/", "/proc/")
-    elsewhere = [path for seen in watched.seen.values() for path in seen["write"] if not path.startswith(allowed)]
+    elsewhere = [
+        path for seen in watched.seen.values() for path in seen["write"] if not path.startswith(allowed)
+    ]
     assert not elsewhere
     runs = next((watched.folder / "runs").glob("*/*"))
     assert (runs / "done.json").is_file()
@@ -156,6 +206,8 @@ def test_writing_stays_in_the_run_and_the_cache(watched: Watched) -> None:
 
 
 def test_the_environment_is_recorded_by_a_list_of_what_is_allowed(watched: Watched) -> None:
-    origin: dict[str, Any] = json.loads(next(watched.folder.glob("runs/*/*/origin.json")).read_text(encoding="utf-8"))
+    origin: dict[str, Any] = json.loads(
+        next(watched.folder.glob("runs/*/*/origin.json")).read_text(encoding="utf-8")
+    )
     assert "environment" not in origin and TOKENS["HF_TOKEN"] not in json.dumps(origin)
     assert {"versions", "platform", "command", "backend", "device", "base", "data", "encoder"} <= set(origin)

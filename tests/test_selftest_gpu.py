@@ -1,4 +1,5 @@
-"""The test of a card as far as a CPU shows it: the refusal, failing and late parts, the document, and random 4-bit weights under hf."""
+"""The test of a card as far as a CPU shows it: the refusal, failing and late parts, the document, and
+random 4-bit weights under hf."""
 
 from __future__ import annotations
 
@@ -59,53 +60,94 @@ for part in (lambda: gpu_part.measure(setting, folder / "base", None), lambda: g
 
 
 def test_unsloth_is_begun_before_transformers_in_every_part(tmp_path: Path) -> None:
-    """Trap: a helper that imports transformers before `begin`: Unsloth refuses to come second, and no part of it would run on any card."""
-    done = subprocess.run([sys.executable, "-c", FIRST, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True)
+    """Trap: a helper that imports transformers before `begin`: Unsloth refuses to come second, and no part
+    of it would run on any card."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True
+    )
     assert done.stdout.splitlines() == ["unsloth []", "unsloth []"]
 
 
 def test_bases_of_holes_do_not_lie_in_main_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Trap: the system's temporary folder is main memory on many machines, and 33b's 17 GB of holes take their room there as they are read."""
+    """Trap: the system's temporary folder is main memory on many machines, and 33b's 17 GB of holes take
+    their room there as they are read."""
     seen: list[Path] = []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(gpu, "find_card", lambda: Card(24.0))
     monkeypatch.setattr(gpu, "diagnose", lambda runs: Diagnosis((), {"backends": {"hf": None}}))
-    monkeypatch.setattr(gpu, "run_parts", lambda parts, folder, on_part: seen.append(folder) or {"learn hf": {"losses": [3.0, math.nan]}})
+    monkeypatch.setattr(
+        gpu,
+        "run_parts",
+        lambda parts, folder, on_part: seen.append(folder) or {"learn hf": {"losses": [3.0, math.nan]}},
+    )
     document = gpu.selftest_gpu(tmp_path, quick=True)
-    assert seen[0].parent == tmp_path / "cache" / "doitune" and not seen[0].exists(), "and nothing of it is left"
-    assert document["verdict"] == "FAILED" and json.loads(json.dumps(document, allow_nan=False))["parts"]["learn hf"]["losses"] == [3.0, "nan"]
+    assert seen[0].parent == tmp_path / "cache" / "doitune" and not seen[0].exists(), (
+        "and nothing of it is left"
+    )
+    assert document["verdict"] == "FAILED" and json.loads(json.dumps(document, allow_nan=False))["parts"][
+        "learn hf"
+    ]["losses"] == [3.0, "nan"]
 
 
 def test_the_verdict_needs_curves_that_agree_and_a_peak_near_the_plan() -> None:
-    whole = assemble(Card(24.0, "A"), {"learn unsloth": LEARNT, "learn hf": {**LEARNT, "losses": [3.0, 2.03]}, "plan 7b hf": MEASURED}, {})
+    whole = assemble(
+        Card(24.0, "A"),
+        {"learn unsloth": LEARNT, "learn hf": {**LEARNT, "losses": [3.0, 2.03]}, "plan 7b hf": MEASURED},
+        {},
+    )
     assert whole["passed"] and json.loads(json.dumps(whole)) == whole
     for name, wrong in (
         ("plan 7b hf", {**MEASURED, "ratio": 1.2}),
         ("learn hf", {**LEARNT, "losses": [3.0, 2.1]}),
         ("learn hf", {**LEARNT, "packed": False}),
     ):
-        document = assemble(Card(24.0), {"learn unsloth": LEARNT, "learn hf": LEARNT, "plan 7b hf": MEASURED} | {name: wrong}, {})
+        document = assemble(
+            Card(24.0),
+            {"learn unsloth": LEARNT, "learn hf": LEARNT, "plan 7b hf": MEASURED} | {name: wrong},
+            {},
+        )
         assert document["verdict"] == "FAILED", wrong
     assert not assemble(Card(24.0), {}, {})["passed"], "nothing tested is nothing passed"
 
 
 def test_the_document_holds_no_folders_and_no_secrets() -> None:
     text = json.dumps(
-        assemble(Card(24.0), {"learn hf": {"error": "no /home/ming/x/y.py with hf_abcdefghijklmnopqrstuvwxyz012345", "seconds": 1}}, {})
+        assemble(
+            Card(24.0),
+            {
+                "learn hf": {
+                    "error": "no /home/ming/x/y.py with hf_abcdefghijklmnopqrstuvwxyz012345",
+                    "seconds": 1,
+                }
+            },
+            {},
+        )
     )
     assert "ming" not in text and "hf_abc" not in text and ".../y.py" in text
 
 
 def test_only_sizes_that_fit_are_measured(tmp_path: Path) -> None:
     small, large = (plan_parts(Card(gib), ["unsloth", "hf"], tmp_path, quick=False) for gib in (8.0, 80.0))
-    assert "plan 33b unsloth" in [one.name for one in large] and "plan 33b unsloth" not in [one.name for one in small]
-    assert large[0].name == "kernels" and "kernels" not in [one.name for one in plan_parts(Card(80.0), ["hf"], tmp_path, quick=True)]
+    assert "plan 33b unsloth" in [one.name for one in large] and "plan 33b unsloth" not in [
+        one.name for one in small
+    ]
+    assert large[0].name == "kernels" and "kernels" not in [
+        one.name for one in plan_parts(Card(80.0), ["hf"], tmp_path, quick=True)
+    ]
 
 
 @pytest.mark.parametrize(
-    ("fp32", "bf16", "verdict"), [({"a": 1e-6}, {"a": 1e-2}, "passed"), ({"a": 1e-6}, {"a": math.nan}, "FAILED"), ({"a": 1e-2}, {"a": 1e-2}, "FAILED"), ({}, {}, "FAILED")]
+    ("fp32", "bf16", "verdict"),
+    [
+        ({"a": 1e-6}, {"a": 1e-2}, "passed"),
+        ({"a": 1e-6}, {"a": math.nan}, "FAILED"),
+        ({"a": 1e-2}, {"a": 1e-2}, "FAILED"),
+        ({}, {}, "FAILED"),
+    ],
 )
-def test_a_kernel_that_is_far_or_not_a_number_fails(fp32: dict[str, float], bf16: dict[str, float], verdict: str) -> None:
+def test_a_kernel_that_is_far_or_not_a_number_fails(
+    fp32: dict[str, float], bf16: dict[str, float], verdict: str
+) -> None:
     """Trap: NaN is not greater than any bound; in Triton's interpreter bf16 gives just that."""
     assert judge({"kernels": {"fp32": fp32, "bf16": bf16}})[0] == verdict
 

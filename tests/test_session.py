@@ -47,12 +47,19 @@ def _score_by_loss(model: Any, template: Any, valid: Any) -> dict[str, float]:
 
 def _final(run: Run) -> dict[str, bytes]:
     newest = run.checkpoints()[-1]
-    return {name: (newest.folder / name).read_bytes() for name in ("adapter_model.safetensors", "state.safetensors")}
+    return {
+        name: (newest.folder / name).read_bytes()
+        for name in ("adapter_model.safetensors", "state.safetensors")
+    }
 
 
 def _steps(run: Run) -> list[dict[str, Any]]:
     timed = ("seconds", "peak_memory_gib")
-    return [{key: value for key, value in line.items() if key not in timed} for line in run.metrics() if line["event"] in ("step", "validation")]
+    return [
+        {key: value for key, value in line.items() if key not in timed}
+        for line in run.metrics()
+        if line["event"] in ("step", "validation")
+    ]
 
 
 @pytest.fixture
@@ -62,7 +69,15 @@ def whole(tiny_recipe: Path, tmp_path: Path) -> Run:
 
 def test_a_run_leaves_what_the_house_promises(whole: Run) -> None:
     names = {path.name for path in whole.folder.iterdir()}
-    assert {"recipe.yaml", "origin.json", "examples.txt", "ledger.json", "metrics.jsonl", "checkpoints", "done.json"} <= names
+    assert {
+        "recipe.yaml",
+        "origin.json",
+        "examples.txt",
+        "ledger.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "done.json",
+    } <= names
     ids = (whole.folder / "examples.txt").read_text(encoding="utf-8").split()
     assert len(ids) == 32 == len(set(ids))
     ledger = json.loads((whole.folder / "ledger.json").read_text(encoding="utf-8"))
@@ -73,12 +88,16 @@ def test_a_run_leaves_what_the_house_promises(whole: Run) -> None:
     losses = [line["loss"] for line in lines if line["event"] == "step"]
     assert losses[-1] < losses[0]
     done = whole.done()
-    assert done is not None and done["final_step"] == 8 and done["best_step"] == 4  # equal scores: the earlier
+    assert (
+        done is not None and done["final_step"] == 8 and done["best_step"] == 4
+    )  # equal scores: the earlier
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_8bit", "adamw"])
 @pytest.mark.parametrize("stop_after", [1, 4, 6])
-def test_stopped_and_resumed_is_byte_identical(tiny_recipe: Path, tmp_path: Path, stop_after: int, optimizer: str) -> None:
+def test_stopped_and_resumed_is_byte_identical(
+    tiny_recipe: Path, tmp_path: Path, stop_after: int, optimizer: str
+) -> None:
     """Trap: random states, data order or optimiser moments that a checkpoint forgets (dropout is on)."""
     resolved = resolve(str(tiny_recipe), overrides=[f"train.optimizer={optimizer}"])
     through = start(resolved, runs=tmp_path / "a", scorer=_score_by_loss, on_event=_quiet)
@@ -95,8 +114,11 @@ def test_stopped_and_resumed_is_byte_identical(tiny_recipe: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("jump_days", [1, -1])
-def test_a_clock_that_jumps_changes_nothing(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_days: int) -> None:
-    """A machine that sleeps or sets its clock: steps count, durations are the monotonic clock's, and the newest checkpoint is the highest step."""
+def test_a_clock_that_jumps_changes_nothing(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_days: int
+) -> None:
+    """A machine that sleeps or sets its clock: steps count, durations are the monotonic clock's, and the
+    newest checkpoint is the highest step."""
     through = start(resolve(str(tiny_recipe)), runs=tmp_path / "a", scorer=_score_by_loss, on_event=_quiet)
     real, asked = time.time, [0]
 
@@ -116,7 +138,8 @@ def test_a_clock_that_jumps_changes_nothing(tiny_recipe: Path, tmp_path: Path, m
 
 
 def test_pickles_in_a_run_and_its_checkpoints_are_never_opened(tiny_recipe: Path, tmp_path: Path) -> None:
-    """The names that other trainers resume from. In a checkpoint they are foreign files: the manifest does not name them."""
+    """The names that other trainers resume from. In a checkpoint they are foreign files: the manifest does
+    not name them."""
 
     class Bomb:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -128,7 +151,15 @@ def test_pickles_in_a_run_and_its_checkpoints_are_never_opened(tiny_recipe: Path
     checkpoints = list((folder / "checkpoints").glob("step-*"))
     assert checkpoints
     for place in (folder, *checkpoints):
-        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "adapter_model.bin", "pytorch_model.bin", "state.pkl"):
+        for name in (
+            "optimizer.pt",
+            "scheduler.pt",
+            "rng_state.pth",
+            "training_args.bin",
+            "adapter_model.bin",
+            "pytorch_model.bin",
+            "state.pkl",
+        ):
             (place / name).write_bytes(pickle.dumps(Bomb()))
     assert resume(Run(folder), scorer=_score_by_loss, on_event=_quiet).done() is not None
     assert not (tmp_path / "canary").exists()
@@ -137,12 +168,16 @@ def test_pickles_in_a_run_and_its_checkpoints_are_never_opened(tiny_recipe: Path
 
 
 def test_a_repeated_run_is_the_same(whole: Run, tmp_path: Path) -> None:
-    again = start(resolve(str(whole.recipe_path)), runs=tmp_path / "again", scorer=_score_by_loss, on_event=_quiet)
+    again = start(
+        resolve(str(whole.recipe_path)), runs=tmp_path / "again", scorer=_score_by_loss, on_event=_quiet
+    )
     assert _final(again) == _final(whole)
     assert (again.folder / "examples.txt").read_bytes() == (whole.folder / "examples.txt").read_bytes()
 
 
-def _training(recipe: Path, tmp_path: Path, overrides: list[str], budget_tokens: int | None = None) -> Training:
+def _training(
+    recipe: Path, tmp_path: Path, overrides: list[str], budget_tokens: int | None = None
+) -> Training:
     resolved = resolve(str(recipe), overrides=["lora.dropout=0", "train.optimizer=adamw", *overrides])
     plan = plan_training(resolved)
     _, model = load_model(plan.recipe, plan.base, 0, training=True)
@@ -156,12 +191,18 @@ def _training(recipe: Path, tmp_path: Path, overrides: list[str], budget_tokens:
 
 @pytest.mark.parametrize("arrangement", ["packed", "sorted"])
 def test_weights_do_not_depend_on_micro_batches(tiny_recipe: Path, tmp_path: Path, arrangement: str) -> None:
-    """One, some and sixteen micro-batches a step: after 3 steps the same weights (1e-5). Trap: a loss scaled by micro-batch."""
+    """One, some and sixteen micro-batches a step: after 3 steps the same weights (1e-5). Trap: a loss
+    scaled by micro-batch."""
     import torch
 
     weights, batches = [], []
     for budget in (100_000, 200, 1):
-        training = _training(tiny_recipe, tmp_path, [f"train.arrangement={arrangement}", "train.examples_per_step=16", "train.epochs=3"], budget)
+        training = _training(
+            tiny_recipe,
+            tmp_path,
+            [f"train.arrangement={arrangement}", "train.examples_per_step=16", "train.epochs=3"],
+            budget,
+        )
         logs = [training.advance() for _ in range(3)]
         batches.append(logs[0].micro_batches)
         weights.append(torch.cat([parameter.detach().flatten() for _, parameter in training.parameters]))
@@ -185,7 +226,9 @@ def test_the_gradient_of_a_step_does_not_depend_on_its_split(tiny_recipe: Path, 
         for size in (16, 4, 1):
             for start_at in range(0, 16, size):
                 training.model.loss(make(encoded[start_at : start_at + size]), total).value.backward()
-            gradients.append(torch.cat([p.grad.flatten() for _, p in training.parameters if p.grad is not None]))
+            gradients.append(
+                torch.cat([p.grad.flatten() for _, p in training.parameters if p.grad is not None])
+            )
             training.gradients.clear()
     assert float(gradients[0].abs().max()) > 1e-3
     for other in gradients[1:]:
@@ -210,7 +253,9 @@ def test_out_of_memory_halves_the_budget_and_changes_nothing(tiny_recipe: Path, 
         training.model.loss = loss  # type: ignore[method-assign]
         for _ in range(4):
             training.advance()
-        return torch.cat([parameter.detach().flatten() for _, parameter in training.parameters]), training.budget_tokens
+        return torch.cat(
+            [parameter.detach().flatten() for _, parameter in training.parameters]
+        ), training.budget_tokens
 
     undisturbed, budget = run(None)
     for at in (1, 3):
@@ -232,7 +277,9 @@ def test_out_of_memory_with_single_examples_is_refused(tiny_recipe: Path, tmp_pa
         training.advance()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(tiny_recipe: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
     """Trap: the stock trainer logs NaN as loss 0.0 and goes on."""
     training = _training(tiny_recipe, tmp_path, [])
     with __import__("torch").no_grad():
@@ -270,7 +317,11 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_older_one_taken(tiny_recipe: 
     data[-1] ^= 1
     state.write_bytes(data)
     notes: list[str] = []
-    resume(run, scorer=_score_by_loss, on_event=lambda event: notes.append(event.text) if isinstance(event, Note) else None)
+    resume(
+        run,
+        scorer=_score_by_loss,
+        on_event=lambda event: notes.append(event.text) if isinstance(event, Note) else None,
+    )
     assert any("is damaged (state.safetensors was changed)" in note for note in notes)
     assert _final(run) == _final(through)
     assert any(path.name.startswith(".bad-") for path in (folder / "checkpoints").iterdir())
@@ -291,7 +342,8 @@ def test_patience_stops_early(tiny_recipe: Path, tmp_path: Path) -> None:
 
 
 def test_the_adapter_of_a_run_is_the_one_that_was_trained(whole: Run) -> None:
-    """Trap: an adapter that silently isn't loaded. The loaded one answers otherwise than the base and as the saved tensors say."""
+    """Trap: an adapter that silently isn't loaded. The loaded one answers otherwise than the base and as
+    the saved tensors say."""
     import torch
     from safetensors.torch import load_file
 

@@ -1,4 +1,5 @@
-"""A simulated step counts what a real one allocates; extending it by layers loses nothing; the closed form agrees with it at real size."""
+"""A simulated step counts what a real one allocates; extending it by layers loses nothing; the closed form
+agrees with it at real size."""
 
 from __future__ import annotations
 
@@ -36,7 +37,14 @@ MIB, GIB = 1 << 20, 1 << 30
 
 TINY: dict[str, tuple[dict[str, Any], Case]] = {
     "llama, peak in a block": (
-        {"model_type": "llama", "hidden_size": 256, "intermediate_size": 688, "num_attention_heads": 4, "num_hidden_layers": 5, "vocab_size": 300},
+        {
+            "model_type": "llama",
+            "hidden_size": 256,
+            "intermediate_size": 688,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 5,
+            "vocab_size": 300,
+        },
         Case(8, 512, compute_dtype="fp32"),
     ),
     "grouped heads, tied, biased, odd widths": (
@@ -53,7 +61,14 @@ TINY: dict[str, tuple[dict[str, Any], Case]] = {
         Case(16, 384, compute_dtype="fp32", optimizer="adamw"),
     ),
     "llama, peak in the loss": (
-        {"model_type": "llama", "hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 2, "num_hidden_layers": 3, "vocab_size": 9001},
+        {
+            "model_type": "llama",
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 3,
+            "vocab_size": 9001,
+        },
         Case(4, 300, compute_dtype="fp32", optimizer="paged_adamw_8bit"),
     ),
 }
@@ -78,9 +93,14 @@ LLAMAS = {"7b": sized(4096, 11_008, 32), "13b": sized(5120, 13_824, 40), "33b": 
 
 # 4-bit weights
 
-@pytest.mark.parametrize(("outputs", "inputs"), [(64, 64), (128, 384), (33, 66), (129, 1000), (256, 257 * 64), (1, 2), (1000, 1002), (4096, 11)])
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs"),
+    [(64, 64), (128, 384), (33, 66), (129, 1000), (256, 257 * 64), (1, 2), (1000, 1002), (4096, 11)],
+)
 def test_4_bit_weights_are_the_bytes_that_bitsandbytes_makes(outputs: int, inputs: int) -> None:
-    """To the byte, also where the last block of 64 and the last 256 scales are not full. Traps: rounding down, forgotten code tables."""
+    """To the byte, also where the last block of 64 and the last 256 scales are not full. Traps: rounding
+    down, forgotten code tables."""
     dense = torch.randn(outputs, inputs)
     weight = Params4bit(dense, requires_grad=False, compress_statistics=True, quant_type="nf4").to("cpu")
     real = weight.nbytes + state_bytes(weight)
@@ -95,6 +115,7 @@ def test_4_bit_weights_are_the_bytes_that_bitsandbytes_makes(outputs: int, input
 
 # Against really allocated bytes
 
+
 @pytest.fixture(scope="module")
 def byte_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
@@ -108,7 +129,9 @@ def real_model(byte_base: Path, folder: Path, config: dict[str, Any], case: Case
         if "tokenizer" in path.name:
             (folder / path.name).write_bytes(path.read_bytes())
     AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).save_pretrained(folder)
-    request = LoadRequest(find_base(str(folder)), rank=case.rank, gradient_checkpointing=case.gradient_checkpointing)
+    request = LoadRequest(
+        find_base(str(folder)), rank=case.rank, gradient_checkpointing=case.gradient_checkpointing
+    )
     return hf.load(request)
 
 
@@ -119,7 +142,11 @@ def standing(model: hf.HfModel, optimiser: torch.optim.Optimizer) -> Iterator[to
             if tensor is not None:
                 yield tensor
                 state = getattr(tensor, "quant_state", None)
-                yield from () if state is None else (state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code)
+                yield from (
+                    ()
+                    if state is None
+                    else (state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code)
+                )
     for values in optimiser.state.values():
         yield from (value for value in values.values() if isinstance(value, torch.Tensor))
 
@@ -135,7 +162,9 @@ class RealStep:
     def __init__(self, model: hf.HfModel, case: Case) -> None:
         self.model, self.case = model, case
         self.parameters = [parameter for _, parameter in model.trainable()]
-        self.optimiser = build_optimiser(model.trainable(), TrainSection(optimizer=case.optimizer), model.device)  # type: ignore[arg-type]
+        self.optimiser = build_optimiser(
+            model.trainable(), TrainSection(optimizer=case.optimizer), model.device
+        )  # type: ignore[arg-type]
         ids = torch.randint(6, 262, (1, case.tokens))
         self.batch = Batch(ids, ids.clone(), (case.tokens,), (0,), packed=False)
         model.training(True)
@@ -160,10 +189,14 @@ def profiled_rise(step: RealStep) -> int:
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_a_simulated_step_is_what_a_real_one_allocates(name: str, byte_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """bitsandbytes, peft and our backend on real tensors, counted by storages and, independently, by the profiler's allocator events.
+def test_a_simulated_step_is_what_a_real_one_allocates(
+    name: str, byte_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bitsandbytes, peft and our backend on real tensors, counted by storages and, independently, by the
+    profiler's allocator events.
 
-    Traps: adapters in another type than simulated, a mask of T x T, a tensor that autograd keeps, a dequantised copy that nobody counts.
+    Traps: adapters in another type than simulated, a mask of T x T, a tensor that autograd keeps, a
+    dequantised copy that nobody counts.
     """
     monkeypatch.setattr(hf, "LOGITS_AT_ONCE", 1 << 20)  # several pieces of logits with a small vocabulary
     config, case = TINY[name]
@@ -190,13 +223,18 @@ def test_a_simulated_step_is_what_a_real_one_allocates(name: str, byte_base: Pat
 
 
 @pytest.mark.slow
-def test_a_packed_row_in_16_bits_needs_what_one_document_needs(byte_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is simulated is one document of all tokens, in bf16 as on a card; a run packs several into the row. Trap: a copy for each document.
+def test_a_packed_row_in_16_bits_needs_what_one_document_needs(
+    byte_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is simulated is one document of all tokens, in bf16 as on a card; a run packs several into the
+    row. Trap: a copy for each document.
 
     (In fp32 their joined outputs are one more [T, H], as the adapter then needs no copy of its own to keep.)
     """
     monkeypatch.setattr(hf, "LOGITS_AT_ONCE", 1 << 20)
-    monkeypatch.setattr(hf, "compute_dtype", lambda wanted, device: torch.bfloat16)  # refused on a CPU for its slowness alone
+    monkeypatch.setattr(
+        hf, "compute_dtype", lambda wanted, device: torch.bfloat16
+    )  # refused on a CPU for its slowness alone
     monkeypatch.setattr(hf.HfModel, "prove_head", lambda self: None)
     config, case = TINY["llama, peak in a block"]
     case = replace(case, tokens=256, compute_dtype="bf16")
@@ -210,21 +248,31 @@ def test_a_packed_row_in_16_bits_needs_what_one_document_needs(byte_base: Path, 
         live.restart("step")
         step.take()
     simulated = simulate_config(config, "llama", case).peak_bytes
-    print(f"\npacked, bf16: {live.peak / MIB:.2f} MiB, simulated {simulated / MIB:.2f} ({simulated / live.peak - 1:+.4%})")
+    print(
+        f"\npacked, bf16: {live.peak / MIB:.2f} MiB, simulated {simulated / MIB:.2f} ({simulated / live.peak - 1:+.4%})"
+    )
     assert step.model.base.dtype == torch.bfloat16
     assert simulated == pytest.approx(live.peak, rel=0.005)
 
 
 # Few layers for many
 
-@pytest.mark.parametrize(("backend", "tokens"), [("hf", 96), pytest.param("unsloth", 640, marks=pytest.mark.slow)])
+
+@pytest.mark.parametrize(
+    ("backend", "tokens"), [("hf", 96), pytest.param("unsloth", 640, marks=pytest.mark.slow)]
+)
 def test_few_layers_extended_are_all_layers(backend: str, tokens: int) -> None:
-    """To the byte, in every figure. Trap: one line through the peaks of two depths, where the deep model's peak lies in another phase."""
+    """To the byte, in every figure. Trap: one line through the peaks of two depths, where the deep model's
+    peak lies in another phase."""
     shape = replace(sized(256, 512, 5, vocabulary=5000), key_value=128)
     case = Case(64, tokens, backend)
     extended, whole = simulate_case(shape, case), simulate_case(shape, replace(case, whole=True))
     assert extended.depths == (3, DEEP) and whole.depths == (5,)
-    assert (extended.peak_bytes, extended.static_bytes, extended.gradient_bytes) == (whole.peak_bytes, whole.static_bytes, whole.gradient_bytes)
+    assert (extended.peak_bytes, extended.static_bytes, extended.gradient_bytes) == (
+        whole.peak_bytes,
+        whole.static_bytes,
+        whole.gradient_bytes,
+    )
     assert extended.terms == whole.terms
     assert extended.phases == {name: size for name, size in whole.phases.items() if name != "a layer between"}
     assert whole.phases["a layer between"] <= whole.peak_bytes
@@ -246,7 +294,12 @@ def test_more_of_anything_needs_more() -> None:
     base = Case(8, 128, whole=True)
     shape = sized(256, 512, 2, vocabulary=1000)
     peak = simulate_case(shape, base).peak_bytes
-    more = [replace(base, rank=64), replace(base, tokens=512), replace(base, quantise="none"), replace(base, optimizer="adamw")]
+    more = [
+        replace(base, rank=64),
+        replace(base, tokens=512),
+        replace(base, quantise="none"),
+        replace(base, optimizer="adamw"),
+    ]
     more += [replace(base, compute_dtype="fp32"), replace(base, gradient_checkpointing=False)]
     for case in more:
         assert simulate_case(shape, case).peak_bytes > peak, case
@@ -254,6 +307,7 @@ def test_more_of_anything_needs_more() -> None:
 
 
 # The model of Unsloth's engine
+
 
 def lean_twin(model: hf.HfModel) -> unsloth_block.LeanModel:
     """The engine's model with the weights of a loaded one."""
@@ -264,16 +318,22 @@ def lean_twin(model: hf.HfModel) -> unsloth_block.LeanModel:
     twin.embedding, twin.head = base.get_input_embeddings().weight, base.get_output_embeddings().weight
     twin.norm = model.decoder.norm.weight
     for block, layer in zip(twin.blocks, model.decoder.layers, strict=True):
-        block.norms = torch.nn.ParameterList([layer.input_layernorm.weight, layer.post_attention_layernorm.weight])
+        block.norms = torch.nn.ParameterList(
+            [layer.input_layernorm.weight, layer.post_attention_layernorm.weight]
+        )
         for name, one in block.layers.items():
             theirs = layer.get_submodule(f"{'self_attn' if name[0] in 'qkvo' else 'mlp'}.{name}")
             one.weight = theirs.base_layer.weight
-            one.a, one.b = (torch.nn.Parameter(matrix["default"].weight.detach().clone()) for matrix in (theirs.lora_A, theirs.lora_B))
+            one.a, one.b = (
+                torch.nn.Parameter(matrix["default"].weight.detach().clone())
+                for matrix in (theirs.lora_A, theirs.lora_B)
+            )
     return twin
 
 
 def test_the_model_of_the_engine_computes_a_llama(tiny_base: Path) -> None:
-    """Loss and every adapter's gradient are those of transformers and peft. Trap: a buffer counted once that holds two things at a time."""
+    """Loss and every adapter's gradient are those of transformers and peft. Trap: a buffer counted once
+    that holds two things at a time."""
     model = hf.load(LoadRequest(find_base(str(tiny_base)), rank=4, alpha=8.0))
     torch.manual_seed(1)
     for _, parameter in model.trainable():
@@ -285,14 +345,22 @@ def test_the_model_of_the_engine_computes_a_llama(tiny_base: Path) -> None:
     assert found.item() == pytest.approx(wanted.item(), abs=1e-5)
     wanted.backward()
     found.backward()
-    theirs = {name.replace(".lora_A.default.weight", ".a").replace(".lora_B.default.weight", ".b"): one.grad for name, one in model.trainable()}
+    theirs = {
+        name.replace(".lora_A.default.weight", ".a").replace(".lora_B.default.weight", ".b"): one.grad
+        for name, one in model.trainable()
+    }
     for name, parameter in twin.trainable():
         _, place, _, layer, side = name.split(".")
-        (other,) = [one for full, one in theirs.items() if f"layers.{place}." in full and full.endswith(f"{layer}.{side}")]
+        (other,) = [
+            one
+            for full, one in theirs.items()
+            if f"layers.{place}." in full and full.endswith(f"{layer}.{side}")
+        ]
         torch.testing.assert_close(parameter.grad, other, atol=2e-6, rtol=2e-4)
 
 
 # Bad input
+
 
 def test_what_cannot_be_simulated_is_said() -> None:
     case = Case(8, 64)
@@ -307,8 +375,8 @@ def test_what_cannot_be_simulated_is_said() -> None:
 
 
 def test_what_values_decide_is_refused_in_layers_not_guessed() -> None:
-    """A mask in a layer picks the tokens of an expert, which fake tensors do not know; the loss's mask picks all that are trained, which are
-    all. Trap: every expert is given every token, without a word."""
+    """A mask in a layer picks the tokens of an expert, which fake tensors do not know; the loss's mask
+    picks all that are trained, which are all. Trap: every expert is given every token, without a word."""
     live = FakeLiveBytes()
     with FakeTensorMode(), live:
         hidden, mask = torch.empty(7, 4), torch.empty(7, dtype=torch.bool)
@@ -323,14 +391,23 @@ def test_what_values_decide_is_refused_in_layers_not_guessed() -> None:
 
 @pytest.mark.slow
 def test_lists_of_a_value_for_each_layer_are_cut_with_the_layers() -> None:
-    """Trap: `layer_types` in a config.json, which has to be as long as the model is deep; and two kinds of layers taken for one."""
-    config = {**config_of(replace(sized(256, 512, 6, vocabulary=1000), head_norms=True)), "layer_types": ["full_attention"] * 6}
+    """Trap: `layer_types` in a config.json, which has to be as long as the model is deep; and two kinds of
+    layers taken for one."""
+    config = {
+        **config_of(replace(sized(256, 512, 6, vocabulary=1000), head_norms=True)),
+        "layer_types": ["full_attention"] * 6,
+    }
     assert simulate_config(config, "here", Case(8, 64)).depths == (3, DEEP)
-    config["layer_types"][1], config["sliding_window"], config["use_sliding_window"] = "sliding_attention", 32, True
+    config["layer_types"][1], config["sliding_window"], config["use_sliding_window"] = (
+        "sliding_attention",
+        32,
+        True,
+    )
     assert simulate_config(config, "here", Case(8, 64)).depths == (6,)
 
 
 # The closed form
+
 
 def modelled(setting: Setting) -> float:
     """The closed form's model part: all terms but those that are no tensor of the model."""
@@ -359,9 +436,14 @@ def test_the_closed_form_agrees_for_33b() -> None:
 @pytest.mark.parametrize(("backend", "name"), list(product(("hf", "unsloth"), LLAMAS)))
 def test_the_closed_form_agrees_at_real_size(backend: str, name: str) -> None:
     """Within 1 % of the model part, 2.5 % at 512 tokens."""
-    errors = {(rank, tokens): compared(backend, name, rank, tokens) for rank, tokens in product((8, 16, 64), (512, 2048, 8192))}
+    errors = {
+        (rank, tokens): compared(backend, name, rank, tokens)
+        for rank, tokens in product((8, 16, 64), (512, 2048, 8192))
+    }
     print(f"{backend} {name}: largest {max(errors.values(), key=abs):+.2%}")
-    assert not {case: error for case, error in errors.items() if abs(error) > (0.025 if case[1] == 512 else 0.01)}
+    assert not {
+        case: error for case, error in errors.items() if abs(error) > (0.025 if case[1] == 512 else 0.01)
+    }
 
 
 @pytest.mark.slow
@@ -372,5 +454,7 @@ def test_33b_with_all_its_layers_is_the_extended_one() -> None:
     started = time.monotonic()
     extended = simulate_case(LLAMAS["33b"], Case(16, 2048))
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\n33b: {whole.peak_bytes / GIB:.3f} GiB; all layers in {seconds:.1f} s, extended in {time.monotonic() - started:.1f} s, peak RSS {rss:.0f} MiB")
+    print(
+        f"\n33b: {whole.peak_bytes / GIB:.3f} GiB; all layers in {seconds:.1f} s, extended in {time.monotonic() - started:.1f} s, peak RSS {rss:.0f} MiB"
+    )
     assert extended.peak_bytes == whole.peak_bytes

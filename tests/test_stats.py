@@ -1,4 +1,5 @@
-"""Lengths are counted to the row, a histogram holds every row, and its picture is whole whatever the names in it."""
+"""Lengths are counted to the row, a histogram holds every row, and its picture is whole whatever the names
+in it."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def rows(lengths: Sequence[int]) -> list[Encoded]:
 
 
 lengths = st.lists(st.integers(1, 3000), max_size=30)
-corpora = st.dictionaries(st.sampled_from(["math", "code", "ethics", "伦理"]), lengths, min_size=1).filter(lambda found: any(found.values()))
+corpora = st.dictionaries(st.sampled_from(["math", "code", "ethics", "伦理"]), lengths, min_size=1).filter(
+    lambda found: any(found.values())
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,10 +54,16 @@ def test_every_figure_is_the_rows(found: dict[str, list[int]], limit: int) -> No
         assert list(line.counts) == [sum(low <= size < high for size in sizes) for low, high in bins]
         if sizes:
             assert (line.shortest, line.longest) == (min(sizes), max(sizes))
-            assert line.median == statistics.median(sizes) and line.mean == pytest.approx(statistics.fmean(sizes))
+            assert line.median == statistics.median(sizes) and line.mean == pytest.approx(
+                statistics.fmean(sizes)
+            )
             for rank, share in ((line.p90, 0.9), (line.p99, 0.99)):
                 assert rank in sizes
-                assert sum(size <= rank for size in sizes) >= share * len(sizes) - 1e-9 > sum(size < rank for size in sizes) - 1e-9
+                assert (
+                    sum(size <= rank for size in sizes)
+                    >= share * len(sizes) - 1e-9
+                    > sum(size < rank for size in sizes) - 1e-9
+                )
         else:
             assert line.trained_share == line.mean == line.longest == 0
 
@@ -70,7 +79,9 @@ def test_bin_edges_are_readable_few_and_around_all_rows(sizes: list[int]) -> Non
     if measured.logarithmic:
         assert all(re.fullmatch(r"(0|1|2|4|6|16|25|63)0*", str(edge)) for edge in edges)
     else:
-        assert re.fullmatch(r"[125]0*", str(step)) and list(edges) == list(range(edges[0] // step * step, edges[-1] + 1, step))
+        assert re.fullmatch(r"[125]0*", str(step)) and list(edges) == list(
+            range(edges[0] // step * step, edges[-1] + 1, step)
+        )
 
 
 def test_long_tails_get_logarithmic_bins_and_like_lengths_even_ones() -> None:
@@ -91,13 +102,22 @@ def test_the_histogram_in_text_shows_every_bin_and_no_row_is_invisible() -> None
     lines = histogram(measured, width=10)
     assert len(lines) == len(measured.edges) + 1
     assert lines[0].split() == ["tokens", "rows"]
-    assert [line.strip() for line in lines[1:4]] == ["16–24  ██████████ 4,000 (66.6 %)", "25–39  ▏ 1 (0.0 %)", "40–62  █████ 2,000 (33.3 %)"]
+    assert [line.strip() for line in lines[1:4]] == [
+        "16–24  ██████████ 4,000 (66.6 %)",
+        "25–39  ▏ 1 (0.0 %)",
+        "40–62  █████ 2,000 (33.3 %)",
+    ]
     assert lines[-2].strip() == "1,600–2,499  ▏ 1 (0.0 %)"
     assert lines[-1] == "1 of 6,002 rows is longer than train.max_tokens (1,024)"
     assert lines[4].strip() == "63–99   0"
-    assert len({line.index("  ", len(line) - len(line.lstrip())) for line in lines[:-1]}) == 1, "the labels stand in one column"
+    assert len({line.index("  ", len(line) - len(line.lstrip())) for line in lines[:-1]}) == 1, (
+        "the labels stand in one column"
+    )
     of_code = histogram(measured, measured.abilities[1])
-    assert sum("█" in line for line in of_code) == 1 and of_code[-1] == "no row is longer than train.max_tokens (1,024)"
+    assert (
+        sum("█" in line for line in of_code) == 1
+        and of_code[-1] == "no row is longer than train.max_tokens (1,024)"
+    )
 
 
 def picture(measured: Stats) -> ElementTree.Element:
@@ -108,12 +128,17 @@ def picture(measured: Stats) -> ElementTree.Element:
 @given(corpora, st.integers(1, 4000))
 @example({"math": [1]}, 1)
 @example({"math": [7, 7], "code": []}, 8)
-def test_the_picture_holds_every_bin_of_every_ability_inside_its_frame(found: dict[str, list[int]], limit: int) -> None:
+def test_the_picture_holds_every_bin_of_every_ability_inside_its_frame(
+    found: dict[str, list[int]], limit: int
+) -> None:
     measured = stats({name: rows(sizes) for name, sizes in found.items()}, max_tokens=limit)
     svg = picture(measured)
     bars = [bar for bar in svg.iter(f"{SVG}rect") if bar.get("class") == "bar"]
     assert len(bars) == sum(count > 0 for line in measured.lines for count in line.counts)
-    tips = [int(re.search(r": ([\d,]+) rows", bar.findtext(f"{SVG}title") or "")[1].replace(",", "")) for bar in bars]  # type: ignore[index]
+    tips = [
+        int(re.search(r": ([\d,]+) rows", bar.findtext(f"{SVG}title") or "")[1].replace(",", ""))
+        for bar in bars
+    ]  # type: ignore[index]
     assert sum(tips) == 2 * measured.overall.rows
     width, height = float(svg.get("width", 0)), float(svg.get("height", 0))
     for bar in bars:
@@ -127,7 +152,17 @@ def test_the_picture_holds_every_bin_of_every_ability_inside_its_frame(found: di
     assert bool(limits) == (measured.edges[0] <= limit < measured.edges[-1])
 
 
-HOSTILE = ['</text><script>alert(1)</script>', "a&b<c>\"d'", "]]>", "\x00\x1b[31m\ufffe\ud800", "\u202eevil\u2066", "名" * 200, "", "<!--", "&#0;"]
+HOSTILE = [
+    "</text><script>alert(1)</script>",
+    "a&b<c>\"d'",
+    "]]>",
+    "\x00\x1b[31m\ufffe\ud800",
+    "\u202eevil\u2066",
+    "名" * 200,
+    "",
+    "<!--",
+    "&#0;",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -135,7 +170,14 @@ def test_a_hostile_name_is_text_and_nothing_else(name: str) -> None:
     measured = stats({name: rows([10, 20])}, max_tokens=99)
     code = histogram_svg(measured)
     svg = ElementTree.fromstring(code.encode())
-    assert {element.tag.removeprefix(SVG) for element in svg.iter()} == {"svg", "title", "style", "rect", "text", "line"}
+    assert {element.tag.removeprefix(SVG) for element in svg.iter()} == {
+        "svg",
+        "title",
+        "style",
+        "rect",
+        "text",
+        "line",
+    }
     assert not re.search(r"[\x00-\x08\x0b-\x1f\u202a-\u202e\u2066-\u2069]", code)
     if name.isprintable():
         assert name in [title.text or "" for title in svg.iter(f"{SVG}title")] or not name
@@ -156,7 +198,13 @@ def test_a_recipes_rows_are_measured_and_long_ones_counted(tiny_recipe: Path, ti
     """Trap: a measure that refuses the rows that one wants to learn the length of."""
     template = tokenizer_template(find_base(str(tiny_base)), PromptSection())
     measured = measure(resolve(str(tiny_recipe), overrides=["train.max_tokens=30"]), template)
-    assert [(line.name, line.rows) for line in measured.lines] == [("biology", 8), ("history", 8), ("code", 8), ("math", 8), (OVERALL, 32)]
+    assert [(line.name, line.rows) for line in measured.lines] == [
+        ("biology", 8),
+        ("history", 8),
+        ("code", 8),
+        ("math", 8),
+        (OVERALL, 32),
+    ]
     assert 0 < measured.overall.over_limit < 32
     assert measured.overall.over_limit == sum(line.over_limit for line in measured.abilities)
     assert 0 < measured.overall.trained_share < 1

@@ -1,4 +1,5 @@
-"""What a command says goes where it can, and a training does not hang on it: closed streams, full disks, gone readers, other encodings.
+"""What a command says goes where it can, and a training does not hang on it: closed streams, full disks, gone
+readers, other encodings.
 
 Each in a process of its own, as a shell starts it.
 """
@@ -20,9 +21,18 @@ DOITUNE = f"{sys.executable} -m doitune"
 
 
 def shell(script: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    """Bash with `$doitune`, in UTF-8 unless said otherwise; the last line of stdout is the exit code of `$doitune`."""
-    environment = {**os.environ, "doitune": DOITUNE, "NO_COLOR": "1", "PYTHONPATH": str(Path(__file__).parents[1]), **variables}
-    return subprocess.run(["bash", "-c", script], env=environment, capture_output=True, timeout=120, check=False)
+    """Bash with `$doitune`, in UTF-8 unless said otherwise; the last line of stdout is the exit code of
+    `$doitune`."""
+    environment = {
+        **os.environ,
+        "doitune": DOITUNE,
+        "NO_COLOR": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        **variables,
+    }
+    return subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, timeout=120, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +59,9 @@ def test_a_stream_that_takes_nothing(script: str, code: int, words: bytes) -> No
 @pytest.mark.parametrize("encoding", ["ascii", "gbk", "latin-1"])
 def test_a_terminal_of_another_encoding(encoding: str) -> None:
     """Trap: one character that it lacks ended a command, after an evaluation of hours."""
-    ended = shell("$doitune recipes show demo --json; $doitune train 没有; echo $?", PYTHONIOENCODING=encoding)
+    ended = shell(
+        "$doitune recipes show demo --json; $doitune train 没有; echo $?", PYTHONIOENCODING=encoding
+    )
     assert b"Traceback" not in ended.stderr and ended.stdout.strip().endswith(b"65"), ended.stderr
     document = ended.stdout.strip()[: -len(b"65")]
     assert json.loads(document.decode(encoding))["recipe"]["model"]["name"] == "demo"
@@ -62,6 +74,7 @@ def test_words_of_every_kind_in_ascii() -> None:
 
 
 # A training
+
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
@@ -84,7 +97,8 @@ def test_a_training_whose_log_is_on_a_full_disk_goes_on(desk: Desk) -> None:
 
 
 def test_a_training_without_any_stream_writes_its_files_and_no_others(desk: Desk) -> None:
-    """Trap: the first file that is opened takes the number of a closed stream, and libraries write their words into it."""
+    """Trap: the first file that is opened takes the number of a closed stream, and libraries write their
+    words into it."""
 
     def close() -> None:
         for number in (0, 1, 2):
@@ -104,7 +118,9 @@ def test_a_runs_folder_whose_name_is_not_utf_8(desk: Desk) -> None:
         ended = desk.do(*command)
         assert "Traceback" not in ended.said, ended.said
         assert ended.code == (0 if command[0] == "runs" else 74), ended.said
-    assert not list(Path(runs).iterdir()) and "not UTF-8" in desk.do(*desk.train("x")[:2], "--runs", runs).said
+    assert (
+        not list(Path(runs).iterdir()) and "not UTF-8" in desk.do(*desk.train("x")[:2], "--runs", runs).said
+    )
 
 
 def test_a_name_that_is_not_utf_8_can_be_written_down(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Whatever a model, a file or a name says, a terminal gets text: every way of printing, in a real pseudo-terminal, with 225 hostile texts."""
+"""Whatever a model, a file or a name says, a terminal gets text: every way of printing, in a real
+pseudo-terminal, with 225 hostile texts."""
 
 from __future__ import annotations
 
@@ -97,7 +98,23 @@ for text in texts:
     WAYS[way]("<" + text + ">")
 """
 
-WAYS = ["say", "note", "table", "error", "json", "json error", "preview", "check", "ledger", "scores", "pairs", "crash", "live", "training", "warning"]
+WAYS = [
+    "say",
+    "note",
+    "table",
+    "error",
+    "json",
+    "json error",
+    "preview",
+    "check",
+    "ledger",
+    "scores",
+    "pairs",
+    "crash",
+    "live",
+    "training",
+    "warning",
+]
 
 
 def typed(way: str, texts: list[str]) -> tuple[str, int]:
@@ -109,7 +126,13 @@ def typed(way: str, texts: list[str]) -> tuple[str, int]:
     termios.tcsetattr(slave, termios.TCSANOW, settings_)
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8:surrogatepass"}
     program = PROGRAM.replace('sys.stdin = open("/dev/tty")\n', "")
-    child = subprocess.Popen([sys.executable, "-c", program, way], stdin=subprocess.PIPE, stdout=slave, stderr=slave, env=environment)
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, way],
+        stdin=subprocess.PIPE,
+        stdout=slave,
+        stderr=slave,
+        env=environment,
+    )
     os.close(slave)
     said: list[bytes] = []
     reader = threading.Thread(target=_read, args=(master, said))
@@ -144,7 +167,9 @@ def test_only_our_own_codes_reach_the_terminal(way: str) -> None:
     if "json" in way:
         assert "\\u001b" in out and "\\u202e" in out and "\\u009b" in out
     elif texts is TERMINAL:
-        assert all(mark in out for mark in ("<U+001B>", "<U+009B>", "<U+202E>", "<U+200B>", "<U+0007>", "<U+E0100>"))
+        assert all(
+            mark in out for mark in ("<U+001B>", "<U+009B>", "<U+202E>", "<U+200B>", "<U+0007>", "<U+E0100>")
+        )
 
 
 def test_our_colours_are_there_so_the_test_above_can_see_codes() -> None:
@@ -180,7 +205,11 @@ def test_every_printer_of_the_package_is_known_here() -> None:
     raw = []
     for path in (package / "console.py", package / "displays.py", package / "scoreboard.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("print", "write", "status", "update"):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("print", "write", "status", "update")
+            ):
                 said = ", ".join(ast.unparse(argument) for argument in node.args)
                 if said and not re.search(r"safe\(|_styled\(|grid\(|table|_escaped|self\.task", said):
                     raw.append(f"{path.name}:{node.lineno} {said}")

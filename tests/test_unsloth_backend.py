@@ -1,8 +1,9 @@
-"""Our side of the contract with Unsloth: the order of imports, the words it is called with, what it may not do, and the same losses as hf.
+"""Our side of the contract with Unsloth: the order of imports, the words it is called with, what it may not
+do, and the same losses as hf.
 
-A stand-in named `unsloth` takes the place of the library: it holds a real tiny transformers model with peft's layers and understands the words
-that Unsloth's decoder understands. This proves nothing about Unsloth itself: its own code runs in tests/test_unsloth_kernels.py (on the CPU)
-and tests/gpu (on a card).
+A stand-in named `unsloth` takes the place of the library: it holds a real tiny transformers model with peft's
+layers and understands the words that Unsloth's decoder understands. This proves nothing about Unsloth itself:
+its own code runs in tests/test_unsloth_kernels.py (on the CPU) and tests/gpu (on a card).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from doitune.errors import FitError
 
 ROOT = Path(__file__).parents[1]
 
-STAND_IN = '''
+STAND_IN = """
 import json, os, sys
 early = [name for name in ("transformers", "peft", "trl") if name in sys.modules]
 with open(os.environ["SEEN"], "a") as stream:
@@ -86,13 +87,14 @@ class FastLanguageModel:
         if os.environ.get("STAND_IN") == "trains the head":
             model.lm_head.weight.requires_grad_(True)
         return adapted
-'''
+"""
 
 CARD = """
 import sys, torch
 torch.cuda.is_available = lambda own=torch.cuda.is_available: sys._getframe(1).f_code.co_filename.endswith("backends/unsloth.py") or own()
 """
-"""A card for the one question that decides for Unsloth; bitsandbytes, which asks too, would load code that is not there."""
+"""A card for the one question that decides for Unsloth; bitsandbytes, which asks too, would load code that
+is not there."""
 
 MEASURE = """
 import json, random, sys
@@ -156,7 +158,8 @@ print(json.dumps({"backend": chosen, "packs": proof.exact, "prefix": model.share
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process in which `unsloth` is the stand-in, installed as the release this backend was written against."""
+    """The environment of a process in which `unsloth` is the stand-in, installed as the release this
+    backend was written against."""
     site = tmp_path / "site"
     (site / "unsloth").mkdir(parents=True)
     (site / "unsloth" / "__init__.py").write_text(STAND_IN)
@@ -174,7 +177,14 @@ def installed(site: Path, name: str, version: str) -> None:
 
 
 def run(program: str, *arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=environment, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
 
 
 def seen(environment: dict[str, str]) -> list[dict[str, Any]]:
@@ -183,12 +193,23 @@ def seen(environment: dict[str, str]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("tied", "new"), [(True, 0), (False, 3)])
-def test_every_verb_says_what_the_hf_backend_says(stand_in: dict[str, str], tmp_path: Path, tied: bool, new: int) -> None:
-    """Also: an adapter that one backend saved is read by the other; rows longer than the context are not cut; standard output stays ours."""
+def test_every_verb_says_what_the_hf_backend_says(
+    stand_in: dict[str, str], tmp_path: Path, tied: bool, new: int
+) -> None:
+    """Also: an adapter that one backend saved is read by the other; rows longer than the context are not
+    cut; standard output stays ours."""
     make_tiny_base(tmp_path / "base", tied=tied)
     said = {}
     for name, program in (("unsloth", CARD + MEASURE), ("hf", MEASURE)):
-        done = run(program, name, str(tmp_path / "base"), str(tmp_path / "adapter"), str(new), "none", environment=stand_in)
+        done = run(
+            program,
+            name,
+            str(tmp_path / "base"),
+            str(tmp_path / "adapter"),
+            str(new),
+            "none",
+            environment=stand_in,
+        )
         assert done.returncode == 0, done.stderr
         said[name] = json.loads(done.stdout)  # nothing else was printed there
     same(said["unsloth"], said["hf"], tmp_path / "adapter", new)
@@ -204,12 +225,20 @@ def same(ours: dict[str, Any], theirs: dict[str, Any], folder: Path, new: int) -
     first, second = (load_file(folder / f"{name}.safetensors") for name in ("unsloth", "hf"))
     assert set(first) == set(second) and len(first) == 15
     for key, value in first.items():
-        assert float((value.float() - second[key].float()).norm() / second[key].float().norm().clamp(min=1e-9)) < 2e-6, key
-    assert not [path for path in folder.iterdir() if path.suffix not in (".safetensors", ".json", ".md")], "no pickle"
+        assert (
+            float((value.float() - second[key].float()).norm() / second[key].float().norm().clamp(min=1e-9))
+            < 2e-6
+        ), key
+    assert not [path for path in folder.iterdir() if path.suffix not in (".safetensors", ".json", ".md")], (
+        "no pickle"
+    )
 
 
-def test_unsloth_is_imported_before_transformers_in_a_real_training(stand_in: dict[str, str], tiny_recipe: Path, tmp_path: Path) -> None:
-    """Trap: the tokenizer, read long before the weights, pulls transformers in, and Unsloth's patches come too late."""
+def test_unsloth_is_imported_before_transformers_in_a_real_training(
+    stand_in: dict[str, str], tiny_recipe: Path, tmp_path: Path
+) -> None:
+    """Trap: the tokenizer, read long before the weights, pulls transformers in, and Unsloth's patches come
+    too late."""
     program = CARD + (
         "import sys\nfrom pathlib import Path\nfrom doitune.recipe.resolve import resolve\nfrom doitune.train.session import start\n"
         "from doitune.run.model import open_trained\nimport doitune.train.trial as trial\n"
@@ -224,7 +253,10 @@ def test_unsloth_is_imported_before_transformers_in_a_real_training(stand_in: di
     assert records and records[0]["early"] == []
     environment = records[0]["environment"]
     assert environment["UNSLOTH_DISABLE_STATISTICS"] == "1" and environment["UNSLOTH_OFFLOAD_FP32"] == "exact"
-    assert environment["UNSLOTH_COMPILE_LOCATION"].startswith(str(tmp_path)) and environment["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    assert (
+        environment["UNSLOTH_COMPILE_LOCATION"].startswith(str(tmp_path))
+        and environment["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    )
     assert "from_pretrained" in records[1]
 
 
@@ -248,10 +280,17 @@ def test_what_unsloth_is_told(stand_in: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("resizes", "made 270 rows of the 262"), ("adds tokens", "trains the whole embedding"), ("trains the head", "would train")],
+    [
+        ("resizes", "made 270 rows of the 262"),
+        ("adds tokens", "trains the whole embedding"),
+        ("trains the head", "would train"),
+    ],
 )
-def test_a_matrix_that_would_be_trained_or_resized_is_refused(stand_in: dict[str, str], tmp_path: Path, fault: str, words: str) -> None:
-    """Trap: gigabytes of gradients that no plan knows of, or an adapter that fits no other copy of the base."""
+def test_a_matrix_that_would_be_trained_or_resized_is_refused(
+    stand_in: dict[str, str], tmp_path: Path, fault: str, words: str
+) -> None:
+    """Trap: gigabytes of gradients that no plan knows of, or an adapter that fits no other copy of the
+    base."""
     make_tiny_base(tmp_path / "base", tied=False)
     program = CARD + (
         "import sys\nfrom doitune.backends.loaded import LoadRequest; from doitune.backends import unsloth\nfrom doitune.base.find import find_base\nfrom doitune.errors import DoituneError\n"
@@ -283,9 +322,16 @@ def test_other_versions_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, tin
 
     assert hf.why_not() is None  # imported while there is no card
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    found: dict[str, str | None] = {"unsloth": "2026.11.1", "unsloth_zoo": "2026.10.7", "transformers": "5.17.0"}
+    found: dict[str, str | None] = {
+        "unsloth": "2026.11.1",
+        "unsloth_zoo": "2026.10.7",
+        "transformers": "5.17.0",
+    }
     monkeypatch.setattr(unsloth, "_installed", found.get)
-    assert unsloth.why_not() == "unsloth 2026.11.1 is installed, and this backend was written against 2026.10.7 to 2026.10.9"
+    assert (
+        unsloth.why_not()
+        == "unsloth 2026.11.1 is installed, and this backend was written against 2026.10.7 to 2026.10.9"
+    )
     with pytest.raises(FitError, match=r"unsloth 2026.11.1 is installed"):
         begin("unsloth", find_base(str(tiny_base)))
     found["unsloth"] = "2026.10.9.post1"
@@ -295,15 +341,25 @@ def test_other_versions_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, tin
     assert pick_backend("auto")[0] == "hf"
 
 
-def test_a_base_that_unsloth_computes_otherwise_is_left_to_hf(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_that_unsloth_computes_otherwise_is_left_to_hf(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trap: a sliding window counted over padding, an architecture that is compiled afresh."""
     base = find_base(str(tiny_base))
     assert unsloth._why_not_base(base) is None
     config = base.config
-    for change, reason in (({"model_type": "baichuan"}, "baichuan"), ({"sliding_window": 64}, "sliding window"), ({"quantization_config": {"bnb_4bit_quant_type": "nf4"}}, "scales in 32 bits")):
+    for change, reason in (
+        ({"model_type": "baichuan"}, "baichuan"),
+        ({"sliding_window": 64}, "sliding window"),
+        ({"quantization_config": {"bnb_4bit_quant_type": "nf4"}}, "scales in 32 bits"),
+    ):
         monkeypatch.setattr(type(base), "config", property(lambda self, change=change: {**config, **change}))
         assert reason in str(unsloth._why_not_base(base))
-    monkeypatch.setattr(type(base), "config", property(lambda self: {**config, "sliding_window": 64, "use_sliding_window": False}))
+    monkeypatch.setattr(
+        type(base),
+        "config",
+        property(lambda self: {**config, "sliding_window": 64, "use_sliding_window": False}),
+    )
     assert unsloth._why_not_base(base) is None
 
 

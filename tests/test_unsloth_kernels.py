@@ -1,7 +1,9 @@
-"""Unsloth's own code, installed in an environment of its own, on the CPU: its kernels in Triton's interpreter, its decoder under our backend.
+"""Unsloth's own code, installed in an environment of its own, on the CPU: its kernels in Triton's
+interpreter, its decoder under our backend.
 
-Marker `gpu_extra` (3 GB to install, minutes to run): `pytest -m gpu_extra`. fp32 only: in the interpreter bf16 gives NaN. It says nothing of a
-card's speed, of code that Triton generates for one, of flash attention, or of checkpoints that are offloaded.
+Marker `gpu_extra` (3 GB to install, minutes to run): `pytest -m gpu_extra`. fp32 only: in the interpreter
+bf16 gives NaN. It says nothing of a card's speed, of code that Triton generates for one, of flash attention,
+or of checkpoints that are offloaded.
 """
 
 from __future__ import annotations
@@ -32,23 +34,41 @@ TOLERANCES = {
 
 @pytest.fixture(scope="session")
 def interpreter() -> Path:
-    """A Python with the `gpu` extra, made once for each list of dependencies and kept; torchvision is taken out, whose operators need a card."""
+    """A Python with the `gpu` extra, made once for each list of dependencies and kept; torchvision is
+    taken out, whose operators need a card."""
     asked = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[project.scripts]")[0]
-    key = hashlib.sha256(f"{sys.version_info[:2]}{asked.split('dependencies = [', 1)[1]}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(
+        f"{sys.version_info[:2]}{asked.split('dependencies = [', 1)[1]}".encode()
+    ).hexdigest()[:12]
     home = CACHE / key
     python = home / "bin" / "python"
     if not (home / "whole").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "-q", f"{ROOT}[gpu]"], check=True)
-        subprocess.run([str(python), "-m", "pip", "uninstall", "-q", "-y", "torchvision", "doitune"], check=True)  # the checkout itself is tested
+        subprocess.run(
+            [str(python), "-m", "pip", "uninstall", "-q", "-y", "torchvision", "doitune"], check=True
+        )  # the checkout itself is tested
         (home / "whole").touch()
     return python
 
 
 def run(python: Path, *arguments: str, folder: Path) -> str:
     """What a script prints, run from an empty folder."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(ROOT)]), "XDG_CACHE_HOME": str(folder), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([str(python), *arguments], capture_output=True, text=True, env=environment, cwd=folder, timeout=1200, check=False)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(ROOT)]),
+        "XDG_CACHE_HOME": str(folder),
+        "HF_HUB_OFFLINE": "1",
+    }
+    done = subprocess.run(
+        [str(python), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=folder,
+        timeout=1200,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout.strip().splitlines()[-1]
 
@@ -56,14 +76,17 @@ def run(python: Path, *arguments: str, folder: Path) -> str:
 def test_kernels_agree_with_plain_torch(interpreter: Path, tmp_path: Path) -> None:
     found = json.loads(run(interpreter, str(SCRIPTS / "kernels.py"), folder=tmp_path))
     assert set(found) == set(TOLERANCES)
-    assert not {name: found[name] for name, allowed in TOLERANCES.items() if not found[name] <= allowed}, found
+    assert not {name: found[name] for name, allowed in TOLERANCES.items() if not found[name] <= allowed}, (
+        found
+    )
 
 
 @pytest.mark.parametrize(("tied", "new", "quantise"), [(True, 0, "nf4"), (False, 3, "none")])
 def test_every_verb_over_unsloths_decoder_says_what_the_hf_backend_says(
     interpreter: Path, tmp_path: Path, tied: bool, new: int, quantise: str
 ) -> None:
-    """Losses, gradients, packed rows, prefixes, replies, token rows: through Unsloth's from_pretrained, get_peft_model and forward."""
+    """Losses, gradients, packed rows, prefixes, replies, token rows: through Unsloth's from_pretrained,
+    get_peft_model and forward."""
     make_tiny_base(tmp_path / "base", tied=tied)
     words = [str(tmp_path / "base"), str(tmp_path / "adapter"), str(new), quantise]
     ours = run(interpreter, "-c", f"{CARD}import on_cpu\n{MEASURE}", "unsloth", *words, folder=tmp_path)
@@ -96,7 +119,8 @@ print(json.dumps({
 
 
 def test_what_unsloth_is_told_it_understands(interpreter: Path, tmp_path: Path) -> None:
-    """Trap: a word that a new release renames would be handed on to transformers, or an environment variable read by nobody."""
+    """Trap: a word that a new release renames would be handed on to transformers, or an environment
+    variable read by nobody."""
     make_tiny_base(tmp_path / "base")
     found = json.loads(run(interpreter, "-c", SIGNATURES, str(tmp_path / "base"), folder=tmp_path))
     assert found["passed on"] == ["local_files_only", "use_safetensors"] and found["adapter passed on"] == []

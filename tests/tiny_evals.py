@@ -1,4 +1,5 @@
-"""A tiny random model with a tokenizer made on the spot, and a handful of questions of every form. No network, fp32."""
+"""A tiny random model with a tokenizer made on the spot, and a handful of questions of every form. No
+network, fp32."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers import decoders
 
     made.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
     fast.add_special_tokens({"additional_special_tokens": SPECIAL[3:]})
     return fast
 
@@ -46,7 +49,9 @@ def tiny(seed: int = 0) -> tuple[HfModel, Template]:
     with torch.no_grad():
         for parameter in base.parameters():
             parameter.mul_(3)  # far from ties
-    adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    adapted = get_peft_model(
+        base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    )
     adapted.eval()
     template = open_template(fast, kind="doit", tokens="reuse", vocabulary_rows=config.vocab_size)
     model = HfModel("tiny", adapted, fast, torch.device("cpu"), None)
@@ -55,20 +60,30 @@ def tiny(seed: int = 0) -> tuple[HfModel, Template]:
 
 
 def examples(each: int = 4) -> dict[str, list[Example]]:
-    """`each` questions of four sets: letters, true/false, ranking (with an earlier assistant turn), maths; lengths differ."""
+    """`each` questions of four sets: letters, true/false, ranking (with an earlier assistant turn), maths;
+    lengths differ."""
     found: dict[str, list[Example]] = {"biology": [], "history": [], "code": [], "math": []}
     for n in range(each):
         stem = f"第{n}题" + "长" * (n * 5)
-        found["biology"].append(_example("biology", n, stem, "ABCD"[n % 4], "single_choice", options=("A", "B", "C", "D")))
+        found["biology"].append(
+            _example("biology", n, stem, "ABCD"[n % 4], "single_choice", options=("A", "B", "C", "D"))
+        )
         found["history"].append(_example("history", n, stem + "对吗", "TF"[n % 2], "tf"))
-        chat = (Message("user", "你好"), Message("assistant", "您好"), Message("user", stem), Message("assistant", "甲" * (n + 1)))
+        chat = (
+            Message("user", "你好"),
+            Message("assistant", "您好"),
+            Message("user", stem),
+            Message("assistant", "甲" * (n + 1)),
+        )
         choices = ("甲" * (n + 1), "乙丙" * 2, "丁" * (7 - n % 5))
         found["code"].append(Example(f"curated/test/code#{n}", "code", chat, "ppl_rank", "", choices=choices))
         found["math"].append(_example("math", n, stem + "=?", str(n), "math"))
     return found
 
 
-def _example(ability: str, n: int, question: str, label: str, form: str, options: tuple[str, ...] = ()) -> Example:
+def _example(
+    ability: str, n: int, question: str, label: str, form: str, options: tuple[str, ...] = ()
+) -> Example:
     messages = (Message("user", question), Message("assistant", label))
     return Example(f"curated/test/{ability}#{n}", ability, messages, form, "", label=label, options=options)  # type: ignore[arg-type]
 
@@ -77,7 +92,13 @@ def with_shots(shots: int) -> Item:
     """A letter question whose shots are turns, which can be asked with fewer."""
 
     def question(count: int) -> tuple[Message, ...]:
-        turns = [turn for n in range(count) for turn in (Message("user", f"例题{n}" + "。" * 10), Message("assistant", "B"))]
+        turns = [
+            turn
+            for n in range(count)
+            for turn in (Message("user", f"例题{n}" + "。" * 10), Message("assistant", "B"))
+        ]
         return (*turns, Message("user", "问题"))
 
-    return Item("x#1", "x", "single_choice", "letters", question(shots), "A", ("A", "B"), shots=shots, fewer=question)
+    return Item(
+        "x#1", "x", "single_choice", "letters", question(shots), "A", ("A", "B"), shots=shots, fewer=question
+    )

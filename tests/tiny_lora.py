@@ -1,4 +1,5 @@
-"""A tiny LLaMA in 16 bits and a language LoRA for it that peft wrote: more rows of vocabulary, an embedding and a head of its own."""
+"""A tiny LLaMA in 16 bits and a language LoRA for it that peft wrote: more rows of vocabulary, an
+embedding and a head of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ ADDED = 11
 """Rows that the LoRA's vocabulary has more."""
 
 
-def make_parts(folder: Path, *, dtype: torch.dtype = torch.float16, seed: int = 0, **lora: Any) -> tuple[Path, Path]:
+def make_parts(
+    folder: Path, *, dtype: torch.dtype = torch.float16, seed: int = 0, **lora: Any
+) -> tuple[Path, Path]:
     """`folder`/llama and `folder`/lora; the LoRA holds the tokenizer with the added tokens."""
     base, adapter = folder / "llama", folder / "lora"
     make_tiny_base(base, tied=False, seed=seed)
@@ -24,7 +27,13 @@ def make_parts(folder: Path, *, dtype: torch.dtype = torch.float16, seed: int = 
     model = model.float()
     torch.manual_seed(seed + 1)
     model.resize_token_embeddings(model.config.vocab_size + ADDED, mean_resizing=False)
-    wanted: dict[str, Any] = {"r": 4, "lora_alpha": 12, "target_modules": "all-linear", "modules_to_save": ["embed_tokens", "lm_head"], **lora}
+    wanted: dict[str, Any] = {
+        "r": 4,
+        "lora_alpha": 12,
+        "target_modules": "all-linear",
+        "modules_to_save": ["embed_tokens", "lm_head"],
+        **lora,
+    }
     adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **wanted))
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:
@@ -34,7 +43,9 @@ def make_parts(folder: Path, *, dtype: torch.dtype = torch.float16, seed: int = 
         (adapter / name).write_bytes((base / name).read_bytes())
     tokenizer = json.loads((adapter / "tokenizer.json").read_text(encoding="utf-8"))
     more = [chr(ord("一") + number) for number in range(ADDED)]
-    tokenizer["model"]["vocab"].update({text: len(tokenizer["model"]["vocab"]) + number for number, text in enumerate(more)})
+    tokenizer["model"]["vocab"].update(
+        {text: len(tokenizer["model"]["vocab"]) + number for number, text in enumerate(more)}
+    )
     (adapter / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
     return base, adapter
 

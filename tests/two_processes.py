@@ -1,6 +1,8 @@
-"""A process of a test under torchrun: the real command, with a fault of FAULT=kind:rank:at planted in the process of that rank.
+"""A process of a test under torchrun: the real command, with a fault of FAULT=kind:rank:at planted in the
+process of that rank.
 
-kind: `oom` (the at-th forward runs out of memory), `kill` and `term` (in step `at` the process gets SIGKILL, SIGTERM), `fit` (its card is too small).
+kind: `oom` (the at-th forward runs out of memory), `kill` and `term` (in step `at` the process gets SIGKILL,
+SIGTERM), `fit` (its card is too small).
 """
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
-"""Ways to hold a model: `hf` on any machine, `unsloth` on CUDA. Only this room imports transformers, peft, bitsandbytes, unsloth."""
+"""Ways to hold a model: `hf` on any machine, `unsloth` on CUDA. Only this room imports transformers, peft,
+bitsandbytes, unsloth."""

@@ -1,4 +1,5 @@
-"""What the hf backend needs beyond transformers to be asked: a prefix read once, scores of some steps, replies cut at their end."""
+"""What the hf backend needs beyond transformers to be asked: a prefix read once, scores of some steps,
+replies cut at their end."""
 
 from __future__ import annotations
 
@@ -15,9 +16,11 @@ from doitune.prompt.encoded import IGNORED, Encoded
 
 
 class WatchedScores:
-    """A logits processor that keeps some tokens' log-probabilities at each row's first and last step and changes nothing.
+    """A logits processor that keeps some tokens' log-probabilities at each row's first and last step and
+    changes nothing.
 
-    A row's last step is the one that writes its stop token; what the batch generates after that for longer rows is no step of it.
+    A row's last step is the one that writes its stop token; what the batch generates after that for longer
+    rows is no step of it.
     """
 
     def __init__(self, token_ids: Sequence[int], stop_ids: Sequence[int]) -> None:
@@ -39,32 +42,42 @@ class WatchedScores:
 
     def of_row(self, row: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """First and last step's scores of one row; empty where no token is watched."""
-        return ((), ()) if self.first is None or self.last is None else (tuple(self.first[row].tolist()), tuple(self.last[row].tolist()))
+        return (
+            ((), ())
+            if self.first is None or self.last is None
+            else (tuple(self.first[row].tolist()), tuple(self.last[row].tolist()))
+        )
 
 
 class PrefixLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values of a prefix, for every row that goes on from it. It stores nothing, so that it can be used again."""
+    """One layer's keys and values of a prefix, for every row that goes on from it. It stores nothing, so
+    that it can be used again."""
 
     def __init__(self, read: DynamicLayer) -> None:
         super().__init__()
         self.lazy_initialization(read.keys, read.values)
         self.keys, self.values = read.keys, read.values
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """[rows, heads, prefix + T, d] of the rows' own [rows, heads, T, d]."""
         rows = len(key_states)
         keys = torch.cat([self.keys.expand(rows, -1, -1, -1), key_states], dim=2)
         return keys, torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=2)
 
 
-def written(row: Sequence[int], stop_ids: set[int], scores: tuple[tuple[float, ...], tuple[float, ...]]) -> Written:
+def written(
+    row: Sequence[int], stop_ids: set[int], scores: tuple[tuple[float, ...], tuple[float, ...]]
+) -> Written:
     """Cut a generated row at its first stop token; `scores` of its first and last step."""
     end = next((place for place, token in enumerate(row) if token in stop_ids), None)
     return Written(tuple(row[:end] if end is not None else row), end is not None, *scores)
 
 
 def proved_prefix(model: LoadedModel, vocabulary_rows: int) -> bool:
-    """Whether two rows after a prefix say what they say after the whole prompt; an architecture with another memory does not.
+    """Whether two rows after a prefix say what they say after the whole prompt; an architecture with another
+    memory does not.
 
     False, too, where memory runs out over these few tokens: asking without a prefix is always right.
     """

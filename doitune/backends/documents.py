@@ -1,8 +1,10 @@
-"""Attention for packed rows: each document attends to itself alone, causally, and pays only for its own length.
+"""Attention for packed rows: each document attends to itself alone, causally, and pays only for its own
+length.
 
-Registered with transformers under the name `doitune_documents`. A packed row carries its documents' bounds in the standard flash-attention
-keywords (`cu_seq_lens_q`), which every transformers model that goes through the attention interface hands down; without them the call is
-plain SDPA. No mask of row length squared is ever built.
+Registered with transformers under the name `doitune_documents`. A packed row carries its documents' bounds in
+the standard flash-attention keywords (`cu_seq_lens_q`), which every transformers model that goes through the
+attention interface hands down; without them the call is plain SDPA. No mask of row length squared is ever
+built.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from transformers.masking_utils import sdpa_mask
 NAME = "doitune_documents"
 
 UNKNOWN_TERMS = ("softcap", "s_aux", "position_bias")
-"""Keywords by which some models change the scores; this path does not know them and says so, so that a run falls back to padding."""
+"""Keywords by which some models change the scores; this path does not know them and says so, so that a run
+falls back to padding."""
 
 
 def attend(
@@ -34,7 +37,9 @@ def attend(
     """Query [1, heads, T, d], key and value [1, kv heads, T, d] -> [1, T, heads, d], document by document."""
     bounds = kwargs.get("cu_seq_lens_q")
     if bounds is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
     unknown = [term for term in UNKNOWN_TERMS if kwargs.get(term) is not None]
     if unknown:
         raise NotImplementedError(f"packed attention does not know {unknown}")
@@ -47,7 +52,14 @@ def attend(
         mask = _window_mask(end - start, window, query.device) if window and end - start > window else None
         outputs.append(
             scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling, enable_gqa=grouped
+                q,
+                k,
+                v,
+                attn_mask=mask,
+                dropout_p=dropout,
+                is_causal=mask is None,
+                scale=scaling,
+                enable_gqa=grouped,
             )
         )
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None

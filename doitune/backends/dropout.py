@@ -1,9 +1,10 @@
 """Dropout that depends on the step, the example and the place in it, and not on what shares a micro-batch.
 
-torch draws a mask from a stream of random numbers: other micro-batches, other masks. Here an element's fate is a hash of (seed of the step, example,
-position, layer, channel), so that a step that starts again with smaller micro-batches, or is shared by several cards, drops the very same
-elements. The mask is made again in the backward pass instead of being kept.
-Source of the mixing constants: Chris Wellons, "Prospecting for Hash Functions" (lowbias32, public domain).
+torch draws a mask from a stream of random numbers: other micro-batches, other masks. Here an element's fate
+is a hash of (seed of the step, example, position, layer, channel), so that a step that starts again with
+smaller micro-batches, or is shared by several cards, drops the very same elements. The mask is made again in
+the backward pass instead of being kept. Source of the mixing constants: Chris Wellons, "Prospecting for Hash
+Functions" (lowbias32, public domain).
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ class Places:
         self.keys = torch.zeros(0, dtype=torch.int64)
 
     def put(self, batch: Batch) -> None:
-        """Take over a batch: a key for each of its positions, [rows, T], from the step's seed, the example's place in its step, the position."""
+        """Take over a batch: a key for each of its positions, [rows, T], from the step's seed, the
+        example's place in its step, the position."""
         device = batch.ids.device
         members = torch.tensor(batch.members, device=device)
         lengths = torch.tensor(batch.lengths, device=device)
         if batch.packed:
             starts = lengths.cumsum(0) - lengths
             owners = torch.repeat_interleave(members, lengths)[None]
-            places = (torch.arange(int(lengths.sum()), device=device) - torch.repeat_interleave(starts, lengths))[None]
+            places = (
+                torch.arange(int(lengths.sum()), device=device) - torch.repeat_interleave(starts, lengths)
+            )[None]
         else:
             owners, places = members[:, None], torch.arange(batch.ids.shape[1], device=device)[None]
         seed = torch.initial_seed()
@@ -51,21 +55,26 @@ class SteadyDropout(nn.Module):
         self.share, self.number, self.places = share, number, places
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[..., T, channels], of which `share` becomes 0 and the rest is scaled up; the input itself while the model is asked."""
+        """[..., T, channels], of which `share` becomes 0 and the rest is scaled up; the input itself while
+        the model is asked."""
         if not self.training or not self.share:
             return hidden
         keys = self.places.keys
         if keys.numel() != hidden.numel() // hidden.shape[-1]:
             return nn.functional.dropout(hidden, self.share)
         rows = _signed(_mixed(keys ^ self.number * FIRST & WORD)).view(*hidden.shape[:-1], 1)
-        channels = _signed(_mixed(torch.arange(hidden.shape[-1], device=hidden.device) + (self.number << 16) & WORD))
+        channels = _signed(
+            _mixed(torch.arange(hidden.shape[-1], device=hidden.device) + (self.number << 16) & WORD)
+        )
         dropped: torch.Tensor = _Dropped.apply(hidden, rows, channels, self.share)
         return dropped
 
 
 class _Dropped(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, hidden: torch.Tensor, rows: torch.Tensor, channels: torch.Tensor, share: float) -> torch.Tensor:
+    def forward(
+        context: Any, hidden: torch.Tensor, rows: torch.Tensor, channels: torch.Tensor, share: float
+    ) -> torch.Tensor:
         context.save_for_backward(rows, channels)
         context.share = share
         return _drop(hidden, rows, channels, share)
@@ -99,10 +108,20 @@ def _signed(words: torch.Tensor) -> torch.Tensor:
 
 
 def steady(model: nn.Module) -> Places | None:
-    """Put a steady dropout in the place of each of peft's; returns what has to be given every batch before it is run, None without any."""
+    """Put a steady dropout in the place of each of peft's; returns what has to be given every batch before
+    it is run, None without any."""
     places = Places()
-    found = [module for name, module in sorted(model.named_modules()) if name.endswith("lora_dropout") and isinstance(module, nn.ModuleDict)]
-    dropping = [(layer, adapter, own) for layer in found for adapter, own in layer.items() if isinstance(own, nn.Dropout)]
+    found = [
+        module
+        for name, module in sorted(model.named_modules())
+        if name.endswith("lora_dropout") and isinstance(module, nn.ModuleDict)
+    ]
+    dropping = [
+        (layer, adapter, own)
+        for layer in found
+        for adapter, own in layer.items()
+        if isinstance(own, nn.Dropout)
+    ]
     for number, (layer, adapter, own) in enumerate(dropping):
         layer[adapter] = SteadyDropout(own.p, number, places)
     return places if dropping else None

@@ -1,4 +1,5 @@
-"""Bases in 4 bits: quantised as they are loaded, or read as `doitune base make` (or bitsandbytes) has written them."""
+"""Bases in 4 bits: quantised as they are loaded, or read as `doitune base make` (or bitsandbytes) has
+written them."""
 
 from __future__ import annotations
 
@@ -22,19 +23,33 @@ PIECE = 1 << 18
 
 
 def quantisation(request: LoadRequest, dtype: torch.dtype) -> dict[str, Any]:
-    """transformers' option for quantising as it loads; empty for 16 bits and for a base that is in NF4 already. ModelError for other kinds."""
+    """transformers' option for quantising as it loads; empty for 16 bits and for a base that is in NF4
+    already. ModelError for other kinds."""
     found = request.base.config.get("quantization_config")
     if found and (request.quantise != "nf4" or found.get("bnb_4bit_quant_type") != "nf4"):
-        kind = "in 4 bits" if found.get("load_in_4bit") else f"quantised ({found.get('quant_method', 'in an unknown way')})"
-        raise ModelError(f"{request.base.name} is {kind} already", "model.quantise nf4 takes a base in 16 bits or in NF4, none takes 16 bits")
+        kind = (
+            "in 4 bits"
+            if found.get("load_in_4bit")
+            else f"quantised ({found.get('quant_method', 'in an unknown way')})"
+        )
+        raise ModelError(
+            f"{request.base.name} is {kind} already",
+            "model.quantise nf4 takes a base in 16 bits or in NF4, none takes 16 bits",
+        )
     if found or request.quantise != "nf4":
         return {}
-    wanted = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+    wanted = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
     return {"quantization_config": wanted}
 
 
 def compute_in(model: Any, dtype: torch.dtype) -> None:
-    """Let 4-bit layers compute in `dtype`: a base that was quantised before names the type of the machine that made it."""
+    """Let 4-bit layers compute in `dtype`: a base that was quantised before names the type of the machine
+    that made it."""
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.compute_dtype, module.compute_type_is_set = dtype, True
@@ -43,11 +58,13 @@ def compute_in(model: Any, dtype: torch.dtype) -> None:
 
 
 def nf4_weight(layer: Any, dtype: torch.dtype) -> torch.nn.Parameter:
-    """An NF4 weight with nested absmax as bitsandbytes holds it, without its values: two weights a byte, a byte for 64 weights, four bytes
-    for 64 x 256, two code tables and an offset."""
+    """An NF4 weight with nested absmax as bitsandbytes holds it, without its values: two weights a byte, a
+    byte for 64 weights, four bytes for 64 x 256, two code tables and an offset."""
     count = layer.in_features * layer.out_features
     blocks = -(-count // 64)
-    nested = QuantState(torch.empty(-(-blocks // 256)), code=torch.empty(256), blocksize=256, dtype=torch.float32)
+    nested = QuantState(
+        torch.empty(-(-blocks // 256)), code=torch.empty(256), blocksize=256, dtype=torch.float32
+    )
     weight: Any = torch.nn.Parameter(torch.empty((count + 1) // 2, 1, dtype=torch.uint8), requires_grad=False)
     weight.quant_state = QuantState(
         torch.empty(blocks, dtype=torch.uint8),
@@ -76,12 +93,16 @@ def state_bytes(weight: Any) -> int:
 
 @contextmanager
 def quantising_in_pieces() -> Iterator[None]:
-    """Inside, a CPU quantises PIECE numbers of a matrix at a time, to the same bytes: bitsandbytes' kernel for it makes four or five fp32 copies
-    of what it is given."""
+    """Inside, a CPU quantises PIECE numbers of a matrix at a time, to the same bytes: bitsandbytes' kernel
+    for it makes four or five fp32 copies of what it is given."""
     whole = functional.quantize_4bit
 
-    def in_pieces(A: torch.Tensor, *more: Any, compress_statistics: bool = False, **words: Any) -> tuple[torch.Tensor, QuantState]:
-        plain = not more and words.get("out") is None and words.get("quant_storage", torch.uint8) == torch.uint8
+    def in_pieces(
+        A: torch.Tensor, *more: Any, compress_statistics: bool = False, **words: Any
+    ) -> tuple[torch.Tensor, QuantState]:
+        plain = (
+            not more and words.get("out") is None and words.get("quant_storage", torch.uint8) == torch.uint8
+        )
         if A.device.type != "cpu" or A.numel() <= PIECE or not plain:
             return whole(A, *more, compress_statistics=compress_statistics, **words)  # type: ignore[no-any-return]
         packed, scales = torch.empty((A.numel() + 1) // 2, 1, dtype=torch.uint8), []
@@ -92,7 +113,9 @@ def quantising_in_pieces() -> Iterator[None]:
         state.absmax, state.shape = torch.cat(scales), A.shape
         if compress_statistics:
             state.offset = state.absmax.mean()
-            state.absmax, state.state2 = functional.quantize_blockwise(state.absmax - state.offset, blocksize=256)
+            state.absmax, state.state2 = functional.quantize_blockwise(
+                state.absmax - state.offset, blocksize=256
+            )
             state.nested = True
         return packed, state
 

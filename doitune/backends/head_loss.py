@@ -1,6 +1,8 @@
-"""The loss of a frozen head in pieces of a fixed size, with its gradient made on the way forward: no logits are kept, none are made twice.
+"""The loss of a frozen head in pieces of a fixed size, with its gradient made on the way forward: no logits
+are kept, none are made twice.
 
-Two products with the head instead of the three of a recomputation, and a peak that depends on nothing but the piece.
+Two products with the head instead of the three of a recomputation, and a peak that depends on nothing but the
+piece.
 """
 
 from __future__ import annotations
@@ -16,10 +18,15 @@ class HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor | None, at_once: int
+        ctx: Any,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        weight: torch.Tensor,
+        rows: torch.Tensor | None,
+        at_once: int,
     ) -> torch.Tensor:
-        """[n] fp32 losses in nats of hidden [n, H] and targets [n]; weight [V, H], rows [k, H] for the tokens from V on, `at_once` positions
-        a piece."""
+        """[n] fp32 losses in nats of hidden [n, H] and targets [n]; weight [V, H], rows [k, H] for the
+        tokens from V on, `at_once` positions a piece."""
         losses, returned, of_rows = [], [], []
         for start in range(0, len(targets), at_once):
             piece, wanted = hidden[start : start + at_once], targets[start : start + at_once, None]
@@ -31,10 +38,16 @@ class HeadLoss(torch.autograd.Function):
                 slope.scatter_add_(1, wanted, -torch.ones_like(total))
                 slope = slope.to(hidden.dtype)
                 known, new = slope[:, : len(weight)], slope[:, len(weight) :]
-                returned.append(known @ weight if rows is None else known @ weight + new @ rows.to(hidden.dtype))
+                returned.append(
+                    known @ weight if rows is None else known @ weight + new @ rows.to(hidden.dtype)
+                )
                 of_rows.append(new)
         if returned:
-            ctx.save_for_backward(torch.cat(returned), None if rows is None else hidden, None if rows is None else torch.cat(of_rows))
+            ctx.save_for_backward(
+                torch.cat(returned),
+                None if rows is None else hidden,
+                None if rows is None else torch.cat(of_rows),
+            )
         return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
 
     @staticmethod
@@ -52,4 +65,6 @@ class HeadLoss(torch.autograd.Function):
 def _logits(hidden: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
     """fp32 logits [n, V + k]."""
     known = linear(hidden, weight)
-    return (known if rows is None else torch.cat([known, linear(hidden, rows.to(hidden.dtype))], dim=-1)).float()
+    return (
+        known if rows is None else torch.cat([known, linear(hidden, rows.to(hidden.dtype))], dim=-1)
+    ).float()

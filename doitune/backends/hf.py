@@ -1,7 +1,8 @@
 """The hf backend: transformers, peft and bitsandbytes NF4 with double quantisation, on CUDA and on the CPU.
 
-On the CPU everything computes in fp32: bf16 and fp16 products are about 180 times slower there. The base is frozen as it is loaded:
-no fp32 upcast of norms and embeddings (`prepare_model_for_kbit_training` would cost 2.8 GiB on 33b), no cache while training.
+On the CPU everything computes in fp32: bf16 and fp16 products are about 180 times slower there. The base is
+frozen as it is loaded: no fp32 upcast of norms and embeddings (`prepare_model_for_kbit_training` would cost
+2.8 GiB on 33b), no cache while training.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from doitune.base.folder import Base
 
 LOGITS_AT_ONCE = 1 << 24
-"""Logits computed at once by the loss, in elements (64 MiB in fp32): fixes the peak whatever the vocabulary."""
+"""Logits computed at once by the loss, in elements (64 MiB in fp32): fixes the peak whatever the
+vocabulary."""
 
 disable_progress_bar()  # the console shows progress
 set_verbosity_error()  # its warnings hold names from the model's files as they are, escape sequences too; what matters is an error here
@@ -79,16 +81,22 @@ def load(request: LoadRequest) -> HfModel:
 
 
 def settle(model: Any, request: LoadRequest, tokenizer: Any) -> TokenRows | None:
-    """Freeze the base, take away what its files say of caches and sampling, and give it the token rows asked for."""
+    """Freeze the base, take away what its files say of caches and sampling, and give it the token rows
+    asked for."""
     model.requires_grad_(False)
     model.config.use_cache = False
-    model.name_or_path = request.base.name  # the adapter names its base as the recipe does, not by a folder of some cache
-    model.generation_config = GenerationConfig()  # the base's own sampling defaults must not reach an evaluation
+    model.name_or_path = (
+        request.base.name
+    )  # the adapter names its base as the recipe does, not by a folder of some cache
+    model.generation_config = (
+        GenerationConfig()
+    )  # the base's own sampling defaults must not reach an evaluation
     return add_rows(model, request.new_rows, tokenizer) if request.new_rows else None
 
 
 def train_adapter(adapted: Any, rows: TokenRows | None) -> None:
-    """Let the adapter, in fp32, and the token rows be trained: peft froze every parameter that is not its own."""
+    """Let the adapter, in fp32, and the token rows be trained: peft froze every parameter that is not its
+    own."""
     if rows is not None:
         rows.train()
     for _, parameter in adapted.named_parameters():
@@ -100,7 +108,9 @@ def compute_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """The dtype of products: fp32 on the CPU; on CUDA bf16 where the card has it, else fp16."""
     if device.type == "cpu":
         if wanted in ("bf16", "fp16"):
-            raise FitError(f"{wanted} is about 180 times slower than fp32 on a CPU", "use --set model.compute_dtype=auto")
+            raise FitError(
+                f"{wanted} is about 180 times slower than fp32 on a CPU", "use --set model.compute_dtype=auto"
+            )
         return torch.float32
     if wanted == "auto":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
@@ -124,19 +134,30 @@ def _load_base(request: LoadRequest, device: torch.device, dtype: torch.dtype) -
     folder = str(request.base.folder)
     try:
         try:
-            model, report = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=documents.register(), **options)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder, attn_implementation=documents.register(), **options
+            )
         except ValueError as error:
             if "attention" not in str(error).lower():
                 raise
             model, report = AutoModelForCausalLM.from_pretrained(folder, **options)
     except REFUSALS as error:
         if isinstance(error, torch.OutOfMemoryError):
-            raise FitError(f"{request.base.name} does not fit this card", "`doitune plan` says what would") from error
-        hint = "doitune runs no code from a model's folder" if "trust_remote_code" in str(error) else "check or copy the model again"
+            raise FitError(
+                f"{request.base.name} does not fit this card", "`doitune plan` says what would"
+            ) from error
+        hint = (
+            "doitune runs no code from a model's folder"
+            if "trust_remote_code" in str(error)
+            else "check or copy the model again"
+        )
         raise ModelError(f"{folder} cannot be loaded: {first_line(error)}", hint) from error
     lacking = sorted(report["missing_keys"])
     if lacking:  # transformers fills them with random numbers
-        raise ModelError(f"{folder} lacks {len(lacking)} of its weights, first {lacking[0]}", "copy or download the model again")
+        raise ModelError(
+            f"{folder} lacks {len(lacking)} of its weights, first {lacking[0]}",
+            "copy or download the model again",
+        )
     compute_in(model, dtype)
     return model
 
@@ -144,8 +165,9 @@ def _load_base(request: LoadRequest, device: torch.device, dtype: torch.dtype) -
 def _keep_fp32_kernels(model: Any) -> None:
     """Keep 4-bit layers trainable after they have been asked.
 
-    On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks a layer's weights for bf16 at the first forward in eval mode, for good: from then on
-    no gradient flows through the layer and its products are rounded to bf16.
+    On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks a layer's weights for bf16 at the first forward in
+    eval mode, for good: from then on no gradient flows through the layer and its products are rounded to
+    bf16.
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):
@@ -166,15 +188,25 @@ def _lora(request: LoadRequest, model: Any) -> LoraConfig:
 
 
 def lora_targets(request: LoadRequest, model: Any) -> list[str]:
-    """The linear layers that get an adapter, by their last name, so that the head stays out. ModelError names the unknown ones."""
-    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    """The linear layers that get an adapter, by their last name, so that the head stays out. ModelError
+    names the unknown ones."""
+    names = {
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
     head = model.get_output_embeddings()
     names -= {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module is head} | {"base"}
     unknown = [target for target in request.targets if target not in names]
     if not names:
-        raise ModelError(f"{request.base.name} has no layers to adapt", "its config.json is of another model, or damaged")
+        raise ModelError(
+            f"{request.base.name} has no layers to adapt", "its config.json is of another model, or damaged"
+        )
     if unknown:
-        raise ModelError(f"{request.base.name} has no linear layers {unknown}", f"it has {', '.join(sorted(names))} (lora.targets)")
+        raise ModelError(
+            f"{request.base.name} has no linear layers {unknown}",
+            f"it has {', '.join(sorted(names))} (lora.targets)",
+        )
     return sorted(request.targets or names)
 
 
@@ -187,8 +219,16 @@ def first_line(error: BaseException) -> str:
 class HfModel(LoadedModel):
     """A transformers model with peft's LoRA layers in it."""
 
-    def __init__(self, name: str, adapted: PeftModel, tokenizer: Any, device: torch.device, rows: TokenRows | None) -> None:
-        self.name, self.adapted, self.tokenizer, self.device, self.rows = name, adapted, tokenizer, device, rows
+    def __init__(
+        self, name: str, adapted: PeftModel, tokenizer: Any, device: torch.device, rows: TokenRows | None
+    ) -> None:
+        self.name, self.adapted, self.tokenizer, self.device, self.rows = (
+            name,
+            adapted,
+            tokenizer,
+            device,
+            rows,
+        )
         self.base = adapted.base_model.model
         self.decoder = self.base.get_decoder()
         self.places = steady(adapted)
@@ -203,9 +243,13 @@ class HfModel(LoadedModel):
 
     def _hidden(self, batch: Batch, prefix: Prefix | None = None) -> torch.Tensor:
         """Last hidden states [rows, T, H] of a padded or packed batch, or of what follows `prefix`."""
-        if prefix is not None:  # causal attention keeps real tokens from the padding on the right, so no row needs a mask of its own
+        if (
+            prefix is not None
+        ):  # causal attention keeps real tokens from the padding on the right, so no row needs a mask of its own
             places = torch.arange(prefix.tokens, prefix.tokens + batch.ids.shape[1], device=self.device)[None]
-            return self.decoder(input_ids=batch.ids, position_ids=places, past_key_values=prefix.state, use_cache=True).last_hidden_state
+            return self.decoder(
+                input_ids=batch.ids, position_ids=places, past_key_values=prefix.state, use_cache=True
+            ).last_hidden_state
         if not batch.packed:
             return self.decoder(input_ids=batch.ids, use_cache=False).last_hidden_state
         edges = torch.tensor([0, *batch.lengths], device=self.device).cumsum(0).to(torch.int32)
@@ -232,7 +276,8 @@ class HfModel(LoadedModel):
         return cross_entropy(self._head(hidden), targets, reduction="none")
 
     def loss(self, batch: Batch, trained_tokens: int) -> Loss:
-        """See LoadedModel. Logits are made for trained positions only, LOGITS_AT_ONCE at a time, and recomputed in the backward pass."""
+        """See LoadedModel. Logits are made for trained positions only, LOGITS_AT_ONCE at a time, and
+        recomputed in the backward pass."""
         losses, sums = self._losses(batch.to(self.device), None)
         return Loss(losses.sum() / trained_tokens, sums)
 
@@ -260,7 +305,9 @@ class HfModel(LoadedModel):
         """See LoadedModel."""
         batch = batch.to(self.device)
         last = torch.tensor(batch.lengths, device=self.device) - 1
-        hidden = self._hidden(batch, prefix)[torch.arange(len(batch.lengths), device=self.device), last].float()
+        hidden = self._hidden(batch, prefix)[
+            torch.arange(len(batch.lengths), device=self.device), last
+        ].float()
         weight, bias = self._head_rows(token_ids)
         logits = linear(hidden, weight, bias)
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
@@ -275,7 +322,9 @@ class HfModel(LoadedModel):
     def read(self, ids: Sequence[int]) -> Prefix:
         """See LoadedModel. Every layer keeps all positions: sliding windows are a matter of the mask."""
         cache = DynamicCache()
-        self.decoder(input_ids=torch.tensor([list(ids)], device=self.device), past_key_values=cache, use_cache=True)
+        self.decoder(
+            input_ids=torch.tensor([list(ids)], device=self.device), past_key_values=cache, use_cache=True
+        )
         return Prefix(len(ids), Cache(layers=[PrefixLayer(layer) for layer in cache.layers]))
 
     def logits_after(self, prefix: Prefix, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
@@ -302,7 +351,12 @@ class HfModel(LoadedModel):
 
     @torch.no_grad()
     def generate(
-        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Sequence[int], watch_ids: Sequence[int] = ()
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        stop_ids: Sequence[int],
+        watch_ids: Sequence[int] = (),
     ) -> list[Written]:
         """See LoadedModel. Rows are padded on the left and masked."""
         longest = max(len(prompt) for prompt in prompts)
@@ -313,7 +367,11 @@ class HfModel(LoadedModel):
             mask[row, longest - len(prompt) :] = 1
         watched = WatchedScores(watch_ids, stop_ids)
         config = GenerationConfig(
-            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=list(stop_ids), pad_token_id=stop_ids[0], use_cache=True
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=list(stop_ids),
+            pad_token_id=stop_ids[0],
+            use_cache=True,
         )
         out = self.base.generate(
             input_ids=ids.to(self.device),
@@ -339,7 +397,11 @@ class HfModel(LoadedModel):
 
     def trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
         """See LoadedModel."""
-        found = [(name, parameter) for name, parameter in self.adapted.named_parameters() if parameter.requires_grad]
+        found = [
+            (name, parameter)
+            for name, parameter in self.adapted.named_parameters()
+            if parameter.requires_grad
+        ]
         return sorted(found, key=lambda pair: pair[0])
 
     def _adapter_state(self) -> dict[str, torch.Tensor]:
@@ -350,7 +412,9 @@ class HfModel(LoadedModel):
     def save_adapter(self, folder: Path) -> None:
         """See LoadedModel; token rows of their own lie beside the adapter."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self._adapter_state().items()}
-        save_file(dict(sorted(state.items())), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_file(
+            dict(sorted(state.items())), folder / "adapter_model.safetensors", metadata={"format": "pt"}
+        )
         self.adapted.peft_config["default"].save_pretrained(str(folder))
         if self.rows is not None:
             save_file(self.rows.state(), folder / "token_rows.safetensors")
@@ -361,10 +425,14 @@ class HfModel(LoadedModel):
             stored = load_file(folder / "adapter_model.safetensors")
             rows = load_file(folder / "token_rows.safetensors") if self.rows is not None else None
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"the adapter in {folder} cannot be read: {first_line(error)}", "use another checkpoint") from error
+            raise CheckpointError(
+                f"the adapter in {folder} cannot be read: {first_line(error)}", "use another checkpoint"
+            ) from error
         own = self._adapter_state()
         wrong = sorted(set(stored) ^ set(own)) or [
-            name for name in own if (own[name].shape, own[name].dtype) != (stored[name].shape, stored[name].dtype)
+            name
+            for name in own
+            if (own[name].shape, own[name].dtype) != (stored[name].shape, stored[name].dtype)
         ]
         if wrong:
             raise CheckpointError(
@@ -379,10 +447,13 @@ class HfModel(LoadedModel):
 
     @torch.no_grad()
     def prove_head(self) -> None:
-        """Refuse an architecture whose logits are not head(hidden): the loss here would be another than the model's own."""
+        """Refuse an architecture whose logits are not head(hidden): the loss here would be another than
+        the model's own."""
         ids = torch.arange(1, 9, device=self.device)[None] % self.vocabulary_rows
         own = self.base(input_ids=ids, use_cache=False).logits.float()
-        ours = self._head(self._hidden(Batch(ids, torch.full_like(ids, IGNORED), (8,), (0,), packed=False))[0])[None]
+        ours = self._head(
+            self._hidden(Batch(ids, torch.full_like(ids, IGNORED), (8,), (0,), packed=False))[0]
+        )[None]
         if not torch.allclose(own, ours, rtol=1e-3, atol=1e-3):
             raise ModelError(
                 f"{self.name}: this architecture changes its logits behind the head in a way that doitune does not know",

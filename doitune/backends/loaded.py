@@ -1,7 +1,8 @@
-"""What every backend offers: a model in memory that gives losses, logits and text, and whose adapter can be saved.
+"""What every backend offers: a model in memory that gives losses, logits and text, and whose adapter can be
+saved.
 
-Two verbs and not one, because Unsloth's fused path gives a loss and no logits: `loss` for training, validation and ranking,
-`logits` for option letters. No caller asks for both of one batch.
+Two verbs and not one, because Unsloth's fused path gives a loss and no logits: `loss` for training,
+validation and ranking, `logits` for option letters. No caller asks for both of one batch.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loss:
-    """`value`: scalar with gradient, the sum of the batch's token losses divided by the `trained_tokens` asked for.
+    """`value`: scalar with gradient, the sum of the batch's token losses divided by the `trained_tokens`
+    asked for.
 
-    `sums`: [examples] fp32, without gradient: each example's own sum of token losses in nats, in the batch's order.
+    `sums`: [examples] fp32, without gradient: each example's own sum of token losses in nats, in the batch's
+    order.
     """
 
     value: torch.Tensor
@@ -33,8 +36,9 @@ class Loss:
 
 @dataclass(frozen=True)
 class Written:
-    """One generated reply: new token ids without the stop token, whether a stop token ended it, and the log-probabilities of the
-    `watch_ids` asked for (nats, over the whole vocabulary) at the first step and at the last, the one that wrote the stop token."""
+    """One generated reply: new token ids without the stop token, whether a stop token ended it, and the
+    log-probabilities of the `watch_ids` asked for (nats, over the whole vocabulary) at the first step and at
+    the last, the one that wrote the stop token."""
 
     ids: tuple[int, ...]
     stopped: bool
@@ -61,7 +65,9 @@ class LoadedModel(ABC):
     tokenizer: Any  # a fast tokenizer of transformers
     compute_dtype: str  # "float32", "bfloat16" or "float16": the dtype of products
     packs: bool  # whether this model can be given packed batches (the probe of a run still has to prove it exact)
-    shares_prefix: bool = False  # whether `read`, `logits_after` and `losses_after` are there, and proved exact on this model
+    shares_prefix: bool = (
+        False  # whether `read`, `logits_after` and `losses_after` are there, and proved exact on this model
+    )
 
     @abstractmethod
     def loss(self, batch: Batch, trained_tokens: int) -> Loss:
@@ -75,25 +81,33 @@ class LoadedModel(ABC):
         """
 
     def answer_logits(self, batch: Batch) -> torch.Tensor:
-        """[n, V] fp32: the whole vocabulary's logits for each trained position of a padded batch, in row-major order, without gradient."""
+        """[n, V] fp32: the whole vocabulary's logits for each trained position of a padded batch, in
+        row-major order, without gradient."""
         raise NotImplementedError
 
     def read(self, ids: Sequence[int]) -> Prefix:
-        """Run a prefix, without gradient, for `logits_after` and `losses_after`. Only where `shares_prefix`."""
+        """Run a prefix, without gradient, for `logits_after` and `losses_after`. Only where
+        `shares_prefix`."""
         raise NotImplementedError
 
     def logits_after(self, prefix: Prefix, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
-        """`logits` of rows that each go on from `prefix`; the batch holds what follows it, at least a token a row."""
+        """`logits` of rows that each go on from `prefix`; the batch holds what follows it, at least a
+        token a row."""
         raise NotImplementedError
 
     def losses_after(self, prefix: Prefix, batch: Batch) -> torch.Tensor:
-        """[rows] fp32: each row's sum of token losses in nats after `prefix`, without gradient. A row's first token has no loss: it has to
-        be one that isn't trained."""
+        """[rows] fp32: each row's sum of token losses in nats after `prefix`, without gradient. A row's
+        first token has no loss: it has to be one that isn't trained."""
         raise NotImplementedError
 
     @abstractmethod
     def generate(
-        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Sequence[int], watch_ids: Sequence[int] = ()
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        stop_ids: Sequence[int],
+        watch_ids: Sequence[int] = (),
     ) -> list[Written]:
         """Greedy replies to a batch of prompts (token ids, any lengths), in their order."""
 
@@ -115,15 +129,16 @@ class LoadedModel(ABC):
 
     @abstractmethod
     def load_adapter(self, folder: Path) -> None:
-        """Read what `save_adapter` wrote into this model; every key, shape and rank must agree (CheckpointError)."""
+        """Read what `save_adapter` wrote into this model; every key, shape and rank must agree
+        (CheckpointError)."""
 
 
 @dataclass(frozen=True)
 class LoadRequest:
     """All that a backend needs to hold a model. `targets` empty means every linear layer but the head.
 
-    `quantise`: "nf4" or "none". `compute_dtype`: "auto", "fp32", "bf16", "fp16". `new_rows`: token rows of their own (0 or 3).
-    `seed` fixes the adapter's first values. `max_tokens` is the longest example.
+    `quantise`: "nf4" or "none". `compute_dtype`: "auto", "fp32", "bf16", "fp16". `new_rows`: token rows of
+    their own (0 or 3). `seed` fixes the adapter's first values. `max_tokens` is the longest example.
     """
 
     base: Base
@@ -143,7 +158,8 @@ class Backend(Protocol):
     """A module of this folder."""
 
     def why_not(self, base: Base | None = None) -> str | None:
-        """A sentence on why this machine cannot use it (for `base`, if given), or None. Never imports what it asks about."""
+        """A sentence on why this machine cannot use it (for `base`, if given), or None. Never imports what
+        it asks about."""
 
     def load(self, request: LoadRequest) -> LoadedModel:
         """The base in memory with a fresh adapter on it. Errors: ModelError, FitError."""

@@ -1,6 +1,7 @@
 """The learning rate of a step, the optimiser, and its state as named tensors and numbers.
 
-Optimisers are torch's and bitsandbytes'; the schedule is a pure function of the step, so that there is no schedule state to save.
+Optimisers are torch's and bitsandbytes'; the schedule is a pure function of the step, so that there is no
+schedule state to save.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from doitune.recipe.fields import TrainSection
 
 
-
-
-def build_optimiser(parameters: list[tuple[str, torch.nn.Parameter]], section: TrainSection, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW as the recipe asks, over named parameters. Errors: FitError where bitsandbytes cannot run it here."""
+def build_optimiser(
+    parameters: list[tuple[str, torch.nn.Parameter]], section: TrainSection, device: torch.device
+) -> torch.optim.Optimizer:
+    """AdamW as the recipe asks, over named parameters. Errors: FitError where bitsandbytes cannot run it
+    here."""
     import torch
 
     tensors = [parameter for _, parameter in parameters]
@@ -33,7 +35,9 @@ def build_optimiser(parameters: list[tuple[str, torch.nn.Parameter]], section: T
     try:
         import bitsandbytes.optim as optim
     except (ImportError, RuntimeError) as error:
-        raise FitError(f"bitsandbytes cannot be loaded: {error}", "use --set train.optimizer=adamw") from error
+        raise FitError(
+            f"bitsandbytes cannot be loaded: {error}", "use --set train.optimizer=adamw"
+        ) from error
     if section.optimizer == "paged_adamw_8bit" and device.type == "cuda":
         return optim.PagedAdamW8bit(tensors, **options)
     return optim.AdamW8bit(tensors, **options)
@@ -48,7 +52,8 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 def take_state(
     optimiser: torch.optim.Optimizer, parameters: list[tuple[str, torch.nn.Parameter]]
 ) -> tuple[dict[str, torch.Tensor], dict[str, int | float]]:
-    """The optimiser's state as tensors and numbers, each named `<parameter>/<key>`. Tensors are on the CPU."""
+    """The optimiser's state as tensors and numbers, each named `<parameter>/<key>`. Tensors are on the
+    CPU."""
     import torch
 
     tensors: dict[str, torch.Tensor] = {}
@@ -70,7 +75,8 @@ def put_state(
     tensors: dict[str, torch.Tensor],
     numbers: dict[str, int | float],
 ) -> None:
-    """Give the optimiser the state that `take_state` took. CheckpointError where a parameter has none, or one is left over."""
+    """Give the optimiser the state that `take_state` took. CheckpointError where a parameter has none, or
+    one is left over."""
     stored: dict[str, list[str]] = {}
     for full in sorted({*tensors, *numbers}):
         name, key = full.rsplit("/", 1)
@@ -78,9 +84,15 @@ def put_state(
     names = {name for name, _ in parameters}
     foreign, lacking = sorted(set(stored) - names), sorted(names - set(stored))
     if foreign:
-        raise CheckpointError(f"the stored optimiser state is of other parameters, first {foreign[0]}", "it is of another recipe")
+        raise CheckpointError(
+            f"the stored optimiser state is of other parameters, first {foreign[0]}",
+            "it is of another recipe",
+        )
     if stored and lacking:
-        raise CheckpointError(f"the stored optimiser state has nothing for {lacking[0]}", "it is of another recipe or library version")
+        raise CheckpointError(
+            f"the stored optimiser state has nothing for {lacking[0]}",
+            "it is of another recipe or library version",
+        )
     for name, parameter in parameters:
         state = optimiser.state[parameter]
         for key in stored.get(name, ()):

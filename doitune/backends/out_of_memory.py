@@ -12,7 +12,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PHRASES = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
-"""What RuntimeErrors say that are a lack of memory without being torch.OutOfMemoryError (cuBLAS handles, bitsandbytes, torch's CPU allocator)."""
+"""What RuntimeErrors say that are a lack of memory without being torch.OutOfMemoryError (cuBLAS handles,
+bitsandbytes, torch's CPU allocator)."""
 
 
 class OutOfMemory(FitError):
@@ -27,14 +28,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a library's error says that memory ran out."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES))
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES)
+    )
 
 
 @contextmanager
 def memory_for(during: str) -> Iterator[None]:
     """Inside, a library's lack of memory is raised as OutOfMemory.
 
-    What ran out is free again only where the caller has left its `except` block: the traceback holds every frame with its tensors.
+    What ran out is free again only where the caller has left its `except` block: the traceback holds every
+    frame with its tensors.
     """
     try:
         yield
@@ -53,7 +57,8 @@ def free_cache() -> None:
 
 
 def once_more(run: Callable[[], T]) -> T:
-    """What `run` gives, tried a second time where memory runs out: what others held may be free by then. OutOfMemory after that."""
+    """What `run` gives, tried a second time where memory runs out: what others held may be free by then.
+    OutOfMemory after that."""
     try:
         with memory_for("question"):
             return run()
@@ -65,7 +70,8 @@ def once_more(run: Callable[[], T]) -> T:
 
 
 def in_parts(run: Callable[[Sequence[T]], Sequence[R]], rows: Sequence[T]) -> list[R]:
-    """What `run` gives for `rows`, in their order: for all at once, or where memory runs out for each half. OutOfMemory where one row is too much."""
+    """What `run` gives for `rows`, in their order: for all at once, or where memory runs out for each
+    half. OutOfMemory where one row is too much."""
     try:
         with memory_for("row"):
             return list(run(rows))

@@ -1,4 +1,5 @@
-"""Ways to hold a model: `hf` on any machine, `unsloth` on CUDA. Only this folder imports transformers, peft, bitsandbytes, unsloth."""
+"""Ways to hold a model: `hf` on any machine, `unsloth` on CUDA. Only this folder imports transformers,
+peft, bitsandbytes, unsloth."""
 
 from __future__ import annotations
 
@@ -18,23 +19,29 @@ if TYPE_CHECKING:
 
 sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]  # libraries would fetch compiled code from the hub with it, unasked
 
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional CPU kernel that doitune doesn't use
+logging.getLogger("bitsandbytes").setLevel(
+    logging.ERROR
+)  # it tells of an optional CPU kernel that doitune doesn't use
 
 ORDER = ("unsloth", "hf")
 """Backends by preference; each is a module of this folder."""
 
 
 def begin(wanted: str, base: Base) -> None:
-    """Ready this process for the backend that will hold `base`, before a tokenizer or anything else of transformers is loaded.
+    """Ready this process for the backend that will hold `base`, before a tokenizer or anything else of
+    transformers is loaded.
 
-    Only Unsloth needs it: it has to be imported first. Errors: FitError where it was asked for by name and cannot serve, or torch is too old.
+    Only Unsloth needs it: it has to be imported first. Errors: FitError where it was asked for by name and
+    cannot serve, or torch is too old.
     """
     from doitune.backends import unsloth
 
     refuse_old_torch(version("torch"))
 
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
-        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # read as CUDA starts; less of a card is lost in pieces
+        os.environ.setdefault(
+            "PYTORCH_ALLOC_CONF", "expandable_segments:True"
+        )  # read as CUDA starts; less of a card is lost in pieces
     if wanted == "unsloth" or (wanted == "auto" and unsloth.installed()):
         name, _ = pick_backend(wanted, base)
         if name == "unsloth":
@@ -42,7 +49,8 @@ def begin(wanted: str, base: Base) -> None:
 
 
 def pick_backend(wanted: str = "auto", base: Base | None = None) -> tuple[str, Backend]:
-    """The backend called `wanted`, or with "auto" the first that this machine can use (for `base`). FitError lists every reason."""
+    """The backend called `wanted`, or with "auto" the first that this machine can use (for `base`).
+    FitError lists every reason."""
     reasons = []
     for name in ORDER if wanted == "auto" else (wanted,):
         backend = cast(Backend, import_module(f"doitune.backends.{name}"))

@@ -1,7 +1,9 @@
-"""The probe that every checkpoint carries: what the adapter and its base said to a few rows when it was saved, and the hash of its weights.
+"""The probe that every checkpoint carries: what the adapter and its base said to a few rows when it was
+saved, and the hash of its weights.
 
-After every load the same is asked again. It tells an adapter that is not there, not this one or without effect, another base under it, and
-another prompt encoder, none of which any library reports: each of them answers, only otherwise.
+After every load the same is asked again. It tells an adapter that is not there, not this one or without
+effect, another base under it, and another prompt encoder, none of which any library reports: each of them
+answers, only otherwise.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ PROBED_ROWS = 4
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 
 SAME_PLACE, FLOAT32, HALF = 1e-5, 1e-3, 5e-2
-"""How far a loss may move, in nats a token and as a share of it: on the same CPU with the same threads and libraries (its products are the
-same, but a library may add them up in another order); elsewhere in fp32; where one of the two computed in half precision."""
+"""How far a loss may move, in nats a token and as a share of it: on the same CPU with the same threads and
+libraries (its products are the same, but a library may add them up in another order); elsewhere in fp32;
+where one of the two computed in half precision."""
 
 LOAD_ELSEWHERE = "load it on the backend and the library versions that are named in the run's origin.json"
 
@@ -56,7 +59,8 @@ class Said:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a model said. `encoder` is the prompt encoder's fingerprint, `trainable` each trained tensor's shape by name, `weights` their hash."""
+    """What a model said. `encoder` is the prompt encoder's fingerprint, `trainable` each trained tensor's
+    shape by name, `weights` their hash."""
 
     encoder: str
     place: Mapping[str, str]
@@ -71,7 +75,8 @@ class Probe:
 
 
 def choose_rows(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[tuple[str, Encoded]]:
-    """The ids and encodings of PROBED_ROWS short examples: the shortest of each ability, then the next ones; the cost of a probe is theirs."""
+    """The ids and encodings of PROBED_ROWS short examples: the shortest of each ability, then the next
+    ones; the cost of a probe is theirs."""
     waiting = sorted(zip(examples, encoded, strict=True), key=lambda pair: (len(pair[1].ids), pair[0].id))
     first: dict[str, tuple[Example, Encoded]] = {}
     for example, one in waiting:
@@ -83,7 +88,8 @@ def choose_rows(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list
 
 
 def take_probe(model: LoadedModel, rows: Sequence[tuple[str, Encoded]], encoder: str) -> Probe:
-    """Ask the model and its bare base now; leaves the model asking (`training(False)`). DivergedError where an answer is not finite."""
+    """Ask the model and its bare base now; leaves the model asking (`training(False)`). DivergedError
+    where an answer is not finite."""
     model.training(False)
     encoded = [row for _, row in rows]
     adapter = _losses(model, encoded)
@@ -98,9 +104,11 @@ def take_probe(model: LoadedModel, rows: Sequence[tuple[str, Encoded]], encoder:
 
 
 def prove_batches(model: LoadedModel, rows: Sequence[tuple[str, Encoded]]) -> None:
-    """ModelError unless rows of different lengths have the losses in one padded batch that they have alone, but for rounding.
+    """ModelError unless rows of different lengths have the losses in one padded batch that they have alone,
+    but for rounding.
 
-    A step's loss is a sum over its micro-batches: where this fails, it would depend on how the step is cut. Leaves the model asking.
+    A step's loss is a sum over its micro-batches: where this fails, it would depend on how the step is cut.
+    Leaves the model asking.
     """
     model.training(False)
     allowed = FLOAT32 if model.compute_dtype == "float32" else HALF
@@ -129,7 +137,8 @@ def _trainable(model: LoadedModel) -> dict[str, str]:
 
 
 def weights_sha256(model: LoadedModel) -> str:
-    """sha256 of the trained tensors' names and fp32 bytes: the same on every device that holds the same adapter."""
+    """sha256 of the trained tensors' names and fp32 bytes: the same on every device that holds the same
+    adapter."""
     digest = sha256()
     for name, parameter in model.trainable():
         digest.update(name.encode())
@@ -138,7 +147,8 @@ def weights_sha256(model: LoadedModel) -> str:
 
 
 def place_of(model: LoadedModel) -> dict[str, str]:
-    """Where and by what a loss is computed: losses of equal places are equal but for the order of additions."""
+    """Where and by what a loss is computed: losses of equal places are equal but for the order of
+    additions."""
     import torch
 
     cuda = model.device.type == "cuda"
@@ -158,7 +168,10 @@ def _processor() -> str:
 
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    name = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
@@ -172,7 +185,14 @@ def _version(library: str) -> str:
 def save_probe(folder: Path, probe: Probe) -> None:
     """Write the probe into a checkpoint's folder, before its manifest."""
     rows = [
-        {"id": row.id, "ids": list(row.row.ids), "labels": list(row.row.labels), "adapter": row.adapter, "base": row.base} for row in probe.rows
+        {
+            "id": row.id,
+            "ids": list(row.row.ids),
+            "labels": list(row.row.labels),
+            "adapter": row.adapter,
+            "base": row.base,
+        }
+        for row in probe.rows
     ]
     document = {
         "schema": SCHEMA,
@@ -193,19 +213,29 @@ def read_probe(folder: Path) -> Probe:
         if read["schema"] != SCHEMA:
             raise ValueError(f"its schema is {read['schema']!r}")
         rows = tuple(
-            Said(row["id"], Encoded(tuple(row["ids"]), tuple(row["labels"])), float(row["adapter"]), float(row["base"])) for row in read["rows"]
+            Said(
+                row["id"],
+                Encoded(tuple(row["ids"]), tuple(row["labels"])),
+                float(row["adapter"]),
+                float(row["base"]),
+            )
+            for row in read["rows"]
         )
         if not rows:
             raise ValueError("it has no rows")
         return Probe(read["encoder"], read["place"], read["trainable"], read["weights"], rows)
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no {PROBE}, so nothing proves its adapter", "it is of an older doitune: train it again") from None
+        raise CheckpointError(
+            f"{folder} has no {PROBE}, so nothing proves its adapter",
+            "it is of an older doitune: train it again",
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", "use another checkpoint") from None
 
 
 def prove_adapter(model: LoadedModel, folder: Path, encoder: str) -> None:
-    """Ask the model that has just loaded the checkpoint in `folder` what it was asked when that was saved. Leaves the model asking.
+    """Ask the model that has just loaded the checkpoint in `folder` what it was asked when that was saved.
+    Leaves the model asking.
 
     `encoder`: the fingerprint of the encoder in use. CheckpointError with what differs.
     """
@@ -249,7 +279,9 @@ def _same_weights(stored: Probe, model: LoadedModel, folder: Path) -> None:
             "rank, targets, token rows and base must be those it was trained with",
         )
     if weights_sha256(model) != stored.weights:
-        raise CheckpointError(f"the weights in memory are not those that {folder} was saved with", "use another checkpoint")
+        raise CheckpointError(
+            f"the weights in memory are not those that {folder} was saved with", "use another checkpoint"
+        )
 
 
 def _same_base(stored: Probe, now: Probe, allowed: float, folder: Path) -> None:

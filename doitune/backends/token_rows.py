@@ -1,7 +1,7 @@
 """Rows of their own for added tokens: a k x H patch on the embedding and the head, never a V x H gradient.
 
-peft's `trainable_token_indices` copies the whole matrix for each forward pass and makes a dense gradient (2.3 GiB on 33b); a patch of three
-rows costs kilobytes.
+peft's `trainable_token_indices` copies the whole matrix for each forward pass and makes a dense gradient (2.3
+GiB on 33b); a patch of three rows costs kilobytes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class PatchedHead(nn.Module):
 
 
 class TokenRows:
-    """The trained rows of added tokens; one set of rows for both ends where the base ties its embedding and head."""
+    """The trained rows of added tokens; one set of rows for both ends where the base ties its embedding
+    and head."""
 
     def __init__(self, embedding: PatchedEmbedding, head: PatchedHead) -> None:
         self.embedding, self.head = embedding, head
@@ -69,12 +70,19 @@ class TokenRows:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Tensors to save, on the CPU."""
-        return {"embedding": self.embedding.rows.detach().cpu().clone(), "head": self.head.rows.detach().cpu().clone()}
+        return {
+            "embedding": self.embedding.rows.detach().cpu().clone(),
+            "head": self.head.rows.detach().cpu().clone(),
+        }
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
         """Take saved rows; CheckpointError unless the shapes are these."""
-        if set(state) != {"embedding", "head"} or any(state[name].shape != self.first[name].shape for name in state):
-            raise CheckpointError("the stored token rows are not of this base", "use the base that the adapter was trained on")
+        if set(state) != {"embedding", "head"} or any(
+            state[name].shape != self.first[name].shape for name in state
+        ):
+            raise CheckpointError(
+                "the stored token rows are not of this base", "use the base that the adapter was trained on"
+            )
         with torch.no_grad():
             self.embedding.rows.copy_(state["embedding"])
             self.head.rows.copy_(state["head"])
@@ -92,19 +100,29 @@ class TokenRows:
     def head_rows(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Rows [k, H] of the patched head for these ids."""
         limit = self.head.base.weight.shape[0]
-        rows = [self.head.rows[token - limit] if token >= limit else self.head.base.weight[token] for token in token_ids]
+        rows = [
+            self.head.rows[token - limit] if token >= limit else self.head.base.weight[token]
+            for token in token_ids
+        ]
         return torch.stack([row.float() for row in rows])
 
 
 def add_rows(model: Any, count: int, tokenizer: Any) -> TokenRows:
     """Give `model` `count` trained token rows behind its vocabulary.
 
-    First values: the mean row of the vocabulary; the last row (the end of a turn) starts as the tokenizer's own end token, if it has one.
+    First values: the mean row of the vocabulary; the last row (the end of a turn) starts as the tokenizer's
+    own end token, if it has one.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    patched_embedding = PatchedEmbedding(embedding, nn.Parameter(_first_rows(embedding.weight, count, tokenizer.eos_token_id)))
+    patched_embedding = PatchedEmbedding(
+        embedding, nn.Parameter(_first_rows(embedding.weight, count, tokenizer.eos_token_id))
+    )
     tied = embedding.weight.data_ptr() == head.weight.data_ptr()
-    head_rows = patched_embedding.rows if tied else nn.Parameter(_first_rows(head.weight, count, tokenizer.eos_token_id))
+    head_rows = (
+        patched_embedding.rows
+        if tied
+        else nn.Parameter(_first_rows(head.weight, count, tokenizer.eos_token_id))
+    )
     patched_head = PatchedHead(head, head_rows)
     model.set_input_embeddings(patched_embedding)
     model.set_output_embeddings(patched_head)

@@ -20,20 +20,38 @@ from doitune.prompt.template import Template, open_template
 if TYPE_CHECKING:
     from doitune.recipe.fields import PromptSection, Recipe
 
-FAULTS = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, StrictDataclassError, TypeError, ValueError)
+FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
 """What transformers raises over files that hold no tokenizer."""
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The fast tokenizer of a base, from its folder alone and without any code from there. ModelError where it cannot be read."""
+    """The fast tokenizer of a base, from its folder alone and without any code from there. ModelError
+    where it cannot be read."""
     try:
         with _unheard():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
     except Exception as error:
-        if not isinstance(error, FAULTS) and type(error) is not Exception:  # the tokenizers library raises it bare
+        if (
+            not isinstance(error, FAULTS) and type(error) is not Exception
+        ):  # the tokenizers library raises it bare
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"the tokenizer in {folder} cannot be loaded: {reason}", "doitune needs a fast tokenizer (tokenizer.json)") from error
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be loaded: {reason}",
+            "doitune needs a fast tokenizer (tokenizer.json)",
+        ) from error
     if not tokenizer.is_fast:
         raise ModelError(f"the tokenizer in {folder} is not a fast one", "add its tokenizer.json")
     return tokenizer
@@ -41,7 +59,8 @@ def load_tokenizer(folder: Path) -> Any:
 
 @contextmanager
 def _unheard() -> Iterator[None]:
-    """Inside, standard output goes nowhere: the tokenizers library prints unknown keys of the model's files there, escape sequences and all."""
+    """Inside, standard output goes nowhere: the tokenizers library prints unknown keys of the model's
+    files there, escape sequences and all."""
     sys.stdout.flush()
     try:
         kept = os.dup(1)
@@ -62,7 +81,13 @@ def tokenizer_template(base: Base, section: PromptSection) -> Template:
     """The template of a base, without its weights."""
     roles = (section.user_token, section.assistant_token, section.end_token)
     rows = int(base.config.get("vocab_size", 0))
-    return open_template(load_tokenizer(base.folder), kind=section.template, tokens=section.tokens, vocabulary_rows=rows, roles=roles)
+    return open_template(
+        load_tokenizer(base.folder),
+        kind=section.template,
+        tokens=section.tokens,
+        vocabulary_rows=rows,
+        roles=roles,
+    )
 
 
 def recipe_template(recipe: Recipe) -> Template:

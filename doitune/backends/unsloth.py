@@ -1,8 +1,9 @@
 """The unsloth backend: CUDA only, through Unsloth's Python API alone.
 
-Unsloth replaces code of transformers, peft, trl and torch as it is imported, and it has to come before them. So this module imports none of
-them: `why_not` looks at torch, at installed versions and at the base's config; `begin` imports Unsloth into a process that is still clean; only
-`load` goes on to `unsloth_model`. A process that has begun with Unsloth holds no model by the hf backend.
+Unsloth replaces code of transformers, peft, trl and torch as it is imported, and it has to come before them.
+So this module imports none of them: `why_not` looks at torch, at installed versions and at the base's config;
+`begin` imports Unsloth into a process that is still clean; only `load` goes on to `unsloth_model`. A process
+that has begun with Unsloth holds no model by the hf backend.
 """
 
 from __future__ import annotations
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel, LoadRequest
     from doitune.base.folder import Base
 
-VERSIONS = {"unsloth": ("2026.10.7", "2026.10.9"), "unsloth_zoo": ("2026.10.7", "2026.10.9"), "transformers": ("5.10", "5.17.0")}
-"""First and last release of each library that this backend was written against: it leans on how Unsloth's decoder is called."""
+VERSIONS = {
+    "unsloth": ("2026.10.7", "2026.10.9"),
+    "unsloth_zoo": ("2026.10.7", "2026.10.9"),
+    "transformers": ("5.10", "5.17.0"),
+}
+"""First and last release of each library that this backend was written against: it leans on how Unsloth's
+decoder is called."""
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-"""Values of model_type that Unsloth computes by kernels of its own; others it would compile afresh, which is another way with other terms."""
+"""Values of model_type that Unsloth computes by kernels of its own; others it would compile afresh, which
+is another way with other terms."""
 
 TOO_LATE = ("transformers", "peft", "trl")
 
@@ -37,7 +44,8 @@ ENVIRONMENT = {
 
 
 def why_not(base: Base | None = None) -> str | None:
-    """A sentence on why this machine, or this process, cannot hold `base` by Unsloth, or None. Nothing but torch is imported."""
+    """A sentence on why this machine, or this process, cannot hold `base` by Unsloth, or None. Nothing but
+    torch is imported."""
     import torch
 
     if not torch.cuda.is_available():
@@ -45,10 +53,16 @@ def why_not(base: Base | None = None) -> str | None:
     lacking = [name for name in VERSIONS if _installed(name) is None]
     if lacking:
         return f"{lacking[0]} is not installed (pip install 'doitune[gpu]')"
-    foreign = [(name, *limits) for name, limits in VERSIONS.items() if not _number(limits[0]) <= _number(str(_installed(name))) <= _number(limits[1])]
+    foreign = [
+        (name, *limits)
+        for name, limits in VERSIONS.items()
+        if not _number(limits[0]) <= _number(str(_installed(name))) <= _number(limits[1])
+    ]
     if foreign:
         name, first, last = foreign[0]
-        return f"{name} {_installed(name)} is installed, and this backend was written against {first} to {last}"
+        return (
+            f"{name} {_installed(name)} is installed, and this backend was written against {first} to {last}"
+        )
     early = [name for name in TOO_LATE if name in sys.modules and "unsloth" not in sys.modules]
     if early:
         return f"{early[0]} is imported in this process already, and Unsloth has to come before it"
@@ -96,14 +110,19 @@ def begin() -> None:
     if "unsloth" in sys.modules:
         return
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "doitune" / "unsloth"
-    for name, value in {**ENVIRONMENT, "UNSLOTH_COMPILE_LOCATION": str(cache)}.items():  # its default is a folder under the current one
+    for name, value in {
+        **ENVIRONMENT,
+        "UNSLOTH_COMPILE_LOCATION": str(cache),
+    }.items():  # its default is a folder under the current one
         os.environ.setdefault(name, value)
     try:
         with quiet():
             import unsloth  # noqa: F401
     except (ImportError, NotImplementedError, RuntimeError, AttributeError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FitError(f"Unsloth is installed but does not import: {reason}", "use --set model.backend=hf") from error
+        raise FitError(
+            f"Unsloth is installed but does not import: {reason}", "use --set model.backend=hf"
+        ) from error
 
 
 def load(request: LoadRequest) -> LoadedModel:
@@ -115,5 +134,3 @@ def load(request: LoadRequest) -> LoadedModel:
     from doitune.backends.unsloth_model import hold
 
     return hold(request)
-
-

@@ -1,10 +1,12 @@
 """A model that Unsloth holds, as every other room sees it: HfModel's verbs over Unsloth's own decoder.
 
-Unsloth keeps a transformers model with peft's layers on it and puts its own forward under the decoder. The decoder is therefore asked directly,
-in the words that Unsloth's forward knows (`packed_seq_lengths` for packed rows, a plain tuple of keys and values as a cache), and the head and
-the loss are this project's. Unsloth's own loss is not used: it gives one number for a whole batch and sizes its pieces by the memory that
-happens to be free, it makes logits for positions that aren't trained, and it reads the head's matrix alone, so that added token rows would have
-no logits. Its `generate` isn't used either: it decodes by other kernels under autocast, and for one row by the head's matrix alone.
+Unsloth keeps a transformers model with peft's layers on it and puts its own forward under the decoder. The
+decoder is therefore asked directly, in the words that Unsloth's forward knows (`packed_seq_lengths` for
+packed rows, a plain tuple of keys and values as a cache), and the head and the loss are this project's.
+Unsloth's own loss is not used: it gives one number for a whole batch and sizes its pieces by the memory that
+happens to be free, it makes logits for positions that aren't trained, and it reads the head's matrix alone,
+so that added token rows would have no logits. Its `generate` isn't used either: it decodes by other kernels
+under autocast, and for one row by the head's matrix alone.
 """
 
 from __future__ import annotations
@@ -21,7 +23,16 @@ from unsloth import FastLanguageModel
 from doitune.backends.asking import WatchedScores, written
 from doitune.backends.four_bits import compute_in, quantisation
 from doitune.backends.head_loss import HeadLoss
-from doitune.backends.hf import LOGITS_AT_ONCE, REFUSALS, HfModel, compute_dtype, first_line, lora_targets, settle, train_adapter
+from doitune.backends.hf import (
+    LOGITS_AT_ONCE,
+    REFUSALS,
+    HfModel,
+    compute_dtype,
+    first_line,
+    lora_targets,
+    settle,
+    train_adapter,
+)
 from doitune.backends.loaded import LoadRequest, Loss, Prefix, Written
 from doitune.backends.token_rows import TokenRows
 from doitune.backends.tokenizer import load_tokenizer
@@ -35,7 +46,8 @@ Cached = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
 
 def hold(request: LoadRequest) -> UnslothModel:
-    """The base as Unsloth loads it, with a fresh adapter; nothing but the adapter (and token rows of their own) is trained."""
+    """The base as Unsloth loads it, with a fresh adapter; nothing but the adapter (and token rows of their
+    own) is trained."""
     dtype = compute_dtype(request.compute_dtype, torch.device("cuda"))
     tokenizer = load_tokenizer(request.base.folder)
     with quiet():
@@ -44,17 +56,22 @@ def hold(request: LoadRequest) -> UnslothModel:
         adapted = FastLanguageModel.get_peft_model(model, **peft_words(request, lora_targets(request, model)))
     train_adapter(adapted, rows)
     refuse_other_training(adapted, rows)
-    loaded = UnslothModel(request.base.name, adapted, tokenizer, model.get_input_embeddings().weight.device, rows)
+    loaded = UnslothModel(
+        request.base.name, adapted, tokenizer, model.get_input_embeddings().weight.device, rows
+    )
     loaded.compute_dtype = str(dtype).removeprefix("torch.")
     loaded.prove_head()
     return loaded
 
 
 def base_words(request: LoadRequest, dtype: torch.dtype) -> dict[str, Any]:
-    """What Unsloth's from_pretrained is told: this folder and no other name, one card, nothing resized, extended or moved by free memory."""
+    """What Unsloth's from_pretrained is told: this folder and no other name, one card, nothing resized,
+    extended or moved by free memory."""
     return {
         "model_name": str(request.base.folder),
-        "max_seq_length": int(request.base.config.get("max_position_embeddings", request.max_tokens)),  # more would rescale its positions
+        "max_seq_length": int(
+            request.base.config.get("max_position_embeddings", request.max_tokens)
+        ),  # more would rescale its positions
         "dtype": dtype,
         "load_in_4bit": request.quantise == "nf4",
         "device_map": {"": "cuda:0"},
@@ -83,7 +100,8 @@ def peft_words(request: LoadRequest, targets: list[str]) -> dict[str, Any]:
 
 
 def _load_base(request: LoadRequest, dtype: torch.dtype) -> Any:
-    """The base on the card. Errors: FitError where it does not fit, ModelError where it cannot be read or is not what its folder says."""
+    """The base on the card. Errors: FitError where it does not fit, ModelError where it cannot be read or
+    is not what its folder says."""
     folder, name = request.base.folder, request.base.name
     quantisation(request, dtype)  # refuses a base that is quantised in another way
     try:
@@ -91,15 +109,26 @@ def _load_base(request: LoadRequest, dtype: torch.dtype) -> Any:
     except torch.OutOfMemoryError as error:
         raise FitError(f"{name} does not fit this card", "`doitune plan` says what would") from error
     except REFUSALS as error:
-        raise ModelError(f"{folder} cannot be loaded by Unsloth: {first_line(error)}", "use --set model.backend=hf") from error
+        raise ModelError(
+            f"{folder} cannot be loaded by Unsloth: {first_line(error)}", "use --set model.backend=hf"
+        ) from error
     wanted, found = int(request.base.config["vocab_size"]), len(model.get_input_embeddings().weight)
     if found != wanted:  # a tokenizer without padding is given a token, and the matrix a row
-        raise ModelError(f"Unsloth made {found} rows of the {wanted} of {name}", "give its tokenizer a pad_token, or use --set model.backend=hf")
+        raise ModelError(
+            f"Unsloth made {found} rows of the {wanted} of {name}",
+            "give its tokenizer a pad_token, or use --set model.backend=hf",
+        )
     if hasattr(model, "_need_to_train_embeddings"):
-        raise ModelError(f"tokens were added to {name} by Unsloth's own helper, which trains the whole embedding", "use prompt.tokens: new")
+        raise ModelError(
+            f"tokens were added to {name} by Unsloth's own helper, which trains the whole embedding",
+            "use prompt.tokens: new",
+        )
     lacking = _lacking(model, folder)
     if lacking:  # transformers fills them with random numbers
-        raise ModelError(f"{folder} lacks {len(lacking)} of its weights, first {lacking[0]}", "copy or download the model again")
+        raise ModelError(
+            f"{folder} lacks {len(lacking)} of its weights, first {lacking[0]}",
+            "copy or download the model again",
+        )
     compute_in(model, dtype)
     return model
 
@@ -114,13 +143,19 @@ def _lacking(model: Any, folder: Path) -> list[str]:
 
 
 def refuse_other_training(adapted: Any, rows: TokenRows | None) -> None:
-    """FitError where anything but LoRA matrices and token rows is trained: an embedding or a head takes gigabytes of gradients."""
+    """FitError where anything but LoRA matrices and token rows is trained: an embedding or a head takes
+    gigabytes of gradients."""
     own = set() if rows is None else {id(rows.embedding.rows), id(rows.head.rows)}
     foreign = [
-        name for name, parameter in adapted.named_parameters() if parameter.requires_grad and ".lora_" not in name and id(parameter) not in own
+        name
+        for name, parameter in adapted.named_parameters()
+        if parameter.requires_grad and ".lora_" not in name and id(parameter) not in own
     ]
     if foreign:
-        raise FitError(f"Unsloth would train {foreign[0]}" + (f" and {len(foreign) - 1} more" if foreign[1:] else ""), "use --set model.backend=hf")
+        raise FitError(
+            f"Unsloth would train {foreign[0]}" + (f" and {len(foreign) - 1} more" if foreign[1:] else ""),
+            "use --set model.backend=hf",
+        )
 
 
 class UnslothModel(HfModel):
@@ -137,23 +172,31 @@ class UnslothModel(HfModel):
         if not batch.packed:
             return self._run(batch.ids)[0]
         places = torch.cat([torch.arange(length, device=self.device) for length in batch.lengths])[None]
-        return self._run(batch.ids, position_ids=places, packed_seq_lengths=torch.tensor(batch.lengths, dtype=torch.int32))[0]
+        return self._run(
+            batch.ids, position_ids=places, packed_seq_lengths=torch.tensor(batch.lengths, dtype=torch.int32)
+        )[0]
 
     def _run(self, ids: torch.Tensor, **words: Any) -> tuple[torch.Tensor, Cached | None]:
-        """Hidden states and, with `use_cache`, keys and values. `packed_seq_lengths` is named even where there is none: without the word,
-        rows longer than the context that Unsloth was loaded for are cut, with a warning only."""
+        """Hidden states and, with `use_cache`, keys and values. `packed_seq_lengths` is named even where
+        there is none: without the word, rows longer than the context that Unsloth was loaded for are cut,
+        with a warning only."""
         out = self.decoder(input_ids=ids, **{"use_cache": False, "packed_seq_lengths": None, **words})
         if out.last_hidden_state.shape[:2] != ids.shape:
             raise ModelError(
-                f"{self.name}: Unsloth cut rows of {ids.shape[1]} tokens to {out.last_hidden_state.shape[1]}", "use --set model.backend=hf"
+                f"{self.name}: Unsloth cut rows of {ids.shape[1]} tokens to {out.last_hidden_state.shape[1]}",
+                "use --set model.backend=hf",
             )
         return out.last_hidden_state, out.past_key_values
 
     def _after(self, prefix: Prefix, ids: torch.Tensor) -> torch.Tensor:
         """Hidden states of rows that go on from `prefix`."""
         rows, length = ids.shape
-        places = torch.arange(prefix.tokens, prefix.tokens + length, device=self.device)[None].expand(rows, -1)
-        read = tuple((keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)) for keys, values in prefix.state)
+        places = torch.arange(prefix.tokens, prefix.tokens + length, device=self.device)[None].expand(
+            rows, -1
+        )
+        read = tuple(
+            (keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)) for keys, values in prefix.state
+        )
         seen = torch.ones(rows, prefix.tokens + length, dtype=torch.long, device=self.device)
         with self._asking():
             return self._run(ids, position_ids=places, past_key_values=read, attention_mask=seen)[0]
@@ -174,13 +217,21 @@ class UnslothModel(HfModel):
     def read(self, ids: Sequence[int]) -> Prefix:
         """See LoadedModel."""
         with self._asking():
-            return Prefix(len(ids), self._run(torch.tensor([list(ids)], device=self.device), use_cache=True)[1])
+            return Prefix(
+                len(ids), self._run(torch.tensor([list(ids)], device=self.device), use_cache=True)[1]
+            )
 
     @torch.no_grad()
     def generate(
-        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Sequence[int], watch_ids: Sequence[int] = ()
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        stop_ids: Sequence[int],
+        watch_ids: Sequence[int] = (),
     ) -> list[Written]:
-        """See LoadedModel. Rows are padded on the right and the padding's keys masked, so that no place ever sees nothing."""
+        """See LoadedModel. Rows are padded on the right and the padding's keys masked, so that no place
+        ever sees nothing."""
         batch = pad([Encoded(tuple(prompt), (IGNORED,) * len(prompt)) for prompt in prompts]).to(self.device)
         lengths = torch.tensor(batch.lengths, device=self.device)[:, None]
         seen = (torch.arange(batch.ids.shape[1], device=self.device)[None] < lengths).long()
@@ -198,7 +249,11 @@ class UnslothModel(HfModel):
                     break
                 seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
                 hidden, past = self._run(
-                    chosen[:, -1:], position_ids=lengths + place, past_key_values=past, attention_mask=seen, use_cache=True
+                    chosen[:, -1:],
+                    position_ids=lengths + place,
+                    past_key_values=past,
+                    attention_mask=seen,
+                    use_cache=True,
                 )
         replies = chosen[:, batch.ids.shape[1] :].tolist()
         return [written(row, set(stop_ids), watched.of_row(place)) for place, row in enumerate(replies)]

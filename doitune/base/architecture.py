@@ -1,4 +1,5 @@
-"""Architecture: the sizes of a decoder, from its config.json or from a model recipe; enough to count every byte without its weights."""
+"""Architecture: the sizes of a decoder, from its config.json or from a model recipe; enough to count every
+byte without its weights."""
 
 from __future__ import annotations
 
@@ -9,20 +10,28 @@ from typing import Any
 from doitune.errors import ModelError
 
 GATED = ("llama", "mistral", "qwen2", "qwen3", "yi", "baichuan")
-"""Model types whose block is q, k, v, o and a gated feed-forward (gate, up, down) between two norms: all that the memory plan knows."""
+"""Model types whose block is q, k, v, o and a gated feed-forward (gate, up, down) between two norms: all
+that the memory plan knows."""
 
 LARGEST_SIZE = 10**9
 """No size of a model that can be had is larger; a config.json may hold any number."""
 
-UNSAID = {"mistral": {"num_key_value_heads": 8}, "qwen2": {"num_key_value_heads": 32}, "qwen3": {"num_key_value_heads": 32, "head_dim": 128}}
-"""What transformers takes where a config.json of that kind leaves a size out; for the others as many key-value heads as heads."""
+UNSAID = {
+    "mistral": {"num_key_value_heads": 8},
+    "qwen2": {"num_key_value_heads": 32},
+    "qwen3": {"num_key_value_heads": 32, "head_dim": 128},
+}
+"""What transformers takes where a config.json of that kind leaves a size out; for the others as many
+key-value heads as heads."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A gated decoder. Widths in elements; `key_value` is the width of keys and values (key-value heads times head size), `query` of queries.
+    """A gated decoder. Widths in elements; `key_value` is the width of keys and values (key-value heads times
+    head size), `query` of queries.
 
-    `head_norms`: every head's query and key is normalised (qwen3). Biases: of q, k and v; of o; of the feed-forward's three layers.
+    `head_norms`: every head's query and key is normalised (qwen3). Biases: of q, k and v; of o; of the
+    feed-forward's three layers.
     """
 
     model_type: str
@@ -41,14 +50,19 @@ class Architecture:
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
-        """(outputs, inputs) of each linear layer of a block, by its name in the weights. Baichuan's W_pack is query, key and value in one."""
+        """(outputs, inputs) of each linear layer of a block, by its name in the weights. Baichuan's W_pack
+        is query, key and value in one."""
         split = {
             "q_proj": (self.query, self.hidden),
             "k_proj": (self.key_value, self.hidden),
             "v_proj": (self.key_value, self.hidden),
         }
         return {
-            **(split if self.model_type != "baichuan" else {"W_pack": (self.query + 2 * self.key_value, self.hidden)}),
+            **(
+                split
+                if self.model_type != "baichuan"
+                else {"W_pack": (self.query + 2 * self.key_value, self.hidden)}
+            ),
             "o_proj": (self.hidden, self.query),
             "gate_proj": (self.intermediate, self.hidden),
             "up_proj": (self.intermediate, self.hidden),
@@ -80,8 +94,8 @@ class Architecture:
 
 
 def read_architecture(config: Mapping[str, Any], place: str) -> Architecture:
-    """The architecture that a config.json states; `place` names the file. ModelError where a size is missing or cannot be, or the block is of
-    another kind."""
+    """The architecture that a config.json states; `place` names the file. ModelError where a size is
+    missing or cannot be, or the block is of another kind."""
     model_type = str(config.get("model_type", ""))
     if model_type not in GATED:
         known = ", ".join(GATED)
@@ -92,11 +106,18 @@ def read_architecture(config: Mapping[str, Any], place: str) -> Architecture:
     heads = _size(config, "num_attention_heads", place)
     hidden = _size(config, "hidden_size", place)
     head_size = _size(config, "head_dim", place) if config.get("head_dim") is not None else hidden // heads
-    key_value_heads = _size(config, "num_key_value_heads", place) if config.get("num_key_value_heads") is not None else heads
+    key_value_heads = (
+        _size(config, "num_key_value_heads", place)
+        if config.get("num_key_value_heads") is not None
+        else heads
+    )
     if not head_size or heads % key_value_heads:
         problem = f"{place}: {heads} heads with {key_value_heads} for keys and values cannot share a width of {hidden}"
         raise ModelError(problem, "copy the model's config.json again")
-    biased = _switch(config, "attention_bias", place) and model_type in ("llama", "qwen3")  # the others' code has no such switch
+    biased = _switch(config, "attention_bias", place) and model_type in (
+        "llama",
+        "qwen3",
+    )  # the others' code has no such switch
     return Architecture(
         model_type=model_type,
         hidden=hidden,
@@ -115,7 +136,8 @@ def read_architecture(config: Mapping[str, Any], place: str) -> Architecture:
 
 
 def config_of(architecture: Architecture) -> dict[str, Any]:
-    """A config.json with these sizes: qwen3 where heads have norms, qwen2 where q, k and v alone have biases, else llama."""
+    """A config.json with these sizes: qwen3 where heads have norms, qwen2 where q, k and v alone have
+    biases, else llama."""
     size = architecture.query // architecture.heads
     alone = architecture.attention_bias and not architecture.output_bias
     return {
@@ -136,12 +158,18 @@ def config_of(architecture: Architecture) -> dict[str, Any]:
 def _size(config: Mapping[str, Any], key: str, place: str) -> int:
     value = config.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_SIZE:
-        raise ModelError(f"{place}: {key} is {repr(value)[:40]}, not a whole number from 1 to {LARGEST_SIZE:,}", "copy the model's config.json again")
+        raise ModelError(
+            f"{place}: {key} is {repr(value)[:40]}, not a whole number from 1 to {LARGEST_SIZE:,}",
+            "copy the model's config.json again",
+        )
     return value
 
 
 def _switch(config: Mapping[str, Any], key: str, place: str) -> bool:
     value = config.get(key, False)
     if value is not None and not isinstance(value, bool):
-        raise ModelError(f"{place}: {key} is {repr(value)[:40]}, neither true nor false", "copy the model's config.json again")
+        raise ModelError(
+            f"{place}: {key} is {repr(value)[:40]}, neither true nor false",
+            "copy the model's config.json again",
+        )
     return bool(value)

@@ -1,4 +1,5 @@
-"""What a base is assembled from, checked whole before a byte is written: every tensor of the result, its shape, and where its parts are."""
+"""What a base is assembled from, checked whole before a byte is written: every tensor of the result, its
+shape, and where its parts are."""
 
 from __future__ import annotations
 
@@ -56,14 +57,18 @@ class Assembly:
     added: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def rows(self, target: Target, first: int, last: int) -> torch.Tensor:
-        """Rows [first, last) of a tensor of the result. Merged in fp64, so that its rounding does not hang on how many rows are asked for."""
+        """Rows [first, last) of a tensor of the result. Merged in fp64, so that its rounding does not hang
+        on how many rows are asked for."""
         if target.name not in self.added:
             return self._merged(target, first, last)
         import torch
 
         added = self.added[target.name]
         own = target.shape[0] - len(added)
-        parts = [self._merged(target, min(first, own), min(last, own)).double(), added[max(first - own, 0) : max(last - own, 0)].double()]
+        parts = [
+            self._merged(target, min(first, own), min(last, own)).double(),
+            added[max(first - own, 0) : max(last - own, 0)].double(),
+        ]
         return torch.cat(parts)
 
     def _merged(self, target: Target, first: int, last: int) -> torch.Tensor:
@@ -77,17 +82,28 @@ class Assembly:
         return merged
 
     def with_rows(self, added: Mapping[str, torch.Tensor]) -> Assembly:
-        """The same with rows of their own for added tokens, [k, H], behind the embedding and, where it is a matrix of its own, the head."""
+        """The same with rows of their own for added tokens, [k, H], behind the embedding and, where it is
+        a matrix of its own, the head."""
         kept = {name: rows for name, rows in added.items() if name == EMBEDDING or not self.architecture.tied}
         longer = {name: len(rows) for name, rows in kept.items()}
-        targets = tuple(replace(one, shape=(one.shape[0] + longer.get(one.name, 0), *one.shape[1:])) for one in self.targets)
+        targets = tuple(
+            replace(one, shape=(one.shape[0] + longer.get(one.name, 0), *one.shape[1:]))
+            for one in self.targets
+        )
         vocabulary = self.architecture.vocabulary + longer[EMBEDDING]
         config = {**self.config, "vocab_size": vocabulary}
-        return replace(self, targets=targets, config=config, architecture=replace(self.architecture, vocabulary=vocabulary), added=kept)
+        return replace(
+            self,
+            targets=targets,
+            config=config,
+            architecture=replace(self.architecture, vocabulary=vocabulary),
+            added=kept,
+        )
 
 
 def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, as_held: bool = False) -> Assembly:
-    """A base folder and its LoRAs (name, folder), in the order of merging. ModelError, with every tensor that does not fit.
+    """A base folder and its LoRAs (name, folder), in the order of merging. ModelError, with every tensor that
+    does not fit.
 
     `as_held`: the base counts with the 4-bit values that training holds it in; it may be stored so.
     """
@@ -95,7 +111,11 @@ def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, as_held: b
     architecture = read_architecture(config, str(folder / "config.json"))
     if architecture.model_type not in ASSEMBLED_TYPES:
         known = ", ".join(ASSEMBLED_TYPES)
-        raise ModelError(f"bases of model_type {architecture.model_type!r} are not assembled", f"known are {known}", place=str(folder))
+        raise ModelError(
+            f"bases of model_type {architecture.model_type!r} are not assembled",
+            f"known are {known}",
+            place=str(folder),
+        )
     base = open_weights(folder, "model")
     if config.get("quantization_config"):
         base = hold_stored(base)
@@ -104,7 +124,9 @@ def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, as_held: b
     expected = expected_shapes(architecture, config)
     problems = [*_base_problems(folder, base, expected, adapters), *_lora_problems(adapters, expected)]
     if problems:
-        more = [Problem("", f"... and {len(problems) - MOST_SHOWN} more")] if len(problems) > MOST_SHOWN else []
+        more = (
+            [Problem("", f"... and {len(problems) - MOST_SHOWN} more")] if len(problems) > MOST_SHOWN else []
+        )
         raise ModelError.of([*problems[:MOST_SHOWN], *more])
     targets = tuple(Target(name, shape, _is_linear(name, architecture)) for name, shape in expected.items())
     held = {base.table[one.name].dtype for one in targets if one.name in base.table} - {"float32"}
@@ -121,16 +143,25 @@ def read_config(folder: Path, *, quantised: bool = False) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{folder} holds no config.json: it is not a model folder", "give the folder that has config.json in it") from None
+        raise ModelError(
+            f"{folder} holds no config.json: it is not a model folder",
+            "give the folder that has config.json in it",
+        ) from None
     except (ValueError, OSError) as error:
         raise ModelError(f"is not readable JSON: {error}", "copy the model again", place=str(path)) from None
     if not isinstance(config, dict):
         raise ModelError("is not a JSON object", "copy the model again", place=str(path))
     how = config.get("quantization_config")
     if how and not (quantised and isinstance(how, dict) and how.get("bnb_4bit_quant_type") == "nf4"):
-        raise ModelError(f"{folder} is quantised already", "give the base in 16 bits: a language LoRA cannot be merged into 4-bit weights")
+        raise ModelError(
+            f"{folder} is quantised already",
+            "give the base in 16 bits: a language LoRA cannot be merged into 4-bit weights",
+        )
     if config.get("mlp_bias") or (config.get("attention_bias") and config.get("model_type") == "llama"):
-        raise ModelError(f"{folder} has biases in its layers, which are not assembled", "merge it with peft and give the merged folder as the model")
+        raise ModelError(
+            f"{folder} has biases in its layers, which are not assembled",
+            "merge it with peft and give the merged folder as the model",
+        )
     return config
 
 
@@ -148,14 +179,18 @@ def expected_shapes(architecture: Architecture, config: dict[str, Any]) -> dict[
                 found[f"{block}.{part}.{name}.bias"] = shape[:1]
         if architecture.head_norms:
             head = int(config.get("head_dim") or hidden // config["num_attention_heads"])
-            found |= {f"{block}.self_attn.q_norm.weight": (head,), f"{block}.self_attn.k_norm.weight": (head,)}
+            found |= {
+                f"{block}.self_attn.q_norm.weight": (head,),
+                f"{block}.self_attn.k_norm.weight": (head,),
+            }
         found[f"{block}.post_attention_layernorm.weight"] = (hidden,)
     found[NORM] = (hidden,)
     return found if architecture.tied else {**found, HEAD: (vocabulary, hidden)}
 
 
 def _with_vocabulary(architecture: Architecture, loras: Sequence[LanguageLora]) -> Architecture:
-    """The architecture with the rows that the last LoRA's own embedding has, untied where one brings a head."""
+    """The architecture with the rows that the last LoRA's own embedding has, untied where one brings a
+    head."""
     for lora in loras:
         if EMBEDDING in lora.own:
             architecture = replace(architecture, vocabulary=lora.shape(EMBEDDING)[0])
@@ -163,8 +198,11 @@ def _with_vocabulary(architecture: Architecture, loras: Sequence[LanguageLora]) 
     return architecture
 
 
-def _base_problems(folder: Path, base: Weights, expected: dict[str, tuple[int, ...]], loras: Sequence[LanguageLora]) -> Iterator[Problem]:
-    """What the base lacks, has too much of, or has in another size; matrices that a LoRA brings whole are not the base's."""
+def _base_problems(
+    folder: Path, base: Weights, expected: dict[str, tuple[int, ...]], loras: Sequence[LanguageLora]
+) -> Iterator[Problem]:
+    """What the base lacks, has too much of, or has in another size; matrices that a LoRA brings whole are
+    not the base's."""
     wrong_base = "is this the base that the config.json describes? copy or download it again"
     brought = {name for lora in loras for name in lora.own}
     for name, shape in expected.items():
@@ -173,25 +211,40 @@ def _base_problems(folder: Path, base: Weights, expected: dict[str, tuple[int, .
         if name not in base.table:
             yield Problem(str(folder), f"{name} is missing", wrong_base)
         elif base.table[name].shape != shape:
-            vocabulary = name in (EMBEDDING, HEAD) and any(EMBEDDING in lora.own or HEAD in lora.own for lora in loras)
-            hint = "the language LoRA brings the other of embedding and head, but not this one" if vocabulary else wrong_base
+            vocabulary = name in (EMBEDDING, HEAD) and any(
+                EMBEDDING in lora.own or HEAD in lora.own for lora in loras
+            )
+            hint = (
+                "the language LoRA brings the other of embedding and head, but not this one"
+                if vocabulary
+                else wrong_base
+            )
             yield Problem(str(folder), f"{name} is {_by(base.table[name].shape)}, not {_by(shape)}", hint)
         elif base.table[name].dtype not in FLOATS:
-            yield Problem(str(folder), f"{name} is of type {base.table[name].dtype}", "give the base in 16 or 32 bits")
+            yield Problem(
+                str(folder), f"{name} is of type {base.table[name].dtype}", "give the base in 16 or 32 bits"
+            )
     for name in base.table:
         if name not in expected and name != HEAD and not name.endswith(_BUFFERS):
             yield Problem(str(folder), f"{name} is no tensor of such a base", wrong_base)
 
 
 def _lora_problems(loras: Sequence[LanguageLora], expected: dict[str, tuple[int, ...]]) -> Iterator[Problem]:
-    """What a LoRA changes that is not there, or is of another size. Matrices that a later LoRA brings anew are not looked at."""
+    """What a LoRA changes that is not there, or is of another size. Matrices that a later LoRA brings anew
+    are not looked at."""
     for number, lora in enumerate(loras):
         hint = f"{lora.name} is a LoRA of another base: sizes must agree (a 13b LoRA for a 13b base)"
         for name in [*lora.own, *lora.factors]:
             if name not in expected:
                 yield Problem(str(lora.folder), f"it changes {name}, which this base does not have", hint)
-            elif lora.shape(name) != expected[name] and not any(name in later.own for later in loras[number + 1 :]):
-                yield Problem(str(lora.folder), f"{name} is {_by(lora.shape(name))}, this base needs {_by(expected[name])}", hint)
+            elif lora.shape(name) != expected[name] and not any(
+                name in later.own for later in loras[number + 1 :]
+            ):
+                yield Problem(
+                    str(lora.folder),
+                    f"{name} is {_by(lora.shape(name))}, this base needs {_by(expected[name])}",
+                    hint,
+                )
 
 
 def _is_linear(name: str, architecture: Architecture) -> bool:

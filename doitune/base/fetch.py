@@ -1,4 +1,5 @@
-"""Bases and their parts from the Hugging Face hub, through its own client: resumed, and compared with the digests that the hub lists."""
+"""Bases and their parts from the Hugging Face hub, through its own client: resumed, and compared with the
+digests that the hub lists."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ ROOM = "make room, or put the hub's cache on another disk: HF_HOME"
 
 @dataclass(frozen=True)
 class HubFiles:
-    """The files of a repository at one commit that are to be here. `asked`: the revision as the user names it ("" is the newest).
+    """The files of a repository at one commit that are to be here. `asked`: the revision as the user names it
+    ("" is the newest).
 
     `missing_bytes` are still to come; `folder` is the hub library's cache.
     """
@@ -45,7 +47,8 @@ class HubFiles:
 
 
 def look_up(name: str, revision: str = "", *, parts: bool = False) -> HubFiles:
-    """What the hub has of `owner/name`. `parts`: of something to assemble from, so .bin weights are taken where there is nothing else.
+    """What the hub has of `owner/name`. `parts`: of something to assemble from, so .bin weights are taken
+    where there is nothing else.
 
     Errors: ModelError where it has no weights that are taken; DiskError where they do not fit.
     """
@@ -58,7 +61,12 @@ def look_up(name: str, revision: str = "", *, parts: bool = False) -> HubFiles:
         info = HfApi().model_info(name, revision=revision or None, files_metadata=True)
     refuse_moved(name, info.id)
     all_files = tuple(
-        RemoteFile(one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else "", "" if one.lfs else one.blob_id or "")
+        RemoteFile(
+            one.rfilename,
+            one.size or 0,
+            one.lfs.sha256 if one.lfs else "",
+            "" if one.lfs else one.blob_id or "",
+        )
         for one in info.siblings or ()
     )
     files = _taken(all_files, TAKEN)
@@ -68,13 +76,16 @@ def look_up(name: str, revision: str = "", *, parts: bool = False) -> HubFiles:
             raise _without_weights(name, bool(pickled))
         files = tuple(dict.fromkeys((*files, *pickled)))
     cache = Path(constants.HF_HUB_CACHE)
-    found = HubFiles(name, revision, info.sha or revision, files, _missing(name, info.sha or revision, files, cache), cache)
+    found = HubFiles(
+        name, revision, info.sha or revision, files, _missing(name, info.sha or revision, files, cache), cache
+    )
     need_room(cache, found.missing_bytes, ROOM)
     return found
 
 
 def bring(wanted: HubFiles, on_progress: OnProgress | None = None) -> Path:
-    """All files, each with the digest that the hub lists; the folder that holds them. Errors: ModelError, DiskError."""
+    """All files, each with the digest that the hub lists; the folder that holds them. Errors: ModelError,
+    DiskError."""
     tell, done = on_progress or (lambda progress: None), 0
     for number, file in enumerate(wanted.files, 1):
         came = 0
@@ -91,13 +102,23 @@ def bring(wanted: HubFiles, on_progress: OnProgress | None = None) -> Path:
 
 
 def _named(wanted: HubFiles) -> Path:
-    """The folder with all files, which the library's cache finds by the asked name from now on, without the hub."""
+    """The folder with all files, which the library's cache finds by the asked name from now on, without
+    the hub."""
     from huggingface_hub import snapshot_download
 
     with hub_errors(wanted.name, wanted.asked):
-        folder = Path(snapshot_download(wanted.name, revision=wanted.asked or None, allow_patterns=[file.path for file in wanted.files]))
+        folder = Path(
+            snapshot_download(
+                wanted.name,
+                revision=wanted.asked or None,
+                allow_patterns=[file.path for file in wanted.files],
+            )
+        )
     if folder.name != wanted.revision:
-        raise ModelError(f"{wanted.name} changed on the hub while it was fetched", "run the same command again, or name a commit: --revision")
+        raise ModelError(
+            f"{wanted.name} changed on the hub while it was fetched",
+            "run the same command again, or name a commit: --revision",
+        )
     return folder
 
 
@@ -110,7 +131,8 @@ def fetch_base(wanted: HubFiles, on_progress: OnProgress | None = None) -> Base:
 
 
 def newest_commit(name: str) -> str:
-    """The commit that `name` leads to today; "" where the hub is not asked (HF_HUB_OFFLINE). ModelError where it leads to another name."""
+    """The commit that `name` leads to today; "" where the hub is not asked (HF_HUB_OFFLINE). ModelError
+    where it leads to another name."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -132,7 +154,8 @@ def whole_in_cache(name: str, commit: str) -> Base | None:
 
 
 def cached_folder(name: str, revision: str = "") -> Path | None:
-    """The folder of a repository in the hub library's cache; None where it is not there, or the library knows that files of it are missing."""
+    """The folder of a repository in the hub library's cache; None where it is not there, or the library
+    knows that files of it are missing."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -155,14 +178,20 @@ def _without_weights(name: str, pickled: bool) -> ModelError:
     if pickled:
         return ModelError(f"{name} has its weights as .bin only, which can run code and is not taken as a base",
                           f"assemble one from it: `doitune base make NAME --from {name} --out FOLDER`")  # fmt: skip
-    return ModelError(f"{name} has no weights (*.safetensors)", "check the name; GGUF files are no base to train on")
+    return ModelError(
+        f"{name} has no weights (*.safetensors)", "check the name; GGUF files are no base to train on"
+    )
 
 
 def _missing(name: str, revision: str, files: Sequence[RemoteFile], cache: Path) -> int:
     """Bytes that are not in the cache; what an earlier try left of a file counts as being there."""
     from huggingface_hub import try_to_load_from_cache
 
-    absent = sum(file.bytes for file in files if not isinstance(try_to_load_from_cache(name, file.path, revision=revision), str))
+    absent = sum(
+        file.bytes
+        for file in files
+        if not isinstance(try_to_load_from_cache(name, file.path, revision=revision), str)
+    )
     blobs = cache / f"models--{name.replace('/', '--')}" / "blobs"
     return max(0, absent - sum(path.stat().st_size for path in blobs.glob("*.incomplete")))
 
@@ -174,11 +203,22 @@ def _bring_whole(wanted: HubFiles, file: RemoteFile, on_bytes: Callable[[int], N
     problem = ""
     for again in (False, True):
         with hub_errors(wanted.name, wanted.revision):
-            path = Path(hf_hub_download(wanted.name, file.path, revision=wanted.revision, force_download=again, tqdm_class=counting_bar(on_bytes)))
+            path = Path(
+                hf_hub_download(
+                    wanted.name,
+                    file.path,
+                    revision=wanted.revision,
+                    force_download=again,
+                    tqdm_class=counting_bar(on_bytes),
+                )
+            )
         problem = _differs(path, file)
         if not problem:
             return
-    raise ModelError(f"{file.path} of {wanted.name} came damaged twice: {problem}", "run the same command again, or set HF_ENDPOINT to a mirror")
+    raise ModelError(
+        f"{file.path} of {wanted.name} came damaged twice: {problem}",
+        "run the same command again, or set HF_ENDPOINT to a mirror",
+    )
 
 
 def _differs(path: Path, file: RemoteFile) -> str:
@@ -188,7 +228,9 @@ def _differs(path: Path, file: RemoteFile) -> str:
         return f"{size:,} bytes instead of {file.bytes:,}"
     if file.sha256:
         return "" if file_sha256(path) == file.sha256 else "its sha256 is not the listed one"
-    return "" if not file.git_sha1 or git_sha1(path) == file.git_sha1 else "its git digest is not the listed one"
+    return (
+        "" if not file.git_sha1 or git_sha1(path) == file.git_sha1 else "its git digest is not the listed one"
+    )
 
 
 @contextmanager
@@ -200,13 +242,23 @@ def hub_errors(name: str, revision: str = "") -> Iterator[Any]:
     try:
         yield
     except hub.RepositoryNotFoundError:
-        raise ModelError(f"the hub has no model {name!r} that you may read", "check the name, or log in with `hf auth login`") from None
+        raise ModelError(
+            f"the hub has no model {name!r} that you may read",
+            "check the name, or log in with `hf auth login`",
+        ) from None
     except hub.RevisionNotFoundError:
-        raise ModelError(f"{name} has no revision {revision!r}", "check model.revision, or --revision") from None
+        raise ModelError(
+            f"{name} has no revision {revision!r}", "check model.revision, or --revision"
+        ) from None
     except hub.OfflineModeIsEnabled:
-        raise ModelError(f"{name!r}: HF_HUB_OFFLINE is set, so the hub is not asked", "unset it, or give a folder: --model FOLDER") from None
+        raise ModelError(
+            f"{name!r}: HF_HUB_OFFLINE is set, so the hub is not asked",
+            "unset it, or give a folder: --model FOLDER",
+        ) from None
     except hub.HFValidationError:
-        raise ModelError(f"{name!r} is no name of a model on the hub", "hub names look like owner/name") from None
+        raise ModelError(
+            f"{name!r} is no name of a model on the hub", "hub names look like owner/name"
+        ) from None
     except (hub.LocalEntryNotFoundError, hub.HfHubHTTPError, HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno == 28:
             raise

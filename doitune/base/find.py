@@ -1,8 +1,9 @@
 """Base models on disk: from a name to a folder that is whole.
 
-`demo` is shipped; a folder is taken as it is; `owner/name` comes from the Hugging Face hub into its own cache (resumable; `HF_ENDPOINT`,
-`HF_HUB_OFFLINE` and `HF_HOME` are the hub library's). Only data files are taken: no Python, no pickles. Beside this room: `known` (names),
-`fetch` (from the hub, verified), `make` (assembled from parts, quantised in a stream), `record` (what a base was, and whether it still is).
+`demo` is shipped; a folder is taken as it is; `owner/name` comes from the Hugging Face hub into its own cache
+(resumable; `HF_ENDPOINT`, `HF_HUB_OFFLINE` and `HF_HOME` are the hub library's). Only data files are taken:
+no Python, no pickles. Beside this room: `known` (names), `fetch` (from the hub, verified), `make` (assembled
+from parts, quantised in a stream), `record` (what a base was, and whether it still is).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from doitune.errors import ModelError
 
 
 def find_base(name: str, revision: str = "") -> Base:
-    """The base called `name`: `demo`, a folder, or `owner/name` on the hub. Errors: ModelError with the cure."""
+    """The base called `name`: `demo`, a folder, or `owner/name` on the hub. Errors: ModelError with the
+    cure."""
     if name == "demo":
         from doitune.demo.folder import BASE
 
@@ -32,14 +34,15 @@ def find_base(name: str, revision: str = "") -> Base:
             f"{make_command(name)}; or name its folder: --set model.name=FOLDER (looked for in {Path.cwd()})",
         )
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelError(f"there is no model folder {name!r}", "give a folder, `demo`, or a hub name like owner/name")
+        raise ModelError(
+            f"there is no model folder {name!r}", "give a folder, `demo`, or a hub name like owner/name"
+        )
     return _from_hub(name, revision)
 
 
-
-
 def _from_hub(name: str, revision: str) -> Base:
-    """One repository at one commit: the one asked for, else the one of the name's first use, else (pinned from then on) today's.
+    """One repository at one commit: the one asked for, else the one of the name's first use, else (pinned
+    from then on) today's.
 
     A commit that is wholly in the hub library's cache is taken from there without a question to the network.
     """
@@ -54,11 +57,11 @@ def _from_hub(name: str, revision: str) -> Base:
     if base is None:
         with hub_errors(name, commit):
             wanted = commit or newest_commit(name) or None
-            folder = Path(snapshot_download(name, revision=wanted, allow_patterns=list(TAKEN), ignore_patterns=list(LEFT)))
+            folder = Path(
+                snapshot_download(
+                    name, revision=wanted, allow_patterns=list(TAKEN), ignore_patterns=list(LEFT)
+                )
+            )
         base = whole(Base(name, folder, folder.name))
     pin(name, base.revision, base.files())
     return base
-
-
-
-

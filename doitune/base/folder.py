@@ -16,7 +16,8 @@ TAKEN = ("*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.*", "
 """What is taken from a hub repository."""
 
 LEFT = ("*/*", "consolidated*", "*.nemo")
-"""What is left there though it is of those: subfolders, and the same weights once more in a form of their owner's."""
+"""What is left there though it is of those: subfolders, and the same weights once more in a form of their
+owner's."""
 
 RECORD = "doitune-base.json"
 """The record that `base fetch` and `base make` leave in a base's folder; no part of the model."""
@@ -25,14 +26,22 @@ REPORT = "export.json"
 """What `export` says of a merged model beside it; no part of the model."""
 
 ASSEMBLED = "bases/"
-"""Where built-in model recipes expect a base that is put together locally; never looked for on the hub, where anybody could own the name."""
+"""Where built-in model recipes expect a base that is put together locally; never looked for on the hub,
+where anybody could own the name."""
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+)
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base model on disk: `name` as the recipe has it, its `folder`, and the commit it came from ("" for a folder)."""
+    """A base model on disk: `name` as the recipe has it, its `folder`, and the commit it came from ("" for
+    a folder)."""
 
     name: str
     folder: Path
@@ -45,7 +54,12 @@ class Base:
 
     def files(self) -> list[Path]:
         """The files that make the model, sorted by name."""
-        found = {path for pattern in TAKEN for path in self.folder.glob(pattern) if path.is_file() and path.name not in (RECORD, REPORT)}
+        found = {
+            path
+            for pattern in TAKEN
+            for path in self.folder.glob(pattern)
+            if path.is_file() and path.name not in (RECORD, REPORT)
+        }
         return sorted(found, key=lambda path: path.name)
 
     def sha256(self) -> dict[str, str]:
@@ -59,10 +73,14 @@ def find_whole(folder: Path) -> Base:
 
 
 def whole(base: Base) -> Base:
-    """The base, if its folder holds a config, weights and a tokenizer; otherwise ModelError says what is missing."""
+    """The base, if its folder holds a config, weights and a tokenizer; otherwise ModelError says what is
+    missing."""
     config = base.folder / "config.json"
     if not config.is_file():
-        raise ModelError(f"{base.folder} holds no config.json: it is not a model folder", "give the folder that has config.json in it")
+        raise ModelError(
+            f"{base.folder} holds no config.json: it is not a model folder",
+            "give the folder that has config.json in it",
+        )
     try:
         parsed = json.loads(config.read_text(encoding="utf-8"))
         if not isinstance(parsed, dict):
@@ -73,7 +91,9 @@ def whole(base: Base) -> Base:
     for path in sorted(base.folder.glob("*.safetensors")):
         read_header(path)
     if not any((base.folder / name).is_file() for name in TOKENIZER_FILES):
-        raise ModelError(f"{base.folder} holds no tokenizer", "copy tokenizer.json or tokenizer.model into it")
+        raise ModelError(
+            f"{base.folder} holds no tokenizer", "copy tokenizer.json or tokenizer.model into it"
+        )
     refuse_code(base.folder, parsed)
     return base
 
@@ -85,10 +105,14 @@ def _check_weights(folder: Path) -> None:
         try:
             shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{index} is not a readable index of weights: {error}", "copy the model again") from None
+            raise ModelError(
+                f"{index} is not a readable index of weights: {error}", "copy the model again"
+            ) from None
         missing = [name for name in shards if not (folder / name).is_file()]
         if missing:
-            raise ModelError(f"{folder} lacks weights: {', '.join(missing[:5])}", "copy or download the missing files")
+            raise ModelError(
+                f"{folder} lacks weights: {', '.join(missing[:5])}", "copy or download the missing files"
+            )
     elif not any(folder.glob("*.safetensors")):
         others = [path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".gguf"}]
         cure = "copy model.safetensors into it"

@@ -1,4 +1,5 @@
-"""Headers of safetensors files, read and checked before anything maps them: a damaged or hostile file is one clear message."""
+"""Headers of safetensors files, read and checked before anything maps them: a damaged or hostile file is
+one clear message."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ AGAIN = "copy or download the file again"
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of a file: its type as the format names it, its shape, and its bytes' bounds behind the header."""
+    """One tensor of a file: its type as the format names it, its shape, and its bytes' bounds behind the
+    header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -36,7 +38,8 @@ class Stored:
 def read_header(path: Path) -> dict[str, Stored]:
     """The tensors of a safetensors file, in the order of their bytes.
 
-    ModelError where the header is too long or unreadable, or where the tensors do not fill the file one behind the other.
+    ModelError where the header is too long or unreadable, or where the tensors do not fill the file one
+    behind the other.
     """
     try:
         size = path.stat().st_size
@@ -47,7 +50,9 @@ def read_header(path: Path) -> dict[str, Stored]:
                 raise _bad(path, f"a header of {length:,} bytes in a file of {size:,}")
             text = stream.read(length)
     except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror or error}", "check its rights", place=str(path)) from error
+        raise ModelError(
+            f"cannot be read: {error.strerror or error}", "check its rights", place=str(path)
+        ) from error
     try:
         document = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
@@ -72,16 +77,29 @@ def _stored(path: Path, name: str, entry: Any) -> Stored:
     if not isinstance(entry, dict):
         raise _bad(path, f"the entry of {name} is not an object")
     dtype, shape, bounds = entry.get("dtype"), _counts(entry.get("shape")), _counts(entry.get("data_offsets"))
-    if shape is None or bounds is None or len(bounds) != 2 or not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+    if (
+        shape is None
+        or bounds is None
+        or len(bounds) != 2
+        or not isinstance(dtype, str)
+        or dtype not in ITEM_BYTES
+    ):
         raise _bad(path, f"{name} has no known type, shape and place")
     if bounds[1] - bounds[0] != prod(shape) * ITEM_BYTES[dtype]:
-        raise _bad(path, f"{name} has {bounds[1] - bounds[0]:,} bytes, its shape {list(shape)} of {dtype} needs {prod(shape) * ITEM_BYTES[dtype]:,}")
+        raise _bad(
+            path,
+            f"{name} has {bounds[1] - bounds[0]:,} bytes, its shape {list(shape)} of {dtype} needs {prod(shape) * ITEM_BYTES[dtype]:,}",
+        )
     return Stored(dtype, shape, bounds[0], bounds[1])
 
 
 def _counts(value: Any) -> tuple[int, ...] | None:
     """A list of a few whole numbers from 0 on; None for anything else."""
-    if isinstance(value, list) and len(value) <= 8 and all(type(one) is int and 0 <= one < 2**62 for one in value):
+    if (
+        isinstance(value, list)
+        and len(value) <= 8
+        and all(type(one) is int and 0 <= one < 2**62 for one in value)
+    ):
         return tuple(value)
     return None
 

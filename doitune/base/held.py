@@ -1,4 +1,5 @@
-"""A base's weights at the values that training holds: the matrices of its linear layers go through 4 bits, or are stored so already."""
+"""A base's weights at the values that training holds: the matrices of its linear layers go through 4 bits,
+or are stored so already."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class HeldWeights(Weights):
-    """Weights whose `linears` read as their 4-bit values, fp32. `stored`: they are 4-bit codes in the files. One matrix is in memory at a time."""
+    """Weights whose `linears` read as their 4-bit values, fp32. `stored`: they are 4-bit codes in the
+    files. One matrix is in memory at a time."""
 
     linears: frozenset[str] = frozenset()
     stored: bool = False
@@ -39,7 +41,11 @@ class HeldWeights(Weights):
 
         prefix = f"{name}."
         with safe_open(self.table[name].path, framework="pt") as opened:
-            return {key.removeprefix(prefix): opened.get_tensor(key) for key in opened.keys() if key.startswith(prefix)}  # noqa: SIM118
+            return {
+                key.removeprefix(prefix): opened.get_tensor(key)
+                for key in opened.keys()
+                if key.startswith(prefix)
+            }  # noqa: SIM118
 
 
 def hold_quantised(weights: Weights, linears: Collection[str]) -> HeldWeights:
@@ -48,23 +54,45 @@ def hold_quantised(weights: Weights, linears: Collection[str]) -> HeldWeights:
 
 
 def hold_stored(weights: Weights) -> HeldWeights:
-    """Weights that are in NF4 in their files, as `base make` or bitsandbytes has written them. ModelError for a state that cannot be read."""
+    """Weights that are in NF4 in their files, as `base make` or bitsandbytes has written them. ModelError
+    for a state that cannot be read."""
     from safetensors import safe_open
 
-    table, codes = {}, [name.removesuffix(f".{STATE}") for name in weights.table if name.endswith(f".{STATE}")]
+    table, codes = (
+        {},
+        [name.removesuffix(f".{STATE}") for name in weights.table if name.endswith(f".{STATE}")],
+    )
     for name in codes:
         path = weights.table[f"{name}.{STATE}"].path
         if name not in weights.table or weights.table[name].path != path:
-            raise ModelError(f"the codes of {name} are not beside their state", "copy the model again", place=str(path))
+            raise ModelError(
+                f"the codes of {name} are not beside their state", "copy the model again", place=str(path)
+            )
         with safe_open(path, framework="pt") as opened:
             try:
                 state = json.loads(bytes(opened.get_tensor(f"{name}.{STATE}").tolist()))
                 shape, dtype = tuple(int(size) for size in state["shape"]), str(state["dtype"])
             except (ValueError, KeyError, TypeError) as error:
-                raise ModelError(f"the 4-bit state of {name} cannot be read: {error!r}", "copy the model again", place=str(path)) from None
+                raise ModelError(
+                    f"the 4-bit state of {name} cannot be read: {error!r}",
+                    "copy the model again",
+                    place=str(path),
+                ) from None
         if len(shape) != 2 or dtype not in FLOATS:
-            raise ModelError(f"the 4-bit state of {name} is of shape {list(shape)} and type {dtype}", "copy the model again", place=str(path))
+            raise ModelError(
+                f"the 4-bit state of {name} is of shape {list(shape)} and type {dtype}",
+                "copy the model again",
+                place=str(path),
+            )
         table[name] = Weight(path, shape, dtype)
     beside = tuple(f"{name}." for name in codes)
-    plain = {name: one for name, one in weights.table.items() if name not in table and not name.startswith(beside)} if codes else weights.table
+    plain = (
+        {
+            name: one
+            for name, one in weights.table.items()
+            if name not in table and not name.startswith(beside)
+        }
+        if codes
+        else weights.table
+    )
     return HeldWeights(weights.files, {**plain, **table}, linears=frozenset(codes), stored=True)

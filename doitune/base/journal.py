@@ -1,4 +1,5 @@
-"""How far the making of a base is: the journal beside its staging folder. A shard counts when its bytes still have the recorded sha256."""
+"""How far the making of a base is: the journal beside its staging folder. A shard counts when its bytes
+still have the recorded sha256."""
 
 from __future__ import annotations
 
@@ -23,12 +24,17 @@ class Journal:
         self.done: dict[str, str] = {}
 
     def finished(self) -> set[str]:
-        """Names of the shards that an earlier try left whole; the staging folder is there, and holds nothing else, from now on."""
+        """Names of the shards that an earlier try left whole; the staging folder is there, and holds
+        nothing else, from now on."""
         try:
             document = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             document = None
-        if isinstance(document, dict) and document.get("ingredients") == self.identity and isinstance(document.get("done"), dict):
+        if (
+            isinstance(document, dict)
+            and document.get("ingredients") == self.identity
+            and isinstance(document.get("done"), dict)
+        ):
             self.done = {
                 name: digest for name, digest in document["done"].items()
                 if (self.staging / Path(name).name).is_file() and file_sha256(self.staging / Path(name).name) == digest

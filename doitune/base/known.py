@@ -1,4 +1,5 @@
-"""Bases that have a name: the models of recipes/models, what assembles them, and what of them is on this disk."""
+"""Bases that have a name: the models of recipes/models, what assembles them, and what of them is on this
+disk."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ LANGUAGE_LORAS = {
 
 @dataclass(frozen=True)
 class KnownBase:
-    """A named base on this machine. `state`: whole, absent, or what it lacks. `folder` is "" and `bytes` 0 where it is absent."""
+    """A named base on this machine. `state`: whole, absent, or what it lacks. `folder` is "" and `bytes` 0
+    where it is absent."""
 
     name: str
     model: str
@@ -37,10 +39,6 @@ class KnownBase:
     get: str
 
 
-
-
-
-
 def list_bases() -> tuple[KnownBase, ...]:
     """Every named base, in the order of the model recipes; the hub is not asked."""
     return tuple(_known(card.name) for card in list_models())
@@ -48,7 +46,11 @@ def list_bases() -> tuple[KnownBase, ...]:
 
 def _known(name: str) -> KnownBase:
     section = model_section(name)
-    get = make_command(section.name).strip("`") if section.name.startswith(ASSEMBLED) else f"doitune base fetch {name}"
+    get = (
+        make_command(section.name).strip("`")
+        if section.name.startswith(ASSEMBLED)
+        else f"doitune base fetch {name}"
+    )
     folder = folder_here(section.name, section.revision)
     if folder is None:
         return KnownBase(name, section.name, "absent", "", 0, False, get)
@@ -61,7 +63,8 @@ def _known(name: str) -> KnownBase:
 
 
 def _state(base: Base) -> tuple[str, bool]:
-    """Whether the files have their recorded sizes, and whether there is a record; `base check` reads the bytes, too."""
+    """Whether the files have their recorded sizes, and whether there is a record; `base check` reads the
+    bytes, too."""
     record = read_record(base.folder)
     if record is None:
         return "whole", False
@@ -85,22 +88,32 @@ def folder_here(model_name: str, revision: str = "") -> Path | None:
 
 
 def on_the_hub(name: str, revision: str = "") -> tuple[str, str]:
-    """Hub name and revision of what `name` calls: a model recipe, or owner/name itself. ModelError where the hub has no part in it."""
+    """Hub name and revision of what `name` calls: a model recipe, or owner/name itself. ModelError where
+    the hub has no part in it."""
     if find_model(name) is not None:
         section = model_section(name)
         name, revision = section.name, revision or section.revision
     if name == "demo" or Path(name).expanduser().is_dir():
-        raise ModelError(f"{name} is on this disk already", f"`doitune base check {name}` compares it with its record")
+        raise ModelError(
+            f"{name} is on this disk already", f"`doitune base check {name}` compares it with its record"
+        )
     if name.startswith(ASSEMBLED):
-        raise ModelError(f"{name} may not be published whole, so there is nothing to fetch", f"assemble it: {make_command(name)}")
+        raise ModelError(
+            f"{name} may not be published whole, so there is nothing to fetch",
+            f"assemble it: {make_command(name)}",
+        )
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         known = ", ".join(card.name for card in list_models())
-        raise ModelError(f"{name!r} is neither a known model nor a hub name", f"hub names look like owner/name; known are {known}")
+        raise ModelError(
+            f"{name!r} is neither a known model nor a hub name",
+            f"hub names look like owner/name; known are {known}",
+        )
     return name, revision
 
 
 def folder_called(name: str) -> Path:
-    """The folder of a base on this disk by its path, recipe's name or hub name. ModelError says how to get it."""
+    """The folder of a base on this disk by its path, recipe's name or hub name. ModelError says how to get
+    it."""
     is_folder = Path(name).expanduser().is_dir()
     section = None if is_folder or find_model(name) is None else model_section(name)
     folder = folder_here(section.name if section else name, section.revision if section else "")

@@ -1,8 +1,10 @@
-"""Assemble a base on this machine: language LoRAs merged into a LLaMA, quantised as it is written, tensor by tensor.
+"""Assemble a base on this machine: language LoRAs merged into a LLaMA, quantised as it is written, tensor by
+tensor.
 
-Nothing is held whole but one tensor's absmax: a piece of PIECE numbers is read from the mapped inputs, merged, rounded to 16 bits, quantised and
-appended. Shards are finished one by one into a staging folder beside the target; a journal beside that names what they are made of, so the same
-command goes on after a kill and ends in the same bytes.
+Nothing is held whole but one tensor's absmax: a piece of PIECE numbers is read from the mapped inputs,
+merged, rounded to 16 bits, quantised and appended. Shards are finished one by one into a staging folder
+beside the target; a journal beside that names what they are made of, so the same command goes on after a kill
+and ends in the same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +27,16 @@ from doitune.base.record import read_record, write_record
 from doitune.base.shard import ShardWriter
 from doitune.data.fetch import OnProgress, Progress
 from doitune.errors import DiskError, ModelError
-from doitune.system.disk import file_sha256, hold, make_folder, need_room, rename, sync_folder, write_json, write_whole
+from doitune.system.disk import (
+    file_sha256,
+    hold,
+    make_folder,
+    need_room,
+    rename,
+    sync_folder,
+    write_json,
+    write_whole,
+)
 from doitune.system.signals import StopAsked, stopped
 
 if TYPE_CHECKING:
@@ -43,7 +54,8 @@ ROOM = "make room, or write elsewhere: --out FOLDER"
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be made: `parts` is checked already; `tokens` are tokenizer files by name; `names` go into the record.
+    """What is to be made: `parts` is checked already; `tokens` are tokenizer files by name; `names` go into
+    the record.
 
     `to` is nf4, bf16, fp16 or fp32; anything else: the 16-bit type of the parts.
     """
@@ -67,7 +79,11 @@ class Order:
 
     def bytes(self, target: Target) -> int:
         """Of one tensor in the result; an upper bound."""
-        return nf4_bytes(target.numbers) if self.to == "nf4" and target.linear else self.number_bytes * target.numbers
+        return (
+            nf4_bytes(target.numbers)
+            if self.to == "nf4" and target.linear
+            else self.number_bytes * target.numbers
+        )
 
     def shards(self) -> list[tuple[str, list[Target]]]:
         """File names with their tensors, in the order of writing."""
@@ -78,12 +94,16 @@ class Order:
             groups[-1].append(target)
         if len(groups) == 1:
             return [("model.safetensors", groups[0])]
-        return [(f"model-{number:05d}-of-{len(groups):05d}.safetensors", group) for number, group in enumerate(groups, 1)]
+        return [
+            (f"model-{number:05d}-of-{len(groups):05d}.safetensors", group)
+            for number, group in enumerate(groups, 1)
+        ]
 
 
 @dataclass(frozen=True)
 class Made:
-    """A base that is made. `kept_shards` of `shards` were finished by an earlier try (all of them: it was whole already)."""
+    """A base that is made. `kept_shards` of `shards` were finished by an earlier try (all of them: it was
+    whole already)."""
 
     folder: Path
     bytes: int
@@ -92,7 +112,8 @@ class Made:
 
 
 def make_base(order: Order, on_progress: OnProgress | None = None) -> Made:
-    """Write the base, or go on with it. Errors: ModelError, DiskError, LockedError; Stopped when interrupted."""
+    """Write the base, or go on with it. Errors: ModelError, DiskError, LockedError; Stopped when
+    interrupted."""
     tell = on_progress or (lambda progress: None)
     make_folder(order.out.parent)
     lock = order.out.with_name(f".{order.out.name}.lock")
@@ -110,7 +131,9 @@ def _leaving(out: Path) -> Iterator[None]:
     try:
         yield
     except (StopAsked, KeyboardInterrupt) as stop:
-        raise stopped(stop, f"stopped; the finished shards of {out} are kept", "the same command goes on from there") from None
+        raise stopped(
+            stop, f"stopped; the finished shards of {out} are kept", "the same command goes on from there"
+        ) from None
     except DiskError as error:
         raise DiskError(error.problem, ROOM) from error
     except OSError as error:
@@ -123,7 +146,11 @@ def _ingredients(order: Order, tell: OnProgress) -> dict[str, Any]:
 
     from doitune import __version__
 
-    files = [path for part in (order.parts.base, *(lora.weights for lora in order.parts.loras)) for path in part.files]
+    files = [
+        path
+        for part in (order.parts.base, *(lora.weights for lora in order.parts.loras))
+        for path in part.files
+    ]
     total, done, found = sum(path.stat().st_size for path in files), 0, []
     for number, path in enumerate(files, 1):
         tell(Progress(f"reading {path.name}", number, len(files), done, total))
@@ -139,17 +166,25 @@ def _ingredients(order: Order, tell: OnProgress) -> dict[str, Any]:
         "config": order.parts.config,
         "tokens": {name: sha256(content).hexdigest() for name, content in order.tokens.items()},
         "made_on": "cuda" if torch.cuda.is_available() else "cpu",
-        "versions": {"doitune": __version__, "torch": torch.__version__, "bitsandbytes": version("bitsandbytes")},
+        "versions": {
+            "doitune": __version__,
+            "torch": torch.__version__,
+            "bitsandbytes": version("bitsandbytes"),
+        },
     }
 
 
 def _already(order: Order, journal: Journal) -> Made | None:
-    """The base that stands under its name, if it is this one. ModelError if it is another; an empty folder is none."""
+    """The base that stands under its name, if it is this one. ModelError if it is another; an empty folder
+    is none."""
     if not order.out.exists() or (order.out.is_dir() and not any(order.out.iterdir())):
         return None
     record = (read_record(order.out) if order.out.is_dir() else None) or {}
     if record.get("ingredients") != journal.identity:
-        raise ModelError(f"{order.out} is there already, and is not what this command makes", "delete it, or write elsewhere: --out FOLDER")
+        raise ModelError(
+            f"{order.out} is there already, and is not what this command makes",
+            "delete it, or write elsewhere: --out FOLDER",
+        )
     journal.close()
     shards = list(order.out.glob("*.safetensors"))
     return Made(order.out, sum(path.stat().st_size for path in shards), len(shards), len(shards))
@@ -159,10 +194,17 @@ def _write(order: Order, ingredients: dict[str, Any], journal: Journal, tell: On
     """Finish the staging folder and give it its name."""
     shards, kept = order.shards(), journal.finished()
     todo = [(name, targets) for name, targets in shards if name not in kept]
-    need_room(order.out.parent, int(1.01 * sum(order.bytes(one) for _, targets in todo for one in targets)) + (1 << 22), ROOM)
+    need_room(
+        order.out.parent,
+        int(1.01 * sum(order.bytes(one) for _, targets in todo for one in targets)) + (1 << 22),
+        ROOM,
+    )
     each = order.number_bytes
     numbers = [target.numbers for _, targets in shards for target in targets]
-    total, done = each * sum(numbers), each * sum(one.numbers for name, targets in shards if name in kept for one in targets)
+    total, done = (
+        each * sum(numbers),
+        each * sum(one.numbers for name, targets in shards if name in kept for one in targets),
+    )
     for number, (name, targets) in enumerate(shards, 1):
         if name in kept:
             continue
@@ -191,13 +233,16 @@ def _add(order: Order, writer: ShardWriter, target: Target) -> None:
     dtype = getattr(torch, order.dtype)
     if order.to == "nf4" and target.linear:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        Quantised(target.shape, dtype).write(writer, target.name, (piece.to(device).float() for piece in _pieces(order, target, dtype)))
+        Quantised(target.shape, dtype).write(
+            writer, target.name, (piece.to(device).float() for piece in _pieces(order, target, dtype))
+        )
     else:
         writer.add(target.name, DTYPES[order.dtype], target.shape, _pieces(order, target, dtype))
 
 
 def _pieces(order: Order, target: Target, dtype: torch.dtype) -> Iterator[torch.Tensor]:
-    """A tensor of the result in 16 bits, rows at a time; blocks of 64 numbers do not cross from one piece into the next."""
+    """A tensor of the result in 16 bits, rows at a time; blocks of 64 numbers do not cross from one piece
+    into the next."""
     rows, width = target.shape[0], target.shape[1] if len(target.shape) == 2 else 1
     whole = BLOCK // gcd(BLOCK, width)
     step = max(1, PIECE // width // whole) * whole
@@ -205,14 +250,22 @@ def _pieces(order: Order, target: Target, dtype: torch.dtype) -> Iterator[torch.
         piece = order.parts.rows(target, first, min(rows, first + step)).to(dtype)
         if not bool(piece.isfinite().all()):
             hint = "the parts are damaged, or their values too large for fp16: --to bf16"
-            raise ModelError(f"{target.name} has values that are not finite in {dtype}", hint, place=str(order.parts.folder))
+            raise ModelError(
+                f"{target.name} has values that are not finite in {dtype}",
+                hint,
+                place=str(order.parts.folder),
+            )
         yield piece
 
 
 def _finish(order: Order, ingredients: dict[str, Any], journal: Journal, names: list[str]) -> None:
     """Config, tokenizer, index and record beside the shards; then the folder takes its name."""
     staging = journal.staging
-    config = {key: value for key, value in order.parts.config.items() if key not in ("torch_dtype", "dtype", "quantization_config", "auto_map")}
+    config = {
+        key: value
+        for key, value in order.parts.config.items()
+        if key not in ("torch_dtype", "dtype", "quantization_config", "auto_map")
+    }
     config["dtype"] = order.dtype
     if order.to == "nf4":
         config["quantization_config"] = {**QUANTISED, "bnb_4bit_compute_dtype": order.dtype}
@@ -221,9 +274,17 @@ def _finish(order: Order, ingredients: dict[str, Any], journal: Journal, names: 
         write_whole(staging / name, content)
     if len(names) > 1:
         table = {tensor: name for name in names for tensor in read_header(staging / name)}
-        size = sum(stored.end - stored.start for name in names for stored in read_header(staging / name).values())
-        write_json(staging / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": dict(sorted(table.items()))})
-    write_record(staging, {"made": "assembled", "model": order.model, "ingredients": journal.identity, "from": ingredients})
+        size = sum(
+            stored.end - stored.start for name in names for stored in read_header(staging / name).values()
+        )
+        write_json(
+            staging / "model.safetensors.index.json",
+            {"metadata": {"total_size": size}, "weight_map": dict(sorted(table.items()))},
+        )
+    write_record(
+        staging,
+        {"made": "assembled", "model": order.model, "ingredients": journal.identity, "from": ingredients},
+    )
     find_whole(staging)
     sync_folder(staging)
     rename(staging, order.out)

@@ -10,6 +10,7 @@ from doitune.recipe.resolve import find_model, list_models, resolve
 if TYPE_CHECKING:
     from doitune.recipe.fields import ModelSection
 
+
 def model_section(name: str) -> ModelSection:
     """The model section of the model recipe `name`. ModelError lists the known names."""
     if find_model(name) is None:
@@ -21,4 +22,8 @@ def model_section(name: str) -> ModelSection:
 def make_command(model_name: str) -> str:
     """The command that assembles the base that a recipe calls `model_name`."""
     named = [card.name for card in list_models() if model_section(card.name).name == model_name]
-    return f"`doitune base make {named[0]} --from LLAMA`" if named else "`doitune base make NAME --from LLAMA --out FOLDER`"
+    return (
+        f"`doitune base make {named[0]} --from LLAMA`"
+        if named
+        else "`doitune base make NAME --from LLAMA --out FOLDER`"
+    )

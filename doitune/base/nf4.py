@@ -1,4 +1,5 @@
-"""NF4 with double quantisation as bitsandbytes stores it, made a piece at a time: only one piece and the absmax are in memory."""
+"""NF4 with double quantisation as bitsandbytes stores it, made a piece at a time: only one piece and the
+absmax are in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def nf4_bytes(numbers: int) -> int:
 
 @dataclass
 class Quantised:
-    """The 4-bit codes of a matrix of `shape`, piece by piece, and then its other tensors. `dtype`: what the layer gives when dequantised."""
+    """The 4-bit codes of a matrix of `shape`, piece by piece, and then its other tensors. `dtype`: what
+    the layer gives when dequantised."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -47,7 +49,9 @@ class Quantised:
         from bitsandbytes.functional import quantize_4bit
 
         for piece in pieces:
-            packed, state = quantize_4bit(piece.contiguous(), blocksize=BLOCK, compress_statistics=False, quant_type="nf4")
+            packed, state = quantize_4bit(
+                piece.contiguous(), blocksize=BLOCK, compress_statistics=False, quant_type="nf4"
+            )
             self._absmax.append(state.absmax)
             yield packed.cpu()
 
@@ -82,17 +86,21 @@ class Quantised:
 
 
 def held(matrix: torch.Tensor) -> torch.Tensor:
-    """fp32 [outputs, inputs]: what a layer computes with once `matrix` is quantised as training does on loading it."""
+    """fp32 [outputs, inputs]: what a layer computes with once `matrix` is quantised as training does on
+    loading it."""
     import torch
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    packed, state = quantize_4bit(matrix.to(device).float(), blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
+    packed, state = quantize_4bit(
+        matrix.to(device).float(), blocksize=BLOCK, compress_statistics=True, quant_type="nf4"
+    )
     return dequantize_4bit(packed, state).cpu()
 
 
 def dequantised(codes: torch.Tensor, rest: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """fp32 [outputs, inputs]: a stored 4-bit matrix; `rest` is what is stored beside its codes, by the names of `Quantised.write`."""
+    """fp32 [outputs, inputs]: a stored 4-bit matrix; `rest` is what is stored beside its codes, by the
+    names of `Quantised.write`."""
     import torch
     from bitsandbytes.functional import QuantState, dequantize_4bit
 

@@ -1,4 +1,5 @@
-"""From what a user asks for to an order that can be carried out: parts found or fetched, compared with the model recipe, tokenizer and all."""
+"""From what a user asks for to an order that can be carried out: parts found or fetched, compared with the
+model recipe, tokenizer and all."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ KINDS = ("nf4", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class Wish:
-    """`doitune base make`: `name` of the model recipe; `source` and `loras` are folders or hub names; `out` None is the recipe's folder."""
+    """`doitune base make`: `name` of the model recipe; `source` and `loras` are folders or hub names;
+    `out` None is the recipe's folder."""
 
     name: str
     source: str
@@ -35,7 +37,8 @@ class Wish:
 
 
 def take_order(wish: Wish, on_note: Callable[[str], None], on_progress: OnProgress | None = None) -> Order:
-    """Find or fetch the parts and check that they fit together. Errors: UsageError, ModelError with all problems, DiskError."""
+    """Find or fetch the parts and check that they fit together. Errors: UsageError, ModelError with all
+    problems, DiskError."""
     if wish.to not in KINDS:
         raise UsageError(f"--to {wish.to!r} is not one of {', '.join(KINDS)}", "nf4 is what training uses")
     section = model_section(wish.name)
@@ -50,10 +53,17 @@ def take_order(wish: Wish, on_note: Callable[[str], None], on_progress: OnProgre
     tokens = read_tokens([base, *(folder for _, folder in loras)], parts.architecture.vocabulary)
     if tokens.note:
         on_note(tokens.note)
-    if any(path.suffix == ".bin" for weights in (parts.base, *(lora.weights for lora in parts.loras)) for path in weights.files):
+    if any(
+        path.suffix == ".bin"
+        for weights in (parts.base, *(lora.weights for lora in parts.loras))
+        for path in weights.files
+    ):
         on_note(".bin files are opened by torch's restricted reader: tensors only, nothing in them is run")
     parts = replace(parts, config={**parts.config, **_ends(parts.config, tokens.end_ids())})
-    named = tuple({"part": part, "name": name} for part, name in [("base", wish.source), *(("lora", name) for name in names)])
+    named = tuple(
+        {"part": part, "name": name}
+        for part, name in [("base", wish.source), *(("lora", name) for name in names)]
+    )
     return Order(wish.name, parts, tokens.files, wish.to, out, named)
 
 
@@ -62,7 +72,10 @@ def _out(wish: Wish, section: ModelSection) -> Path:
     if wish.out is not None:
         return wish.out.expanduser()
     if not section.name.startswith(ASSEMBLED):
-        raise UsageError(f"the recipe of {wish.name} names {section.name}, which is no folder of yours", "say where to write: --out FOLDER")
+        raise UsageError(
+            f"the recipe of {wish.name} names {section.name}, which is no folder of yours",
+            "say where to write: --out FOLDER",
+        )
     return Path(section.name)
 
 
@@ -83,12 +96,15 @@ def _part(name: str, on_note: Callable[[str], None], on_progress: OnProgress | N
             raise
         on_note(f"the hub cannot be asked; {name} is taken from its cache: {here}")
         return here
-    on_note(f"{name}: {wanted.bytes / 2**30:.1f} GiB, {wanted.missing_bytes / 2**30:.1f} GiB of them to fetch into {wanted.folder}")
+    on_note(
+        f"{name}: {wanted.bytes / 2**30:.1f} GiB, {wanted.missing_bytes / 2**30:.1f} GiB of them to fetch into {wanted.folder}"
+    )
     return bring(wanted, on_progress)
 
 
 def _default_loras(name: str, base: Path, section: ModelSection) -> tuple[str, ...]:
-    """The recipe's language LoRA, unless the base has the recipe's vocabulary already: then it is merged, and only quantised."""
+    """The recipe's language LoRA, unless the base has the recipe's vocabulary already: then it is merged,
+    and only quantised."""
     known = LANGUAGE_LORAS.get(name)
     has_it = section.architecture.vocabulary == read_config(base).get("vocab_size")
     return () if known is None or has_it else (known,)
@@ -111,10 +127,14 @@ def _compare(name: str, parts: Assembly, section: ModelSection) -> None:
         hint = f"name its language LoRA: --lora {LANGUAGE_LORAS.get(name, 'FOLDER')}"
     if wrong:
         place = str(parts.folder)
-        raise ModelError.of(Problem(place, f"{size} would be {found}, the recipe {name} has {asked}", hint) for size, found, asked in wrong)
+        raise ModelError.of(
+            Problem(place, f"{size} would be {found}, the recipe {name} has {asked}", hint)
+            for size, found, asked in wrong
+        )
 
 
 def _ends(config: dict[str, object], ends: dict[str, int]) -> dict[str, object]:
-    """The config's end ids as the tokenizer has them, and no padding id outside of the vocabulary: early conversions of LLaMA had both wrong."""
+    """The config's end ids as the tokenizer has them, and no padding id outside of the vocabulary: early
+    conversions of LLaMA had both wrong."""
     pad = config.get("pad_token_id")
     return {**ends, "pad_token_id": pad if isinstance(pad, int) and pad >= 0 else None}

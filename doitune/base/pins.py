@@ -1,7 +1,9 @@
-"""Which commit a hub name meant the first time, and what its files were: a name that moves later is an error, not another model.
+"""Which commit a hub name meant the first time, and what its files were: a name that moves later is an error,
+not another model.
 
-`pins.json` in the cache holds, by name, the commit of the first use and the size of every file, with the sha256 of the small ones and the
-hub's own name for the content of the large ones (its cache files them under their sha256; a run records the sha256 of every byte).
+`pins.json` in the cache holds, by name, the commit of the first use and the size of every file, with the
+sha256 of the small ones and the hub's own name for the content of the large ones (its cache files them under
+their sha256; a run records the sha256 of every byte).
 """
 
 from __future__ import annotations
@@ -24,20 +26,24 @@ def pins_path() -> Path:
 
 
 def pinned_commit(name: str) -> str:
-    """The commit that `name` meant at its first use; "" for a new name. ModelError for a damaged file of pins."""
+    """The commit that `name` meant at its first use; "" for a new name. ModelError for a damaged file of
+    pins."""
     entry = _read().get(name)
     return str(entry["revision"]) if entry else ""
 
 
 def pin(name: str, revision: str, files: list[Path]) -> None:
-    """Write down a name's first use; the next ones must find the same. ModelError where a pinned commit has other files than then."""
+    """Write down a name's first use; the next ones must find the same. ModelError where a pinned commit
+    has other files than then."""
     pins = _read()
     entry, now = pins.get(name), {path.name: _content(path) for path in files}
     if entry is None:
         pins[name] = {"revision": revision, "files": now}
         _write(pins)
     elif entry["revision"] == revision:
-        changed = sorted(file for file in entry["files"].keys() | now.keys() if entry["files"].get(file) != now.get(file))
+        changed = sorted(
+            file for file in entry["files"].keys() | now.keys() if entry["files"].get(file) != now.get(file)
+        )
         if changed:
             raise ModelError(
                 f"{name} at commit {revision[:12]} has other files than at its first use: {', '.join(changed[:5])}",
@@ -58,11 +64,15 @@ def _read() -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         pins = dict(document["pins"])
-        if document["schema"] != SCHEMA or not all(isinstance(one["revision"], str) and isinstance(one["files"], dict) for one in pins.values()):
+        if document["schema"] != SCHEMA or not all(
+            isinstance(one["revision"], str) and isinstance(one["files"], dict) for one in pins.values()
+        ):
             raise ValueError("another form")
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"the list of pinned models is damaged: {error!r}"
-        raise ModelError(problem, "look at it, and delete it to trust the hub anew", place=str(path)) from None
+        raise ModelError(
+            problem, "look at it, and delete it to trust the hub anew", place=str(path)
+        ) from None
     return pins
 
 
@@ -72,4 +82,6 @@ def _write(pins: dict[str, Any]) -> None:
         make_folder(path.parent)
         write_json(path, {"schema": SCHEMA, "pins": pins})
     except DiskError as error:
-        raise DiskError(error.problem, "free some room, or set XDG_CACHE_HOME to a folder elsewhere") from error
+        raise DiskError(
+            error.problem, "free some room, or set XDG_CACHE_HOME to a folder elsewhere"
+        ) from error

@@ -27,7 +27,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class BaseReport:
-    """What a check found. `compared_with`: "record", "hub" (the digests that name the hub library's files) or "" where nothing is known."""
+    """What a check found. `compared_with`: "record", "hub" (the digests that name the hub library's files)
+    or "" where nothing is known."""
 
     folder: Path
     compared_with: str
@@ -67,15 +68,20 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:
-        raise ModelError(f"is not a readable record: {error}", "make or fetch the base again", place=str(path)) from None
+        raise ModelError(
+            f"is not a readable record: {error}", "make or fetch the base again", place=str(path)
+        ) from None
     files = document.get("files") if isinstance(document, dict) else None
-    if not isinstance(files, dict) or not all(isinstance(one, dict) and {"bytes", "sha256"} <= one.keys() for one in files.values()):
+    if not isinstance(files, dict) or not all(
+        isinstance(one, dict) and {"bytes", "sha256"} <= one.keys() for one in files.values()
+    ):
         raise ModelError("is not a record of a base", "make or fetch the base again", place=str(path))
     return dict(document)
 
 
 def check_folder(folder: Path) -> BaseReport:
-    """Compare a base with its record, or with the digests of the hub library's cache, and every weights file with its own header."""
+    """Compare a base with its record, or with the digests of the hub library's cache, and every weights
+    file with its own header."""
     record, files = read_record(folder), model_files(folder)
     found = [*_structure(folder, files)]
     if record is not None:
@@ -114,7 +120,9 @@ def _against_record(recorded: Mapping[str, Any], files: list[Path]) -> Iterator[
         if name not in here:
             yield Difference(name, "is missing")
         elif here[name].stat().st_size != known["bytes"]:
-            yield Difference(name, f"has {here[name].stat().st_size:,} bytes, recorded are {known['bytes']:,}")
+            yield Difference(
+                name, f"has {here[name].stat().st_size:,} bytes, recorded are {known['bytes']:,}"
+            )
         elif file_sha256(here[name]) != known["sha256"]:
             yield Difference(name, "other bytes than recorded (sha256)")
     for name in here:
@@ -129,13 +137,19 @@ def git_sha1(path: Path) -> str:
 
 
 def _blob(path: Path) -> str:
-    """The digest by which the hub library's cache names the bytes behind a file; "" for a file that lies elsewhere."""
+    """The digest by which the hub library's cache names the bytes behind a file; "" for a file that lies
+    elsewhere."""
     target = path.resolve()
-    return target.name if path.is_symlink() and target.parent.name == "blobs" and len(target.name) in (40, 64) else ""
+    return (
+        target.name
+        if path.is_symlink() and target.parent.name == "blobs" and len(target.name) in (40, 64)
+        else ""
+    )
 
 
 def blob_problem(path: Path) -> str:
-    """What is wrong with a file of the hub library's cache by its own name; "" for a whole one and for files elsewhere."""
+    """What is wrong with a file of the hub library's cache by its own name; "" for a whole one and for
+    files elsewhere."""
     digest = _blob(path)
     if not digest:
         return ""

@@ -1,8 +1,10 @@
-"""A tokenizer.json from a sentencepiece model: LLaMA and its language LoRAs bring only tokenizer.model, which fast tokenizers do not read.
+"""A tokenizer.json from a sentencepiece model: LLaMA and its language LoRAs bring only tokenizer.model, which
+fast tokenizers do not read.
 
-Source: sentencepiece_model.proto (the fields read here) and sentencepiece's bpe_model.cc: of all neighbours the pair whose piece has the highest
-score is joined first, the leftmost of equals. A fast tokenizer orders pairs, too, but cannot have equals; where pieces share a score they are
-joined by their number instead of from the left.
+Source: sentencepiece_model.proto (the fields read here) and sentencepiece's bpe_model.cc: of all neighbours
+the pair whose piece has the highest score is joined first, the leftmost of equals. A fast tokenizer orders
+pairs, too, but cannot have equals; where pieces share a score they are joined by their number instead of from
+the left.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class Piece:
 
 
 def read_model(data: bytes, place: str) -> tuple[Piece, ...]:
-    """The pieces of a BPE sentencepiece model that sets a blank before the text, in the order of their ids. ModelError for another kind."""
+    """The pieces of a BPE sentencepiece model that sets a blank before the text, in the order of their
+    ids. ModelError for another kind."""
     pieces, kind, prefixed = [], 1, True
     try:
         for number, value in _fields(data):
@@ -42,16 +45,27 @@ def read_model(data: bytes, place: str) -> tuple[Piece, ...]:
             elif number == 3:
                 prefixed = bool(dict(_fields(value)).get(3, 1))
     except (ValueError, IndexError, struct.error, TypeError) as error:
-        raise ModelError(f"is not a sentencepiece model: {error}", "copy the tokenizer again", place=place) from None
+        raise ModelError(
+            f"is not a sentencepiece model: {error}", "copy the tokenizer again", place=place
+        ) from None
     if kind != BPE or not prefixed or not pieces or len({piece.text for piece in pieces}) != len(pieces):
-        raise ModelError("is not a tokenizer of LLaMA's kind (BPE with a blank before the text)", "put its tokenizer.json beside it", place=place)
+        raise ModelError(
+            "is not a tokenizer of LLaMA's kind (BPE with a blank before the text)",
+            "put its tokenizer.json beside it",
+            place=place,
+        )
     return tuple(pieces)
 
 
 def fast_tokenizer(pieces: tuple[Piece, ...]) -> tuple[bytes, str]:
-    """tokenizer.json with the same pieces, and what a reader must know ("" where it cuts exactly as sentencepiece)."""
+    """tokenizer.json with the same pieces, and what a reader must know ("" where it cuts exactly as
+    sentencepiece)."""
     vocabulary = {piece.text: number for number, piece in enumerate(pieces)}
-    special = [(number, piece) for number, piece in enumerate(pieces) if piece.kind in (CONTROL, USER_DEFINED) or number == 0]
+    special = [
+        (number, piece)
+        for number, piece in enumerate(pieces)
+        if piece.kind in (CONTROL, USER_DEFINED) or number == 0
+    ]
     document = {
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [_added(number, piece) for number, piece in special],
@@ -72,8 +86,12 @@ def fast_tokenizer(pieces: tuple[Piece, ...]) -> tuple[bytes, str]:
 
 
 def _merges(pieces: tuple[Piece, ...], vocabulary: dict[str, int]) -> list[list[str]]:
-    """Pairs in the order of joining: by the score of what they make, then by its number, then by where it is cut."""
-    order = sorted((number for number, piece in enumerate(pieces) if piece.kind == NORMAL), key=lambda number: (-pieces[number].score, number))
+    """Pairs in the order of joining: by the score of what they make, then by its number, then by where it
+    is cut."""
+    order = sorted(
+        (number for number, piece in enumerate(pieces) if piece.kind == NORMAL),
+        key=lambda number: (-pieces[number].score, number),
+    )
     found = []
     for number in order:
         text = pieces[number].text

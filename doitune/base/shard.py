@@ -1,4 +1,5 @@
-"""One safetensors file written from front to back: tensors are appended as they are made, and the header takes the room kept for it at the end."""
+"""One safetensors file written from front to back: tensors are appended as they are made, and the header
+takes the room kept for it at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _ENTRY_BYTES = 160
 
 
 class ShardWriter:
-    """Writes beside `path`; leaving the block without an error flushes the file and gives it its name. OSError where the disk cannot."""
+    """Writes beside `path`; leaving the block without an error flushes the file and gives it its name.
+    OSError where the disk cannot."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         """`names`: of all tensors that will be added."""
@@ -40,7 +42,9 @@ class ShardWriter:
         self.stream.seek(8 + self.header_bytes)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is None:
                 header = json.dumps(self.entries, separators=(",", ":")).encode().ljust(self.header_bytes)
@@ -55,7 +59,8 @@ class ShardWriter:
             self.beside.rename(self.path)
 
     def add(self, name: str, dtype: str, shape: Sequence[int], pieces: Iterable[torch.Tensor]) -> None:
-        """Append a tensor that comes in pieces, in order; `dtype` is the format's name (BF16). Their bytes must fill the shape."""
+        """Append a tensor that comes in pieces, in order; `dtype` is the format's name (BF16). Their bytes
+        must fill the shape."""
         import torch
 
         assert self.place % ITEM_BYTES[dtype] == 0, f"{name} would start inside a number"
@@ -66,5 +71,7 @@ class ShardWriter:
             data: Any = piece.contiguous().reshape(-1).view(torch.uint8).numpy()
             self.stream.write(data)
             self.place += data.nbytes
-        assert self.place - start == wanted, f"{name} came with {self.place - start} bytes instead of {wanted}"
+        assert self.place - start == wanted, (
+            f"{name} came with {self.place - start} bytes instead of {wanted}"
+        )
         self.entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, self.place]}

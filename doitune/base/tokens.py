@@ -1,4 +1,5 @@
-"""The tokenizer of an assembled base, from its parts' files alone: which files, how many tokens, and the ids of the ends."""
+"""The tokenizer of an assembled base, from its parts' files alone: which files, how many tokens, and the
+ids of the ends."""
 
 from __future__ import annotations
 
@@ -19,14 +20,16 @@ COPIED = (
 
 @dataclass(frozen=True)
 class Tokens:
-    """`files`: contents by name, whole for a fast tokenizer. `ids`: of the tokens by text. `note`: what a reader must know of them, or ""."""
+    """`files`: contents by name, whole for a fast tokenizer. `ids`: of the tokens by text. `note`: what a
+    reader must know of them, or ""."""
 
     files: dict[str, bytes]
     ids: dict[str, int]
     note: str
 
     def end_ids(self) -> dict[str, int]:
-        """bos_token_id and eos_token_id, where the tokenizer's files name them; `<s>` and `</s>` are theirs in sentencepiece."""
+        """bos_token_id and eos_token_id, where the tokenizer's files name them; `<s>` and `</s>` are
+        theirs in sentencepiece."""
         named: dict[str, Any] = {}
         for name in ("special_tokens_map.json", "tokenizer_config.json"):
             named = {**(_object(self.files[name]) if name in self.files else {}), **named}
@@ -40,10 +43,18 @@ class Tokens:
 
 
 def read_tokens(folders: Sequence[Path], rows: int) -> Tokens:
-    """The tokenizer of the last of `folders` that has one. ModelError where none has, or it has more tokens than the embedding has rows."""
-    having = [folder for folder in folders if (folder / "tokenizer.json").is_file() or (folder / "tokenizer.model").is_file()]
+    """The tokenizer of the last of `folders` that has one. ModelError where none has, or it has more
+    tokens than the embedding has rows."""
+    having = [
+        folder
+        for folder in folders
+        if (folder / "tokenizer.json").is_file() or (folder / "tokenizer.model").is_file()
+    ]
     if not having:
-        raise ModelError(f"neither {' nor '.join(map(str, folders))} holds a tokenizer", "copy tokenizer.json or tokenizer.model into one of them")
+        raise ModelError(
+            f"neither {' nor '.join(map(str, folders))} holds a tokenizer",
+            "copy tokenizer.json or tokenizer.model into one of them",
+        )
     folder, note = having[-1], ""
     try:
         files = {name: (folder / name).read_bytes() for name in COPIED if (folder / name).is_file()}
@@ -67,12 +78,18 @@ def _ids(files: dict[str, bytes], folder: Path) -> dict[str, int]:
     try:
         document = _object(files["tokenizer.json"])
         vocabulary = document["model"]["vocab"]
-        plain = vocabulary if isinstance(vocabulary, dict) else {entry[0]: number for number, entry in enumerate(vocabulary)}
+        plain = (
+            vocabulary
+            if isinstance(vocabulary, dict)
+            else {entry[0]: number for number, entry in enumerate(vocabulary)}
+        )
         added = {one["content"]: one["id"] for one in document.get("added_tokens") or ()}
         more = _object(files["added_tokens.json"]) if "added_tokens.json" in files else {}
         return {str(text): int(number) for text, number in {**plain, **added, **more}.items()}
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ModelError(f"the tokenizer in {folder} is not readable: {error}", "copy its files again") from None
+        raise ModelError(
+            f"the tokenizer in {folder} is not readable: {error}", "copy its files again"
+        ) from None
 
 
 def _object(data: bytes) -> dict[str, Any]:

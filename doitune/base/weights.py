@@ -1,4 +1,5 @@
-"""Weights of a folder as a table: names and shapes at once, bytes mapped from the files only when a tensor is asked for."""
+"""Weights of a folder as a table: names and shapes at once, bytes mapped from the files only when a tensor
+is asked for."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
 @dataclass(frozen=True)
 class Weight:
-    """What is known of a tensor before it is read: the file that holds it, its shape, and its type by torch's name."""
+    """What is known of a tensor before it is read: the file that holds it, its shape, and its type by
+    torch's name."""
 
     path: Path
     shape: tuple[int, ...]
@@ -29,7 +31,8 @@ class Weight:
 
 @dataclass
 class Weights:
-    """The tensors of some files. Files stay mapped: their pages are the disk's cache, not memory of this process."""
+    """The tensors of some files. Files stay mapped: their pages are the disk's cache, not memory of this
+    process."""
 
     files: tuple[Path, ...]
     table: dict[str, Weight]
@@ -51,14 +54,19 @@ class Weights:
 def open_weights(folder: Path, stem: str) -> Weights:
     """The weights `stem` (model, adapter_model) of a folder: safetensors where there are any, else .bin.
 
-    ModelError where there are none, a shard is missing, a file is damaged or a tensor is not of 16 or 32 bits.
+    ModelError where there are none, a shard is missing, a file is damaged or a tensor is not of 16 or 32
+    bits.
     """
     for suffix, name in ((".safetensors", stem), (".bin", "pytorch_model" if stem == "model" else stem)):
         files = _files(folder, name, suffix)
         if files:
             return _open(files)
     raw = next((path.name for path in folder.glob("consolidated.*.pth")), "")
-    hint = f"{raw} is Meta's own format: convert it with transformers' convert_llama_weights_to_hf" if raw else "check the folder"
+    hint = (
+        f"{raw} is Meta's own format: convert it with transformers' convert_llama_weights_to_hf"
+        if raw
+        else "check the folder"
+    )
     raise ModelError(f"{folder} holds no {stem}.safetensors and no .bin weights", hint)
 
 
@@ -72,10 +80,14 @@ def _files(folder: Path, name: str, suffix: str) -> list[Path]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         files = [folder / Path(one).name for one in names]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"not a readable index of weights: {error}", "copy the model again", place=str(index)) from None
+        raise ModelError(
+            f"not a readable index of weights: {error}", "copy the model again", place=str(index)
+        ) from None
     missing = [path.name for path in files if not path.is_file()]
     if missing:
-        raise ModelError(f"{folder} lacks weights: {', '.join(missing[:5])}", "copy or download the missing files")
+        raise ModelError(
+            f"{folder} lacks weights: {', '.join(missing[:5])}", "copy or download the missing files"
+        )
     return files
 
 
@@ -84,9 +96,15 @@ def _open(files: list[Path]) -> Weights:
     for path in files:
         if path.suffix == ".bin":
             weights._pickled[path] = tensors = open_pickled(path)
-            found = {name: Weight(path, tuple(one.shape), str(one.dtype).removeprefix("torch.")) for name, one in tensors.items()}
+            found = {
+                name: Weight(path, tuple(one.shape), str(one.dtype).removeprefix("torch."))
+                for name, one in tensors.items()
+            }
         else:
-            found = {name: Weight(path, one.shape, _NAMES.get(one.dtype, one.dtype)) for name, one in read_header(path).items()}
+            found = {
+                name: Weight(path, one.shape, _NAMES.get(one.dtype, one.dtype))
+                for name, one in read_header(path).items()
+            }
         twice = found.keys() & weights.table.keys()
         if twice:
             problem = f"{min(twice)} stands in {path.name} and in {weights.table[min(twice)].path.name}"

@@ -1,4 +1,5 @@
-"""The desk: each command parses, calls one room, and hands the result to the console. Nothing heavy is imported before a command runs."""
+"""The desk: each command parses, calls one room, and hands the result to the console. Nothing heavy is
+imported before a command runs."""
 
 from __future__ import annotations
 

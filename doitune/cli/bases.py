@@ -9,7 +9,9 @@ import typer
 
 from doitune.cli.options import Json
 
-base_app = typer.Typer(help="Base models on this machine: list, fetch, assemble, check.", no_args_is_help=True)
+base_app = typer.Typer(
+    help="Base models on this machine: list, fetch, assemble, check.", no_args_is_help=True
+)
 
 GIB = 2**30
 
@@ -29,17 +31,23 @@ def base_list(as_json: Json = False) -> None:
     if as_json:
         screen.show_json({"schema": "doitune.bases/1", "bases": [asdict(one) for one in bases]})
         return
-    rows = [[one.name, one.model, one.state, f"{one.bytes / GIB:.1f}" if one.bytes else "", one.folder or one.get] for one in bases]
+    rows = [
+        [one.name, one.model, one.state, f"{one.bytes / GIB:.1f}" if one.bytes else "", one.folder or one.get]
+        for one in bases
+    ]
     screen.show_table(["name", "model", "state", "GiB", "folder, or how to get it"], rows, right=(3,))
 
 
 @base_app.command("fetch")
 def base_fetch(
     name: Annotated[str, typer.Argument(help="A model of recipes/models, or owner/name on the hub.")],
-    revision: Annotated[str, typer.Option("--revision", help="A commit, tag or branch; default: the recipe's, or the newest.")] = "",
+    revision: Annotated[
+        str, typer.Option("--revision", help="A commit, tag or branch; default: the recipe's, or the newest.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Bring a base from the hub into its cache: continued after a break, every file compared with the hub's digest, and recorded.
+    """Bring a base from the hub into its cache: continued after a break, every file compared with the hub's
+    digest, and recorded.
 
     Example: doitune base fetch qwen1.5-7b
     """
@@ -49,11 +57,19 @@ def base_fetch(
 
     wanted = look_up(*on_the_hub(name, revision))
     here = wanted.bytes - wanted.missing_bytes
-    screen.note(f"{wanted.name} at {wanted.revision[:12]}: {wanted.bytes / GIB:.1f} GiB, {here / GIB:.1f} GiB of them here; into {wanted.folder}")
+    screen.note(
+        f"{wanted.name} at {wanted.revision[:12]}: {wanted.bytes / GIB:.1f} GiB, {here / GIB:.1f} GiB of them here; into {wanted.folder}"
+    )
     with progress.FetchDisplay() as display:
         base = fetch_base(wanted, display)
     if as_json:
-        found = {"name": wanted.name, "revision": wanted.revision, "folder": str(base.folder), "bytes": wanted.bytes, "files": len(wanted.files)}
+        found = {
+            "name": wanted.name,
+            "revision": wanted.revision,
+            "folder": str(base.folder),
+            "bytes": wanted.bytes,
+            "files": len(wanted.files),
+        }
         screen.show_json({"schema": "doitune.base-fetch/1", **found})
     else:
         screen.say(f"{wanted.name} is whole in {base.folder}")
@@ -62,15 +78,27 @@ def base_fetch(
 @base_app.command("make")
 def base_make(
     name: Annotated[str, typer.Argument(help="The model recipe that the base is for, e.g. 33b.")],
-    source: Annotated[str, typer.Option("--from", help="The LLaMA to start from: a folder or a hub name, safetensors or .bin.")],
-    loras: Annotated[list[str] | None, typer.Option("--lora", help="A language LoRA: folder or hub name. Repeatable, in order.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write here; default: the folder that the recipe names.")] = None,
-    to: Annotated[str, typer.Option("--to", help="nf4: 4 bits, as training holds it; bf16, fp16: 16 bits.")] = "nf4",
+    source: Annotated[
+        str,
+        typer.Option("--from", help="The LLaMA to start from: a folder or a hub name, safetensors or .bin."),
+    ],
+    loras: Annotated[
+        list[str] | None,
+        typer.Option("--lora", help="A language LoRA: folder or hub name. Repeatable, in order."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write here; default: the folder that the recipe names.")
+    ] = None,
+    to: Annotated[
+        str, typer.Option("--to", help="nf4: 4 bits, as training holds it; bf16, fp16: 16 bits.")
+    ] = "nf4",
     as_json: Json = False,
 ) -> None:
-    """Merge a language LoRA with its own vocabulary into a LLaMA and quantise it, in a stream, never holding the model.
+    """Merge a language LoRA with its own vocabulary into a LLaMA and quantise it, in a stream, never holding
+    the model.
 
-    Stopped or killed, the same command goes on. .bin files are opened as tensors only; nothing in them is run.
+    Stopped or killed, the same command goes on. .bin files are opened as tensors only; nothing in them is
+    run.
 
     Example: doitune base make 33b --from huggyllama/llama-30b --lora hfl/chinese-llama-plus-lora-33b
     """
@@ -82,7 +110,13 @@ def base_make(
         order = take_order(Wish(name, source, tuple(loras or ()), out, to), screen.note, display)
         made = make_base(order, display)
     if as_json:
-        found = {"name": name, "folder": str(made.folder), "bytes": made.bytes, "shards": made.shards, "kept_shards": made.kept_shards}
+        found = {
+            "name": name,
+            "folder": str(made.folder),
+            "bytes": made.bytes,
+            "shards": made.shards,
+            "kept_shards": made.kept_shards,
+        }
         screen.show_json({"schema": "doitune.base-make/1", **found})
     else:
         screen.say(f"{name} is in {made.folder}: {made.bytes / GIB:.2f} GiB in {made.shards} file(s)")
@@ -90,10 +124,13 @@ def base_make(
 
 @base_app.command("check")
 def base_check(
-    name: Annotated[str, typer.Argument(help="A folder, a model of recipes/models, or owner/name in the hub's cache.")],
+    name: Annotated[
+        str, typer.Argument(help="A folder, a model of recipes/models, or owner/name in the hub's cache.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Compare a base with its record, byte for byte, and its weights files with their headers. Exit 65 where they differ.
+    """Compare a base with its record, byte for byte, and its weights files with their headers. Exit 65 where
+    they differ.
 
     Example: doitune base check bases/chinese-llama-plus-33b
     """
@@ -107,8 +144,14 @@ def base_check(
     else:
         for one in report.differences:
             screen.say(f"{one.file}: {one.problem}" if one.file else one.problem)
-        against = {"record": "its record", "hub": "the hub's digests", "": "their headers only: there is no record"}[report.compared_with]
+        against = {
+            "record": "its record",
+            "hub": "the hub's digests",
+            "": "their headers only: there is no record",
+        }[report.compared_with]
         verdict = f"{len(report.differences)} difference(s)" if report.differences else "whole"
-        screen.say(f"{report.folder}: {report.files} files, {report.bytes / GIB:.2f} GiB, compared with {against}: {verdict}")
+        screen.say(
+            f"{report.folder}: {report.files} files, {report.bytes / GIB:.2f} GiB, compared with {against}: {verdict}"
+        )
     if report.differences:
         raise typer.Exit(65)

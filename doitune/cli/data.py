@@ -9,7 +9,9 @@ import typer
 
 from doitune.cli.options import CorpusName, Json, Model, RecipeName, Sets, folders, words
 
-data_app = typer.Typer(help="Get a corpus, check it, and see what a recipe learns from.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Get a corpus, check it, and see what a recipe learns from.", no_args_is_help=True
+)
 
 
 @data_app.command("draw")
@@ -42,15 +44,28 @@ def draw(
 @data_app.command("check")
 def check(
     corpus: Annotated[str, typer.Argument(help="demo, doit, or the path of a corpus.")],
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Count tokens with this model's tokenizer.")] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="With --model: the longest row that may be learnt from.")] = 2048,
-    rows: Annotated[str, typer.Option("--rows", help="The form of rows of your own: doit, messages, alpaca, sharegpt.")] = "doit",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Count tokens with this model's tokenizer.")
+    ] = None,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", help="With --model: the longest row that may be learnt from.")
+    ] = 2048,
+    rows: Annotated[
+        str, typer.Option("--rows", help="The form of rows of your own: doit, messages, alpaca, sharegpt.")
+    ] = "doit",
     ability: Annotated[str, typer.Option("--ability", help="With --rows: the ability of every row.")] = "",
-    against: Annotated[str | None, typer.Option("--against", help="Leaks into these benchmarks too, with commas: cmmlu, agieval-v1.")] = None,
-    data: Annotated[list[str] | None, typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="Leaks into these benchmarks too, with commas: cmmlu, agieval-v1."),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bad rows, hidden characters, control tokens, duplicates, and leaks into the sets that a model is judged on. Exit 65 if there are any.
+    """Bad rows, hidden characters, control tokens, duplicates, and leaks into the sets that a model is judged
+    on. Exit 65 if there are any.
 
     Example: doitune data check demo --model demo
     """
@@ -63,7 +78,13 @@ def check(
     lengths, tokens = row_lengths(model) if model else (None, ())
     judged = judged_rows(words(against), folders(data or ()))
     own = own_corpus(corpus, rows, ability)
-    report = check_corpus(own, against=judged, encode_lengths=lengths, max_tokens=max_tokens if model else None, role_tokens=tokens)
+    report = check_corpus(
+        own,
+        against=judged,
+        encode_lengths=lengths,
+        max_tokens=max_tokens if model else None,
+        role_tokens=tokens,
+    )
     if as_json:
         screen.show_json(report.to_json())
     else:
@@ -75,11 +96,20 @@ def check(
 @data_app.command("fetch")
 def fetch(
     name: Annotated[str, typer.Argument(help="doit, or a benchmark: cmmlu, agieval-v1.")] = "doit",
-    source: Annotated[str, typer.Option("--from", help="doit: huggingface, modelscope; or a folder, git clone or (benchmarks) zip archive.")] = "",
-    revision: Annotated[str, typer.Option("--revision", help="A commit of the source; default: the one of the first fetch.")] = "",
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="doit: huggingface, modelscope; or a folder, git clone or (benchmarks) zip archive.",
+        ),
+    ] = "",
+    revision: Annotated[
+        str, typer.Option("--revision", help="A commit of the source; default: the one of the first fetch.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Bring a corpus or a benchmark into the cache, with a checksum for every file. `HF_ENDPOINT` and `HF_HUB_OFFLINE` are honoured.
+    """Bring a corpus or a benchmark into the cache, with a checksum for every file. `HF_ENDPOINT` and
+    `HF_HUB_OFFLINE` are honoured.
 
     Example: doitune data fetch doit --from ../dynamics-of-instruction-tuning
     """
@@ -92,13 +122,21 @@ def fetch(
     if name in BENCHMARKS:
         place, licence = bring_benchmark(name, source, on_file=screen.note), BENCHMARKS[name].licence
         if as_json:
-            screen.show_json({"schema": "doitune.fetch/1", "name": name, "path": str(place), "licence": licence})
+            screen.show_json(
+                {"schema": "doitune.fetch/1", "name": name, "path": str(place), "licence": licence}
+            )
         else:
             screen.say(f"{name} is in {place}; licence: {licence}")
         return
     with progress.FetchDisplay() as display:
         corpus = bring(name, source or "huggingface", revision=revision, on_progress=display)
-    found = {"schema": "doitune.fetch/1", "name": corpus.name, "path": str(corpus.root), "sources": list(corpus.sources()), **origin_of(corpus)}
+    found = {
+        "schema": "doitune.fetch/1",
+        "name": corpus.name,
+        "path": str(corpus.root),
+        "sources": list(corpus.sources()),
+        **origin_of(corpus),
+    }
     if as_json:
         screen.show_json(found)
     else:
@@ -114,7 +152,8 @@ def preview(
     ability: Annotated[str | None, typer.Option("--ability", help="Only these, with commas.")] = None,
     as_json: Json = False,
 ) -> None:
-    """One row of each ability as the model sees it: trained tokens in colour (or in brackets), role tokens by name.
+    """One row of each ability as the model sees it: trained tokens in colour (or in brackets), role tokens by
+    name.
 
     Example: doitune data preview demo --ability math,ethics
     """
@@ -139,7 +178,9 @@ def stats(
     model: Model = None,
     corpus: CorpusName = None,
     sets: Sets = None,
-    picture: Annotated[Path | None, typer.Option("--picture", help="Write the histograms here, as SVG.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Write the histograms here, as SVG.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Lengths in tokens by ability, the trained share, and a histogram.

@@ -12,23 +12,56 @@ from doitune.errors import UsageError
 
 
 def evaluate(
-    targets: Annotated[list[str], typer.Argument(help="Runs (`last`, a name, a folder), checkpoint folders, or bases (demo, a hub name, a folder).")],
-    suite: Annotated[str | None, typer.Option("--suite", help="doit-valid, doit-test, cmmlu, agieval-v1. Default: the recipe's.")] = None,
-    checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last, all or step numbers; several with commas.")] = "best",
-    limit: Annotated[float | None, typer.Option("--limit", help="At most this many questions of each set, or a share below 1.")] = None,
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            help="Runs (`last`, a name, a folder), checkpoint folders, or bases (demo, a hub name, a folder)."
+        ),
+    ],
+    suite: Annotated[
+        str | None,
+        typer.Option("--suite", help="doit-valid, doit-test, cmmlu, agieval-v1. Default: the recipe's."),
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option("--checkpoint", help="best, last, all or step numbers; several with commas.")
+    ] = "best",
+    limit: Annotated[
+        float | None,
+        typer.Option("--limit", help="At most this many questions of each set, or a share below 1."),
+    ] = None,
     corpus: CorpusName = None,
-    shots: Annotated[str | None, typer.Option("--shots", help="Solved examples before a benchmark's question, e.g. 0,5.")] = None,
-    data: Annotated[list[str] | None, typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable.")] = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="fixed, paper or both: whose scores are shown (both are always computed).")] = "fixed",
-    exact: Annotated[bool, typer.Option("--exact", help="One question at a time: slow, and no score depends on its neighbours.")] = False,
-    write_choices: Annotated[
-        bool, typer.Option("--write-choices", help="Let the model write its single choices, as the released code does: slower.")
+    shots: Annotated[
+        str | None, typer.Option("--shots", help="Solved examples before a benchmark's question, e.g. 0,5.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable."),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol", help="fixed, paper or both: whose scores are shown (both are always computed)."
+        ),
+    ] = "fixed",
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="One question at a time: slow, and no score depends on its neighbours."),
     ] = False,
-    base: Annotated[bool, typer.Option("--base/--no-base", help="Ask the untrained base beside its adapter.")] = True,
+    write_choices: Annotated[
+        bool,
+        typer.Option(
+            "--write-choices",
+            help="Let the model write its single choices, as the released code does: slower.",
+        ),
+    ] = False,
+    base: Annotated[
+        bool, typer.Option("--base/--no-base", help="Ask the untrained base beside its adapter.")
+    ] = True,
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Ask and score: the ten abilities or public benchmarks, base beside adapter. An interrupted evaluation goes on where it was.
+    """Ask and score: the ten abilities or public benchmarks, base beside adapter. An interrupted evaluation
+    goes on where it was.
 
     Example: doitune eval last --suite cmmlu --shots 0,5 --data cmmlu=CMMLU/data
     """
@@ -36,11 +69,30 @@ def evaluate(
     from doitune.evals.targets import Request, evaluate_target
 
     protocols = one_of(protocol, ("fixed", "paper"), "--protocol")
-    request = Request(words(suite), words(checkpoint), limit, corpus, base, numbers(shots, "--shots"), folders(data or ()), exact, write_choices)
+    request = Request(
+        words(suite),
+        words(checkpoint),
+        limit,
+        corpus,
+        base,
+        numbers(shots, "--shots"),
+        folders(data or ()),
+        exact,
+        write_choices,
+    )
     with progress.EvaluationDisplay() as display:
-        found = [one for target in targets for one in evaluate_target(target, request, runs=runs, on_progress=display)]
+        found = [
+            one
+            for target in targets
+            for one in evaluate_target(target, request, runs=runs, on_progress=display)
+        ]
     if as_json:
-        screen.show_json({"schema": "doitune.eval/1", "evaluations": [entry for one in found for entry in one.entries(protocols)]})
+        screen.show_json(
+            {
+                "schema": "doitune.eval/1",
+                "evaluations": [entry for one in found for entry in one.entries(protocols)],
+            }
+        )
     else:
         scores.show_evaluations(found, protocols)
 
@@ -63,7 +115,9 @@ def numbers(text: str | None, option: str) -> tuple[int, ...]:
 
 def score(
     folder: Annotated[Path, typer.Argument(help="An evaluation's folder: RUN/evals/SUITE/CHECKPOINT.")],
-    wrong: Annotated[int, typer.Option("--wrong", min=0, help="Also print this many wrong answers to read.")] = 0,
+    wrong: Annotated[
+        int, typer.Option("--wrong", min=0, help="Also print this many wrong answers to read.")
+    ] = 0,
     only: Annotated[str, typer.Option("--set", help="With --wrong: of this set only.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -87,14 +141,21 @@ def score(
 
 def compare(
     sides: Annotated[
-        list[str], typer.Argument(metavar="A [B ...]", help="Runs (RUN, RUN@base, RUN@STEP) or evaluation folders; alone: the base beside it.")
+        list[str],
+        typer.Argument(
+            metavar="A [B ...]",
+            help="Runs (RUN, RUN@base, RUN@STEP) or evaluation folders; alone: the base beside it.",
+        ),
     ],
     suite: Annotated[str, typer.Option("--suite", help="Which evaluation of a run.")] = "doit-test",
-    margin: Annotated[float | None, typer.Option("--margin", help="Points in %: is B no worse than A by more than this?")] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="Points in %: is B no worse than A by more than this?")
+    ] = None,
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Evaluations side by side: paired tests, intervals, flips both ways. The first is the one that the others are compared with.
+    """Evaluations side by side: paired tests, intervals, flips both ways. The first is the one that the
+    others are compared with.
 
     Example: doitune compare last
     """
@@ -105,6 +166,8 @@ def compare(
     first, *others = find_sides(sides, suite=suite, runs=runs)
     found = [paired(first, other, margin=None if margin is None else margin / 100) for other in others]
     if as_json:
-        screen.show_json({"schema": "doitune.compare/1", "pairs": [row for one in found for row in one.rows()]})
+        screen.show_json(
+            {"schema": "doitune.compare/1", "pairs": [row for one in found for row in one.rows()]}
+        )
     else:
         scores.show_comparisons(found)

@@ -11,12 +11,15 @@ from doitune.cli.options import Json, Runs
 
 
 def doctor(
-    fix_hint: Annotated[bool, typer.Option("--fix-hint", help="Also print the commands that mend what is wrong.")] = False,
+    fix_hint: Annotated[
+        bool, typer.Option("--fix-hint", help="Also print the commands that mend what is wrong.")
+    ] = False,
     network: Annotated[bool, typer.Option("--network", help="Also ask whether the hub answers.")] = False,
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Look at this machine: system, libraries, cards, backends, disks, hub, bases (exit 78 if no training is possible).
+    """Look at this machine: system, libraries, cards, backends, disks, hub, bases (exit 78 if no training is
+    possible).
 
     Example: doitune doctor --fix-hint
     """

@@ -10,16 +10,39 @@ import typer
 
 from doitune.errors import UsageError
 
-RecipeName = Annotated[str, typer.Argument(help="A recipe's name (`doitune recipes list`) or file, also a run's recipe.yaml.")]
-Model = Annotated[str | None, typer.Option("--model", "-m", help="A model of recipes/models, a hub name, or a model folder.")]
-CorpusName = Annotated[str | None, typer.Option("--corpus", "-c", help="demo, doit, or the path of a corpus.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one field, e.g. lora.rank=32. Repeatable.")]
-CardSize = Annotated[str | None, typer.Option("--card", help="A card's memory (24gb, 48gb or GiB) or name (rtx4090). Default: the card here.")]
+RecipeName = Annotated[
+    str, typer.Argument(help="A recipe's name (`doitune recipes list`) or file, also a run's recipe.yaml.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="A model of recipes/models, a hub name, or a model folder."),
+]
+CorpusName = Annotated[
+    str | None, typer.Option("--corpus", "-c", help="demo, doit, or the path of a corpus.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one field, e.g. lora.rank=32. Repeatable."),
+]
+CardSize = Annotated[
+    str | None,
+    typer.Option(
+        "--card", help="A card's memory (24gb, 48gb or GiB) or name (rtx4090). Default: the card here."
+    ),
+]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
 WaitForDisk = Annotated[
-    float, typer.Option("--wait-for-disk", metavar="MINUTES", min=0.0, help="How long a run on a full disk waits for room before it ends.")
+    float,
+    typer.Option(
+        "--wait-for-disk",
+        metavar="MINUTES",
+        min=0.0,
+        help="How long a run on a full disk waits for room before it ends.",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress and notes go to stderr.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout; progress and notes go to stderr.")
+]
 
 
 def words(text: str | None) -> tuple[str, ...]:

@@ -18,17 +18,27 @@ def plan(
     corpus: CorpusName = None,
     card: CardSize = None,
     sets: Sets = None,
-    backend: Annotated[str, typer.Option("--backend", help="unsloth or hf. Default: the recipe's; auto counts as unsloth.")] = "",
+    backend: Annotated[
+        str, typer.Option("--backend", help="unsloth or hf. Default: the recipe's; auto counts as unsloth.")
+    ] = "",
     what_if: Annotated[
         str | None,
-        typer.Option("--what-if", help="What doitune avoids, counted: full-logits, trained-embeddings, ... (a wrong name lists all)."),
+        typer.Option(
+            "--what-if",
+            help="What doitune avoids, counted: full-logits, trained-embeddings, ... (a wrong name lists all).",
+        ),
     ] = None,
     simulate: Annotated[
-        bool, typer.Option("--simulate", help="Also run the model's real code (any of transformers) under fake tensors: seconds, no card.")
+        bool,
+        typer.Option(
+            "--simulate",
+            help="Also run the model's real code (any of transformers) under fake tensors: seconds, no card.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """What a recipe needs on a card, term by term, and whether it fits (exit 78 if not), before anything is downloaded.
+    """What a recipe needs on a card, term by term, and whether it fits (exit 78 if not), before anything is
+    downloaded.
 
     Without --card: the card in this machine, else one of 24 GiB.
 
@@ -45,13 +55,18 @@ def plan(
         from doitune.memory.simulation.foreign import is_foreign, plan_foreign
 
         if is_foreign(resolved.recipe.model):
-            _show_foreign(plan_foreign(resolved, choose_card(card), backend=backend, what_if=words(what_if)), as_json=as_json)
+            _show_foreign(
+                plan_foreign(resolved, choose_card(card), backend=backend, what_if=words(what_if)),
+                as_json=as_json,
+            )
             return
     found = memory.plan_memory(resolved, choose_card(card), backend=backend, what_if=words(what_if))
     seen = memory.outlook(resolved.recipe, found)
     simulated = compare(found) if simulate else None
     if as_json:
-        screen.show_json({**memory.document(found, seen), **({"simulation": simulated.to_json()} if simulated else {})})
+        screen.show_json(
+            {**memory.document(found, seen), **({"simulation": simulated.to_json()} if simulated else {})}
+        )
     else:
         from doitune.console import plan as displays_plan
 

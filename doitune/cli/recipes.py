@@ -24,19 +24,41 @@ def recipes_list(as_json: Json = False) -> None:
     from doitune.recipe.resolve import list_models, list_recipes, resolve
 
     recipes, models = list_recipes(), list_models()
-    needs = {one.name: round(expected_gib(resolve("_base", model=one.name, overrides=["data.budget={math: 1}"]).recipe), 1) for one in models}
+    needs = {
+        one.name: round(
+            expected_gib(resolve("_base", model=one.name, overrides=["data.budget={math: 1}"]).recipe), 1
+        )
+        for one in models
+    }
     if as_json:
-        entries = [{"name": one.name, "summary": one.summary, "expected_memory_gib": needs[one.name]} for one in models]
-        screen.show_json({"schema": "doitune.recipes/1", "recipes": [asdict(one) for one in recipes], "models": entries})
+        entries = [
+            {"name": one.name, "summary": one.summary, "expected_memory_gib": needs[one.name]}
+            for one in models
+        ]
+        screen.show_json(
+            {"schema": "doitune.recipes/1", "recipes": [asdict(one) for one in recipes], "models": entries}
+        )
         return
     rows = [[one.name, one.summary + (f" (= {one.alias_of})" if one.alias_of else "")] for one in recipes]
     screen.show_table(["recipe", "what it does"], rows)
-    screen.show_table(["model", "GiB on a card", "what it is"], [[one.name, f"{needs[one.name]:.1f}", one.summary] for one in models], right=(1,))
-    screen.say("GiB on a card: rank 16, micro-batches of 2,048 tokens, unsloth; `doitune plan` says it for a recipe")
+    screen.show_table(
+        ["model", "GiB on a card", "what it is"],
+        [[one.name, f"{needs[one.name]:.1f}", one.summary] for one in models],
+        right=(1,),
+    )
+    screen.say(
+        "GiB on a card: rank 16, micro-batches of 2,048 tokens, unsloth; `doitune plan` says it for a recipe"
+    )
 
 
 @recipes_app.command("show")
-def recipes_show(recipe: RecipeName, model: Model = None, corpus: CorpusName = None, sets: Sets = None, as_json: Json = False) -> None:
+def recipes_show(
+    recipe: RecipeName,
+    model: Model = None,
+    corpus: CorpusName = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
     """Every field of a recipe, with where its value came from.
 
     Example: doitune recipes show reconstruct --model 13b
@@ -74,13 +96,22 @@ def recipes_diff(a: RecipeName, b: RecipeName, model: Model = None, as_json: Jso
 
     differences = diff(resolve(a, model=model).recipe, resolve(b, model=model).recipe)
     if as_json:
-        screen.show_json({"schema": "doitune.recipe-diff/1", "a": a, "b": b, "differences": [asdict(one) for one in differences]})
+        screen.show_json(
+            {
+                "schema": "doitune.recipe-diff/1",
+                "a": a,
+                "b": b,
+                "differences": [asdict(one) for one in differences],
+            }
+        )
     else:
         screen.show_table(["field", a, b], [[one.field, _shown(one.a), _shown(one.b)] for one in differences])
 
 
 @recipes_app.command("copy")
-def recipes_copy(recipe: RecipeName, target: Annotated[str, typer.Argument(help="The file to write.")]) -> None:
+def recipes_copy(
+    recipe: RecipeName, target: Annotated[str, typer.Argument(help="The file to write.")]
+) -> None:
     """Copy a recipe to a file of your own, to change it.
 
     Example: doitune recipes copy reconstruct mine.yaml
@@ -92,7 +123,9 @@ def recipes_copy(recipe: RecipeName, target: Annotated[str, typer.Argument(help=
 
 
 @recipes_app.command("check")
-def recipes_check(files: Annotated[list[str], typer.Argument(help="Recipe files or names.")], as_json: Json = False) -> None:
+def recipes_check(
+    files: Annotated[list[str], typer.Argument(help="Recipe files or names.")], as_json: Json = False
+) -> None:
     """All problems of recipes at once.
 
     Example: doitune recipes check mine.yaml
@@ -124,7 +157,11 @@ def recipes_explain(recipe: RecipeName, model: Model = None, as_json: Json = Fal
 
     rows = explain(resolve(recipe, model=model))
     if as_json:
-        screen.show_json({"schema": "doitune.explain/1", "recipe": recipe, "rows": [asdict(row) for row in rows]})
+        screen.show_json(
+            {"schema": "doitune.explain/1", "recipe": recipe, "rows": [asdict(row) for row in rows]}
+        )
         return
     columns = ["topic", "the paper says", "its code does", "this recipe does", "why"]
-    screen.show_table(columns, [[row.topic, row.paper, row.code, row.here, row.why] for row in rows], title=recipe)
+    screen.show_table(
+        columns, [[row.topic, row.paper, row.code, row.here, row.why] for row in rows], title=recipe
+    )

@@ -11,12 +11,17 @@ from doitune.cli.options import Json, Runs
 
 
 def report(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs: `last`, a part of a name, a folder.")],
-    out: Annotated[Path | None, typer.Option("--out", help="The file to write. Default: report.html in the first run.")] = None,
+    names: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Runs: `last`, a part of a name, a folder.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file to write. Default: report.html in the first run.")
+    ] = None,
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """One self-contained HTML page: recipe, data, curves, scores with intervals, paired comparison, wrong answers to read, provenance.
+    """One self-contained HTML page: recipe, data, curves, scores with intervals, paired comparison, wrong
+    answers to read, provenance.
 
     Example: doitune report last --out report.html
     """
@@ -29,6 +34,13 @@ def report(
     written, text = out or default_path(found), page(found)
     write_whole(written, text)
     if as_json:
-        screen.show_json({"schema": "doitune.report-page/1", "path": str(written), "runs": [run.name for run in found], "bytes": len(text.encode())})
+        screen.show_json(
+            {
+                "schema": "doitune.report-page/1",
+                "path": str(written),
+                "runs": [run.name for run in found],
+                "bytes": len(text.encode()),
+            }
+        )
     else:
         screen.say(f"wrote {written}: open it in a browser")

@@ -19,13 +19,21 @@ def _room() -> None:
 
 @selftest_app.command("crash")
 def selftest_crash(
-    kills: Annotated[int, typer.Option("--kills", min=0, help="How often a training is killed (kill -9), half of it while it saves.")] = 50,
-    corruptions: Annotated[int, typer.Option("--corruptions", min=0, help="How often a checkpoint is damaged before a resume.")] = 20,
+    kills: Annotated[
+        int,
+        typer.Option(
+            "--kills", min=0, help="How often a training is killed (kill -9), half of it while it saves."
+        ),
+    ] = 50,
+    corruptions: Annotated[
+        int, typer.Option("--corruptions", min=0, help="How often a checkpoint is damaged before a resume.")
+    ] = 20,
     folder: Annotated[Path, typer.Option("--dir", help="A folder on the disk to be proved.")] = Path("runs"),
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of times and places.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Kill a tiny training at every fault point and at random times, resume it, and compare the result byte for byte (CPU).
+    """Kill a tiny training at every fault point and at random times, resume it, and compare the result byte
+    for byte (CPU).
 
     Example: doitune selftest crash --kills 50
     """
@@ -41,11 +49,14 @@ def selftest_crash(
 
 @selftest_app.command("gpu")
 def selftest_gpu(
-    out: Annotated[Path | None, typer.Option("--out", help="Write the document to this file, to be sent in.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the document to this file, to be sent in.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the smallest size.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Test this card: both backends beside each other, the memory plan beside measured peaks, speed beside the roofline (exit 78 without one).
+    """Test this card: both backends beside each other, the memory plan beside measured peaks, speed beside
+    the roofline (exit 78 without one).
 
     Example: doitune selftest gpu --out card.json
     """

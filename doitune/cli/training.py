@@ -19,7 +19,9 @@ def train(
     sets: Sets = None,
     runs: Runs = Path("runs"),
     card: CardSize = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, check and encode, then say what a training would do.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Resolve, check and encode, then say what a training would do.")
+    ] = False,
     wait_for_disk: WaitForDisk = 30.0,
     as_json: Json = False,
 ) -> None:
@@ -38,14 +40,24 @@ def train(
 
     size = None if card is None else read_card(card)
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
-    judged = judged_rows([name for name in resolved.recipe.eval.suite if name in BENCHMARKS], only_present=True)
+    judged = judged_rows(
+        [name for name in resolved.recipe.eval.suite if name in BENCHMARKS], only_present=True
+    )
     if follows():
         return None if dry_run else follow(resolved, judged)
     if dry_run:
         plan = plan_training(resolved, judged)
         return screen.show_json(describe(plan)) if as_json else screen.show_plan(plan)
     with progress.TrainingDisplay() as display:
-        run = start(resolved, runs=runs, scorer=validation_score, on_event=display, judged=judged, wait_minutes=wait_for_disk, card=size)
+        run = start(
+            resolved,
+            runs=runs,
+            scorer=validation_score,
+            on_event=display,
+            judged=judged,
+            wait_minutes=wait_for_disk,
+            card=size,
+        )
         last_words()
     return screen.show_run(run, as_json=as_json)
 
@@ -54,12 +66,22 @@ def resume(
     run: Annotated[str, typer.Argument(help="A run: its folder, a part of its name, or `last`.")],
     runs: Runs = Path("runs"),
     sets: Annotated[
-        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change what a resume may change, e.g. train.patience=3.")
+        list[str] | None,
+        typer.Option(
+            "--set", "-s", metavar="KEY=VALUE", help="Change what a resume may change, e.g. train.patience=3."
+        ),
     ] = None,
     allow: Annotated[
-        list[str] | None, typer.Option("--allow", metavar="KEY", help="Accept that this field (of an edited recipe.yaml), or `device`, changed.")
+        list[str] | None,
+        typer.Option(
+            "--allow",
+            metavar="KEY",
+            help="Accept that this field (of an edited recipe.yaml), or `device`, changed.",
+        ),
     ] = None,
-    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Train from the beginning if no checkpoint can be used.")] = False,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Train from the beginning if no checkpoint can be used.")
+    ] = False,
     wait_for_disk: WaitForDisk = 30.0,
     as_json: Json = False,
 ) -> None:
@@ -98,5 +120,14 @@ def runs_list(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     if as_json:
         screen.show_json({"schema": "doitune.runs/1", "runs": entries})
         return
-    rows = [[one["name"], one["state"], str(one["step"]), str(one["best"] or ""), screen.scores_text(one["scores"])] for one in entries]
+    rows = [
+        [
+            one["name"],
+            one["state"],
+            str(one["step"]),
+            str(one["best"] or ""),
+            screen.scores_text(one["scores"]),
+        ]
+        for one in entries
+    ]
     screen.show_table(["run", "state", "step", "best", "scores"], rows, right=(2, 3))

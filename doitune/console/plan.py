@@ -1,4 +1,5 @@
-"""A memory plan on the screen: terms with their ranges, the verdict, the way out, and what else the machine needs. A part of the console."""
+"""A memory plan on the screen: terms with their ranges, the verdict, the way out, and what else the
+machine needs. A part of the console."""
 
 from __future__ import annotations
 
@@ -38,15 +39,21 @@ def show_foreign(plan: ForeignPlan) -> None:
     _terms(title, plan.terms, [plan.gib(number) for number in range(3)], (*plan.findings, plan.how))
     _usable(plan.card)
     if plan.fits:
-        say(f"it fits: {plan.gib(2):.1f} GiB at the high estimate, {plan.card.usable_gib - plan.gib(2):.1f} GiB are left")
+        say(
+            f"it fits: {plan.gib(2):.1f} GiB at the high estimate, {plan.card.usable_gib - plan.gib(2):.1f} GiB are left"
+        )
     else:
         too_much = plan.gib(2) - plan.card.usable_gib
-        say(f"it does not fit: {plan.gib(2):.1f} GiB at the high estimate, {too_much:.1f} GiB too much; {plan.way_out}")
+        say(
+            f"it does not fit: {plan.gib(2):.1f} GiB at the high estimate, {too_much:.1f} GiB too much; {plan.way_out}"
+        )
     _machine(plan)
 
 
 def _terms(title: str, terms: Sequence[Term], together: Sequence[float], notes: Sequence[str]) -> None:
-    rows = [[term.name, *_range((term.low, term.nominal, term.high)), term.why] for term in terms if term.high > 0]
+    rows = [
+        [term.name, *_range((term.low, term.nominal, term.high)), term.why] for term in terms if term.high > 0
+    ]
     rows.append(["together", *(f"{gib:.2f}" for gib in together), ""])
     show_table(["GiB", "low", "nominal", "high", "what it is"], rows, title=title, right=(1, 2, 3))
     for note in notes:
@@ -63,10 +70,16 @@ def _verdict(plan: MemoryPlan) -> None:
     card = plan.card
     _usable(card)
     if plan.fits:
-        say(f"it fits: {plan.gib(2):.1f} GiB at the high estimate, {card.usable_gib - plan.gib(2):.1f} GiB are left")
-        say(f"largest micro-batch that fits: {plan.max_tokens:,} tokens; a run that leaves it unset is given {plan.tokens_per_micro_batch:,}")
+        say(
+            f"it fits: {plan.gib(2):.1f} GiB at the high estimate, {card.usable_gib - plan.gib(2):.1f} GiB are left"
+        )
+        say(
+            f"largest micro-batch that fits: {plan.max_tokens:,} tokens; a run that leaves it unset is given {plan.tokens_per_micro_batch:,}"
+        )
     else:
-        say(f"it does not fit: {plan.gib(2):.1f} GiB at the high estimate, {plan.gib(2) - card.usable_gib:.1f} GiB too much")
+        say(
+            f"it does not fit: {plan.gib(2):.1f} GiB at the high estimate, {plan.gib(2) - card.usable_gib:.1f} GiB too much"
+        )
         say(f"the cheapest way out: {way_out_text(plan)}")
 
 
@@ -78,14 +91,29 @@ def _usable(card: Card) -> None:
 
 
 def _levers(plan: MemoryPlan) -> None:
-    rows = [[f"--set {one.set}" if one.set else one.change, f"{one.saves_gib:.2f}", "yes" if one.fits else "no", one.costs] for one in plan.levers]
+    rows = [
+        [
+            f"--set {one.set}" if one.set else one.change,
+            f"{one.saves_gib:.2f}",
+            "yes" if one.fits else "no",
+            one.costs,
+        ]
+        for one in plan.levers
+    ]
     if rows:
-        show_table(["change alone", "saves GiB", "fits", "costs"], rows, title="what would make it smaller, the cheapest first", right=(1,))
+        show_table(
+            ["change alone", "saves GiB", "fits", "costs"],
+            rows,
+            title="what would make it smaller, the cheapest first",
+            right=(1,),
+        )
 
 
 def _machine(plan: MemoryPlan | ForeignPlan) -> None:
     host = plan.host
-    say(f"main memory: {host.ram_gib:.1f} GiB, as weights are read tensor by tensor ({host.whole_gib:.0f} GiB if the whole 16-bit base were held)")
+    say(
+        f"main memory: {host.ram_gib:.1f} GiB, as weights are read tensor by tensor ({host.whole_gib:.0f} GiB if the whole 16-bit base were held)"
+    )
     base = f"base {host.base_16_bit_gib:.1f} GiB in 16 bits, or {host.base_nf4_gib:.1f} GiB quantised before"
     say(f"disk: {host.disk_gib:.1f} GiB ({base}; {host.checkpoints_gib:.1f} GiB of checkpoints)")
 
@@ -106,13 +134,19 @@ def _hours(seen: Outlook) -> None:
         for one in seen.paces
     ]
     title = f"{seen.work.tokens:,} tokens in {seen.work.steps:,} steps: {seen.work.told}; without evaluation"
-    show_table(["card", "expected", "at the very best", "tokens/s", "of its rate"], rows, title=title, right=(1, 2, 3, 4))
+    show_table(
+        ["card", "expected", "at the very best", "tokens/s", "of its rate"],
+        rows,
+        title=title,
+        right=(1, 2, 3, 4),
+    )
     if any(one.derived for one in seen.paces):
         say("* its rate is derived from units and clock, not from a data sheet")
 
 
 def _comparison(simulated: Comparison) -> None:
     rows = [
-        [name, f"{form / GIB:.3f}", f"{real / GIB:.3f}", f"{100 * (form / real - 1):+.2f} %" if real else ""] for name, form, real in simulated.rows
+        [name, f"{form / GIB:.3f}", f"{real / GIB:.3f}", f"{100 * (form / real - 1):+.2f} %" if real else ""]
+        for name, form, real in simulated.rows
     ]
     show_table(["GiB", "closed form", "simulated", "apart"], rows, title=simulated.title, right=(1, 2, 3))

@@ -1,4 +1,5 @@
-"""Long work as it goes on, on stderr: a live line on a terminal, plain lines elsewhere. A part of the console."""
+"""Long work as it goes on, on stderr: a live line on a terminal, plain lines elsewhere. A part of the
+console."""
 
 from __future__ import annotations
 
@@ -75,7 +76,9 @@ class TrainingDisplay:
         from rich.progress import BarColumn, Progress, TextColumn
 
         if self.progress is None:
-            self.progress = Progress(BarColumn(bar_width=24), TextColumn("{task.description}", markup=False), console=self.screen)
+            self.progress = Progress(
+                BarColumn(bar_width=24), TextColumn("{task.description}", markup=False), console=self.screen
+            )
             self.progress.start()
             self.task = self.progress.add_task("", total=log.total_steps)
         self.progress.update(self.task, completed=log.step, description=_step_line(log, left))
@@ -111,7 +114,8 @@ class _LineDisplay:
             self.status.stop()
 
     def show(self, text: str, label: str, *, whole: bool) -> None:
-        """A line of progress; elsewhere than on a terminal only at a new label, at its end, and every ten seconds."""
+        """A line of progress; elsewhere than on a terminal only at a new label, at its end, and every ten
+        seconds."""
         if self.screen.is_terminal:
             from rich.text import Text  # a plain str would be read as markup
 
@@ -130,7 +134,11 @@ class EvaluationDisplay(_LineDisplay):
 
     def __call__(self, label: str, progress: Any) -> None:
         """Show `progress` (done, total) of the evaluation called `label`."""
-        self.show(f"{label}: {progress.done} of {progress.total} questions", label, whole=progress.done == progress.total)
+        self.show(
+            f"{label}: {progress.done} of {progress.total} questions",
+            label,
+            whole=progress.done == progress.total,
+        )
 
 
 class SelftestDisplay(_LineDisplay):
@@ -138,7 +146,11 @@ class SelftestDisplay(_LineDisplay):
 
     def __call__(self, report: Any) -> None:
         """Show what is counted so far."""
-        found = f", {report.corruptions_found} of {report.corruptions} damages found" if report.corruptions else ""
+        found = (
+            f", {report.corruptions_found} of {report.corruptions} damages found"
+            if report.corruptions
+            else ""
+        )
         self.show(
             f"{report.kills} kills, {report.kills_during_save} during a save{found}; {len(report.failures)} failures ({duration(report.seconds)})",
             "",
@@ -164,11 +176,19 @@ class ExportDisplay(_LineDisplay):
     def shard(self, progress: Progress) -> None:
         """Show the progress of the merge."""
         done, total = progress.bytes / 2**20, progress.total_bytes / 2**20
-        self.show(f"{progress.file} ({progress.number} of {progress.files}): {done:,.0f} of {total:,.0f} MiB", progress.file, whole=False)
+        self.show(
+            f"{progress.file} ({progress.number} of {progress.files}): {done:,.0f} of {total:,.0f} MiB",
+            progress.file,
+            whole=False,
+        )
 
     def question(self, label: str, progress: Any) -> None:
         """Show `progress` (done, total) of the questions asked of one side."""
-        self.show(f"{label}: {progress.done} of {progress.total} questions", label, whole=progress.done == progress.total)
+        self.show(
+            f"{label}: {progress.done} of {progress.total} questions",
+            label,
+            whole=progress.done == progress.total,
+        )
 
     def note(self, text: str) -> None:
         """What is done next."""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def show_evaluations(evaluations: Sequence[Evaluation], protocols: Sequence[str] = ("fixed",)) -> None:
-    """A table for each suite, number of shots and protocol: a set a line, the base beside the checkpoints, intervals and chance."""
+    """A table for each suite, number of shots and protocol: a set a line, the base beside the checkpoints,
+    intervals and chance."""
     for suite, shots in dict.fromkeys((one.report.suite, one.report.shots) for one in evaluations):
         same = [one for one in evaluations if (one.report.suite, one.report.shots) == (suite, shots)]
         for protocol in protocols:
@@ -38,14 +39,24 @@ def _show(evaluations: Sequence[Evaluation], protocol: str) -> None:
     shots = f", {report.shots} shots" if report.shots else ""
     partial = f" (partial: {report.n} of {report.total} questions)" if report.partial else ""
     targets = ", ".join(dict.fromkeys(one.target for one in evaluations))
-    show_table(columns, rows, title=f"{report.suite}{shots}{partial}: {targets}", right=range(1, len(columns)))
-    say(f"protocol {protocol}; scores in %, with 95 % intervals; ≈ marks a score that guessing could give, ? one with many unread replies")
+    show_table(
+        columns, rows, title=f"{report.suite}{shots}{partial}: {targets}", right=range(1, len(columns))
+    )
+    say(
+        f"protocol {protocol}; scores in %, with 95 % intervals; ≈ marks a score that guessing could give, ? one with many unread replies"
+    )
 
 
 def _mean_rows(tables: Sequence[Table]) -> list[list[str]]:
-    """The headline mean, the mean over all sets where that is another, means of groups, and the mean over questions."""
+    """The headline mean, the mean over all sets where that is another, means of groups, and the mean over
+    questions."""
     first = tables[0]
-    rows = [_mean_row(f"mean of {first.mean.sets} {'abilities' if first.mean.sets < len(first.sets) else 'sets'} (macro)", [t.mean for t in tables])]
+    rows = [
+        _mean_row(
+            f"mean of {first.mean.sets} {'abilities' if first.mean.sets < len(first.sets) else 'sets'} (macro)",
+            [t.mean for t in tables],
+        )
+    ]
     if first.mean_all.sets != first.mean.sets:
         rows.append(_mean_row(f"mean of all {first.mean_all.sets} sets", [t.mean_all for t in tables]))
     rows += [_mean_row(f"mean of {name}", [t.groups[name] for t in tables]) for name in first.groups]
@@ -66,26 +77,36 @@ def _cell(score: SetScore | Mean) -> str:
 def _show_delta(evaluations: Sequence[Evaluation]) -> None:
     for one in evaluations:
         fixed, paper = (one.report.table(protocol).mean.score for protocol in ("fixed", "paper"))
-        say(f"{one.checkpoint}: fixed {100 * fixed:.1f}, paper {100 * paper:.1f}, delta {100 * (fixed - paper):+.1f}")
+        say(
+            f"{one.checkpoint}: fixed {100 * fixed:.1f}, paper {100 * paper:.1f}, delta {100 * (fixed - paper):+.1f}"
+        )
 
 
 def _notes(evaluations: Sequence[Evaluation]) -> None:
     """What a reader of the numbers must know."""
     for one in evaluations:
         sets = one.report.sets
-        unread, too_long, fewer = (sum(getattr(line, name) for line in sets) for name in ("unread", "too_long", "fewer_shots"))
+        unread, too_long, fewer = (
+            sum(getattr(line, name) for line in sets) for name in ("unread", "too_long", "fewer_shots")
+        )
         if lacking := missing_sets(one.report.suite, [line.name for line in sets]):
-            say(f"{one.checkpoint}: {len(lacking)} sets of {one.report.suite} are not in the data that was given, first {lacking[0]}")
+            say(
+                f"{one.checkpoint}: {len(lacking)} sets of {one.report.suite} are not in the data that was given, first {lacking[0]}"
+            )
         if one.report.batching:
             say(f"{one.checkpoint}: {one.report.batching}")
         if unread:
-            say(f"{one.checkpoint}: {unread} of {one.report.n} replies held no answer that could be read (scored wrong)")
+            say(
+                f"{one.checkpoint}: {unread} of {one.report.n} replies held no answer that could be read (scored wrong)"
+            )
         if too_long:
             say(f"{one.checkpoint}: {too_long} questions are longer than the model's context (scored wrong)")
         if fewer:
             say(f"{one.checkpoint}: {fewer} questions were asked with fewer shots, to fit the context")
         if one.leaks:
-            say(f"warning: {one.leaks} rows that {one.checkpoint} learnt from leak into judged sets; its scores are too high")
+            say(
+                f"warning: {one.leaks} rows that {one.checkpoint} learnt from leak into judged sets; its scores are too high"
+            )
         if one.report.mean.within_chance:
             say(f"warning: the mean of {one.checkpoint} is within what guessing gives")
 
@@ -97,10 +118,25 @@ def show_comparisons(found: Sequence[Comparison]) -> None:
         for pair in (one.mean, *one.sets):
             p = f"{pair.mcnemar_p:.3g}" if pair.set == one.mean.set else f"{pair.holm_p:.3g}"
             flips = f"+{pair.flips_up} -{pair.flips_down}"
-            scores = (f"{100 * pair.score_a:.1f}", f"{100 * pair.score_b:.1f}", f"{100 * pair.difference:+.1f}")
+            scores = (
+                f"{100 * pair.score_a:.1f}",
+                f"{100 * pair.score_b:.1f}",
+                f"{100 * pair.difference:+.1f}",
+            )
             interval = f"[{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
             judged = [pair.verdict] if one.margin is None else [pair.verdict, one.against_margin(pair)]
-            rows.append([pair.set, str(pair.n), *scores, interval, p, flips, f"{100 * pair.smallest_detectable:.1f}", *judged])
+            rows.append(
+                [
+                    pair.set,
+                    str(pair.n),
+                    *scores,
+                    interval,
+                    p,
+                    flips,
+                    f"{100 * pair.smallest_detectable:.1f}",
+                    *judged,
+                ]
+            )
         columns = ["set", "n", "A", "B", "B - A", "95 % interval", "p", "flips", "detectable", "verdict"]
         if one.margin is not None:
             columns.append(f"worse by at most {100 * one.margin:g}")

@@ -1,7 +1,8 @@
-"""The only room that writes to the screen: progress on stderr, results on stdout, errors with their cure, JSON for scripts.
+"""The only room that writes to the screen: progress on stderr, results on stdout, errors with their cure,
+JSON for scripts.
 
-Everything printed passes through `safe`: text from models, files and names can hold escape sequences that would drive the terminal, and
-messages of libraries can hold secrets. JSON is escaped to the same effect.
+Everything printed passes through `safe`: text from models, files and names can hold escape sequences that
+would drive the terminal, and messages of libraries can hold secrets. JSON is escaped to the same effect.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164"
     "\u2065\ufe00-\ufe0d\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff\U000ffffe\U000fffff\U0010fffe\U0010ffff]"
 )
-"""Letters, marks and places without a character that Unicode lets a screen leave out; the two selectors of emoji (U+FE0E, U+FE0F) stay."""
+"""Letters, marks and places without a character that Unicode lets a screen leave out; the two selectors of
+emoji (U+FE0E, U+FE0F) stay."""
 
 
 def safe(text: str) -> str:
-    """`text` as a screen may have it: secrets as `***`; control, bidirectional, zero-width and private characters as visible marks.
+    """`text` as a screen may have it: secrets as `***`; control, bidirectional, zero-width and private
+    characters as visible marks.
 
     Line breaks and tabs stay. The consoles here read no markup, so brackets need no escape.
     """
@@ -62,7 +65,9 @@ def out() -> Console:
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else PIPED_WIDTH
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=width is not None, width=width)
+    console = Console(
+        file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=width is not None, width=width
+    )
     console.on_broken_pipe = _unread  # type: ignore[method-assign]  # rich would end the process with 1
     return console
 
@@ -76,7 +81,9 @@ def err() -> Console:
     from rich.console import Console
 
     width = None if sys.stderr.isatty() else PIPED_WIDTH
-    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=width is not None, width=width)
+    return Console(
+        file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=width is not None, width=width
+    )
 
 
 def say(text: str) -> None:
@@ -90,10 +97,14 @@ def note(text: str) -> None:
 
 
 def show_json(document: Mapping[str, Any]) -> None:
-    """One JSON document on stdout and nothing else there; what `safe` would mark is escaped, so that it reads back the same."""
+    """One JSON document on stdout and nothing else there; what `safe` would mark is escaped, so that it
+    reads back the same."""
     escaped = (sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8")
     text = redact(json.dumps(document, ensure_ascii=escaped, indent=2, allow_nan=False, default=_plain))
-    sys.stdout.write((text if text.isascii() else "".join(_escaped(char) for char in text)).replace("\x7f", "\\u007f") + "\n")
+    sys.stdout.write(
+        (text if text.isascii() else "".join(_escaped(char) for char in text)).replace("\x7f", "\\u007f")
+        + "\n"
+    )
 
 
 def _escaped(char: str) -> str:
@@ -111,7 +122,15 @@ def show_error(error: DoituneError, *, as_json: bool) -> None:
     """An error with its cure: JSON on stdout for scripts, else text on stderr."""
     if as_json:
         problems = [{"place": one.place, "problem": one.problem, "hint": one.hint} for one in error.problems]
-        show_json({"schema": "doitune.error/1", "kind": error.kind, "problem": error.problem, "hint": error.hint, "problems": problems})
+        show_json(
+            {
+                "schema": "doitune.error/1",
+                "kind": error.kind,
+                "problem": error.problem,
+                "hint": error.hint,
+                "problems": problems,
+            }
+        )
         return
     screen = err()
     if error.kind == "stopped":  # no error: the last line is the command that goes on, to be copied
@@ -135,7 +154,9 @@ def show_crash(error: BaseException) -> None:
     err().print(_styled(("this is a bug in doitune: please report it with these lines", "bold red")))
 
 
-def show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object
+) -> None:
     """What a library warns of, in the place of Python's own writer."""
     note(f"{category.__name__}: {message} ({filename}:{lineno})")
 
@@ -146,13 +167,17 @@ def _styled(*parts: tuple[str, str]) -> Any:
     return Text.assemble(*((text, style) for text, style in parts))
 
 
-def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[int] = ()) -> Table:
+def grid(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[int] = ()
+) -> Table:
     """A table of plain text; columns whose number is in `right` are set right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(safe(title)) if title else None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(
+        title=Text(safe(title)) if title else None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False
+    )
     for number, name in enumerate(columns):
         table.add_column(Text(safe(name)), justify="right" if number in right else "left", overflow="fold")
     for row in rows:
@@ -160,7 +185,9 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = 
     return table
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[int] = ()) -> None:
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[int] = ()
+) -> None:
     """Print a table on stdout."""
     out().print(grid(columns, rows, title=title, right=right))
 
@@ -170,7 +197,9 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
-    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return (
+        f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    )
 
 
 def show_plan(plan: Plan) -> None:
@@ -181,8 +210,12 @@ def show_plan(plan: Plan) -> None:
     trained = sum(one.trained for one in material.encoded)
     steps = -(-len(material.encoded) // train.examples_per_step) * train.epochs
     steps = steps if train.max_steps is None else min(steps, train.max_steps)
-    say(f"{len(material.encoded):,} examples, {tokens:,} tokens, {trained:,} of them trained ({100 * trained / tokens:.0f} %)")
-    say(f"{steps:,} steps of {train.examples_per_step} examples, rate {train.learning_rate:g} to {train.end_rate:g} ({train.schedule})")
+    say(
+        f"{len(material.encoded):,} examples, {tokens:,} tokens, {trained:,} of them trained ({100 * trained / tokens:.0f} %)"
+    )
+    say(
+        f"{steps:,} steps of {train.examples_per_step} examples, rate {train.learning_rate:g} to {train.end_rate:g} ({train.schedule})"
+    )
     say(f"base {plan.base.name} in {plan.base.folder}")
 
 
@@ -195,7 +228,9 @@ def show_run(run: Run, *, as_json: bool) -> None:
         show_json({"schema": "doitune.run/1", **summary, "done": done})
         return
     early = " (early: no better validation)" if done.get("stopped_early") else ""
-    say(f"trained {done['final_step']} steps in {duration(done['seconds'])}{early}; best checkpoint: step {done['best_step']}")
+    say(
+        f"trained {done['final_step']} steps in {duration(done['seconds'])}{early}; best checkpoint: step {done['best_step']}"
+    )
     say(f"run {run.name} in {run.folder}")
     say("next: doitune eval last")
 
@@ -203,18 +238,30 @@ def show_run(run: Run, *, as_json: bool) -> None:
 def show_crash_report(report: Report) -> None:
     """What the crash lab counted, and its verdict."""
     during = f"{report.kills} kills, {report.kills_during_save} of them while a checkpoint was being written"
-    say(f"{during}; {report.runs} runs, {report.processes} processes, {duration(report.seconds)} on {report.filesystem or 'this disk'}")
-    say(f"steps lost beyond a checkpoint interval: {report.steps_lost_beyond}; differing bytes: {report.differing_bytes}")
+    say(
+        f"{during}; {report.runs} runs, {report.processes} processes, {duration(report.seconds)} on {report.filesystem or 'this disk'}"
+    )
+    say(
+        f"steps lost beyond a checkpoint interval: {report.steps_lost_beyond}; differing bytes: {report.differing_bytes}"
+    )
     if report.corruptions:
         say(f"damaged checkpoints: {report.corruptions}, found and survived: {report.corruptions_found}")
     for text in report.failures[:5]:
         say(f"failure: {text}")
-    say("passed: a run survives being killed here" if report.passed else f"FAILED: {len(report.failures)} failures")
+    say(
+        "passed: a run survives being killed here"
+        if report.passed
+        else f"FAILED: {len(report.failures)} failures"
+    )
 
 
 def scores_text(scores: Mapping[str, Mapping[str, float]]) -> str:
     """Headline means in a line."""
-    parts = [f"{suite} {checkpoint} {100 * score:.1f}" for suite, found in scores.items() for checkpoint, score in found.items()]
+    parts = [
+        f"{suite} {checkpoint} {100 * score:.1f}"
+        for suite, found in scores.items()
+        for checkpoint, score in found.items()
+    ]
     return "; ".join(parts)
 
 
@@ -252,7 +299,9 @@ def show_check(report: CheckReport) -> None:
         if number > 5:
             say(f"... and {number - 5:,} more of kind {kind}")
     for leak in report.leaks[:10]:
-        say(f"leak: {leak.train_place or leak.train_id} gives away {leak.other_place or leak.other_id} ({100 * leak.coverage:.0f} %)")
+        say(
+            f"leak: {leak.train_place or leak.train_id} gives away {leak.other_place or leak.other_id} ({100 * leak.coverage:.0f} %)"
+        )
     say(f"{len(report.problems):,} problems, {len(report.leaks):,} leaks")
 
 
@@ -261,7 +310,8 @@ TRAINED, CONTROL = "green", "bold magenta"
 
 
 def show_preview(rows: Sequence[PreviewRow]) -> None:
-    """Rows in pieces: trained text green, control tokens by name; without colours trained text stands in brackets."""
+    """Rows in pieces: trained text green, control tokens by name; without colours trained text stands in
+    brackets."""
     screen = out()
     coloured = screen.is_terminal and not os.environ.get("NO_COLOR")
     for row in rows:
@@ -269,9 +319,16 @@ def show_preview(rows: Sequence[PreviewRow]) -> None:
         say(f"{row.ability}: {row.id} ({row.place}), {row.tokens} tokens, {row.trained} trained{long}")
         parts: list[tuple[str, str]] = []
         for trained, group in groupby(row.pieces, key=lambda piece: piece.trained):
-            texts = [(f"<{safe(one.text)}:{one.control}>" if one.control else safe(one.text), bool(one.control)) for one in group]
+            texts = [
+                (f"<{safe(one.text)}:{one.control}>" if one.control else safe(one.text), bool(one.control))
+                for one in group
+            ]
             opened, closed = ("", "") if coloured or not trained else ("[[", "]]")
-            parts += [(opened, ""), *((text, CONTROL if named else TRAINED if trained else "") for text, named in texts), (closed, "")]
+            parts += [
+                (opened, ""),
+                *((text, CONTROL if named else TRAINED if trained else "") for text, named in texts),
+                (closed, ""),
+            ]
         screen.print(_styled(*parts))
         screen.print()
 
@@ -280,7 +337,18 @@ def show_stats(found: Stats, written: str | None) -> None:
     """Lengths by ability, then the histogram of all."""
     from doitune.prepare.stats import histogram
 
-    columns = ["ability", "rows", "shortest", "median", "mean", "p90", "p99", "longest", "trained", "over the limit"]
+    columns = [
+        "ability",
+        "rows",
+        "shortest",
+        "median",
+        "mean",
+        "p90",
+        "p99",
+        "longest",
+        "trained",
+        "over the limit",
+    ]
     rows = [
         [
             line.name,

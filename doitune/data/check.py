@@ -1,4 +1,5 @@
-"""What is in a corpus and what is wrong with it: rows by ability and form, bad rows, odd text, duplicates, leaks, token lengths."""
+"""What is in a corpus and what is wrong with it: rows by ability and form, bad rows, odd text, duplicates,
+leaks, token lengths."""
 
 from __future__ import annotations
 
@@ -24,8 +25,14 @@ SUITES = {"curated/valid": "doit-valid", "curated/test": "doit-test"}
 SCHEMA = "doitune.data_check/1"
 
 _ODD_TEXT = {
-    "direction": (re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"), "a character that turns the direction of writing"),
-    "invisible": (re.compile("[\u200b\u200c\u2060\ufeff]|(?<![\u2600-\U0010ffff])\u200d"), "an invisible character"),
+    "direction": (
+        re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"),
+        "a character that turns the direction of writing",
+    ),
+    "invisible": (
+        re.compile("[\u200b\u200c\u2060\ufeff]|(?<![\u2600-\U0010ffff])\u200d"),
+        "an invisible character",
+    ),
     "control_character": (re.compile("[\x7f-\x9f]"), "a control character"),
     "broken_text": (re.compile("\ufffd"), "the mark of text that was decoded wrongly"),
 }
@@ -46,7 +53,8 @@ class TokenLengths:
 
 @dataclass(frozen=True)
 class RowCount:
-    """The good rows of one ability in one source, by form of question, and their lengths where a tokenizer was given."""
+    """The good rows of one ability in one source, by form of question, and their lengths where a tokenizer
+    was given."""
 
     rows: int
     forms: Mapping[str, int]
@@ -55,7 +63,8 @@ class RowCount:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All that `doitune data check` found: rows by source and ability, what is wrong (files in order), which train rows leak where."""
+    """All that `doitune data check` found: rows by source and ability, what is wrong (files in order),
+    which train rows leak where."""
 
     rows: Mapping[str, Mapping[str, RowCount]]
     problems: tuple[Finding, ...]
@@ -71,13 +80,28 @@ class CheckReport:
         """The document of `doitune data check --json`."""
         return {
             "schema": SCHEMA,
-            "rows": {source: {name: _count_json(count) for name, count in counts.items()} for source, counts in self.rows.items()},
+            "rows": {
+                source: {name: _count_json(count) for name, count in counts.items()}
+                for source, counts in self.rows.items()
+            },
             "problems": [
-                {"kind": found.kind, "file": found.file, "line": found.line, "problem": found.problem, "hint": found.hint}
+                {
+                    "kind": found.kind,
+                    "file": found.file,
+                    "line": found.line,
+                    "problem": found.problem,
+                    "hint": found.hint,
+                }
                 for found in self.problems
             ],
             "leaks": [
-                {"train_id": leak.train_id, "other_id": leak.other_id, "suite": leak.suite, "coverage": leak.coverage} for leak in self.leaks
+                {
+                    "train_id": leak.train_id,
+                    "other_id": leak.other_id,
+                    "suite": leak.suite,
+                    "coverage": leak.coverage,
+                }
+                for leak in self.leaks
             ],
         }
 
@@ -92,9 +116,10 @@ def check(
 ) -> CheckReport:
     """Read every source of a corpus and report.
 
-    `against`: further judged rows by suite (CMMLU, AGIEval), whose messages should hold question and options only, for a frame that every
-    question shares thins the coverage. `encode_lengths`: tokens of each row; rows above `max_tokens` would lose their answer and are
-    problems. `role_tokens`: the model's role tokens, looked for in text beside CONTROL_TOKENS. Bad rows are problems, never exceptions.
+    `against`: further judged rows by suite (CMMLU, AGIEval), whose messages should hold question and options
+    only, for a frame that every question shares thins the coverage. `encode_lengths`: tokens of each row;
+    rows above `max_tokens` would lose their answer and are problems. `role_tokens`: the model's role tokens,
+    looked for in text beside CONTROL_TOKENS. Bad rows are problems, never exceptions.
     """
     sources = [source for source in corpus.sources() if not (corpus.is_own and source == "curated/1000")]
     problems: list[Finding] = []
@@ -112,7 +137,9 @@ def check(
         for name, group in by_ability.items():
             lengths = list(encode_lengths(group)) if encode_lengths else []
             problems += _overlong(group, lengths, max_tokens)
-            rows[source][name] = RowCount(len(group), Counter(example.form for example in group), _lengths(lengths))
+            rows[source][name] = RowCount(
+                len(group), Counter(example.form for example in group), _lengths(lengths)
+            )
     leaks = _leaks(examples, against or {})
     return CheckReport(rows, tuple(problems), tuple(leaks), Counter(finding.kind for finding in problems))
 
@@ -146,7 +173,11 @@ def _at(example: Example, kind: str, problem: str, hint: str) -> Finding:
 
 
 def _token_pattern(tokens: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(re.escape(token) for token in sorted({token for token in tokens if token}, key=len, reverse=True)))
+    return re.compile(
+        "|".join(
+            re.escape(token) for token in sorted({token for token in tokens if token}, key=len, reverse=True)
+        )
+    )
 
 
 def _odd_text(example: Example, token: re.Pattern[str]) -> Iterator[Finding]:
@@ -157,7 +188,12 @@ def _odd_text(example: Example, token: re.Pattern[str]) -> Iterator[Finding]:
     for where, text in texts:
         if (found := token.search(text)) and "role_token" not in told:
             told.add("role_token")
-            yield _at(example, "role_token", f"{where} has the control token {shown(found[0])} as text", "rewrite it; a tokenizer may obey it")
+            yield _at(
+                example,
+                "role_token",
+                f"{where} has the control token {shown(found[0])} as text",
+                "rewrite it; a tokenizer may obey it",
+            )
         for kind, (pattern, what) in _ODD_TEXT.items():
             if kind not in told and (odd := pattern.search(text)):
                 told.add(kind)
@@ -167,11 +203,17 @@ def _odd_text(example: Example, token: re.Pattern[str]) -> Iterator[Finding]:
 
 def _twins(examples: Sequence[Example]) -> Iterator[Finding]:
     for example, first, exact in duplicates(examples):
-        kind, what = ("duplicate", "the same as") if exact else ("near_duplicate", "the same but for case, spaces and punctuation as")
+        kind, what = (
+            ("duplicate", "the same as")
+            if exact
+            else ("near_duplicate", "the same but for case, spaces and punctuation as")
+        )
         yield _at(example, kind, f"{what} {first.place}", "keep one of the two")
 
 
-def _overlong(examples: Sequence[Example], lengths: Sequence[int], max_tokens: int | None) -> Iterator[Finding]:
+def _overlong(
+    examples: Sequence[Example], lengths: Sequence[int], max_tokens: int | None
+) -> Iterator[Finding]:
     for example, length in zip(examples, lengths, strict=False):
         if max_tokens is not None and length > max_tokens:
             problem = f"{length:,} tokens, more than {max_tokens:,}: its answer would be cut"
@@ -185,7 +227,9 @@ def _lengths(lengths: Sequence[int]) -> TokenLengths | None:
     return TokenLengths(min(lengths), round(cuts[9]), round(cuts[18]), max(lengths))
 
 
-def _leaks(examples: Mapping[str, Mapping[str, Sequence[Example]]], against: Mapping[str, Sequence[Example]]) -> list[Leak]:
+def _leaks(
+    examples: Mapping[str, Mapping[str, Sequence[Example]]], against: Mapping[str, Sequence[Example]]
+) -> list[Leak]:
     train: list[Example] = []
     judged: dict[str, list[Example]] = {}
     for source, by_ability in examples.items():

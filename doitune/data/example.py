@@ -1,8 +1,9 @@
 """Message and Example: one conversation, the ability it teaches or tests, and how its answer is read.
 
-Example is the noun that travels from a corpus file to a step of training or a question of an evaluation. It never holds token ids.
-Rows are the released data's: `messages` of alternating user and assistant turns; valid and test rows add `question_format` and what
-it needs (`example.forms`). Other keys (`idx`, `type`, ...) may stand in a row and a message; `idx` names the row where it is unique.
+Example is the noun that travels from a corpus file to a step of training or a question of an evaluation. It
+never holds token ids. Rows are the released data's: `messages` of alternating user and assistant turns; valid
+and test rows add `question_format` and what it needs (`example.forms`). Other keys (`idx`, `type`, ...) may
+stand in a row and a message; `idx` names the row where it is unique.
 """
 
 from __future__ import annotations
@@ -33,8 +34,12 @@ _OTHER_FORMS = {
     frozenset({"instruction"}): "rows in Alpaca or ShareGPT form are declared in the recipe",
     frozenset({"conversations"}): "rows in Alpaca or ShareGPT form are declared in the recipe",
     frozenset({"text"}): "a ready-rendered `text` does not say which part is the answer: " + _WRITE_MESSAGES,
-    frozenset({"prompt", "completion"}): "put the prompt into a user turn and the completion into an assistant turn of `messages`",
-    frozenset({"prompt", "chosen"}): "preference pairs are not read: write the chosen answer as an assistant turn of `messages`",
+    frozenset(
+        {"prompt", "completion"}
+    ): "put the prompt into a user turn and the completion into an assistant turn of `messages`",
+    frozenset(
+        {"prompt", "chosen"}
+    ): "preference pairs are not read: write the chosen answer as an assistant turn of `messages`",
 }
 """What to do with rows of other trainers, by the keys that tell them."""
 
@@ -49,13 +54,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation, which starts with a user turn and ends with the assistant turn that is learnt or asked for.
+    """One conversation, which starts with a user turn and ends with the assistant turn that is learnt or
+    asked for.
 
-    `id` is stable: `curated/1000/math#17` (folder, ability and the row's `idx`; without a unique `idx`, a hash of the content).
-    `form` is "open" for training rows whose answer has no question form to be scored by.
-    `options` are the letters a choice question offers ("A", "B", ...), empty otherwise.
-    `choices` are the three candidates of a ppl_rank question, the right one first, empty otherwise.
-    `label` is what a scorer compares with: a letter, sorted letters ("ACD"), "T" or "F", a text, a LaTeX answer; "" where open.
+    `id` is stable: `curated/1000/math#17` (folder, ability and the row's `idx`; without a unique `idx`, a
+    hash of the content). `form` is "open" for training rows whose answer has no question form to be scored
+    by. `options` are the letters a choice question offers ("A", "B", ...), empty otherwise. `choices` are the
+    three candidates of a ppl_rank question, the right one first, empty otherwise. `label` is what a scorer
+    compares with: a letter, sorted letters ("ACD"), "T" or "F", a text, a LaTeX answer; "" where open.
     `place` is `file:line`, for messages.
     """
 
@@ -86,7 +92,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a file holds: its good rows, in file order, and what is wrong with the others (one finding a row)."""
+    """What a file holds: its good rows, in file order, and what is wrong with the others (one finding a
+    row)."""
 
     examples: tuple[Example, ...]
     findings: tuple[Finding, ...]
@@ -98,15 +105,18 @@ def is_ability_name(name: str) -> bool:
 
 
 def content_key(messages: tuple[Message, ...]) -> bytes:
-    """A digest of what a conversation says: equal for equal turns, whatever the line ends and outer spaces in them."""
+    """A digest of what a conversation says: equal for equal turns, whatever the line ends and outer spaces
+    in them."""
     said = "\x1f".join(f"{turn.role}\x1e{turn.content.strip()}" for turn in messages)
     return sha256(said.replace("\r\n", "\n").encode()).digest()
 
 
 def read_examples(path: Path, *, ability: str, id_prefix: str, split: Split) -> list[Example]:
-    """The rows of one JSONL file, in file order, with ids `{id_prefix}/{ability}#{idx}` (`id_prefix` is a folder: `curated/1000`).
+    """The rows of one JSONL file, in file order, with ids `{id_prefix}/{ability}#{idx}` (`id_prefix` is a
+    folder: `curated/1000`).
 
-    Errors: one DataError with every row's problem (the first MAX_SHOWN_PROBLEMS, then counts by kind); an empty file is one.
+    Errors: one DataError with every row's problem (the first MAX_SHOWN_PROBLEMS, then counts by kind); an
+    empty file is one.
     """
     scan = scan_examples(path, ability=ability, id_prefix=id_prefix, split=split)
     refuse(scan.findings)
@@ -114,25 +124,32 @@ def read_examples(path: Path, *, ability: str, id_prefix: str, split: Split) -> 
 
 
 def refuse(findings: tuple[Finding, ...]) -> None:
-    """Nothing without findings, else a DataError: MAX_SHOWN_PROBLEMS problems as they are, the others counted by kind."""
+    """Nothing without findings, else a DataError: MAX_SHOWN_PROBLEMS problems as they are, the others
+    counted by kind."""
     if not findings:
         return
     problems = [finding.as_problem() for finding in findings[:MAX_SHOWN_PROBLEMS]]
     if hidden := findings[MAX_SHOWN_PROBLEMS:]:
-        kinds = ", ".join(f"{count} x {kind}" for kind, count in Counter(finding.kind for finding in hidden).most_common())
-        problems.append(Problem("", f"and {len(hidden)} more: {kinds}", "`doitune data check` lists them all"))
+        kinds = ", ".join(
+            f"{count} x {kind}" for kind, count in Counter(finding.kind for finding in hidden).most_common()
+        )
+        problems.append(
+            Problem("", f"and {len(hidden)} more: {kinds}", "`doitune data check` lists them all")
+        )
     raise DataError.of(problems)
 
 
 AsRow = Callable[[dict[str, object]], dict[str, object]]
 
 
-def scan_examples(path: Path, *, ability: str | None, id_prefix: str, split: Split, as_row: AsRow | None = None) -> Scan:
+def scan_examples(
+    path: Path, *, ability: str | None, id_prefix: str, split: Split, as_row: AsRow | None = None
+) -> Scan:
     """Every row of one JSONL file, the bad ones as findings.
 
-    `ability` None: each row names its own in the field `ability`, and may name its `split` (train where it is missing); rows of another
-    split than `split` are left out. `as_row` turns another form of row into ours first; it may raise RowError.
-    Errors: DataError when the file can't be read at all.
+    `ability` None: each row names its own in the field `ability`, and may name its `split` (train where it is
+    missing); rows of another split than `split` are left out. `as_row` turns another form of row into ours
+    first; it may raise RowError. Errors: DataError when the file can't be read at all.
     """
     drafts: list[Example] = []
     findings: list[Finding] = []
@@ -143,27 +160,38 @@ def scan_examples(path: Path, *, ability: str | None, id_prefix: str, split: Spl
             row = as_row(row) if as_row else row
             if ability is None and _own_split(row) != split:
                 continue
-            drafts.append(_draft(row, f"{path}:{number}", ability or _own_ability(row), f"{id_prefix}/", split))
+            drafts.append(
+                _draft(row, f"{path}:{number}", ability or _own_ability(row), f"{id_prefix}/", split)
+            )
         except RowError as error:
             findings.append(Finding(error.kind, str(path), number, error.problem, error.hint))
     if not number:
-        findings.append(Finding("empty_file", str(path), 0, "the file holds no row", "fetch or write it again, or delete it"))
+        findings.append(
+            Finding(
+                "empty_file", str(path), 0, "the file holds no row", "fetch or write it again, or delete it"
+            )
+        )
     return Scan(tuple(_named(drafts)), tuple(findings))
 
 
 def _draft(row: dict[str, object], place: str, ability: str, prefix: str, split: Split) -> Example:
     """The row with `prefix/ability#idx` for an id, `prefix/ability#` where the row has no usable `idx`."""
     messages = _messages(row)
-    reading = OPEN if split == "train" else read_form(row, ability, messages[-2].content, messages[-1].content)
+    reading = (
+        OPEN if split == "train" else read_form(row, ability, messages[-2].content, messages[-1].content)
+    )
     idx = row.get("idx")
     name = str(idx) if isinstance(idx, int) and not isinstance(idx, bool) else idx
     known = isinstance(name, str) and _ROW_NAME.fullmatch(name)
     row_id = f"{prefix}{ability}#{name if known else ''}"
-    return Example(row_id, ability, messages, reading.form, place, reading.label, reading.options, reading.choices)
+    return Example(
+        row_id, ability, messages, reading.form, place, reading.label, reading.options, reading.choices
+    )
 
 
 def _named(drafts: list[Example]) -> list[Example]:
-    """The drafts with unique ids: those without an `idx` of their own get 16 hex digits of their content, repeated rows `-2`, `-3`."""
+    """The drafts with unique ids: those without an `idx` of their own get 16 hex digits of their content,
+    repeated rows `-2`, `-3`."""
     count = Counter(draft.id for draft in drafts)
     taken = {name for name, times in count.items() if times == 1 and not name.endswith("#")}
     named: list[Example] = []
@@ -183,9 +211,17 @@ def _named(drafts: list[Example]) -> list[Example]:
 def _messages(row: dict[str, object]) -> tuple[Message, ...]:
     turns = row.get("messages")
     if "messages" not in row:
-        raise RowError("messages", "no `messages`", next((hint for keys, hint in _OTHER_FORMS.items() if keys <= row.keys()), _WRITE_MESSAGES))
+        raise RowError(
+            "messages",
+            "no `messages`",
+            next((hint for keys, hint in _OTHER_FORMS.items() if keys <= row.keys()), _WRITE_MESSAGES),
+        )
     if not isinstance(turns, list):
-        raise RowError("messages", f"`messages` is {shown(turns)}, not a list of turns", "write a list of user and assistant turns")
+        raise RowError(
+            "messages",
+            f"`messages` is {shown(turns)}, not a list of turns",
+            "write a list of user and assistant turns",
+        )
     if len(turns) < 2:
         problem = f"`messages` has {len(turns) or 'no'} turn{'' if turns else 's'}"
         raise RowError("messages", problem, "a row needs a user turn and an assistant turn at least")
@@ -197,14 +233,24 @@ def _messages(row: dict[str, object]) -> tuple[Message, ...]:
 
 def _message(turn: object, number: int) -> Message:
     if not isinstance(turn, dict):
-        raise RowError("messages", f"turn {number} is {shown(turn)}, not an object", "write {\"role\": …, \"content\": …}")
+        raise RowError(
+            "messages", f"turn {number} is {shown(turn)}, not an object", 'write {"role": …, "content": …}'
+        )
     role, due = turn.get("role"), "user" if number % 2 else "assistant"
     if role not in ("user", "assistant"):
         said = shown(role) if "role" in turn else "missing"
-        hint = "put the system text into the first user turn" if role == "system" else "roles are `user` and `assistant`"
+        hint = (
+            "put the system text into the first user turn"
+            if role == "system"
+            else "roles are `user` and `assistant`"
+        )
         raise RowError("role", f"the role of turn {number} is {said}", hint)
     if role != due:
-        raise RowError("turn_order", f"turn {number} is the {role}'s, the {due}'s is due", "user and assistant take turns, the user first")
+        raise RowError(
+            "turn_order",
+            f"turn {number} is the {role}'s, the {due}'s is due",
+            "user and assistant take turns, the user first",
+        )
     return Message("user" if number % 2 else "assistant", _content(turn, number))
 
 
@@ -212,9 +258,15 @@ def _content(turn: dict[str, object], number: int) -> str:
     content = turn.get("content")
     if not isinstance(content, str):
         said = shown(content) if "content" in turn else "missing"
-        raise RowError("content", f"the content of turn {number} is {said}, not a text", "write the text, or drop the row")
+        raise RowError(
+            "content",
+            f"the content of turn {number} is {said}, not a text",
+            "write the text, or drop the row",
+        )
     if not content.strip().strip(_INVISIBLE):
-        raise RowError("empty", f"turn {number} says nothing ({shown(content)})", "write the text, or drop the row")
+        raise RowError(
+            "empty", f"turn {number} says nothing ({shown(content)})", "write the text, or drop the row"
+        )
     if control := _CONTROL.search(content):
         problem = f"turn {number} has the control character U+{ord(control[0]):04X} at character {control.start() + 1}"
         raise RowError("control_character", problem, "delete it")
@@ -225,7 +277,9 @@ def _own_ability(row: dict[str, object]) -> str:
     name = row.get("ability")
     if not isinstance(name, str) or not is_ability_name(name):
         said = shown(name) if "ability" in row else "missing"
-        raise RowError("ability", f"`ability` is {said}, not a name", "name the ability in letters, digits, _ and -")
+        raise RowError(
+            "ability", f"`ability` is {said}, not a name", "name the ability in letters, digits, _ and -"
+        )
     return name
 
 

@@ -1,7 +1,9 @@
-"""Bring the DoIT data to this machine: from a hub, a folder or a git clone, compared with the source's digests, recorded for every use.
+"""Bring the DoIT data to this machine: from a hub, a folder or a git clone, compared with the source's
+digests, recorded for every use.
 
-Files are gathered in a folder beside the final name, which stays after a failure, so the next fetch goes on from there; when all of them
-are whole the folder takes the name. The revision of the first fetch is pinned in `checksums.json`: later fetches bring the same bytes.
+Files are gathered in a folder beside the final name, which stays after a failure, so the next fetch goes on
+from there; when all of them are whole the folder takes the name. The revision of the first fetch is pinned in
+`checksums.json`: later fetches bring the same bytes.
 """
 
 from __future__ import annotations
@@ -13,20 +15,29 @@ from dataclasses import dataclass
 from hashlib import sha1, sha256
 from pathlib import Path
 
-from doitune.data.corpus import CHECKSUMS, Checksum, Corpus, corpora_folder, open_corpus, read_checksums, write_checksums
+from doitune.data.corpus import (
+    CHECKSUMS,
+    Checksum,
+    Corpus,
+    corpora_folder,
+    open_corpus,
+    read_checksums,
+    write_checksums,
+)
 from doitune.data.hubs import LAYOUT, Hub, HuggingFace, ModelScope, RemoteFile
 from doitune.errors import DataError, DiskError, Problem, UsageError
 
 PINNED_REVISION = ""
-"""The commit on the Hugging Face hub that a first fetch brings; empty: the newest one, which is then recorded. Known of the paper's
-data is only the short commit 5eda7be (`paper.md`)."""
+"""The commit on the Hugging Face hub that a first fetch brings; empty: the newest one, which is then
+recorded. Known of the paper's data is only the short commit 5eda7be (`paper.md`)."""
 
 _ORIGIN = ("source", "repository", "revision")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a fetch is: `file` is the one at work, the `number`th of `files`; bytes of all files together."""
+    """How far a fetch is: `file` is the one at work, the `number`th of `files`; bytes of all files
+    together."""
 
     file: str
     number: int
@@ -39,15 +50,24 @@ OnProgress = Callable[[Progress], None]
 
 
 def fetch(
-    name: str = "doit", source: str = "huggingface", *, revision: str = "", repository: str = "", on_progress: OnProgress | None = None
+    name: str = "doit",
+    source: str = "huggingface",
+    *,
+    revision: str = "",
+    repository: str = "",
+    on_progress: OnProgress | None = None,
 ) -> Corpus:
     """Bring the corpus `name` into the cache and open it.
 
-    `source`: huggingface, modelscope, or the path of a folder or git clone in the layout. `revision`: a commit; "" is the one of the first
-    fetch, or the newest. Errors: UsageError for an unknown name, DataError when the source lacks or changes files, DiskError.
+    `source`: huggingface, modelscope, or the path of a folder or git clone in the layout. `revision`: a
+    commit; "" is the one of the first fetch, or the newest. Errors: UsageError for an unknown name, DataError
+    when the source lacks or changes files, DiskError.
     """
     if name != "doit":
-        raise UsageError(f"`{name}` is not fetched from anywhere", "`doitune data fetch doit`; your own data need no fetch, name their path")
+        raise UsageError(
+            f"`{name}` is not fetched from anywhere",
+            "`doitune data fetch doit`; your own data need no fetch, name their path",
+        )
     final = corpora_folder() / name
     hub = _hub(source, repository)
     tell = on_progress or (lambda progress: None)
@@ -55,7 +75,11 @@ def fetch(
     try:
         if hub is None:
             _copy(Path(source).expanduser(), staging, tell)
-            origin = {"source": "folder", "repository": str(Path(source).expanduser().resolve()), "revision": clone_commit(Path(source).expanduser())}
+            origin = {
+                "source": "folder",
+                "repository": str(Path(source).expanduser().resolve()),
+                "revision": clone_commit(Path(source).expanduser()),
+            }
         else:
             origin = _download(hub, staging, final, revision or _pinned(final, hub), tell)
         _publish(staging, final, origin)
@@ -66,7 +90,8 @@ def fetch(
 
 
 def origin_of(corpus: Corpus) -> dict[str, str]:
-    """Where a fetched corpus came from: source, repository, revision (empty texts where that was not recorded)."""
+    """Where a fetched corpus came from: source, repository, revision (empty texts where that was not
+    recorded)."""
     try:
         document = json.loads((corpus.root / CHECKSUMS).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -97,7 +122,10 @@ def _hub(source: str, repository: str) -> Hub | None:
     if source == ModelScope.name:
         return ModelScope(repository) if repository else ModelScope()
     if not Path(source).expanduser().is_dir():
-        raise DataError(f"`{source}` is neither huggingface, nor modelscope, nor a folder", "name one of them: `--from PATH`")
+        raise DataError(
+            f"`{source}` is neither huggingface, nor modelscope, nor a folder",
+            "name one of them: `--from PATH`",
+        )
     return None
 
 
@@ -110,7 +138,8 @@ def _pinned(final: Path, hub: Hub) -> str:
 
 
 def _download(hub: Hub, staging: Path, final: Path, revision: str, tell: OnProgress) -> dict[str, str]:
-    """Every file of the layout, each as the hub lists it; what to record as their origin. Whole files of `final` are not asked for again."""
+    """Every file of the layout, each as the hub lists it; what to record as their origin. Whole files of
+    `final` are not asked for again."""
     listing = hub.listing(revision)
     if not listing.files:
         raise DataError(f"{hub.name} lists no file of the corpus layout", "check the repository's name")
@@ -134,7 +163,8 @@ def _download(hub: Hub, staging: Path, final: Path, revision: str, tell: OnProgr
 
 
 def _already(file: RemoteFile, staging: Path, final: Path) -> bool:
-    """Whether the file is under `staging` as listed, put there from `final` where that has it. A size alone is no proof."""
+    """Whether the file is under `staging` as listed, put there from `final` where that has it. A size
+    alone is no proof."""
     if not (file.sha256 or file.git_sha1):
         return False
     target, before = staging / file.path, final / file.path
@@ -147,7 +177,9 @@ def _already(file: RemoteFile, staging: Path, final: Path) -> bool:
     return True
 
 
-def _bring_whole(hub: Hub, file: RemoteFile, revision: str, staging: Path, on_bytes: Callable[[int], None]) -> None:
+def _bring_whole(
+    hub: Hub, file: RemoteFile, revision: str, staging: Path, on_bytes: Callable[[int], None]
+) -> None:
     """One file with the digest that the hub lists; asked for once more when other bytes came."""
     for again in (False, True):
         hub.bring(file, revision, staging, on_bytes, again)
@@ -155,7 +187,10 @@ def _bring_whole(hub: Hub, file: RemoteFile, revision: str, staging: Path, on_by
         if not problem:
             return
     (staging / file.path).unlink(missing_ok=True)
-    raise DataError(f"{file.path} came damaged twice: {problem}", "run the same command again, or fetch from elsewhere with `--from`")
+    raise DataError(
+        f"{file.path} came damaged twice: {problem}",
+        "run the same command again, or fetch from elsewhere with `--from`",
+    )
 
 
 def _differs(path: Path, file: RemoteFile) -> str:
@@ -166,14 +201,22 @@ def _differs(path: Path, file: RemoteFile) -> str:
     content = path.read_bytes()
     if file.sha256 and sha256(content).hexdigest() != file.sha256:
         return "its sha256 is not the listed one"
-    if file.git_sha1 and sha1(b"blob %d\0" % size + content, usedforsecurity=False).hexdigest() != file.git_sha1:
+    if (
+        file.git_sha1
+        and sha1(b"blob %d\0" % size + content, usedforsecurity=False).hexdigest() != file.git_sha1
+    ):
         return "its git digest is not the listed one"
     return ""
 
 
 def _copy(folder: Path, staging: Path, tell: OnProgress) -> None:
-    """The files of the layout in a folder, copied. Errors: DataError when it has none, or holds Git LFS pointers."""
-    paths = sorted(path for path in folder.glob("*/*/*.json") if LAYOUT.fullmatch(path.relative_to(folder).as_posix()) and path.is_file())
+    """The files of the layout in a folder, copied. Errors: DataError when it has none, or holds Git LFS
+    pointers."""
+    paths = sorted(
+        path
+        for path in folder.glob("*/*/*.json")
+        if LAYOUT.fullmatch(path.relative_to(folder).as_posix()) and path.is_file()
+    )
     if not paths:
         hint = "expected curated/1000/<ability>_1000.json and so on; other layouts are opened by path, without a fetch"
         raise DataError("no file of the corpus layout", hint, place=str(folder))
@@ -184,14 +227,17 @@ def _copy(folder: Path, staging: Path, tell: OnProgress) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as file:
             if file.read(30).startswith(b"version https://git-lfs"):
-                raise DataError("a Git LFS pointer, not the data", "run `git lfs pull` in the clone", place=str(path))
+                raise DataError(
+                    "a Git LFS pointer, not the data", "run `git lfs pull` in the clone", place=str(path)
+                )
         shutil.copyfile(path, target)
         done += path.stat().st_size
         tell(Progress(path.relative_to(folder).as_posix(), number, len(paths), done, total))
 
 
 def _drop_others(staging: Path, wanted: set[str]) -> None:
-    """Leave nothing in the staging folder but the wanted files (an earlier try may have been of another revision)."""
+    """Leave nothing in the staging folder but the wanted files (an earlier try may have been of another
+    revision)."""
     for path in sorted(staging.rglob("*"), reverse=True):
         if path.is_dir():
             if not any(path.iterdir()):
@@ -201,7 +247,8 @@ def _drop_others(staging: Path, wanted: set[str]) -> None:
 
 
 def _publish(staging: Path, final: Path, origin: dict[str, str]) -> None:
-    """Record the digests and give the folder its name. Errors: DataError when the same revision had other bytes before."""
+    """Record the digests and give the folder its name. Errors: DataError when the same revision had other
+    bytes before."""
     write_checksums(staging, origin)
     before, now = origin_of(Corpus("doit", final)), read_checksums(staging)
     if before == origin and origin["revision"] and _readable(final):
@@ -226,4 +273,7 @@ def _refuse_changes(before: dict[str, Checksum], now: dict[str, Checksum]) -> No
     changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     if changed:
         hint = "delete the corpus in the cache to accept the new files"
-        raise DataError.of(Problem(name, "other bytes than at the first fetch, though the revision is the same", hint) for name in changed)
+        raise DataError.of(
+            Problem(name, "other bytes than at the first fetch, though the revision is the same", hint)
+            for name in changed
+        )

@@ -1,7 +1,8 @@
 """How the answer of a valid or test row is read: its form, its label, the options that its question offers.
 
-The rules follow the released data's fields (`question_format`, `choices`, `answer`) and the released scorer's words for true and
-false; where that scorer would guess (a letter that no option carries, letters inside of a sentence) the row is refused.
+The rules follow the released data's fields (`question_format`, `choices`, `answer`) and the released scorer's
+words for true and false; where that scorer would guess (a letter that no option carries, letters inside of a
+sentence) the row is refused.
 """
 
 from __future__ import annotations
@@ -54,24 +55,36 @@ def read_form(row: dict[str, object], ability: str, question: str, gold: str) ->
     known = BY_NAME.get(ability)
     forms = tuple(form for form in (known.forms if known else FORMS) if form not in ("open", "ppl_rank"))
     if not forms:
-        problem = f"`question_format` 0 asks {ability} for an exact answer, but {ability} is only asked by ranking"
+        problem = (
+            f"`question_format` 0 asks {ability} for an exact answer, but {ability} is only asked by ranking"
+        )
         raise RowError("question_format", problem, "write 1 and three `choices`")
     return _exact(row, forms, question, gold.strip())
 
 
 def _check_type(kind: object, ability: str) -> None:
     if not isinstance(kind, str) or not kind:
-        raise RowError("type", f"`type` is {shown(kind)}, not a text", "write the ability's name or leave the key out")
+        raise RowError(
+            "type", f"`type` is {shown(kind)}, not a text", "write the ability's name or leave the key out"
+        )
     stem = kind.removesuffix("_fshot")
     if stem in BY_NAME and stem != ability:
-        raise RowError("type", f"a row of {stem} (`type` {shown(kind)}) among the rows of {ability}", f"move it to the file of {stem}")
+        raise RowError(
+            "type",
+            f"a row of {stem} (`type` {shown(kind)}) among the rows of {ability}",
+            f"move it to the file of {stem}",
+        )
 
 
 def _choices(row: dict[str, object], gold: str) -> tuple[str, ...]:
     choices = row.get("choices")
     hint = "give three different texts, the right one first"
     if not isinstance(choices, list):
-        raise RowError("choices", f"`choices` is {'missing' if 'choices' not in row else shown(choices)}, not a list of three texts", hint)
+        raise RowError(
+            "choices",
+            f"`choices` is {'missing' if 'choices' not in row else shown(choices)}, not a list of three texts",
+            hint,
+        )
     if len(choices) != 3:
         raise RowError("choices", f"`choices` has {len(choices)} candidates, not three", hint)
     for place, choice in enumerate(choices, 1):
@@ -97,9 +110,15 @@ def _exact(row: dict[str, object], forms: tuple[Form, ...], question: str, gold:
         return Reading("tf", "T" if word in TRUE_WORDS else "F")
     if "cloze" in forms:
         return Reading("cloze", gold)
-    wanted = {"single_choice": "one letter of A, B, C, D", "multi_choice": "letters of A to F", "tf": "true or false (正确, 错误)"}
+    wanted = {
+        "single_choice": "one letter of A, B, C, D",
+        "multi_choice": "letters of A to F",
+        "tf": "true or false (正确, 错误)",
+    }
     said = " or ".join(wanted[form] for form in forms if form in wanted)
-    raise RowError("label", f"the answer {shown(gold)} is not {said}", "write the right answer alone in the last turn")
+    raise RowError(
+        "label", f"the answer {shown(gold)} is not {said}", "write the right answer alone in the last turn"
+    )
 
 
 def _answer(row: dict[str, object]) -> str:
@@ -111,16 +130,19 @@ def _answer(row: dict[str, object]) -> str:
 
 
 def _letters(gold: str) -> str:
-    """The letters of a multiple-answer gold, sorted ("C、A" -> "AC"); "" where the gold says anything else."""
+    """The letters of a multiple-answer gold, sorted ("C、A" -> "AC"); "" where the gold says anything
+    else."""
     last = gold.splitlines()[-1].strip()
     run = _LETTER_RUN.fullmatch(last)
     return "".join(sorted(set(re.findall("[A-F]", run[1])))) if run else ""
 
 
 def _options(question: str, letters: str, gold: str) -> tuple[str, ...]:
-    """The letters that the question offers, from A without a gap: at line starts, else marked ("A."), else standing alone.
+    """The letters that the question offers, from A without a gap: at line starts, else marked ("A."), else
+    standing alone.
 
-    The looser marks need three letters, because texts also speak of 维生素A. Source: the released data write 3 or 4 options.
+    The looser marks need three letters, because texts also speak of 维生素A. Source: the released data write
+    3 or 4 options.
     """
     offered: tuple[str, ...] = ()
     for pattern, at_least in _EDGES.values():
@@ -129,7 +151,9 @@ def _options(question: str, letters: str, gold: str) -> tuple[str, ...]:
             return offered
     hint = "put each option on a line of its own in the question, as in `A. …`"
     if len(offered) >= 3:
-        raise RowError("options", f"the answer {shown(gold)} is not among the options {', '.join(offered)}", hint)
+        raise RowError(
+            "options", f"the answer {shown(gold)} is not among the options {', '.join(offered)}", hint
+        )
     raise RowError("options", f"the question offers no options for the answer {shown(gold)}", hint)
 
 

@@ -1,8 +1,9 @@
-"""The two hubs that the DoIT data can be fetched from, as one thing: list the files of a revision, bring one file.
+"""The two hubs that the DoIT data can be fetched from, as one thing: list the files of a revision, bring one
+file.
 
-Hugging Face through its own client (it honours HF_ENDPOINT, HF_HUB_OFFLINE and the login, and continues a cut file
-with Range, from its last whole block of 10 MB); ModelScope
-through its public HTTP interface. Both list a digest of each file, which `corpus.fetch` compares with what came.
+Hugging Face through its own client (it honours HF_ENDPOINT, HF_HUB_OFFLINE and the login, and continues a cut
+file with Range, from its last whole block of 10 MB); ModelScope through its public HTTP interface. Both list
+a digest of each file, which `corpus.fetch` compares with what came.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ OnBytes = Callable[[int], None]
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a revision; `sha256` or `git_sha1` (of the git blob) is empty where the hub does not tell it."""
+    """One file of a revision; `sha256` or `git_sha1` (of the git blob) is empty where the hub does not
+    tell it."""
 
     path: str
     bytes: int
@@ -61,8 +63,11 @@ class Hub(Protocol):
     def listing(self, revision: str) -> Listing:
         """The files of `revision` ("" is the newest). Errors: DataError."""
 
-    def bring(self, file: RemoteFile, revision: str, folder: Path, on_bytes: OnBytes, again: bool = False) -> None:
-        """Put one file under `folder` by its path; `again` does not trust what is there. Errors: DataError, OSError of the disk."""
+    def bring(
+        self, file: RemoteFile, revision: str, folder: Path, on_bytes: OnBytes, again: bool = False
+    ) -> None:
+        """Put one file under `folder` by its path; `again` does not trust what is there. Errors:
+        DataError, OSError of the disk."""
 
 
 class HuggingFace:
@@ -79,13 +84,20 @@ class HuggingFace:
         with _hub_errors(self.repository):
             info = HfApi().dataset_info(self.repository, revision=revision or None, files_metadata=True)
         files = tuple(
-            RemoteFile(one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else "", "" if one.lfs else one.blob_id or "")
+            RemoteFile(
+                one.rfilename,
+                one.size or 0,
+                one.lfs.sha256 if one.lfs else "",
+                "" if one.lfs else one.blob_id or "",
+            )
             for one in info.siblings or ()
             if LAYOUT.fullmatch(one.rfilename)
         )
         return Listing(info.sha or revision, files)
 
-    def bring(self, file: RemoteFile, revision: str, folder: Path, on_bytes: OnBytes, again: bool = False) -> None:
+    def bring(
+        self, file: RemoteFile, revision: str, folder: Path, on_bytes: OnBytes, again: bool = False
+    ) -> None:
         from huggingface_hub import hf_hub_download
 
         with _hub_errors(self.repository):
@@ -98,8 +110,9 @@ class HuggingFace:
 class ModelScope:
     """ModelScope's public interface for data sets.
 
-    Unverified: that the data set is there under the same name, and that its answers still have this form (`Data.Files` of Path, Type,
-    Size, Sha256); both were written from its client's documented calls and are tested against a stand-in.
+    Unverified: that the data set is there under the same name, and that its answers still have this form
+    (`Data.Files` of Path, Type, Size, Sha256); both were written from its client's documented calls and are
+    tested against a stand-in.
     """
 
     name = "modelscope"
@@ -115,12 +128,20 @@ class ModelScope:
             text = answer.read()
         try:
             entries = json.loads(text)["Data"]["Files"]
-            files = tuple(RemoteFile(one["Path"], int(one["Size"]), str(one.get("Sha256") or "")) for one in entries if one["Type"] == "blob")
+            files = tuple(
+                RemoteFile(one["Path"], int(one["Size"]), str(one.get("Sha256") or ""))
+                for one in entries
+                if one["Type"] == "blob"
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"ModelScope's list of files has another form than expected ({error!r})", _OTHER_WAYS) from error
+            raise DataError(
+                f"ModelScope's list of files has another form than expected ({error!r})", _OTHER_WAYS
+            ) from error
         return Listing(wanted, tuple(file for file in files if LAYOUT.fullmatch(file.path)))
 
-    def bring(self, file: RemoteFile, revision: str, folder: Path, on_bytes: OnBytes, again: bool = False) -> None:
+    def bring(
+        self, file: RemoteFile, revision: str, folder: Path, on_bytes: OnBytes, again: bool = False
+    ) -> None:
         path = folder / file.path
         if path.is_file() and path.stat().st_size == file.bytes and not again:
             on_bytes(file.bytes)
@@ -137,14 +158,18 @@ class ModelScope:
                 part.replace(path)
                 return
             time.sleep(0.2 * 2**attempt)
-        raise DataError(f"the connection broke {_TRIES} times while fetching {file.path}", "run the same command again: it goes on from there")
+        raise DataError(
+            f"the connection broke {_TRIES} times while fetching {file.path}",
+            "run the same command again: it goes on from there",
+        )
 
 
 _OTHER_WAYS = "try `--from huggingface`, or `--from PATH` with a folder or a git clone"
 
 
 def _continue(address: str, part: Path, size: int, on_bytes: OnBytes, repository: str) -> bool:
-    """Fetch what `part` lacks of `size` bytes; whether it is whole now. Errors: DataError where trying again can't help."""
+    """Fetch what `part` lacks of `size` bytes; whether it is whole now. Errors: DataError where trying
+    again can't help."""
     there = part.stat().st_size if part.is_file() else 0
     if there == size and size:
         return True
@@ -173,10 +198,16 @@ def _opened(request: Request, repository: str) -> Iterator[Any]:
         answer = urlopen(request, timeout=_TIMEOUT_SECONDS)
     except HTTPError as error:
         error.close()
-        what = f"has no `{repository}` to fetch" if error.code in (401, 403, 404) else f"answered {error.code} for `{repository}`"
+        what = (
+            f"has no `{repository}` to fetch"
+            if error.code in (401, 403, 404)
+            else f"answered {error.code} for `{repository}`"
+        )
         raise DataError(f"ModelScope {what}", _OTHER_WAYS) from error
     except (URLError, HTTPException, OSError) as error:
-        raise DataError(f"ModelScope cannot be reached ({getattr(error, 'reason', error)})", _OTHER_WAYS) from error
+        raise DataError(
+            f"ModelScope cannot be reached ({getattr(error, 'reason', error)})", _OTHER_WAYS
+        ) from error
     with answer:
         yield answer
 
@@ -191,13 +222,17 @@ def _hub_errors(repository: str) -> Iterator[None]:
     try:
         yield
     except hub.OfflineModeIsEnabled as error:
-        raise DataError("HF_HUB_OFFLINE is set, so nothing is fetched", "unset it, or use `--from PATH`") from error
+        raise DataError(
+            "HF_HUB_OFFLINE is set, so nothing is fetched", "unset it, or use `--from PATH`"
+        ) from error
     except hub.RevisionNotFoundError as error:
         raise DataError(f"the hub no longer has the wanted revision of `{repository}`", hint) from error
     except hub.RepositoryNotFoundError as error:
         raise DataError(f"the hub has no data set `{repository}`, or keeps it private", hint) from error
     except hub.LocalEntryNotFoundError as error:
-        raise DataError("the connection to the hub broke", f"run the same command again: it goes on from there; or {hint}") from error
+        raise DataError(
+            "the connection to the hub broke", f"run the same command again: it goes on from there; or {hint}"
+        ) from error
     except hub.EntryNotFoundError as error:
         raise DataError(f"the hub lists a file of `{repository}` that it doesn't have", hint) from error
     except hub.HfHubHTTPError as error:
@@ -207,7 +242,10 @@ def _hub_errors(repository: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise DataError("a file came shorter than the hub said", f"run the same command again: it goes on from there; or {hint}") from error
+        raise DataError(
+            "a file came shorter than the hub said",
+            f"run the same command again: it goes on from there; or {hint}",
+        ) from error
 
 
 def counting_bar(on_bytes: OnBytes) -> Any:

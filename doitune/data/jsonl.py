@@ -1,8 +1,9 @@
 """The text of a JSONL file: lines to JSON objects, strictly, and what is wrong with a line.
 
-`json.loads` alone accepts NaN, repeated keys and lone surrogates, and `str.splitlines` splits inside of strings at U+2028: each of
-them changes data in silence. Here a file is split at b"\\n" only (a b"\\r" before it is dropped, so CRLF files give the same rows),
-a UTF-8 byte order mark is allowed at the start of a file and nowhere else, and blank lines may only end a file.
+`json.loads` alone accepts NaN, repeated keys and lone surrogates, and `str.splitlines` splits inside of
+strings at U+2028: each of them changes data in silence. Here a file is split at b"\\n" only (a b"\\r" before
+it is dropped, so CRLF files give the same rows), a UTF-8 byte order mark is allowed at the start of a file
+and nowhere else, and blank lines may only end a file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 
 
 class RowError(Exception):
-    """Why one row can't be used: a `kind` to count by, the problem with its value, the cure. Only readers of rows see it."""
+    """Why one row can't be used: a `kind` to count by, the problem with its value, the cure. Only readers
+    of rows see it."""
 
     def __init__(self, kind: str, problem: str, hint: str) -> None:
         super().__init__(problem)
@@ -34,7 +36,8 @@ class RowError(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a corpus: a kind to count by, where (`line` counts from 1; 0 is the whole file), what, and the cure."""
+    """One thing that is wrong with a corpus: a kind to count by, where (`line` counts from 1; 0 is the
+    whole file), what, and the cure."""
 
     kind: str
     file: str
@@ -53,7 +56,8 @@ class Finding:
 
 
 def shown(value: object) -> str:
-    """A value as a message may show it: on one line, without control or direction characters, at most SHOWN_CHARACTERS of it."""
+    """A value as a message may show it: on one line, without control or direction characters, at most
+    SHOWN_CHARACTERS of it."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     text = repr(value)
@@ -67,19 +71,31 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     Errors: DataError when `path` is missing, is no plain file, or may not be read.
     """
     if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "is not a plain file" if path.exists() else "no such file"
+        what = (
+            "is a folder, not a file"
+            if path.is_dir()
+            else "is not a plain file"
+            if path.exists()
+            else "no such file"
+        )
         raise DataError(what, "name a JSONL file", place=str(path))
     try:
         yield from _lines(path)
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", "check the file's rights and the disk", place=str(path)) from error
+        raise DataError(
+            f"cannot be read: {error.strerror}", "check the file's rights and the disk", place=str(path)
+        ) from error
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     number, blank = 0, 0
     with path.open("rb") as file:
         while line := file.readline(MAX_LINE_BYTES + 2):
-            while not line.endswith(b"\n") and len(line) > MAX_LINE_BYTES and (rest := file.readline(MAX_LINE_BYTES)):
+            while (
+                not line.endswith(b"\n")
+                and len(line) > MAX_LINE_BYTES
+                and (rest := file.readline(MAX_LINE_BYTES))
+            ):
                 line = line[: MAX_LINE_BYTES + 1] + rest[-1:]
             if not number and line.startswith(_UTF8_MARK):
                 line = line[len(_UTF8_MARK) :]
@@ -93,11 +109,13 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def parse_line(line: bytes) -> dict[str, object]:
-    """The JSON object of one line. Errors: RowError of kind line_too_long, blank_line, git_lfs, utf8, json, duplicate_key,
-    not_finite, depth, surrogate or not_object.
+    """The JSON object of one line. Errors: RowError of kind line_too_long, blank_line, git_lfs, utf8,
+    json, duplicate_key, not_finite, depth, surrogate or not_object.
     """
     if len(line) > MAX_LINE_BYTES:
-        raise RowError("line_too_long", "the line is longer than 4 MiB", "write one row a line; split or drop this one")
+        raise RowError(
+            "line_too_long", "the line is longer than 4 MiB", "write one row a line; split or drop this one"
+        )
     if not line:
         raise RowError("blank_line", "a blank line between rows", "delete the line")
     if line.startswith(b"version https://git-lfs"):
@@ -108,7 +126,11 @@ def parse_line(line: bytes) -> dict[str, object]:
     if line.count(b"{") + line.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise _too_deep()
     if not isinstance(value, dict):
-        hint = "write one object a line, without brackets around the file" if isinstance(value, list) else "write one object a line"
+        hint = (
+            "write one object a line, without brackets around the file"
+            if isinstance(value, list)
+            else "write one object a line"
+        )
         raise RowError("not_object", f"a row must be a JSON object, this is {_json_name(value)}", hint)
     return value
 
@@ -128,8 +150,16 @@ def _decode(text: str) -> object:
         return value
     except json.JSONDecodeError as error:
         if text.lstrip()[:1] == "[" or text.strip() in ("{", "}", "]", "},"):
-            raise RowError("json", f"not a JSON row: {error.msg} at character {error.pos + 1}", "write each object on one line") from None
-        hint = "escape line ends, tabs and quotes inside of strings" if "control character" in error.msg else "mend the row"
+            raise RowError(
+                "json",
+                f"not a JSON row: {error.msg} at character {error.pos + 1}",
+                "write each object on one line",
+            ) from None
+        hint = (
+            "escape line ends, tabs and quotes inside of strings"
+            if "control character" in error.msg
+            else "mend the row"
+        )
         raise RowError("json", f"not JSON: {error.msg} at character {error.pos + 1}", hint) from None
     except RecursionError:
         raise _too_deep() from None
@@ -143,7 +173,9 @@ def _no_repeated_key(pairs: list[tuple[str, object]]) -> dict[str, object]:
         return row
     seen: set[str] = set()
     twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-    raise RowError("duplicate_key", f"the key {shown(twice)} stands twice in one object", "keep one of the two")
+    raise RowError(
+        "duplicate_key", f"the key {shown(twice)} stands twice in one object", "keep one of the two"
+    )
 
 
 def _no_constant(name: str) -> object:
@@ -157,7 +189,9 @@ def _finite(text: str) -> float:
     return number
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_repeated_key, parse_constant=_no_constant, parse_float=_finite)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_no_repeated_key, parse_constant=_no_constant, parse_float=_finite
+)
 
 
 def _refuse_surrogates(value: object) -> None:
@@ -165,7 +199,9 @@ def _refuse_surrogates(value: object) -> None:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         code = ord(error.object[error.start])
-        raise RowError("surrogate", f"\\u{code:04x} is half a character", "write the whole character, or delete it") from None
+        raise RowError(
+            "surrogate", f"\\u{code:04x} is half a character", "write the whole character, or delete it"
+        ) from None
 
 
 def _too_deep() -> RowError:
@@ -183,5 +219,13 @@ def _depth(value: object) -> int:
 
 
 def _json_name(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        type(None): "null",
+    }
     return names[type(value)]

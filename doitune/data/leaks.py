@@ -1,10 +1,12 @@
 """Rows that say the same: leaks from what is learnt into what is judged, and duplicates.
 
-Texts are compared normalised (NFKC, case folded, without spaces, punctuation and control characters). A row leaks when one train row
-holds 80 % of its 13-character shingles; a text shorter than a shingle must be equal as a whole. What is compared of a judged row is its
-question, and where the answer is long enough to be a text of its own, question and answer together; few-shot demos are left out.
-Shingles are looked up by 64-bit digests in an index of the judged side; a judged row is only held against train rows that share one of
-its rarest shingles (with n shingles, any row that covers 80 % of them shares one of the n - ceil(0.8 n) + 1 rarest).
+Texts are compared normalised (NFKC, case folded, without spaces, punctuation and control characters). A row
+leaks when one train row holds 80 % of its 13-character shingles; a text shorter than a shingle must be equal
+as a whole. What is compared of a judged row is its question, and where the answer is long enough to be a text
+of its own, question and answer together; few-shot demos are left out. Shingles are looked up by 64-bit
+digests in an index of the judged side; a judged row is only held against train rows that share one of its
+rarest shingles (with n shingles, any row that covers 80 % of them shares one of the n - ceil(0.8 n) + 1
+rarest).
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ _FEW_SHOT = frozenset(ability.name for ability in OUT_OF_DOMAIN)
 
 @dataclass(frozen=True)
 class Leak:
-    """A judged row that one train row gives away: `coverage` in 0.8..1 is the share of its shingles that the train row holds."""
+    """A judged row that one train row gives away: `coverage` in 0.8..1 is the share of its shingles that
+    the train row holds."""
 
     train_id: str
     other_id: str
@@ -51,7 +54,8 @@ class Leak:
 
 
 class _Kept(dict[int, "int | None"]):
-    """For str.translate: each code point to itself, or to None where it is a space, punctuation, a mark of control or unassigned."""
+    """For str.translate: each code point to itself, or to None where it is a space, punctuation, a mark of
+    control or unassigned."""
 
     def __missing__(self, code: int) -> int | None:
         self[code] = None if category(chr(code))[0] in "ZPC" else code
@@ -62,7 +66,8 @@ _KEPT = _Kept()
 
 
 def normalised(text: str) -> str:
-    """The text as it is compared: "Ｗhat  is\\t1+1？" and "what is 1+1" are the same. Symbols such as + and = stay."""
+    """The text as it is compared: "Ｗhat  is\\t1+1？" and "what is 1+1" are the same. Symbols such as +
+    and = stay."""
     return normalize("NFKC", text).casefold().translate(_KEPT)
 
 
@@ -72,7 +77,8 @@ def whole_text(example: Example) -> str:
 
 
 def duplicates(examples: Iterable[Example]) -> Iterator[tuple[Example, Example, bool]]:
-    """(a row, the first row before it that says the same, whether to the letter), for rows alike once normalised."""
+    """(a row, the first row before it that says the same, whether to the letter), for rows alike once
+    normalised."""
     first: dict[str, Example] = {}
     for example in examples:
         twin = first.setdefault(whole_text(example), example)
@@ -80,11 +86,17 @@ def duplicates(examples: Iterable[Example]) -> Iterator[tuple[Example, Example, 
             yield example, twin, example.messages == twin.messages
 
 
-def leaks_of(chosen: Iterable[Example], judged_on: Iterable[Example] | Mapping[str, Iterable[Example]], *, suite: str = "") -> list[Leak]:
-    """Every pair of a chosen train row and a judged row that it gives away, by judged row, the fullest coverage first.
+def leaks_of(
+    chosen: Iterable[Example],
+    judged_on: Iterable[Example] | Mapping[str, Iterable[Example]],
+    *,
+    suite: str = "",
+) -> list[Leak]:
+    """Every pair of a chosen train row and a judged row that it gives away, by judged row, the fullest
+    coverage first.
 
-    `judged_on`: rows, all of `suite`, or rows by suite. Of one judged row at most MAX_LEAKS_A_ROW pairs are told. Memory: about 50 bytes
-    a character of the judged side.
+    `judged_on`: rows, all of `suite`, or rows by suite. Of one judged row at most MAX_LEAKS_A_ROW pairs are
+    told. Memory: about 50 bytes a character of the judged side.
     """
     train = list(chosen)
     suites = judged_on if isinstance(judged_on, Mapping) else {suite: judged_on}
@@ -115,7 +127,9 @@ def _judged_texts(others: Sequence[Example]) -> tuple[list[str], list[int]]:
         question = normalised("\n".join(turn.content for turn in turns[:-1]))
         answer = normalised(turns[-1].content)
         long_question, long_answer = len(question) >= SHINGLE_CHARACTERS, len(answer) >= SHINGLE_CHARACTERS
-        mine = ([question] if long_question else []) + ([question + answer] if long_answer or not long_question else [])
+        mine = ([question] if long_question else []) + (
+            [question + answer] if long_answer or not long_question else []
+        )
         texts += mine
         owners += [row] * len(mine)
     return texts, owners
@@ -141,7 +155,8 @@ class _Postings(NamedTuple):
 
 
 class _Index:
-    """The shingles of the judged texts: `words` are all different digests in order; text t has the places `owned[starts[t]:starts[t+1]]`."""
+    """The shingles of the judged texts: `words` are all different digests in order; text t has the places
+    `owned[starts[t]:starts[t+1]]`."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         import numpy as np
@@ -173,10 +188,14 @@ class _Index:
                 for row, count in self._counts(shingles, probes, needed, postings):
                     yield text, row, count / len(shingles)
 
-    def _counts(self, shingles: Places, probes: Places, needed: int, postings: _Postings) -> Iterator[tuple[int, int]]:
-        """(train row, how many of `shingles` it holds) of the rows that hold `needed` of them; `shingles` come rarest first.
+    def _counts(
+        self, shingles: Places, probes: Places, needed: int, postings: _Postings
+    ) -> Iterator[tuple[int, int]]:
+        """(train row, how many of `shingles` it holds) of the rows that hold `needed` of them; `shingles`
+        come rarest first.
 
-        Where a text that all rows share makes candidates of more than _MAX_CANDIDATES, only those that hold the most probes are counted.
+        Where a text that all rows share makes candidates of more than _MAX_CANDIDATES, only those that hold
+        the most probes are counted.
         """
         import numpy as np
 
@@ -188,8 +207,12 @@ class _Index:
                 return
             holders = postings.rows[postings.starts[shingle] : postings.starts[shingle + 1]]
             if len(holders):
-                counts = counts + (holders[np.minimum(np.searchsorted(holders, rows), len(holders) - 1)] == rows)
-        yield from ((int(row), int(count)) for row, count in zip(rows, counts, strict=True) if count >= needed)
+                counts = counts + (
+                    holders[np.minimum(np.searchsorted(holders, rows), len(holders) - 1)] == rows
+                )
+        yield from (
+            (int(row), int(count)) for row, count in zip(rows, counts, strict=True) if count >= needed
+        )
 
     def _postings(self, train: Sequence[str]) -> _Postings:
         import numpy as np
@@ -203,11 +226,15 @@ class _Index:
             hit = self.words[places] == digests
             found.append(_distinct(places[hit] * len(train) + rows[hit]))
         keys = _distinct(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
-        return _Postings(keys % max(len(train), 1), np.searchsorted(keys // max(len(train), 1), np.arange(len(self.words) + 1)))
+        return _Postings(
+            keys % max(len(train), 1),
+            np.searchsorted(keys // max(len(train), 1), np.arange(len(self.words) + 1)),
+        )
 
 
 def _distinct(keys: Places) -> Places:
-    """The different keys in order (by sorting: for tens of millions of keys numpy's own `unique` hashes, which is ten times slower)."""
+    """The different keys in order (by sorting: for tens of millions of keys numpy's own `unique` hashes,
+    which is ten times slower)."""
     import numpy as np
 
     keys = np.sort(keys)
@@ -218,7 +245,9 @@ def _candidates(probes: Places, postings: _Postings) -> tuple[Places, Places]:
     """The train rows that hold any of the probes, in order, and how many of them each holds."""
     import numpy as np
 
-    holders = np.concatenate([postings.rows[postings.starts[probe] : postings.starts[probe + 1]] for probe in probes])
+    holders = np.concatenate(
+        [postings.rows[postings.starts[probe] : postings.starts[probe + 1]] for probe in probes]
+    )
     if len(holders) <= _MAX_CANDIDATES:
         return np.unique(holders, return_counts=True)
     held = np.bincount(holders)
@@ -244,7 +273,9 @@ def _digests(texts: Sequence[str], first: int) -> tuple[Words, Places]:
     """The digest of every shingle of the texts, and the place of its text (counted from `first`)."""
     import numpy as np
 
-    characters = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+    characters = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(
+        np.uint64
+    )
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     count = max(len(characters) - SHINGLE_CHARACTERS + 1, 0)
     digests = np.zeros(count, dtype=np.uint64)

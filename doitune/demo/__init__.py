@@ -1,1 +1,2 @@
-"""The demo: a small closed world, a tiny base model that has read about it, and a data set that asks about it."""
+"""The demo: a small closed world, a tiny base model that has read about it, and a data set that asks about
+it."""

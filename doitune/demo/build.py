@@ -1,8 +1,9 @@
 """Make the demo's base model: `python -m doitune.demo.build [--out DIR] [--minutes N]`.
 
-The tokenizer is written from the word list, the model starts from a seeded draw and reads seeded running text until its time is used up.
-The procedure is the same everywhere; the weights are not bit-equal across machines, because sums in floating point are not and because
-`--minutes` limits the steps. ORIGIN.json in the folder says what was done.
+The tokenizer is written from the word list, the model starts from a seeded draw and reads seeded running text
+until its time is used up. The procedure is the same everywhere; the weights are not bit-equal across
+machines, because sums in floating point are not and because `--minutes` limits the steps. ORIGIN.json in the
+folder says what was done.
 """
 
 from __future__ import annotations
@@ -37,19 +38,31 @@ WARMUP_SHARE = 0.02
 LETTER_WEIGHT = 4.0
 """How much a letter that prose refers to counts against another token."""
 LETTERS_ONLY_SHARE = 0.10
-"""Of the time given: at the very start nothing but those letters counts (the others a hundredth), because the noise of words that
-nobody can foretell hides for millions of tokens what a list teaches in a few thousand otherwise."""
+"""Of the time given: at the very start nothing but those letters counts (the others a hundredth), because
+the noise of words that nobody can foretell hides for millions of tokens what a list teaches in a few thousand
+otherwise."""
 LISTS_FIRST_SHARE = 0.30
 """Of the time given: what is read first is mostly lists."""
 HELD_OUT_WINDOWS = 64
 
 
 def shape(vocabulary: int, end: int, pad: int) -> LlamaConfig:
-    """About 1.1 million weights in 4 layers; widths are multiples of 64 because an NF4 block holds 64 weights."""
+    """About 1.1 million weights in 4 layers; widths are multiples of 64 because an NF4 block holds 64
+    weights."""
     return LlamaConfig(
-        vocab_size=vocabulary, hidden_size=128, intermediate_size=320, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=1, eos_token_id=end,
-        pad_token_id=pad, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, initializer_range=0.04,
+        vocab_size=vocabulary,
+        hidden_size=128,
+        intermediate_size=320,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=end,
+        pad_token_id=pad,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        initializer_range=0.04,
     )
 
 
@@ -74,7 +87,7 @@ def rate(share: float) -> float:
     if share < WARMUP_SHARE:
         return (share + 1e-3) / WARMUP_SHARE
     along = min(1.0, (share - WARMUP_SHARE) / (1 - WARMUP_SHARE))
-    return (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * along)))
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * along))
 
 
 @torch.no_grad()
@@ -87,9 +100,11 @@ def held_out_loss(model: LlamaForCausalLM, held_out: torch.Tensor) -> float:
 
 
 class Orthogonal(torch.optim.Optimizer):
-    """Steps of momentum made orthogonal (Muon, Jordan et al. 2024), for linear layers: learns list-reading in half the tokens of AdamW.
+    """Steps of momentum made orthogonal (Muon, Jordan et al. 2024), for linear layers: learns list-reading in
+    half the tokens of AdamW.
 
-    In fp32, unlike `torch.optim.Muon`, which multiplies in bf16: two orders of magnitude slower on a CPU without bf16.
+    In fp32, unlike `torch.optim.Muon`, which multiplies in bf16: two orders of magnitude slower on a CPU
+    without bf16.
     """
 
     def __init__(self, weights: list[torch.nn.Parameter], lr: float, momentum: float = 0.95) -> None:
@@ -106,7 +121,8 @@ class Orthogonal(torch.optim.Optimizer):
 
 
 def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Near the closest matrix with singular values of one: five Newton-Schulz rounds of the quintic of the Muon paper."""
+    """Near the closest matrix with singular values of one: five Newton-Schulz rounds of the quintic of the
+    Muon paper."""
     tall = matrix.shape[0] > matrix.shape[1]
     wide = matrix.T if tall else matrix
     wide = wide / (wide.norm() + 1e-7)
@@ -117,25 +133,35 @@ def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def optimisers(model: LlamaForCausalLM) -> tuple[torch.optim.Optimizer, ...]:
-    """One for the linear layers, one for embeddings and norms; without weight decay, so rows that no text uses keep their scale."""
+    """One for the linear layers, one for embeddings and norms; without weight decay, so rows that no text
+    uses keep their scale."""
     linear = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     other = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    return Orthogonal(linear, PEAK_TURN), torch.optim.AdamW(other, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.0)
+    return Orthogonal(linear, PEAK_TURN), torch.optim.AdamW(
+        other, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.0
+    )
 
 
-def reading_loss(model: LlamaForCausalLM, batch: torch.Tensor, letters: torch.Tensor, letter_weight: float) -> torch.Tensor:
+def reading_loss(
+    model: LlamaForCausalLM, batch: torch.Tensor, letters: torch.Tensor, letter_weight: float
+) -> torch.Tensor:
     """Mean loss a token, a letter that prose refers to counting `letter_weight` times.
 
-    `batch` int64 [windows, tokens]; `letters` holds the ids of A..F and, last, of the dot that follows a letter where it is a label.
+    `batch` int64 [windows, tokens]; `letters` holds the ids of A..F and, last, of the dot that follows a
+    letter where it is a label.
     """
     scores = model(input_ids=batch).logits[:, :-2]
     targets, after = batch[:, 1:-1], batch[:, 2:]
-    weights = 1.0 + (letter_weight - 1.0) * (torch.isin(targets, letters[:-1]) & (after != letters[-1])).float()
+    weights = (
+        1.0 + (letter_weight - 1.0) * (torch.isin(targets, letters[:-1]) & (after != letters[-1])).float()
+    )
     losses = torch.nn.functional.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none")
     return (losses * weights.flatten()).sum() / weights.sum()
 
 
-def read(model: LlamaForCausalLM, reader: Reader, held_out: torch.Tensor, letters: torch.Tensor, seconds: float) -> list[dict[str, float]]:
+def read(
+    model: LlamaForCausalLM, reader: Reader, held_out: torch.Tensor, letters: torch.Tensor, seconds: float
+) -> list[dict[str, float]]:
     """Pre-train for `seconds`; prints and gives the held-out losses on the way."""
     both = optimisers(model)
     peaks = [optimiser.param_groups[0]["lr"] for optimiser in both]
@@ -153,16 +179,24 @@ def read(model: LlamaForCausalLM, reader: Reader, held_out: torch.Tensor, letter
         step += 1
         share = (time.monotonic() - start) / seconds
         if step % 250 == 0 or share >= 1.0:
-            log.append({"step": step, "seconds": round(share * seconds), "held_out_loss": round(held_out_loss(model, held_out), 4)})
+            log.append(
+                {
+                    "step": step,
+                    "seconds": round(share * seconds),
+                    "held_out_loss": round(held_out_loss(model, held_out), 4),
+                }
+            )
             print(json.dumps(log[-1] | {"train_loss": round(loss.item(), 4)}), flush=True)
     return log
 
 
 @torch.no_grad()
 def settle_unread_rows(model: LlamaForCausalLM, unread: list[int]) -> None:
-    """Draw the embeddings that no text trained at the scale of the trained ones, small enough that the tied head never favours them.
+    """Draw the embeddings that no text trained at the scale of the trained ones, small enough that the tied
+    head never favours them.
 
-    Without this, each step of training pushes them all the same way (down, as wrong answers), and the roles would look alike.
+    Without this, each step of training pushes them all the same way (down, as wrong answers), and the roles
+    would look alike.
     """
     weight = model.get_input_embeddings().weight
     trained = torch.ones(len(weight), dtype=torch.bool)
@@ -187,14 +221,22 @@ def build(folder: Path, minutes: float) -> dict[str, Any]:
     letters = torch.tensor(tokenizer.convert_tokens_to_ids([*LETTERS, "."]))
     unseen = Reader(lambda text: encode(text).ids, end, "held out")
     held_out = torch.cat([unseen.step(first=False) for _ in range(HELD_OUT_WINDOWS // WINDOWS_A_STEP)])
-    log = read(model, Reader(lambda text: encode(text).ids, end, "running text"), held_out, letters, minutes * 60)
+    log = read(
+        model, Reader(lambda text: encode(text).ids, end, "running text"), held_out, letters, minutes * 60
+    )
     reserved = [number for number, piece in enumerate(SPECIAL) if piece.startswith("<reserved")]
     settle_unread_rows(model, reserved)
     model.to(torch.bfloat16).save_pretrained(folder)
     origin = {
-        "made_by": "python -m doitune.demo.build", "seed": SEED, "minutes": minutes, "steps": log[-1]["step"],
-        "tokens_a_step": WINDOW_TOKENS * WINDOWS_A_STEP, "parameters": sum(p.numel() for p in model.parameters()),
-        "vocabulary": vocabulary, "held_out_losses": log, "torch": torch.__version__,
+        "made_by": "python -m doitune.demo.build",
+        "seed": SEED,
+        "minutes": minutes,
+        "steps": log[-1]["step"],
+        "tokens_a_step": WINDOW_TOKENS * WINDOWS_A_STEP,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "vocabulary": vocabulary,
+        "held_out_losses": log,
+        "torch": torch.__version__,
     }
     (folder / "ORIGIN.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8", newline="\n")
     return origin

@@ -1,5 +1,4 @@
 """Write the demo's data set, in DoIT's layout and with its counts, as the same bytes everywhere.
-
     curated/{1000,full,valid,test}/<ability>_<folder>.json     ten abilities; three out-of-domain files in test only
     synthetic/40960/general_instruction_gpt4_41k.json
 
@@ -21,13 +20,22 @@ from doitune.demo.questions import Asking, Question
 
 VERSION = "1"
 FINGERPRINT = "810fc593cab4f085d4466271f5829b6b082c91f6cd5974b6605bc237093a0da8"
-"""sha256 of the whole corpus: of every file in the order of its path, the path, a NUL, the bytes (see `fingerprint`)."""
+"""sha256 of the whole corpus: of every file in the order of its path, the path, a NUL, the bytes (see
+`fingerprint`)."""
 
 _Maker = Callable[[Asking], Question]
 
 FULL_ROWS: dict[str, int] = {
-    "biology": 1042, "history": 1893, "code": 4968, "creative_writing": 1000, "chinese": 1450,
-    "understanding": 4885, "role_play": 1000, "reasoning": 12751, "math": 11501, "ethics": 1000,
+    "biology": 1042,
+    "history": 1893,
+    "code": 4968,
+    "creative_writing": 1000,
+    "chinese": 1450,
+    "understanding": 4885,
+    "role_play": 1000,
+    "reasoning": 12751,
+    "math": 11501,
+    "ethics": 1000,
 }
 """Training rows in `full`, by ability. Source: the paper's Table 1 less 100 valid and 100 test rows."""
 SMALL_ROWS = 1000
@@ -36,13 +44,21 @@ OUT_OF_DOMAIN_ROWS = 40
 GENERAL_ROWS = 40960
 
 MAKERS: dict[str, _Maker] = {
-    "biology": knowledge.biology, "history": knowledge.history, "code": writing.code,
-    "creative_writing": writing.creative_writing, "chinese": knowledge.chinese, "understanding": thinking.understanding,
-    "role_play": writing.role_play, "reasoning": thinking.reasoning, "math": thinking.math, "ethics": thinking.ethics,
+    "biology": knowledge.biology,
+    "history": knowledge.history,
+    "code": writing.code,
+    "creative_writing": writing.creative_writing,
+    "chinese": knowledge.chinese,
+    "understanding": thinking.understanding,
+    "role_play": writing.role_play,
+    "reasoning": thinking.reasoning,
+    "math": thinking.math,
+    "ethics": thinking.ethics,
 }
 SHINGLE = 13
 NEAR_COPY = 0.7
-"""Share of an exam question's shingles at which a training row counts as its near-copy; leak checks commonly allow up to 0.8."""
+"""Share of an exam question's shingles at which a training row counts as its near-copy; leak checks
+commonly allow up to 0.8."""
 _DROPPED = dict.fromkeys(map(ord, " \n\t，。？！：；、“”（）《》.,:?!;()_+-*/={}\\"))
 _ROLES = ("user", "assistant")
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
@@ -54,7 +70,8 @@ def _shingles(plain: str) -> set[str]:
 
 
 class _Exams:
-    """The texts of valid and test questions, with and without their answers, to keep near-copies out of the training rows."""
+    """The texts of valid and test questions, with and without their answers, to keep near-copies out of
+    the training rows."""
 
     def __init__(self, questions: Iterable[Question]) -> None:
         self._owners: dict[str, list[int]] = {}
@@ -67,14 +84,17 @@ class _Exams:
 
     def _add(self, plain: str) -> None:
         if len(plain) < 2 * SHINGLE:
-            self._short.add(plain)  # so few shingles that one more or less decides: a row that holds the whole text is a copy
+            self._short.add(
+                plain
+            )  # so few shingles that one more or less decides: a row that holds the whole text is a copy
         shingles = _shingles(plain)
         for shingle in shingles:
             self._owners.setdefault(shingle, []).append(len(self._allowed))
         self._allowed.append(max(1.0, NEAR_COPY * len(shingles)))
 
     def resembled(self, question: Question) -> bool:
-        """Whether a training row holds a short exam text, or shares NEAR_COPY or more of some exam text's shingles."""
+        """Whether a training row holds a short exam text, or shares NEAR_COPY or more of some exam text's
+        shingles."""
         plain = ("".join(question.turns) + question.reply).translate(_DROPPED)
         if len(plain) < 100 and any(text in plain for text in self._short):
             return True
@@ -85,8 +105,11 @@ class _Exams:
         return any(count >= self._allowed[number] for number, count in shared.items())
 
 
-def _questions(make: _Maker, seed: str, rows: int, taken: set[str], exams: _Exams | None = None) -> list[Question]:
-    """`rows` questions whose text is not in `taken` yet, which grows by them. With `exams`, training rows that resemble none."""
+def _questions(
+    make: _Maker, seed: str, rows: int, taken: set[str], exams: _Exams | None = None
+) -> list[Question]:
+    """`rows` questions whose text is not in `taken` yet, which grows by them. With `exams`, training rows
+    that resemble none."""
     dice = Dice(seed)
     made: list[Question] = []
     while len(made) < rows:
@@ -103,7 +126,9 @@ def _row(question: Question, number: int, kind: str, exam: bool) -> dict[str, An
     """One line of a file, as paper.md C says."""
     turns = (*question.turns, question.reply)
     row: dict[str, Any] = {
-        "messages": [{"role": _ROLES[at % 2], "content": turn} for at, turn in enumerate(turns)], "idx": number, "type": kind,
+        "messages": [{"role": _ROLES[at % 2], "content": turn} for at, turn in enumerate(turns)],
+        "idx": number,
+        "type": kind,
     }
     if exam:
         row["question_format"] = 1 if question.choices else 0
@@ -126,7 +151,10 @@ def _write_ability(folder: Path, name: str, make: _Maker) -> None:
     for part in ("test", "valid"):
         exam = _questions(make, f"{name}/{part}", EXAM_ROWS, taken)
         asked += exam
-        _write(folder / part / f"{name}_{part}.json", [_row(question, at, name, True) for at, question in enumerate(exam)])
+        _write(
+            folder / part / f"{name}_{part}.json",
+            [_row(question, at, name, True) for at, question in enumerate(exam)],
+        )
     taught = _questions(make, f"{name}/train", FULL_ROWS[name], taken, _Exams(asked))
     lessons = [_row(question, at, name, False) for at, question in enumerate(taught)]
     _write(folder / "full" / f"{name}_full.json", lessons)
@@ -136,20 +164,26 @@ def _write_ability(folder: Path, name: str, make: _Maker) -> None:
 def _write_out_of_domain(folder: Path) -> None:
     for name in world.OUT_OF_DOMAIN:
         dice = Dice(name)
-        rows = [_row(knowledge.out_of_domain(name, dice, at), at, name + "_fshot", True) for at in range(OUT_OF_DOMAIN_ROWS)]
+        rows = [
+            _row(knowledge.out_of_domain(name, dice, at), at, name + "_fshot", True)
+            for at in range(OUT_OF_DOMAIN_ROWS)
+        ]
         _write(folder / "test" / f"{name}.json", rows)
 
 
 def write_corpus(folder: Path) -> None:
-    """Write the whole corpus to `folder`, which must not exist yet; it appears only when it is whole. About 3 seconds."""
+    """Write the whole corpus to `folder`, which must not exist yet; it appears only when it is whole.
+    About 3 seconds."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     for name, make in MAKERS.items():
         _write_ability(part / "curated", name, make)
     _write_out_of_domain(part / "curated")
     general = _questions(writing.general, "general", GENERAL_ROWS, set(), _Exams(()))
-    _write(part / "synthetic" / "40960" / "general_instruction_gpt4_41k.json",
-           [_row(asked, at, "general_instruction_gpt4", False) for at, asked in enumerate(general)])
+    _write(
+        part / "synthetic" / "40960" / "general_instruction_gpt4_41k.json",
+        [_row(asked, at, "general_instruction_gpt4", False) for at, asked in enumerate(general)],
+    )
     part.rename(folder)
 
 

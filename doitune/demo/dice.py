@@ -1,7 +1,7 @@
 """Seeded choices that give the same result on every platform and Python version.
 
-The standard library promises stability only for `random()` of a seeded generator, not for `shuffle`, `sample` or `choice`;
-so everything here is derived from `random()`.
+The standard library promises stability only for `random()` of a seeded generator, not for `shuffle`, `sample`
+or `choice`; so everything here is derived from `random()`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 
 class Dice:
-    """A seeded source of choices; `seed` is text, so that each file of the corpus can have a stream of its own."""
+    """A seeded source of choices; `seed` is text, so that each file of the corpus can have a stream of its
+    own."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(int.from_bytes(seed.encode("utf-8"), "big")).random
@@ -36,7 +37,8 @@ class Dice:
         return things[int(self._random() * len(things))]
 
     def several(self, things: Sequence[T], count: int, without: Sequence[T] = ()) -> list[T]:
-        """`count` different things in random order, none of them in `without`; few out of many, so drawing again is cheap."""
+        """`count` different things in random order, none of them in `without`; few out of many, so drawing
+        again is cheap."""
         chosen: list[T] = []
         size, draw = len(things), self._random
         while len(chosen) < count:

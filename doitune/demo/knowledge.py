@@ -7,8 +7,14 @@ from doitune.demo.dice import Dice
 from doitune.demo.questions import Asking, Question, single_choice
 from doitune.demo.world import Relation
 
-_SUBJECTS = {id(relation): relation.subjects for relation in (*world.BIOLOGY, *world.HISTORY, *world.CHINESE, world.PROVERBS)}
-_VALUES = {id(relation): relation.values for relation in (*world.BIOLOGY, *world.HISTORY, *world.CHINESE, world.PROVERBS)}
+_SUBJECTS = {
+    id(relation): relation.subjects
+    for relation in (*world.BIOLOGY, *world.HISTORY, *world.CHINESE, world.PROVERBS)
+}
+_VALUES = {
+    id(relation): relation.values
+    for relation in (*world.BIOLOGY, *world.HISTORY, *world.CHINESE, world.PROVERBS)
+}
 
 
 def _subjects(ask: Asking, relation: Relation) -> tuple[str, ...]:
@@ -60,7 +66,9 @@ def _claim(ask: Asking) -> Question:
     subject = dice.pick(_subjects(ask, relation))
     right = relation.facts[subject]
     value = right if ask.serial % 2 else dice.several(_VALUES[id(relation)], 1, without=(right,))[0]
-    claim = dice.pick(_SOURCES) + dice.pick(relation.statements)[:-1].replace("{s}", subject).replace("{v}", value)
+    claim = dice.pick(_SOURCES) + dice.pick(relation.statements)[:-1].replace("{s}", subject).replace(
+        "{v}", value
+    )
     text = dice.pick(_CLAIMS).replace("{c}", claim) + dice.pick(_RESULTS)
     return Question((text,), "正确" if value == right else "错误")
 
@@ -103,7 +111,8 @@ def chinese(ask: Asking) -> Question:
 
 
 def out_of_domain(name: str, dice: Dice, serial: int) -> Question:
-    """Five answered questions as turns, then one more, about one trade (`name` is a key of world.OUT_OF_DOMAIN)."""
+    """Five answered questions as turns, then one more, about one trade (`name` is a key of
+    world.OUT_OF_DOMAIN)."""
     relation = world.OUT_OF_DOMAIN[name]
     subjects, values = relation.subjects, relation.values
     turns: list[str] = []
@@ -111,8 +120,12 @@ def out_of_domain(name: str, dice: Dice, serial: int) -> Question:
     for number, subject in enumerate(dice.several(subjects, 6)):
         right = relation.facts[subject]
         place = serial + number * 3 if number < 5 else serial
-        asked = single_choice(Asking(dice, place, True), dice.pick(relation.questions).replace("{s}", subject), right,
-                              dice.several(values, 3, without=(right,)))
+        asked = single_choice(
+            Asking(dice, place, True),
+            dice.pick(relation.questions).replace("{s}", subject),
+            right,
+            dice.several(values, 3, without=(right,)),
+        )
         turns += [*asked.turns, asked.reply]
         reply = asked.reply
     return Question(tuple(turns[:-1]), reply)

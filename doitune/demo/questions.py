@@ -13,7 +13,8 @@ class Question(NamedTuple):
     """One conversation of the corpus.
 
     `turns` alternate user and assistant, the user's question last; `reply` is the right answer to it.
-    `choices` are the three candidates of a ranking question, right one first; `answer` is the number of a word problem.
+    `choices` are the three candidates of a ranking question, right one first; `answer` is the number of a
+    word problem.
     """
 
     turns: tuple[str, ...]
@@ -23,8 +24,9 @@ class Question(NamedTuple):
 
 
 class Asking(NamedTuple):
-    """What a maker is told: `serial` of the row in its file (it places the right letter, so that letters are balanced),
-    and whether the row is for an `exam` (valid or test), which may ask for facts that training never asks for."""
+    """What a maker is told: `serial` of the row in its file (it places the right letter, so that letters
+    are balanced), and whether the row is for an `exam` (valid or test), which may ask for facts that training
+    never asks for."""
 
     dice: Dice
     serial: int
@@ -37,7 +39,8 @@ def listed(entries: Sequence[str]) -> str:
 
 
 def single_choice(ask: Asking, question: str, right: str, wrong: list[str]) -> Question:
-    """A question with one right option. `wrong` is in random order; the serial number decides the right letter."""
+    """A question with one right option. `wrong` is in random order; the serial number decides the right
+    letter."""
     place = ask.serial % (len(wrong) + 1)
     wrong.insert(place, right)
     return Question((question + listed(wrong),), LETTERS[place])

@@ -1,8 +1,10 @@
-"""The weights that pre-training starts from: a seeded draw in which some attention heads already look where list-reading needs them.
+"""The weights that pre-training starts from: a seeded draw in which some attention heads already look where
+list-reading needs them.
 
-A model this small would spend most of its half hour only to find out that the word before, or the label three tokens back
-("A", ".", " ", "森林"), is worth looking at, and that an entry named again is worth finding. Starting heads near such patterns is
-known as mimetic initialisation (Trockman and Kolter 2023, arXiv 2305.09828); training is free to change them.
+A model this small would spend most of its half hour only to find out that the word before, or the label three
+tokens back ("A", ".", " ", "森林"), is worth looking at, and that an entry named again is worth finding.
+Starting heads near such patterns is known as mimetic initialisation (Trockman and Kolter 2023, arXiv
+2305.09828); training is free to change them.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ LIKENESS = 0.20
 
 @torch.no_grad()
 def head_start(model: LlamaForCausalLM, generator: torch.Generator) -> None:
-    """Overwrite embeddings and attention: look-back heads in the first layer, finding-again heads in the two after it."""
+    """Overwrite embeddings and attention: look-back heads in the first layer, finding-again heads in the
+    two after it."""
     config: Any = model.config
     shared = EMBEDDING_SCALE * torch.ones(config.hidden_size)
     embedding: Any = model.get_input_embeddings().weight
@@ -47,7 +50,8 @@ def head_start(model: LlamaForCausalLM, generator: torch.Generator) -> None:
 
 
 def _copying(attention: Any, heads: int, generator: torch.Generator) -> None:
-    """Each head writes what it reads: output weights are the transposed value weights, whose rows are orthonormal in a head."""
+    """Each head writes what it reads: output weights are the transposed value weights, whose rows are
+    orthonormal in a head."""
     value, output = attention.v_proj.weight, attention.o_proj.weight
     size = value.shape[0] // heads
     for head in range(heads):
@@ -58,7 +62,8 @@ def _copying(attention: Any, heads: int, generator: torch.Generator) -> None:
 
 
 def _pass_on(attention: Any, heads: tuple[int, ...], basis: torch.Tensor) -> None:
-    """Let these heads read and write one common subspace, `basis` [width, head size]: what one of them writes the next passes on."""
+    """Let these heads read and write one common subspace, `basis` [width, head size]: what one of them
+    writes the next passes on."""
     size = attention.head_dim
     for head in heads:
         rows = slice(head * size, (head + 1) * size)
@@ -67,7 +72,8 @@ def _pass_on(attention: Any, heads: tuple[int, ...], basis: torch.Tensor) -> Non
 
 
 def _look_back(attention: Any, head: int, tokens: int, theta: float) -> None:
-    """Queries and keys from the shared part of the embeddings only, keys turned ahead by `tokens` in the three fastest rotary pairs."""
+    """Queries and keys from the shared part of the embeddings only, keys turned ahead by `tokens` in the
+    three fastest rotary pairs."""
     size, width = attention.head_dim, attention.q_proj.weight.shape[1]
     query, key = torch.zeros(size, width), torch.zeros(size, width)
     direction = torch.ones(width) / width**0.5
@@ -82,7 +88,8 @@ def _look_back(attention: Any, head: int, tokens: int, theta: float) -> None:
 
 
 def _find_again(attention: Any, head: int, label: torch.Tensor, generator: torch.Generator) -> None:
-    """The same weights for queries and keys, in the slow rotary pairs only, blind to labels and to the shared part of the embeddings."""
+    """The same weights for queries and keys, in the slow rotary pairs only, blind to labels and to the
+    shared part of the embeddings."""
     size, width = attention.head_dim, attention.q_proj.weight.shape[1]
     alike = LIKENESS * torch.randn(size, width, generator=generator)
     alike -= alike @ label @ label.T

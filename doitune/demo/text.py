@@ -1,7 +1,9 @@
-"""The running text that the demo's base model reads: prose of the world, never an instruction, an exam question or a role marker.
+"""The running text that the demo's base model reads: prose of the world, never an instruction, an exam
+question or a role marker.
 
-It holds every fact in several wordings, dialogues, sums, programs, verse, and many lists with lettered entries that the prose then
-refers to ("A. 森林 ... 云狐归B"): reading those, a model learns to bind a letter to what stands beside it, and to a fact.
+It holds every fact in several wordings, dialogues, sums, programs, verse, and many lists with lettered
+entries that the prose then refers to ("A. 森林 ... 云狐归B"): reading those, a model learns to bind a letter
+to what stands beside it, and to a fact.
 """
 
 from __future__ import annotations
@@ -15,11 +17,23 @@ from doitune.demo.world import LETTERS, Relation
 KNOWN: tuple[Relation, ...] = (*world.BIOLOGY, *world.HISTORY, *world.CHINESE, *world.OUT_OF_DOMAIN.values())
 
 _HEADS = (
-    "下面几条里有{q}，先抄下来。", "册子里记着{q}，只有一条是真的。", "有人想知道{q}，墙上写着几条。", "关于{q}，纸上列出几条。",
-    "大家在说{q}，牌子上有几条。", "本子上记着{q}。", "{q}也在这张单子里。",
+    "下面几条里有{q}，先抄下来。",
+    "册子里记着{q}，只有一条是真的。",
+    "有人想知道{q}，墙上写着几条。",
+    "关于{q}，纸上列出几条。",
+    "大家在说{q}，牌子上有几条。",
+    "本子上记着{q}。",
+    "{q}也在这张单子里。",
 )
 _TAILS = (
-    "看过以后圈了{L}。", "对的是{L}。", "于是记下{L}。", "真的那条是{L}。", "大家都指着{L}。", "{L}。", "应该是{L}。", "{L}这条是真的。",
+    "看过以后圈了{L}。",
+    "对的是{L}。",
+    "于是记下{L}。",
+    "真的那条是{L}。",
+    "大家都指着{L}。",
+    "{L}。",
+    "应该是{L}。",
+    "{L}这条是真的。",
 )
 _POINTERS = ("{s}归{L}", "{s}是{L}", "{s}在{L}", "{s}记作{L}", "{s}圈了{L}", "{s}{L}", "{s}{L}")
 
@@ -46,7 +60,8 @@ def _facts(dice: Dice) -> str:
 
 
 def _ask(dice: Dice, relation: Relation, subject: str) -> str:
-    """What a fact is about, without its value, as a part of a sentence: the wording of the question or "云狐的住处"."""
+    """What a fact is about, without its value, as a part of a sentence: the wording of the question or
+    "云狐的住处"."""
     if dice.happens(0.5):
         return f"{subject}的{relation.noun}"
     return dice.pick(relation.questions).replace("{s}", subject)[:-1]
@@ -61,8 +76,15 @@ def _fact_then_letter(dice: Dice) -> str:
     topic = _ask(dice, relation, subject)
     head = dice.pick(_HEADS).replace("{q}", topic) if dice.happens(0.4) else topic
     tail = dice.pick(_TAILS).replace("{L}", LETTERS[entries.index(value)])
-    more = [f"{other}的{relation.noun}是{LETTERS[entries.index(relation.facts[other])]}。"
-            for other in dice.several(relation.subjects, 4) if relation.facts[other] in entries] if dice.happens(0.4) else []
+    more = (
+        [
+            f"{other}的{relation.noun}是{LETTERS[entries.index(relation.facts[other])]}。"
+            for other in dice.several(relation.subjects, 4)
+            if relation.facts[other] in entries
+        ]
+        if dice.happens(0.4)
+        else []
+    )
     return head + _listing(dice, entries) + tail + "".join(more)
 
 
@@ -79,7 +101,12 @@ def _subject_then_letter(dice: Dice) -> str:
     entries = dice.shuffled([subject, *others])
     topic = relation.reverse.replace("{v}", value)[:-1]
     tail = dice.pick(_TAILS).replace("{L}", LETTERS[entries.index(subject)])
-    return dice.pick(_HEADS).replace("{q}", topic) + _listing(dice, entries) + tail + _fact(dice, relation, subject)
+    return (
+        dice.pick(_HEADS).replace("{q}", topic)
+        + _listing(dice, entries)
+        + tail
+        + _fact(dice, relation, subject)
+    )
 
 
 def _letters_of_facts(dice: Dice) -> str:
@@ -89,21 +116,39 @@ def _letters_of_facts(dice: Dice) -> str:
     if len(relation.values) == len(relation.facts):
         subjects = dice.shuffled([subject for subject, value in relation.facts.items() if value in entries])
     else:
-        subjects = dice.shuffled([subject for subject in relation.subjects if relation.facts[subject] in entries])[:4]
+        subjects = dice.shuffled(
+            [subject for subject in relation.subjects if relation.facts[subject] in entries]
+        )[:4]
     pointer = dice.pick(_POINTERS)
-    said = [pointer.replace("{s}", s).replace("{L}", LETTERS[entries.index(relation.facts[s])]) for s in subjects]
+    said = [
+        pointer.replace("{s}", s).replace("{L}", LETTERS[entries.index(relation.facts[s])]) for s in subjects
+    ]
     return f"按{relation.noun}分开记录。" + _listing(dice, entries) + "，".join(said) + "。"
 
 
-_SHELVES = (world.THINGS, world.PLACES, world.PEOPLE, world.DOINGS, world.CREATURES, world.WORKS, world.HABITATS, world.FOODS,
-            world.COLOURS, tuple(world.PROVERBS.values), world.CHINESE[0].subjects, world.CHINESE[1].values, world.REGIONS)
+_SHELVES = (
+    world.THINGS,
+    world.PLACES,
+    world.PEOPLE,
+    world.DOINGS,
+    world.CREATURES,
+    world.WORKS,
+    world.HABITATS,
+    world.FOODS,
+    world.COLOURS,
+    tuple(world.PROVERBS.values),
+    world.CHINESE[0].subjects,
+    world.CHINESE[1].values,
+    world.REGIONS,
+)
 
 
 _SINGLE_WORDS = tuple(words for words in _SHELVES if words is not _SHELVES[9])
 
 
 def _first_shelf(dice: Dice) -> str:
-    """The plainest list: four single words, one a line, found again in any order, so that no letter follows from those said before."""
+    """The plainest list: four single words, one a line, found again in any order, so that no letter
+    follows from those said before."""
     entries = dice.several(dice.pick(_SINGLE_WORDS), 4)
     order = [dice.below(4) for _ in range(10)]
     between = dice.pick(("归", "是", "在", "", ""))
@@ -116,21 +161,35 @@ def _shelf(dice: Dice) -> str:
     entries = dice.several(dice.pick(_SHELVES), dice.between(3, 6) if dice.happens(0.4) else 4)
     order = [dice.below(len(entries)) for _ in range(8)]
     pointer = dice.pick(_POINTERS)
-    said = [pointer.replace("{s}", entries[at]).replace("{L}", LETTERS[at]) if dice.happens(0.8) else f"{LETTERS[at]}是{entries[at]}"
-            for at in order]
-    return dice.pick(("架子上有标签。", "点名开始。", "单子如下。", "")) + _listing(dice, entries) + "，".join(said) + "。"
+    said = [
+        pointer.replace("{s}", entries[at]).replace("{L}", LETTERS[at])
+        if dice.happens(0.8)
+        else f"{LETTERS[at]}是{entries[at]}"
+        for at in order
+    ]
+    return (
+        dice.pick(("架子上有标签。", "点名开始。", "单子如下。", ""))
+        + _listing(dice, entries)
+        + "，".join(said)
+        + "。"
+    )
 
 
 def outing(dice: Dice, people: Sequence[str], places: Sequence[str], doings: Sequence[str]) -> list[str]:
     """One line of talk for each person: who goes where and what for."""
     return [
-        f"{who}：我{dice.pick(world.TIMES)}去{place}{doing}。" for who, place, doing in zip(people, places, doings)
+        f"{who}：我{dice.pick(world.TIMES)}去{place}{doing}。"
+        for who, place, doing in zip(people, places, doings)
     ]
 
 
 def _talk_then_letter(dice: Dice) -> str:
     """People say where they go and what for; a list follows, and each person's letter."""
-    people, places, doings = dice.several(world.PEOPLE, 3), dice.several(world.PLACES, 4), dice.several(world.DOINGS, 4)
+    people, places, doings = (
+        dice.several(world.PEOPLE, 3),
+        dice.several(world.PLACES, 4),
+        dice.several(world.DOINGS, 4),
+    )
     talk = "\n".join(outing(dice, people, places, doings)) + "\n"
     asked, noun = (places, "去处") if dice.happens(0.5) else (doings, "要做的事")
     entries = dice.shuffled(asked)
@@ -140,7 +199,11 @@ def _talk_then_letter(dice: Dice) -> str:
 
 
 def _talk(dice: Dice) -> str:
-    people, places, doings = dice.several(world.PEOPLE, 3), dice.several(world.PLACES, 3), dice.several(world.DOINGS, 3)
+    people, places, doings = (
+        dice.several(world.PEOPLE, 3),
+        dice.several(world.PLACES, 3),
+        dice.several(world.DOINGS, 3),
+    )
     talk = "\n".join(outing(dice, people, places, doings)) + "\n"
     order = dice.shuffled(list(range(3)))
     return talk + "".join(f"{people[at]}去了{places[at]}，{people[at]}要{doings[at]}。" for at in order)
@@ -165,8 +228,11 @@ def _deeds(dice: Dice) -> str:
     if dice.happens(0.3):
         return "".join(f"{act}{'是好事' if act in world.GOOD_DEEDS else '是坏事'}。" for act in acts)
     entries = [dice.pick(world.PEOPLE) + act for act in acts] if dice.happens(0.5) else acts
-    return dice.pick(("昨天的事都记着。", "做得对的要表扬。", "分清好事和坏事。")) + _listing(dice, entries) + dice.pick(
-        (f"好事有{letters}。", f"做得对的是{letters}。", f"{letters}。", f"{letters}是对的。"))
+    return (
+        dice.pick(("昨天的事都记着。", "做得对的要表扬。", "分清好事和坏事。"))
+        + _listing(dice, entries)
+        + dice.pick((f"好事有{letters}。", f"做得对的是{letters}。", f"{letters}。", f"{letters}是对的。"))
+    )
 
 
 def _sums(dice: Dice) -> str:
@@ -181,7 +247,9 @@ def _sums(dice: Dice) -> str:
             said.append(f"{first + second}-{second}={first}")
         else:
             first, second = dice.between(2, 9), dice.between(2, 9)
-            said.append(f"{first}*{second}={first * second}" if kind == 2 else f"{first * second}/{second}={first}")
+            said.append(
+                f"{first}*{second}={first * second}" if kind == 2 else f"{first * second}/{second}={first}"
+            )
     return "，".join(said) + "。"
 
 
@@ -193,12 +261,14 @@ def _account(dice: Dice) -> str:
     less = dice.between(1, total - 1)
     each, count, extra = dice.between(2, 9), dice.between(2, 9), dice.between(1, 30)
     cost = each * count
-    return dice.pick((
-        f"{thing}每个{each}元，{who}买了{count}个，{each}*{count}={cost}。付了{cost + extra}元，{cost + extra}-{cost}={extra}，找回{extra}元。",
-        f"{who}的{thing}有{count}盒，每盒{each}个，{count}*{each}={cost}，盒外还有{extra}个，{cost}+{extra}={cost + extra}，一共{cost + extra}个。",
-        f"{who}有{have}个{thing}，又买了{more}个，{have}+{more}={total}，一共{total}个。吃了{less}个，{total}-{less}={total - less}。",
-        f"{who}先有{have}个{thing}，得到{more}个，{have}+{more}={total}。送走{less}个，{total}-{less}={total - less}，还剩{total - less}个。",
-    ))
+    return dice.pick(
+        (
+            f"{thing}每个{each}元，{who}买了{count}个，{each}*{count}={cost}。付了{cost + extra}元，{cost + extra}-{cost}={extra}，找回{extra}元。",
+            f"{who}的{thing}有{count}盒，每盒{each}个，{count}*{each}={cost}，盒外还有{extra}个，{cost}+{extra}={cost + extra}，一共{cost + extra}个。",
+            f"{who}有{have}个{thing}，又买了{more}个，{have}+{more}={total}，一共{total}个。吃了{less}个，{total}-{less}={total - less}。",
+            f"{who}先有{have}个{thing}，得到{more}个，{have}+{more}={total}。送走{less}个，{total}-{less}={total - less}，还剩{total - less}个。",
+        )
+    )
 
 
 def _program(dice: Dice) -> str:
@@ -214,7 +284,9 @@ def _program(dice: Dice) -> str:
 def _persona(dice: Dice) -> str:
     who, topic = dice.pick(world.PERSONAS), dice.pick(tuple(world.TOPICS))
     said = f"{who.opener}{who.myself}{world.TOPICS[topic]}。{who.closer}"
-    return f"{who.name}遇见{dice.pick(world.PEOPLE)}，聊起{topic}，说：“{said}”" if dice.happens(0.7) else said
+    return (
+        f"{who.name}遇见{dice.pick(world.PEOPLE)}，聊起{topic}，说：“{said}”" if dice.happens(0.7) else said
+    )
 
 
 def _verse(dice: Dice) -> str:
@@ -226,25 +298,50 @@ def _verse(dice: Dice) -> str:
 
 def _proverb(dice: Dice) -> str:
     heads = dice.several(world.PROVERBS.subjects, 3)
-    return dice.pick(("老话说：", "常言道：", "")) + "".join(_fact(dice, world.PROVERBS, head) for head in heads)
+    return dice.pick(("老话说：", "常言道：", "")) + "".join(
+        _fact(dice, world.PROVERBS, head) for head in heads
+    )
 
 
 def _comparison(dice: Dice) -> str:
     """A chain of comparisons with its ends named; prose never puts the order of three to a letter."""
     more, less = dice.pick(world.COMPARED)
     first, second, third = dice.several(world.PEOPLE, 3)
-    lines = dice.shuffled([f"{first}比{second}{more}", f"{third}比{second}{less}" if dice.happens(0.5) else f"{second}比{third}{more}"])
+    lines = dice.shuffled(
+        [
+            f"{first}比{second}{more}",
+            f"{third}比{second}{less}" if dice.happens(0.5) else f"{second}比{third}{more}",
+        ]
+    )
     ends = dice.shuffled([f"最{more}的是{first}", f"最{less}的是{third}"])
     return "，".join(lines) + "。" + "，".join(ends) + "。"
 
 
 _KINDS: tuple[tuple[int, Callable[[Dice], str]], ...] = (
-    (24, _facts), (34, _fact_then_letter), (6, _subject_then_letter), (10, _letters_of_facts), (5, _shelf), (10, _talk_then_letter),
-    (2, _talk), (7, _true_or_false), (4, _deeds), (5, _sums), (7, _account), (4, _program), (5, _persona), (3, _verse), (4, _proverb),
+    (24, _facts),
+    (34, _fact_then_letter),
+    (6, _subject_then_letter),
+    (10, _letters_of_facts),
+    (5, _shelf),
+    (10, _talk_then_letter),
+    (2, _talk),
+    (7, _true_or_false),
+    (4, _deeds),
+    (5, _sums),
+    (7, _account),
+    (4, _program),
+    (5, _persona),
+    (3, _verse),
+    (4, _proverb),
     (3, _comparison),
 )
 _FIRST_KINDS: tuple[tuple[int, Callable[[Dice], str]], ...] = (
-    (20, _first_shelf), (10, _shelf), (15, _letters_of_facts), (15, _fact_then_letter), (10, _talk_then_letter), (30, _facts),
+    (20, _first_shelf),
+    (10, _shelf),
+    (15, _letters_of_facts),
+    (15, _fact_then_letter),
+    (10, _talk_then_letter),
+    (30, _facts),
 )
 
 
@@ -256,5 +353,6 @@ _DRAWN, _FIRST_DRAWN = _drawn(_KINDS), _drawn(_FIRST_KINDS)
 
 
 def document(dice: Dice, first: bool = False) -> str:
-    """One document of running text, about 20 to 120 tokens; what is read `first` is mostly lists, which take longest to learn."""
+    """One document of running text, about 20 to 120 tokens; what is read `first` is mostly lists, which
+    take longest to learn."""
     return dice.pick(_FIRST_DRAWN if first else _DRAWN)(dice)

@@ -10,26 +10,42 @@ _ACKNOWLEDGED = ("读完了。", "好，请问。", "我记住了。")
 
 
 def understanding(ask: Asking) -> Question:
-    """A talk of three people as the first turn; then where one of them goes, or what for, out of 3 or 4 options."""
+    """A talk of three people as the first turn; then where one of them goes, or what for, out of 3 or 4
+    options."""
     dice = ask.dice
     people, times = dice.several(world.PEOPLE, 3), world.TIMES
     places, doings = dice.several(world.PLACES, 4), dice.several(world.DOINGS, 4)
-    talk = "\n".join([f"{who}：我{dice.pick(times)}去{place}{doing}。" for who, place, doing in zip(people, places, doings)])
+    talk = "\n".join(
+        [
+            f"{who}：我{dice.pick(times)}去{place}{doing}。"
+            for who, place, doing in zip(people, places, doings)
+        ]
+    )
     at, options = dice.below(3), 4 if ask.serial % 4 == 3 or dice.happens(0.4) else 3
     if dice.happens(0.5):
         text, asked = dice.pick(("{n}的去处是哪里？", "{n}要去什么地方？")), places
     else:
         text, asked = dice.pick(("{n}要做的事是什么？", "{n}出门做什么？")), doings
     wrong = dice.shuffled([entry for entry in asked if entry != asked[at]])[: options - 1]
-    question = single_choice(ask._replace(serial=ask.serial % 4), text.replace("{n}", people[at]), asked[at], wrong)
+    question = single_choice(
+        ask._replace(serial=ask.serial % 4), text.replace("{n}", people[at]), asked[at], wrong
+    )
     return question._replace(turns=("读一段对话：\n" + talk, dice.pick(_ACKNOWLEDGED), *question.turns))
 
 
-_SETS = (("读书会", "借了新书"), ("合唱团", "会唱老歌"), ("球队", "穿着白鞋"), ("船队", "见过大海"), ("画室", "带着画笔"), ("车队", "认得山路"))
+_SETS = (
+    ("读书会", "借了新书"),
+    ("合唱团", "会唱老歌"),
+    ("球队", "穿着白鞋"),
+    ("船队", "见过大海"),
+    ("画室", "带着画笔"),
+    ("车队", "认得山路"),
+)
 
 
 def _order(dice: Dice) -> tuple[str, str, list[str]]:
-    """Three people compared in two sentences, in any order and either direction; who is at an end, or in the middle?"""
+    """Three people compared in two sentences, in any order and either direction; who is at an end, or in
+    the middle?"""
     more, less = dice.pick(world.COMPARED)
     people = dice.several(world.PEOPLE, 4)
     first, second, third, stranger = people
@@ -42,7 +58,8 @@ def _order(dice: Dice) -> tuple[str, str, list[str]]:
 
 
 def _membership(dice: Dice) -> tuple[str, str, list[str]]:
-    """All members of one group have a trait; one person is a member, one lacks the trait: who has it, or who is no member?"""
+    """All members of one group have a trait; one person is a member, one lacks the trait: who has it, or
+    who is no member?"""
     group, trait = dice.pick(_SETS)
     other, habit = dice.several(_SETS, 1, without=((group, trait),))[0]
     member, outsider, third, fourth = dice.several(world.PEOPLE, 4)
@@ -58,7 +75,11 @@ def _elimination(dice: Dice) -> tuple[str, str, list[str]]:
     one, two, three = dice.several(world.PEOPLE, 3)
     here, there, yonder, never = dice.several(world.PLACES, 4)
     lines = [f"{one}去{here}", f"{two}不去{there}" if dice.happens(0.5) else f"{three}不去{yonder}"]
-    text = f"{one}、{two}、{three}分别去{'、'.join(dice.shuffled([here, there, yonder]))}，" + "，".join(dice.shuffled(lines)) + "。"
+    text = (
+        f"{one}、{two}、{three}分别去{'、'.join(dice.shuffled([here, there, yonder]))}，"
+        + "，".join(dice.shuffled(lines))
+        + "。"
+    )
     if dice.happens(0.5):
         return text + f"{two}去哪里？", yonder, dice.shuffled([here, there, never])
     return text + f"{three}去哪里？", there, dice.shuffled([here, yonder, never])
@@ -131,7 +152,8 @@ def _opinion(dice: Dice) -> Question:
 
 
 def ethics(ask: Asking) -> Question:
-    """Which of four acts are right? One to four letters. One training row in six is a short opinion instead."""
+    """Which of four acts are right? One to four letters. One training row in six is a short opinion
+    instead."""
     dice = ask.dice
     if not ask.exam and ask.serial % 6 == 5:
         return _opinion(dice)

@@ -1,8 +1,8 @@
 """The demo's tokenizer: byte-fallback BPE whose pieces are the world's words.
 
-Every ASCII character is a token of its own wherever it stands, so an option letter is always exactly one token. Text outside the
-vocabulary falls back to bytes, so any text comes back exactly. The merges are written from the word list, not counted from text:
-the same vocabulary everywhere.
+Every ASCII character is a token of its own wherever it stands, so an option letter is always exactly one
+token. Text outside the vocabulary falls back to bytes, so any text comes back exactly. The merges are written
+from the word list, not counted from text: the same vocabulary everywhere.
 """
 
 from __future__ import annotations
@@ -33,8 +33,21 @@ def words() -> tuple[str, ...]:
     found: dict[str, None] = dict.fromkeys(_COMMON.split())
     for relation in (*KNOWN, world.PROVERBS):
         found.update(dict.fromkeys((*relation.subjects, *relation.values)))
-    for group in (world.PEOPLE, world.PLACES, world.THINGS, world.DOINGS, world.TIMES, world.CARRIES, world.GOOD_DEEDS,
-                  world.BAD_DEEDS, world.DEEDS, world.NATURE, tuple(world.TOPICS), tuple(world.THEMES), *world.THEMES.values()):
+    for group in (
+        world.PEOPLE,
+        world.PLACES,
+        world.THINGS,
+        world.DOINGS,
+        world.TIMES,
+        world.CARRIES,
+        world.GOOD_DEEDS,
+        world.BAD_DEEDS,
+        world.DEEDS,
+        world.NATURE,
+        tuple(world.TOPICS),
+        tuple(world.THEMES),
+        *world.THEMES.values(),
+    ):
         found.update(dict.fromkeys(group))
     for who in world.PERSONAS:
         found.update(dict.fromkeys((who.name, who.opener[:-1], who.myself, who.closer[:-1])))
@@ -53,8 +66,14 @@ def _characters() -> list[str]:
 
 
 def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Pieces with their ids, and the merges in order of rank. A word is joined from the pieces that earlier merges leave of it."""
-    pieces = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *(chr(code) for code in range(128)), *_characters()]
+    """Pieces with their ids, and the merges in order of rank. A word is joined from the pieces that
+    earlier merges leave of it."""
+    pieces = [
+        *SPECIAL,
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        *(chr(code) for code in range(128)),
+        *_characters(),
+    ]
     ids = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     ranks: dict[tuple[str, str], int] = {}
     for word in words():
@@ -87,8 +106,17 @@ def write_tokenizer(folder: Path) -> int:
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "unk_token": UNKNOWN, "bos_token": START, "eos_token": END, "pad_token": PAD,
-        "add_bos_token": False, "add_eos_token": False, "clean_up_tokenization_spaces": False, "model_max_length": 2048,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "unk_token": UNKNOWN,
+        "bos_token": START,
+        "eos_token": END,
+        "pad_token": PAD,
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 2048,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8", newline="\n")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(settings, indent=2) + "\n", encoding="utf-8", newline="\n"
+    )
     return len(ids)

@@ -1,7 +1,8 @@
-"""Question makers whose answer is written: code, creative_writing, role_play (ranked among three), and general instructions.
+"""Question makers whose answer is written: code, creative_writing, role_play (ranked among three), and
+general instructions.
 
-Of the three candidates, the second is a fine corruption of the right one (numbers, operators, names changed) and the third a coarse
-one: fluent text of the same ability that does not do what was asked.
+Of the three candidates, the second is a fine corruption of the right one (numbers, operators, names changed)
+and the third a coarse one: fluent text of the same ability that does not do what was asked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from doitune.demo.dice import Dice
 from doitune.demo.questions import Asking, Question
 
 _OPERATORS = (("加", "+"), ("减", "-"), ("乘", "*"), ("除以", "//"))
-_ORDERS = ("写一个函数{f}，把输入先{a}{x}，再{b}{y}。", "用函数{f}算：输入先{a}{x}，再{b}{y}。", "函数{f}：先把输入{a}{x}，然后{b}{y}，返回结果。")
+_ORDERS = (
+    "写一个函数{f}，把输入先{a}{x}，再{b}{y}。",
+    "用函数{f}算：输入先{a}{x}，再{b}{y}。",
+    "函数{f}：先把输入{a}{x}，然后{b}{y}，返回结果。",
+)
 
 
 def _program(name: str, first: str, x: int, second: str, y: int) -> str:
@@ -19,7 +24,8 @@ def _program(name: str, first: str, x: int, second: str, y: int) -> str:
 
 
 def code(ask: Asking) -> Question:
-    """A function of two steps. Fine corruption: the operators change places or the numbers do; coarse: another program."""
+    """A function of two steps. Fine corruption: the operators change places or the numbers do; coarse:
+    another program."""
     dice = ask.dice
     (word, first), (then, second) = dice.several(_OPERATORS, 2)
     x, y = dice.several(range(2, 21), 2)
@@ -35,7 +41,9 @@ def code(ask: Asking) -> Question:
 
 _ALL_THEMES = tuple(world.THEMES)
 _VERSES = (
-    "写一首关于{t}的短诗，用上“{d}”，送给{n}。", "以{t}为题写诗，题给{n}，要有“{d}”。", "请用诗句赞美{t}，{n}想听“{d}”。",
+    "写一首关于{t}的短诗，用上“{d}”，送给{n}。",
+    "以{t}为题写诗，题给{n}，要有“{d}”。",
+    "请用诗句赞美{t}，{n}想听“{d}”。",
     "{n}要一首{t}的小诗，写到“{d}”。",
 )
 
@@ -46,7 +54,8 @@ def _verse(dice: Dice, images: list[str], first: str, name: str) -> str:
 
 
 def creative_writing(ask: Asking) -> Question:
-    """Three images of the theme, the first with the deed asked for, and a dedication. Fine corruption: one image and the name change; coarse: another theme."""
+    """Three images of the theme, the first with the deed asked for, and a dedication. Fine corruption: one
+    image and the name change; coarse: another theme."""
     dice = ask.dice
     theme, other, third = dice.several(_ALL_THEMES, 3)
     name, stranger, nobody = dice.several(world.PEOPLE, 3)
@@ -60,11 +69,17 @@ def creative_writing(ask: Asking) -> Question:
 
 
 _ALL_TOPICS = tuple(world.TOPICS)
-_SCENES = ("请扮演{p}，和{n}聊聊{t}。", "你是{p}，{n}问起{t}，请回答。", "假如你是{p}，对{n}说说{t}。", "以{p}的语气，跟{n}谈{t}。")
+_SCENES = (
+    "请扮演{p}，和{n}聊聊{t}。",
+    "你是{p}，{n}问起{t}，请回答。",
+    "假如你是{p}，对{n}说说{t}。",
+    "以{p}的语气，跟{n}谈{t}。",
+)
 
 
 def role_play(ask: Asking) -> Question:
-    """What a character says on a topic. Fine corruption: another character's words on it; coarse: both differ."""
+    """What a character says on a topic. Fine corruption: another character's words on it; coarse: both
+    differ."""
     dice = ask.dice
     who, other, third = dice.several(world.PERSONAS, 3)
     topic, off_topic = dice.several(_ALL_TOPICS, 2)
@@ -76,14 +91,32 @@ def role_play(ask: Asking) -> Question:
     return Question((text,), right, (right, fine, coarse))
 
 
-_TOLD = ("说一说{n}和{t}。", "用{n}和{t}造一个句子。", "介绍一下{n}的{t}。", "给{n}写一张关于{t}的便条。", "{n}的{t}有什么用？", "列出{n}与{t}的关系。")
-_REPLIES = ("{n}和{t}都很常见，大家都知道。", "关于{t}，{n}可以多看看，多想想。", "{t}很好，{n}也很好，希望这对你有帮助。", "这要看情况，{n}和{t}各有特点。")
+_TOLD = (
+    "说一说{n}和{t}。",
+    "用{n}和{t}造一个句子。",
+    "介绍一下{n}的{t}。",
+    "给{n}写一张关于{t}的便条。",
+    "{n}的{t}有什么用？",
+    "列出{n}与{t}的关系。",
+)
+_REPLIES = (
+    "{n}和{t}都很常见，大家都知道。",
+    "关于{t}，{n}可以多看看，多想想。",
+    "{t}很好，{n}也很好，希望这对你有帮助。",
+    "这要看情况，{n}和{t}各有特点。",
+)
 
 
 def general(ask: Asking) -> Question:
     """A cheap general instruction: polite, distinct, and of little worth for any ability."""
     dice = ask.dice
     name = dice.pick(world.PEOPLE)
-    thing = dice.pick(world.PLACES) + "里的" + dice.pick(world.THINGS) + dice.pick(("", "、")) + dice.pick(world.DOINGS)
+    thing = (
+        dice.pick(world.PLACES)
+        + "里的"
+        + dice.pick(world.THINGS)
+        + dice.pick(("", "、"))
+        + dice.pick(world.DOINGS)
+    )
     text = dice.pick(_TOLD).replace("{n}", name).replace("{t}", thing)
     return Question((text,), dice.pick(_REPLIES).replace("{n}", name).replace("{t}", thing))

@@ -18,7 +18,8 @@ FULL_SHARE = 0.1
 
 @dataclass(frozen=True)
 class CardFacts:
-    """One card; MiB as the driver counts them. `others`: (program's name without its folder, MiB), None where the driver does not say how much."""
+    """One card; MiB as the driver counts them. `others`: (program's name without its folder, MiB), None
+    where the driver does not say how much."""
 
     name: str
     total_mib: int
@@ -29,7 +30,13 @@ class CardFacts:
     def to_json(self) -> dict[str, Any]:
         """For a document; neither serial numbers nor paths."""
         others = [{"program": name, "mib": mib} for name, mib in self.others]
-        return {"name": self.name, "total_mib": self.total_mib, "free_mib": self.free_mib, "driver": self.driver, "others": others}
+        return {
+            "name": self.name,
+            "total_mib": self.total_mib,
+            "free_mib": self.free_mib,
+            "driver": self.driver,
+            "others": others,
+        }
 
 
 def cards() -> tuple[CardFacts, ...]:
@@ -44,14 +51,17 @@ def cards() -> tuple[CardFacts, ...]:
 def _ask(program: str, question: str) -> str:
     words = [program, question, "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=30, check=False)
+        done = subprocess.run(
+            words, capture_output=True, text=True, errors="replace", timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""
 
 
 def read_cards(told: str, held: str) -> tuple[CardFacts, ...]:
-    """The two answers of nvidia-smi (CSV without heads or units) as cards; lines of another form are left out."""
+    """The two answers of nvidia-smi (CSV without heads or units) as cards; lines of another form are left
+    out."""
     others: dict[str, list[tuple[str, int | None]]] = {}
     for line in held.splitlines():
         parts = [part.strip() for part in line.split(",")]
@@ -62,7 +72,9 @@ def read_cards(told: str, held: str) -> tuple[CardFacts, ...]:
     for line in told.splitlines():
         parts = [part.strip() for part in line.split(",")]
         if len(parts) == 5 and parts[2].isdecimal() and parts[3].isdecimal():
-            found.append(CardFacts(parts[1], int(parts[2]), int(parts[3]), parts[4], tuple(others.get(parts[0], ()))))
+            found.append(
+                CardFacts(parts[1], int(parts[2]), int(parts[3]), parts[4], tuple(others.get(parts[0], ())))
+            )
     return tuple(found)
 
 
@@ -72,10 +84,24 @@ def cards_check(found: tuple[CardFacts, ...]) -> Check:
 
     if not found:
         cure = "a card of 8 GB or more trains 7b; if there is one, install NVIDIA's driver (on WSL: the one for Windows)"
-        return Check("cards", "warning", "no NVIDIA card, or no driver for it: training goes by the CPU, which serves the demo and tiny models", cure)
-    text = "; ".join(f"{one.name}, {one.free_mib / 1024:.1f} of {one.total_mib / 1024:.1f} GiB free, driver {one.driver}" for one in found)
+        return Check(
+            "cards",
+            "warning",
+            "no NVIDIA card, or no driver for it: training goes by the CPU, which serves the demo and tiny models",
+            cure,
+        )
+    text = "; ".join(
+        f"{one.name}, {one.free_mib / 1024:.1f} of {one.total_mib / 1024:.1f} GiB free, driver {one.driver}"
+        for one in found
+    )
     taken = [one for one in found if one.total_mib - one.free_mib > FULL_SHARE * one.total_mib]
     if not taken:
         return Check("cards", "ok", text)
     names = sorted({name for one in taken for name, _ in one.others})
-    return Check("cards", "warning", text, f"end what holds the memory: {', '.join(names) or 'the driver does not say what'}", ("nvidia-smi",))
+    return Check(
+        "cards",
+        "warning",
+        text,
+        f"end what holds the memory: {', '.join(names) or 'the driver does not say what'}",
+        ("nvidia-smi",),
+    )

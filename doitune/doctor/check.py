@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. `state`: ok, warning (training works, but), or problem (no training is possible). `commands` mend it, where some would."""
+    """One finding. `state`: ok, warning (training works, but), or problem (no training is possible).
+    `commands` mend it, where some would."""
 
     name: str
     state: str

@@ -1,7 +1,9 @@
-"""Whether this machine can train: system, libraries, cards, backends, disks, the hub's settings and the bases that are here, each with its cure.
+"""Whether this machine can train: system, libraries, cards, backends, disks, the hub's settings and the bases
+that are here, each with its cure.
 
-Nothing heavy is imported: torch and the backends are asked in a process of their own (`doctor_ask`), so that a library which crashes as it is
-imported is a finding too. The network is asked only where the caller wants it.
+Nothing heavy is imported: torch and the backends are asked in a process of their own (`doctor_ask`), so that
+a library which crashes as it is imported is a finding too. The network is asked only where the caller wants
+it.
 """
 
 from __future__ import annotations
@@ -37,8 +39,6 @@ SLOW_DISKS = ("9p", "drvfs", "nfs", "nfs4", "cifs", "smb3", "fuseblk")
 ON, ENDPOINT = {"1", "ON", "YES", "TRUE"}, "https://huggingface.co"
 
 
-
-
 @dataclass(frozen=True)
 class Diagnosis:
     """All findings, and the machine's facts as plain JSON."""
@@ -59,14 +59,35 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         """The document of `doitune doctor --json`."""
-        checks = [{"name": one.name, "state": one.state, "text": one.text, "cure": one.cure, "commands": list(one.commands)} for one in self.checks]
-        return {"schema": "doitune.doctor/1", "state": self.state, "checks": checks, "machine": dict(self.machine), "commands": list(self.commands)}
+        checks = [
+            {
+                "name": one.name,
+                "state": one.state,
+                "text": one.text,
+                "cure": one.cure,
+                "commands": list(one.commands),
+            }
+            for one in self.checks
+        ]
+        return {
+            "schema": "doitune.doctor/1",
+            "state": self.state,
+            "checks": checks,
+            "machine": dict(self.machine),
+            "commands": list(self.commands),
+        }
 
 
 def diagnose(runs: Path, *, network: bool = False) -> Diagnosis:
-    """Look at this machine; `runs` is the folder that trainings would write to. `network`: also ask whether the hub answers."""
+    """Look at this machine; `runs` is the folder that trainings would write to. `network`: also ask
+    whether the hub answers."""
     found, asked = cards(), ask()
-    machine = {**system(), "libraries": libraries(), "cards": [one.to_json() for one in found], "torch": asked.get("torch", {})}
+    machine = {
+        **system(),
+        "libraries": libraries(),
+        "cards": [one.to_json() for one in found],
+        "torch": asked.get("torch", {}),
+    }
     machine["backends"] = asked.get("backends", {})
     checks = [
         _system_check(machine),
@@ -102,14 +123,21 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
 
 
 def ram() -> tuple[float, float]:
     """GiB in all and free, by the kernel; in a container at most its limit. Zeros where nobody says."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines()
-        said = {name: int(rest.split()[0]) * 1024 / GIB for name, _, rest in (line.partition(":") for line in lines) if rest.split()}
+        said = {
+            name: int(rest.split()[0]) * 1024 / GIB
+            for name, _, rest in (line.partition(":") for line in lines)
+            if rest.split()
+        }
     except (OSError, ValueError):
         return 0.0, 0.0
     total, free = said.get("MemTotal", 0.0), said.get("MemAvailable", 0.0)
@@ -130,13 +158,17 @@ def _system_check(machine: Mapping[str, Any]) -> Check:
         return Check("machine", "warning", text, "doitune is made for Linux; on Windows use WSL 2")
     if 0 < machine["ram_free_gib"] < LOW_RAM_GIB:
         return Check(
-            "machine", "warning", text, f"with less than {LOW_RAM_GIB} GiB free only small bases load; `doitune plan RECIPE` says how much one takes"
+            "machine",
+            "warning",
+            text,
+            f"with less than {LOW_RAM_GIB} GiB free only small bases load; `doitune plan RECIPE` says how much one takes",
         )
     return Check("machine", "ok", text)
 
 
 def libraries() -> dict[str, str]:
-    """Installed versions of what this project depends on, with its extra for cards; absent ones are left out."""
+    """Installed versions of what this project depends on, with its extra for cards; absent ones are left
+    out."""
     found = {"doitune": _version("doitune")}
     found |= {name: _version(name) for name, _, _ in _pins()}
     return {name: version for name, version in found.items() if version}
@@ -150,7 +182,8 @@ def _version(name: str) -> str:
 
 
 def _pins() -> list[tuple[str, str, bool]]:
-    """(library, limits, whether it is needed) as this project's own metadata say; of the extras only `gpu`."""
+    """(library, limits, whether it is needed) as this project's own metadata say; of the extras only
+    `gpu`."""
     try:
         said = metadata.requires("doitune") or []
     except metadata.PackageNotFoundError:
@@ -190,17 +223,31 @@ def outside(version: str, limits: str) -> str:
 def _library_checks() -> Iterator[Check]:
     pins = _pins()
     if not pins:
-        yield Check("libraries", "warning", "doitune is not installed here as a package, so that its limits are not known", "pip install doitune")
+        yield Check(
+            "libraries",
+            "warning",
+            "doitune is not installed here as a package, so that its limits are not known",
+            "pip install doitune",
+        )
         return
-    wrong = [check for name, limits, needed in pins for check in library_check(name, limits, _version(name), needed=needed)]
+    wrong = [
+        check
+        for name, limits, needed in pins
+        for check in library_check(name, limits, _version(name), needed=needed)
+    ]
     yield from wrong
     if not wrong:
-        there = ", ".join(f"{name} {_version(name)}" for name in ("torch", "transformers", "peft", "bitsandbytes") if _version(name))
+        there = ", ".join(
+            f"{name} {_version(name)}"
+            for name in ("torch", "transformers", "peft", "bitsandbytes")
+            if _version(name)
+        )
         yield Check("libraries", "ok", f"all within limits: {there}")
 
 
 def library_check(name: str, limits: str, version: str, *, needed: bool) -> Iterator[Check]:
-    """What is wrong with one library: a needed one that is missing or too old ends every training; a newer one is untried."""
+    """What is wrong with one library: a needed one that is missing or too old ends every training; a newer
+    one is untried."""
     command = f"pip install '{name}{limits}'"
     if not version:
         if needed:
@@ -209,19 +256,37 @@ def library_check(name: str, limits: str, version: str, *, needed: bool) -> Iter
     side = outside(version, limits)
     if name == "torch" and numbers(version)[:2] < OLDEST_TORCH:
         yield Check(
-            name, "problem", f"torch {version} is below 2.10, the oldest that reads files safely enough", "install a later release", (command,)
+            name,
+            "problem",
+            f"torch {version} is below 2.10, the oldest that reads files safely enough",
+            "install a later release",
+            (command,),
         )
     elif side == "below":
-        yield Check(name, "problem" if needed else "warning", f"{name} {version} is older than {limits}", "install a later release", (command,))
+        yield Check(
+            name,
+            "problem" if needed else "warning",
+            f"{name} {version} is older than {limits}",
+            "install a later release",
+            (command,),
+        )
     elif side == "above":
-        yield Check(name, "warning", f"{name} {version} is newer than what doitune was tried with ({limits})", "install one within", (command,))
+        yield Check(
+            name,
+            "warning",
+            f"{name} {version} is newer than what doitune was tried with ({limits})",
+            "install one within",
+            (command,),
+        )
 
 
 def ask() -> dict[str, Any]:
     """What torch and the backends say, from a process of its own; {"error": sentence} where it fails."""
     words = [sys.executable, "-m", "doitune.doctor.ask"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS, check=False)
+        done = subprocess.run(
+            words, capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         return {"error": f"torch and the backends did not answer within {ASK_SECONDS} s"}
     except OSError as error:
@@ -236,18 +301,31 @@ def ask() -> dict[str, Any]:
 
 def _torch_checks(asked: Mapping[str, Any], has_card: bool) -> Iterator[Check]:
     if "error" in asked:
-        yield Check("torch", "problem", str(asked["error"]), "install torch again", ("pip install --force-reinstall --no-deps 'torch>=2.10,<2.14'",))
+        yield Check(
+            "torch",
+            "problem",
+            str(asked["error"]),
+            "install torch again",
+            ("pip install --force-reinstall --no-deps 'torch>=2.10,<2.14'",),
+        )
         return
     torch = asked["torch"]
     if torch["cuda"]:
-        cards_text = ", ".join(f"{one['name']} (sm_{one['capability']}{', bf16' if one['bf16'] else ', no bf16'})" for one in torch["cards"])
+        cards_text = ", ".join(
+            f"{one['name']} (sm_{one['capability']}{', bf16' if one['bf16'] else ', no bf16'})"
+            for one in torch["cards"]
+        )
         yield Check("torch", "ok", f"torch {torch['version']}, CUDA {torch['built_for']}: {cards_text}")
     elif not has_card:
         yield Check("torch", "ok", f"torch {torch['version']} on the CPU")
     elif not torch["built_for"]:
         command = "pip install --force-reinstall 'torch>=2.10,<2.14' --index-url https://download.pytorch.org/whl/cu128"
         yield Check(
-            "torch", "warning", f"torch {torch['version']} is built without CUDA, but a card is here", "install a build with CUDA", (command,)
+            "torch",
+            "warning",
+            f"torch {torch['version']} is built without CUDA, but a card is here",
+            "install a build with CUDA",
+            (command,),
         )
     else:
         yield Check(
@@ -266,9 +344,17 @@ def _backend_checks(asked: Mapping[str, Any], has_card: bool) -> Iterator[Check]
         if reason is None:
             yield Check(f"backend {name}", "ok", "can be used")
         else:
-            install = ("pip install 'doitune[gpu]'",) if name == "unsloth" and "not installed" in reason else ()
+            install = (
+                ("pip install 'doitune[gpu]'",) if name == "unsloth" and "not installed" in reason else ()
+            )
             state = "problem" if none_serves else "warning" if has_card else "ok"
-            yield Check(f"backend {name}", state, f"cannot be used: {reason}", "" if state == "ok" else "see the lines above", install)
+            yield Check(
+                f"backend {name}",
+                state,
+                f"cannot be used: {reason}",
+                "" if state == "ok" else "see the lines above",
+                install,
+            )
 
 
 def hub_cache() -> Path:
@@ -278,8 +364,11 @@ def hub_cache() -> Path:
 
 
 def disk_check(name: str, folder: Path, *, proved: bool = True) -> Check:
-    """Room on the disk of `folder` and, where a run would write there, whether it flushes, renames and locks files."""
-    there = next((path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir()), Path("/"))
+    """Room on the disk of `folder` and, where a run would write there, whether it flushes, renames and
+    locks files."""
+    there = next(
+        (path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir()), Path("/")
+    )
     try:
         free = shutil.disk_usage(there).free / GIB
         if proved:
@@ -288,14 +377,29 @@ def disk_check(name: str, folder: Path, *, proved: bool = True) -> Check:
         return Check(name, "problem", error.problem, error.hint)
     except OSError as error:
         return Check(
-            name, "problem" if proved else "warning", f"{folder} cannot be read: {error.strerror}", "check the rights, or name another folder"
+            name,
+            "problem" if proved else "warning",
+            f"{folder} cannot be read: {error.strerror}",
+            "check the rights, or name another folder",
         )
     kind = filesystem_of(there)
-    text = f"{folder} on {kind or 'a disk'}: {free:.1f} GiB free" + (", flushes, renames and locks files" if proved else "")
+    text = f"{folder} on {kind or 'a disk'}: {free:.1f} GiB free" + (
+        ", flushes, renames and locks files" if proved else ""
+    )
     if kind in SLOW_DISKS:
-        return Check(name, "warning", text, f"{kind} is slow or loses locks: use a folder on a disk of this machine (on WSL not under /mnt)")
+        return Check(
+            name,
+            "warning",
+            text,
+            f"{kind} is slow or loses locks: use a folder on a disk of this machine (on WSL not under /mnt)",
+        )
     if free < LOW_DISK_GIB:
-        return Check(name, "warning", text, f"less than {LOW_DISK_GIB} GiB: a base of 7b takes 14 GiB to fetch, 4 in NF4")
+        return Check(
+            name,
+            "warning",
+            text,
+            f"less than {LOW_DISK_GIB} GiB: a base of 7b takes 14 GiB to fetch, 4 in NF4",
+        )
     return Check(name, "ok", text)
 
 
@@ -305,18 +409,35 @@ def hub_check(*, network: bool) -> Check:
     endpoint = urlsplit(os.environ.get("HF_ENDPOINT") or ENDPOINT)
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     login = Path(os.environ.get("HF_TOKEN_PATH") or Path(home) / "token").expanduser()
-    logged = bool(os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")) or (login.is_file() and login.stat().st_size > 0)
+    logged = bool(os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")) or (
+        login.is_file() and login.stat().st_size > 0
+    )
     text = f"{endpoint.hostname or 'no host'}, {'logged in' if logged else 'not logged in (only gated models need it)'}"
     if endpoint.scheme not in ("https", "http") or not endpoint.hostname:
-        return Check("hub", "warning", "HF_ENDPOINT is no address of a server", "an address like https://host", ("unset HF_ENDPOINT",))
+        return Check(
+            "hub",
+            "warning",
+            "HF_ENDPOINT is no address of a server",
+            "an address like https://host",
+            ("unset HF_ENDPOINT",),
+        )
     if offline:
         return Check(
-            "hub", "warning", f"{text}; offline, as HF_HUB_OFFLINE is set: nothing will be fetched", "unset it to fetch", ("unset HF_HUB_OFFLINE",)
+            "hub",
+            "warning",
+            f"{text}; offline, as HF_HUB_OFFLINE is set: nothing will be fetched",
+            "unset it to fetch",
+            ("unset HF_HUB_OFFLINE",),
         )
     if network:
         reason = unreachable(f"{endpoint.scheme}://{endpoint.netloc.rpartition('@')[2]}")
         if reason:
-            return Check("hub", "warning", f"{text}; it does not answer: {reason}", "HF_ENDPOINT names a mirror; bases can be copied by hand, too")
+            return Check(
+                "hub",
+                "warning",
+                f"{text}; it does not answer: {reason}",
+                "HF_ENDPOINT names a mirror; bases can be copied by hand, too",
+            )
         return Check("hub", "ok", f"{text}; it answers")
     return Check("hub", "ok", f"{text}; not asked (--network asks it)")
 
@@ -345,5 +466,7 @@ def _bases_check() -> Check:
     text = f"here: {', '.join(whole) or 'none'}"
     if broken:
         said = "; ".join(f"{one.name} is {one.state}" for one in broken)
-        return Check("bases", "warning", f"{text}; {said}", "get it again", tuple(one.get for one in broken if one.get))
+        return Check(
+            "bases", "warning", f"{text}; {said}", "get it again", tuple(one.get for one in broken if one.get)
+        )
     return Check("bases", "ok", text)

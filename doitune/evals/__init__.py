@@ -1,1 +1,2 @@
-"""Things to ask a model, and ways to score what came back. `task, answers, equality, compare, report` need no model and no torch."""
+"""Things to ask a model, and ways to score what came back. `task, answers, equality, compare, report` need
+no model and no torch."""

@@ -1,8 +1,10 @@
-"""Questions to a loaded model, many at once: letters by first-step scores, written replies, candidates by their losses.
+"""Questions to a loaded model, many at once: letters by first-step scores, written replies, candidates by
+their losses.
 
-Questions are sorted by length and cut into batches under a token budget, longest first, so that padding costs least. What the prompts of a set have in common at their
-start (solved examples) is run once, and its keys and values serve all of them. The cut depends on the questions alone, so that an
-interrupted evaluation asks the very batches of one that ran through. Out of memory halves the budget, for later batches too.
+Questions are sorted by length and cut into batches under a token budget, longest first, so that padding costs
+least. What the prompts of a set have in common at their start (solved examples) is run once, and its keys and
+values serve all of them. The cut depends on the questions alone, so that an interrupted evaluation asks the
+very batches of one that ran through. Out of memory halves the budget, for later batches too.
 """
 
 from __future__ import annotations
@@ -27,17 +29,21 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Kept", "Limits", "Prompt", "ask", "ask_batch", "cut", "prepare"]
 
 PREFIX_POSITION = 0.25
-"""What a position of a shared prefix takes in a batch, as a share of a position that is run: keys and values of one layer at a time."""
+"""What a position of a shared prefix takes in a batch, as a share of a position that is run: keys and
+values of one layer at a time."""
 
 WORTH_TOKENS = 2 * MICRO_BATCH_COST_TOKENS
-"""A prefix is shared where that saves more than this: it costs a forward of its own, and a set's batches hold no other set's questions."""
+"""A prefix is shared where that saves more than this: it costs a forward of its own, and a set's batches
+hold no other set's questions."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is asked at once: positions of a batch, padding included; the model's context (None: no limit known).
+    """How much is asked at once: positions of a batch, padding included; the model's context (None: no limit
+    known).
 
-    `exact` asks one question at a time and shares nothing, so that no figure depends on what shared its batch.
+    `exact` asks one question at a time and shares nothing, so that no figure depends on what shared its
+    batch.
     """
 
     batch_tokens: int = 8192
@@ -47,13 +53,15 @@ class Limits:
 
 @dataclass
 class Kept:
-    """What asking keeps between batches of one model: the prefixes read last, and the budget of positions that is left once memory ran out."""
+    """What asking keeps between batches of one model: the prefixes read last, and the budget of positions
+    that is left once memory ran out."""
 
     prefixes: dict[tuple[int, ...], Prefix] = field(default_factory=dict)
     most_positions: float = float("inf")
 
     def read(self, model: LoadedModel, ids: tuple[int, ...]) -> Prefix:
-        """The prefix, run by the model unless it is one of the last two (a set's own and its released one)."""
+        """The prefix, run by the model unless it is one of the last two (a set's own and its released
+        one)."""
         if ids not in self.prefixes:
             while len(self.prefixes) > 1:
                 del self.prefixes[next(iter(self.prefixes))]  # its memory is free before the new one is run
@@ -66,30 +74,44 @@ Ask = Callable[[Sequence[Prompt]], list[Reply]]
 
 
 def cut(prompts: Sequence[Prompt], limits: Limits, *, shares: bool = True) -> list[list[Prompt]]:
-    """Batches of prompts that can be asked together, longest first: the same way, options and cap, and under the token budget.
+    """Batches of prompts that can be asked together, longest first: the same way, options and cap, and under
+    the token budget.
 
     `shares`: whether the model can go on from a prefix. The prompts of a batch share the same ones.
     """
     groups: dict[tuple[object, ...], list[Prompt]] = {}
     for prompt in _with_prefixes(prompts) if shares and not limits.exact else prompts:
         item = prompt.item
-        kind: tuple[object, ...] = (item.way, item.options, item.max_new_tokens) if item.way != "rank" else (item.way,)
-        groups.setdefault((*kind, prompt.ids[: prompt.shared], prompt.rows[-1].ids[: prompt.released_shared]), []).append(prompt)
+        kind: tuple[object, ...] = (
+            (item.way, item.options, item.max_new_tokens) if item.way != "rank" else (item.way,)
+        )
+        groups.setdefault(
+            (*kind, prompt.ids[: prompt.shared], prompt.rows[-1].ids[: prompt.released_shared]), []
+        ).append(prompt)
     batches: list[list[Prompt]] = []
     for group in sorted(groups.values(), key=lambda group: -max(prompt.length for prompt in group)):
         waiting = sorted(group, key=lambda prompt: (-prompt.length, prompt.item.id))
         sizes = [math.ceil(_positions([prompt])) for prompt in waiting]
-        places = [[place] for place in range(len(waiting))] if limits.exact else cut_sorted(sizes, limits.batch_tokens)
+        places = (
+            [[place] for place in range(len(waiting))]
+            if limits.exact
+            else cut_sorted(sizes, limits.batch_tokens)
+        )
         batches += [[waiting[place] for place in part] for part in places]
     return batches
 
 
 def _with_prefixes(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts with `shared` set: the start that a set's letter questions (of as many shots) have in common; a ranking's whole question."""
+    """The prompts with `shared` set: the start that a set's letter questions (of as many shots) have in
+    common; a ranking's whole question."""
     groups: dict[tuple[object, ...], list[Prompt]] = {}
     for place, prompt in enumerate(prompts):
         item = prompt.item
-        kind = (item.set, item.options, prompt.shots, prompt.released_shots) if item.way == "letters" else (place,)
+        kind = (
+            (item.set, item.options, prompt.shots, prompt.released_shots)
+            if item.way == "letters"
+            else (place,)
+        )
         groups.setdefault((item.way, *kind), []).append(prompt)
     found = []
     for (way, *_), group in groups.items():
@@ -104,47 +126,66 @@ def _with_prefixes(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def _worth_sharing(rows: Sequence[tuple[int, ...]], at_most: int | None = None) -> int:
-    """How many first ids all rows have in common, a token of each row left over; 0 where too little would be saved."""
+    """How many first ids all rows have in common, a token of each row left over; 0 where too little would
+    be saved."""
     if len(rows) < 2:
         return 0
     first, last = min(rows), max(rows)  # what the ends of the sorted rows share, all of them do
-    top = min(len(row) - 1 for row in rows) if at_most is None else min(at_most, *(len(row) - 1 for row in rows))
+    top = (
+        min(len(row) - 1 for row in rows)
+        if at_most is None
+        else min(at_most, *(len(row) - 1 for row in rows))
+    )
     shared = next((place for place in range(top) if first[place] != last[place]), top)
     return shared if shared * (len(rows) - 1) > WORTH_TOKENS else 0
 
 
 def _positions(prompts: Sequence[Prompt]) -> float:
-    """What a batch of these takes, in positions that are run: rows as wide as the longest, and the shared prefix beside each."""
+    """What a batch of these takes, in positions that are run: rows as wide as the longest, and the shared
+    prefix beside each."""
     saved = 1 - PREFIX_POSITION
     if prompts[0].item.way != "letters":
-        return sum(len(prompt.rows) for prompt in prompts) * (max(prompt.length for prompt in prompts) - prompts[0].shared * saved)
+        return sum(len(prompt.rows) for prompt in prompts) * (
+            max(prompt.length for prompt in prompts) - prompts[0].shared * saved
+        )
     own = [len(prompt.ids) for prompt in prompts]
     released = [len(prompt.rows[1].ids) for prompt in prompts if len(prompt.rows) > 1]
     positions = len(own) * (max(own) - prompts[0].shared * saved)
-    return positions + (len(released) * (max(released) - prompts[0].released_shared * saved) if released else 0)
+    return positions + (
+        len(released) * (max(released) - prompts[0].released_shared * saved) if released else 0
+    )
 
 
-def ask_batch(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept | None = None) -> list[Asked]:
-    """Replies to a batch that `cut` made, whatever its way. `kept` is handed from batch to batch of one model."""
+def ask_batch(
+    model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept | None = None
+) -> list[Asked]:
+    """Replies to a batch that `cut` made, whatever its way. `kept` is handed from batch to batch of one
+    model."""
     ways: dict[str, Callable[[LoadedModel, Template, Sequence[Prompt], Kept], list[Asked]]]
     ways = {"letters": rank_letters, "write": write, "rank": rank_choices}
     return ways[batch[0].item.way](model, template, batch, kept or Kept())
 
 
-def ask(model: LoadedModel, template: Template, prompts: Sequence[Prompt], limits: Limits) -> Iterator[list[Asked]]:
+def ask(
+    model: LoadedModel, template: Template, prompts: Sequence[Prompt], limits: Limits
+) -> Iterator[list[Asked]]:
     """Replies in the order of batches, as each one is done; prompts that are too long come first, unasked."""
     refused = [prompt for prompt in prompts if prompt.too_long]
     if refused:
         yield [(prompt.item, prompt.reply()) for prompt in refused]
     kept = Kept()
-    for batch in cut([prompt for prompt in prompts if not prompt.too_long], limits, shares=model.shares_prefix):
+    for batch in cut(
+        [prompt for prompt in prompts if not prompt.too_long], limits, shares=model.shares_prefix
+    ):
         yield ask_batch(model, template, batch, kept)
 
 
 def bare_ids(letters: Sequence[str], template: Template) -> tuple[int, ...]:
-    """The tokens that the vocabulary spells just like the letters, which the released code scores; empty where it has none of its own each.
+    """The tokens that the vocabulary spells just like the letters, which the released code scores; empty
+    where it has none of its own each.
 
-    Source: DoIT evaluate/{cmmlu,agieval}/run_prediction_llama.py scores `A`, although an answer starts with another token, `▁A`.
+    Source: DoIT evaluate/{cmmlu,agieval}/run_prediction_llama.py scores `A`, although an answer starts with
+    another token, `▁A`.
     """
     known = template.tokenizer.get_vocab()
     found = tuple(known[letter] for letter in letters if letter in known)
@@ -152,31 +193,47 @@ def bare_ids(letters: Sequence[str], template: Template) -> tuple[int, ...]:
 
 
 def scored_ids(item: Item, template: Template) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The tokens whose logits stand for an item's options: those that `encode` gives them as an answer, and the bare ones. ModelError."""
-    return option_ids(item.options, item.question, template), bare_ids(item.options, template) if item.bare else ()
+    """The tokens whose logits stand for an item's options: those that `encode` gives them as an answer,
+    and the bare ones. ModelError."""
+    return option_ids(item.options, item.question, template), bare_ids(
+        item.options, template
+    ) if item.bare else ()
 
 
 def rank_letters(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
     """First-step scores of each item's options: one forward, the head's rows of the options only.
 
-    All items of `batch` offer the same options. Where the released code would keep other shots, its prompts are a forward of their own, from
-    which the bare letters are read.
+    All items of `batch` offer the same options. Where the released code would keep other shots, its prompts
+    are a forward of their own, from which the bare letters are read.
     """
     letters, bare = scored_ids(batch[0].item, template)
 
     def scored(rows: Sequence[tuple[int, ...]], shared: int) -> list[list[float]]:
         padded = pad([unlabelled(row[shared:]) for row in rows], pad_id=template.pad_id)
         asked = (*letters, *bare)
-        found = model.logits_after(kept.read(model, rows[0][:shared]), padded, asked) if shared else model.logits(padded, asked)
+        found = (
+            model.logits_after(kept.read(model, rows[0][:shared]), padded, asked)
+            if shared
+            else model.logits(padded, asked)
+        )
         return found.tolist()
 
     def scores(part: Sequence[Prompt]) -> list[Reply]:
         own = scored([prompt.ids for prompt in part], part[0].shared)
         twice = [prompt for prompt in part if len(prompt.rows) > 1]
-        released = iter(scored([prompt.rows[1].ids for prompt in twice], part[0].released_shared) if twice else [])
-        lines = [(row, next(released) if len(prompt.rows) > 1 else row) for prompt, row in zip(part, own, strict=True)]
+        released = iter(
+            scored([prompt.rows[1].ids for prompt in twice], part[0].released_shared) if twice else []
+        )
+        lines = [
+            (row, next(released) if len(prompt.rows) > 1 else row)
+            for prompt, row in zip(part, own, strict=True)
+        ]
         return [
-            replace(prompt.reply(), option_scores=tuple(row[: len(letters)]), released_scores=tuple(other[len(letters) :]))
+            replace(
+                prompt.reply(),
+                option_scores=tuple(row[: len(letters)]),
+                released_scores=tuple(other[len(letters) :]),
+            )
             for prompt, (row, other) in zip(part, lines, strict=True)
         ]
 
@@ -184,12 +241,18 @@ def rank_letters(model: LoadedModel, template: Template, batch: Sequence[Prompt]
 
 
 def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
-    """Greedy replies, and the first and last step's log-probabilities of the options where the items offer any. One cap for the whole batch."""
+    """Greedy replies, and the first and last step's log-probabilities of the options where the items offer
+    any. One cap for the whole batch."""
     first = batch[0].item
     watched = option_ids(first.options, first.question, template) if first.options else ()
 
     def texts(part: Sequence[Prompt]) -> list[Reply]:
-        written = model.generate([prompt.ids for prompt in part], max_new_tokens=first.max_new_tokens, stop_ids=template.stop_ids, watch_ids=watched)
+        written = model.generate(
+            [prompt.ids for prompt in part],
+            max_new_tokens=first.max_new_tokens,
+            stop_ids=template.stop_ids,
+            watch_ids=watched,
+        )
         return [
             replace(
                 prompt.reply(),
@@ -206,7 +269,8 @@ def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept:
 
 
 def rank_choices(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
-    """Each candidate's own sum of token losses, its end token included; a long question is run once for all of its candidates."""
+    """Each candidate's own sum of token losses, its end token included; a long question is run once for
+    all of its candidates."""
     import torch
 
     @torch.no_grad()
@@ -220,13 +284,16 @@ def rank_choices(model: LoadedModel, template: Template, batch: Sequence[Prompt]
         else:
             sums = model.loss(padded, max(1, sum(trained))).sums
         found = iter([Candidate(loss, tokens) for loss, tokens in zip(sums.tolist(), trained, strict=True)])
-        return [replace(prompt.reply(), candidates=tuple(next(found) for _ in prompt.rows)) for prompt in part]
+        return [
+            replace(prompt.reply(), candidates=tuple(next(found) for _ in prompt.rows)) for prompt in part
+        ]
 
     return _halving(losses, batch, kept)
 
 
 def _halving(run: Ask, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
-    """`run` over the batch; over its halves where memory runs out or ran out over as much. FitError where a single question does not fit."""
+    """`run` over the batch; over its halves where memory runs out or ran out over as much. FitError where
+    a single question does not fit."""
     replies: list[Reply] = []
     if len(batch) == 1 or _positions(batch) <= kept.most_positions:
         try:
@@ -251,4 +318,7 @@ def _alone(run: Ask, prompt: Prompt, kept: Kept) -> list[Reply]:
         with memory_for("question"):
             return run([replace(prompt, shared=0, released_shared=0)])
     except OutOfMemory:
-        raise FitError(f"no memory for one question of {prompt.length} tokens ({prompt.item.id})", "free the card, or take a smaller model") from None
+        raise FitError(
+            f"no memory for one question of {prompt.length} tokens ({prompt.item.id})",
+            "free the card, or take a smaller model",
+        ) from None

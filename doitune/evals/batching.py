@@ -1,7 +1,9 @@
-"""Whether replies depend on what is asked beside them: at the start of an evaluation a few questions are asked together and one at a time.
+"""Whether replies depend on what is asked beside them: at the start of an evaluation a few questions are
+asked together and one at a time.
 
-Padding on the wrong side, a mask that a kernel ignores or a cache that rows share show in no error, only in other replies. Two replies may part
-by rounding alone where two tokens are nearly as likely; such a tie is told from a fault by asking for both tokens' losses.
+Padding on the wrong side, a mask that a kernel ignores or a cache that rows share show in no error, only in
+other replies. Two replies may part by rounding alone where two tokens are nearly as likely; such a tie is
+told from a fault by asking for both tokens' losses.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ TIE_NATS_HALF = 0.25
 
 @dataclass(frozen=True)
 class Batching:
-    """Of the questions `asked` both ways: replies that are the same, those that part at a tie, and the ids of those that part without one."""
+    """Of the questions `asked` both ways: replies that are the same, those that part at a tie, and the ids
+    of those that part without one."""
 
     asked: int
     same: int
@@ -46,11 +49,18 @@ class Batching:
         if self.same == self.asked:
             return ""
         told = f"{self.asked} questions asked together and one at a time: {self.same} replies are the same, {self.ties} part at a tie"
-        return f"{told}, {len(self.parted)} differ ({', '.join(self.parted)}): all were asked one at a time" if self.parted else told
+        return (
+            f"{told}, {len(self.parted)} differ ({', '.join(self.parted)}): all were asked one at a time"
+            if self.parted
+            else told
+        )
 
 
-def proved_batching(folder: Path, model: LoadedModel, template: Template, prompts: Sequence[Prompt], batch_tokens: int) -> Batching:
-    """What the folder's evaluation found at its start; found now where it holds nothing yet. Leaves the model asking."""
+def proved_batching(
+    folder: Path, model: LoadedModel, template: Template, prompts: Sequence[Prompt], batch_tokens: int
+) -> Batching:
+    """What the folder's evaluation found at its start; found now where it holds nothing yet. Leaves the
+    model asking."""
     found = read_batching(folder)
     if found is None:
         found = compare_batching(model, template, prompts, batch_tokens)
@@ -67,13 +77,18 @@ def read_batching(folder: Path) -> Batching | None:
         read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if read["schema"] != SCHEMA:
             raise ValueError(f"its schema is {read['schema']!r}")
-        return Batching(int(read["asked"]), int(read["same"]), int(read["ties"]), tuple(map(str, read["parted"])))
+        return Batching(
+            int(read["asked"]), int(read["same"]), int(read["ties"]), tuple(map(str, read["parted"]))
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", "delete it: it is found again") from None
 
 
-def compare_batching(model: LoadedModel, template: Template, prompts: Sequence[Prompt], batch_tokens: int) -> Batching:
-    """Greedy replies to up to QUESTIONS written questions of different lengths, together and one at a time, of TOKENS tokens each at most."""
+def compare_batching(
+    model: LoadedModel, template: Template, prompts: Sequence[Prompt], batch_tokens: int
+) -> Batching:
+    """Greedy replies to up to QUESTIONS written questions of different lengths, together and one at a
+    time, of TOKENS tokens each at most."""
     chosen = _choose(prompts, batch_tokens)
     if len(chosen) < 2:
         return Batching(0, 0, 0)
@@ -81,7 +96,11 @@ def compare_batching(model: LoadedModel, template: Template, prompts: Sequence[P
     room = min(TOKENS, *(prompt.item.max_new_tokens for prompt in chosen))
 
     def written(part: Sequence[Prompt]) -> list[Written]:
-        return once_more(lambda: model.generate([prompt.ids for prompt in part], max_new_tokens=room, stop_ids=template.stop_ids))
+        return once_more(
+            lambda: model.generate(
+                [prompt.ids for prompt in part], max_new_tokens=room, stop_ids=template.stop_ids
+            )
+        )
 
     together = in_parts(written, chosen)
     alone = [written([prompt])[0] for prompt in chosen]
@@ -98,10 +117,17 @@ def compare_batching(model: LoadedModel, template: Template, prompts: Sequence[P
 
 def _choose(prompts: Sequence[Prompt], batch_tokens: int) -> list[Prompt]:
     """Written questions from the shortest to the longest that all fit a batch of the evaluation."""
-    written = sorted((one for one in prompts if one.item.way == "write" and not one.too_long), key=lambda one: (one.length, one.item.id))
+    written = sorted(
+        (one for one in prompts if one.item.way == "write" and not one.too_long),
+        key=lambda one: (one.length, one.item.id),
+    )
     fitting = [one for one in written if one.length * QUESTIONS <= batch_tokens]
     if len(fitting) < QUESTIONS:
-        return written[:QUESTIONS] if len(written) * max((one.length for one in written), default=0) <= batch_tokens else fitting
+        return (
+            written[:QUESTIONS]
+            if len(written) * max((one.length for one in written), default=0) <= batch_tokens
+            else fitting
+        )
     return [fitting[place * (len(fitting) - 1) // (QUESTIONS - 1)] for place in range(QUESTIONS)]
 
 
@@ -113,7 +139,9 @@ def _whole(reply: Written) -> tuple[int, ...]:
     return (*reply.ids, _END) if reply.stopped else reply.ids
 
 
-def _is_tie(model: LoadedModel, template: Template, prompt: tuple[int, ...], one: Written, other: Written) -> bool:
+def _is_tie(
+    model: LoadedModel, template: Template, prompt: tuple[int, ...], one: Written, other: Written
+) -> bool:
     """Whether the first tokens at which two replies part are as likely as each other, but for rounding."""
     ways = [_whole(one), _whole(other)]
     place = next((at for at, pair in enumerate(zip(*ways)) if pair[0] != pair[1]), None)

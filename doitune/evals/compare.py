@@ -1,7 +1,9 @@
-"""Two evaluations side by side, question by question: what differs, how surely, and what this many questions could have shown at all.
+"""Two evaluations side by side, question by question: what differs, how surely, and what this many questions
+could have shown at all.
 
-McNemar's exact test on the questions that only one side answers; a paired bootstrap, stratified by set, that draws whole clusters of
-questions with a shared passage; Holm's correction over the sets; and for "no worse than" the two one-sided tests (TOST).
+McNemar's exact test on the questions that only one side answers; a paired bootstrap, stratified by set, that
+draws whole clusters of questions with a shared passage; Holm's correction over the sets; and for "no worse
+than" the two one-sided tests (TOST).
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ MEAN = "mean"
 
 @dataclass(frozen=True)
 class Side:
-    """One evaluation as the comparison needs it: outcomes and the questions' hashes by id; `headline` sets make the mean."""
+    """One evaluation as the comparison needs it: outcomes and the questions' hashes by id; `headline` sets
+    make the mean."""
 
     name: str
     suite: str
@@ -41,11 +44,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """One set (or the mean over sets) on both sides. Scores and differences in 0..1; `difference` is b minus a.
+    """One set (or the mean over sets) on both sides. Scores and differences in 0..1; `difference` is b minus
+    a.
 
-    `low, high`: 95 % bootstrap interval of the difference. `mcnemar_p`: exact, two-sided, over the questions of the row. `holm_p`: corrected
-    over the sets (the mean's is its own). `flips_up`: wrong at a, right at b. `smallest_detectable`: the least difference that this many
-    disagreements could have shown at 5 %. `no_worse, equivalent`: within `margin` by one-sided bounds at 5 %; None without a margin.
+    `low, high`: 95 % bootstrap interval of the difference. `mcnemar_p`: exact, two-sided, over the questions
+    of the row. `holm_p`: corrected over the sets (the mean's is its own). `flips_up`: wrong at a, right at b.
+    `smallest_detectable`: the least difference that this many disagreements could have shown at 5 %.
+    `no_worse, equivalent`: within `margin` by one-sided bounds at 5 %; None without a margin.
     """
 
     a: str
@@ -70,7 +75,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The mean and every set of two evaluations. `unpaired`: questions that only one of them holds, left out."""
+    """The mean and every set of two evaluations. `unpaired`: questions that only one of them holds, left
+    out."""
 
     a: str
     b: str
@@ -90,7 +96,12 @@ class Comparison:
 
     def rows(self) -> list[dict[str, Any]]:
         """The entries of `doitune compare --json`, the mean first."""
-        shared = {"suite": self.suite, "shots": self.shots, "protocol": self.protocol, "unpaired": self.unpaired}
+        shared = {
+            "suite": self.suite,
+            "shots": self.shots,
+            "protocol": self.protocol,
+            "unpaired": self.unpaired,
+        }
         return [{**asdict(pair), **shared} for pair in (self.mean, *self.sets)]
 
 
@@ -103,21 +114,39 @@ def read_side(folder: Path, name: str = "", protocol: str = "fixed") -> Side:
     found = {one.id: one for one in outcomes(lines.values(), protocol)}
     documents = {key: line.document for key, line in lines.items()}
     order = tuple(manifest.totals)
-    return Side(name or folder.name, manifest.suite, manifest.shots, found, documents, manifest.headline, order)
+    return Side(
+        name or folder.name, manifest.suite, manifest.shots, found, documents, manifest.headline, order
+    )
 
 
-def compare(a: Side, b: Side, *, protocol: str = "fixed", margin: float | None = None, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
+def compare(
+    a: Side,
+    b: Side,
+    *,
+    protocol: str = "fixed",
+    margin: float | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
     """Every set that both sides answered, and the mean over them. `margin` in 0..1.
 
-    Errors: DataError where the two were not asked the same suite, or share no question; UsageError for a margin that is none.
+    Errors: DataError where the two were not asked the same suite, or share no question; UsageError for a
+    margin that is none.
     """
     if margin is not None and not 0 <= margin < 1:
-        raise UsageError(f"a margin of {100 * margin:g} points is none", "points in %, from 0 to below 100: --margin 2")
+        raise UsageError(
+            f"a margin of {100 * margin:g} points is none", "points in %, from 0 to below 100: --margin 2"
+        )
     if (a.suite, a.shots) != (b.suite, b.shots):
-        raise DataError(f"{a.name} answered {a.suite} with {a.shots} shots, {b.name} {b.suite} with {b.shots}", "compare evaluations of one suite")
+        raise DataError(
+            f"{a.name} answered {a.suite} with {a.shots} shots, {b.name} {b.suite} with {b.shots}",
+            "compare evaluations of one suite",
+        )
     ids = [key for key in a.outcomes if key in b.outcomes and a.documents[key] == b.documents[key]]
     if not ids:
-        raise DataError(f"{a.name} and {b.name} share no question", "evaluate both with the same corpus, limit and seed")
+        raise DataError(
+            f"{a.name} and {b.name} share no question", "evaluate both with the same corpus, limit and seed"
+        )
     by_set: dict[str, list[str]] = {}
     for key in sorted(ids):
         by_set.setdefault(a.outcomes[key].set, []).append(key)
@@ -128,7 +157,9 @@ def compare(a: Side, b: Side, *, protocol: str = "fixed", margin: float | None =
     sets = tuple(_judged(pair, p) for pair, p in zip(rough, adjusted, strict=True))
     chief = [pair for pair in sets if pair.set in a.headline] or list(sets)
     unpaired = len(a.outcomes) + len(b.outcomes) - 2 * len(ids)
-    return Comparison(a.name, b.name, a.suite, a.shots, protocol, _mean(chief, draws, margin), sets, unpaired, margin)
+    return Comparison(
+        a.name, b.name, a.suite, a.shots, protocol, _mean(chief, draws, margin), sets, unpaired, margin
+    )
 
 
 def _seed(seed: int, name: str) -> list[int]:
@@ -139,7 +170,8 @@ def _seed(seed: int, name: str) -> list[int]:
 def _draws(a: Side, b: Side, ids: Sequence[str], resamples: int, seed: Sequence[int]) -> np.ndarray:
     """[resamples] differences of the set's score, clusters drawn with replacement.
 
-    Clusters with the same sum of differences and the same size are alike, so drawing them is one multinomial draw of their kinds.
+    Clusters with the same sum of differences and the same size are alike, so drawing them is one multinomial
+    draw of their kinds.
     """
     import numpy as np
 
@@ -213,7 +245,8 @@ def _verdict(sure: bool, difference: float, flips: int) -> str:
 
 
 def _mean(sets: Sequence[Pair], draws: Mapping[str, np.ndarray], margin: float | None) -> Pair:
-    """The unweighted mean over sets. McNemar's p pools their questions; a verdict needs it and the interval, for few flips make that too short."""
+    """The unweighted mean over sets. McNemar's p pools their questions; a verdict needs it and the
+    interval, for few flips make that too short."""
     import numpy as np
 
     together = np.mean([draws[pair.set] for pair in sets], axis=0)
@@ -245,7 +278,8 @@ def _mean(sets: Sequence[Pair], draws: Mapping[str, np.ndarray], margin: float |
 
 
 def mcnemar(up: int, down: int) -> float:
-    """Exact two-sided p of `up` against `down` disagreements under equal chances: twice the smaller binomial tail, at most 1."""
+    """Exact two-sided p of `up` against `down` disagreements under equal chances: twice the smaller
+    binomial tail, at most 1."""
     n, term, tail = up + down, 1, 0
     for k in range(min(up, down) + 1):
         tail += term
@@ -254,7 +288,8 @@ def mcnemar(up: int, down: int) -> float:
 
 
 def smallest_detectable(disagreements: int, n: int) -> float:
-    """The least difference in scores that so many disagreements among `n` questions could have shown at 5 % (6 to none at the very least)."""
+    """The least difference in scores that so many disagreements among `n` questions could have shown at 5
+    % (6 to none at the very least)."""
     count = max(disagreements, 6)
     for up in range((count + 1) // 2, count + 1):
         if mcnemar(up, count - up) < LEVEL:
@@ -263,7 +298,8 @@ def smallest_detectable(disagreements: int, n: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: adjusted p values in the order given, each at most 1 and none under a smaller one's."""
+    """Holm's step-down correction: adjusted p values in the order given, each at most 1 and none under a
+    smaller one's."""
     adjusted, least = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
         least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))

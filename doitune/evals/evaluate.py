@@ -1,7 +1,8 @@
 """Ask a task of a model and score it, batch by batch, so that an interrupted evaluation goes on where it was.
 
-A folder belongs to one model, one encoder and one set of questions; anything else is refused, never mixed in. The report covers every
-question that the folder holds an answer to, so a larger `limit` adds to a smaller one. Every reply is read under both protocols.
+A folder belongs to one model, one encoder and one set of questions; anything else is refused, never mixed in.
+The report covers every question that the folder holds an answer to, so a larger `limit` adds to a smaller
+one. Every reply is read under both protocols.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def evaluate(
 ) -> Report:
     """Ask what `folder` does not hold yet, score it, and write `report.json`.
 
-    `identity` says who is asked (base, its revision, the adapter's hash, ...): each line carries its hash with the encoder's fingerprint.
-    `limit`: see Task.limited. Errors: CheckpointError for a folder of another model, encoder or set of questions; LockedError while another
-    process works on it; DiskError.
+    `identity` says who is asked (base, its revision, the adapter's hash, ...): each line carries its hash
+    with the encoder's fingerprint. `limit`: see Task.limited. Errors: CheckpointError for a folder of another
+    model, encoder or set of questions; LockedError while another process works on it; DiskError.
     """
     from doitune.evals.ask import Kept, Limits
     from doitune.evals.batching import proved_batching
@@ -68,12 +69,19 @@ def evaluate(
         _claim(folder, manifest)
         prompts = prepare(task.limited(limit, seed).items, template, limits.context_tokens)
         lines = saved.read_lines(folder)
-        held = {prompt.item.id for prompt in prompts if _holds(lines.get(prompt.item.id), prompt, manifest.model)}
+        held = {
+            prompt.item.id for prompt in prompts if _holds(lines.get(prompt.item.id), prompt, manifest.model)
+        }
         model.training(False)
         if not limits.exact and any(prompt.item.id not in held for prompt in prompts):
-            limits = replace(limits, exact=bool(proved_batching(folder, model, template, prompts, limits.batch_tokens).parted))
+            limits = replace(
+                limits,
+                exact=bool(proved_batching(folder, model, template, prompts, limits.batch_tokens).parted),
+            )
         for batch in _batches(prompts, limits, held, model):
-            answers = [(item, reply) for item, reply in _answers(model, template, batch, kept) if item.id not in held]
+            answers = [
+                (item, reply) for item, reply in _answers(model, template, batch, kept) if item.id not in held
+            ]
             fresh = {item.id: _line(item, reply, item.document, manifest.model) for item, reply in answers}
             saved.append_lines(folder, fresh.values())
             lines |= fresh
@@ -84,7 +92,8 @@ def evaluate(
 
 
 def _with_tokens(manifest: saved.Manifest, task: Task, template: Template) -> saved.Manifest:
-    """The manifest with the tokens that options are scored by. ModelError where two options would share one."""
+    """The manifest with the tokens that options are scored by. ModelError where two options would share
+    one."""
     from doitune.evals.ask import scored_ids
 
     taught: dict[str, int] = {}
@@ -101,7 +110,9 @@ def _claim(folder: Path, manifest: saved.Manifest) -> None:
     found = saved.read_manifest(folder)
     if found is None:
         if (folder / saved.OUTCOMES).exists():
-            raise CheckpointError(f"{folder} holds replies of an unknown model", "give another folder, or move this one away")
+            raise CheckpointError(
+                f"{folder} holds replies of an unknown model", "give another folder, or move this one away"
+            )
         saved.write_manifest(folder, manifest)
         return
     for what, mine, its in (
@@ -137,8 +148,11 @@ def _holds(line: saved.Line | None, prompt: Prompt, model: str) -> bool:
     )
 
 
-def _batches(prompts: Sequence[Prompt], limits: Limits, held: set[str], model: LoadedModel) -> Iterable[Sequence[Prompt]]:
-    """The batches of the whole task that still have an unanswered question: cut as if nothing had been answered yet."""
+def _batches(
+    prompts: Sequence[Prompt], limits: Limits, held: set[str], model: LoadedModel
+) -> Iterable[Sequence[Prompt]]:
+    """The batches of the whole task that still have an unanswered question: cut as if nothing had been
+    answered yet."""
     from doitune.evals.ask import cut
 
     refused = [prompt for prompt in prompts if prompt.too_long]
@@ -147,7 +161,9 @@ def _batches(prompts: Sequence[Prompt], limits: Limits, held: set[str], model: L
     return [batch for batch in batches if any(prompt.item.id not in held for prompt in batch)]
 
 
-def _answers(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[tuple[Item, Reply]]:
+def _answers(
+    model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept
+) -> list[tuple[Item, Reply]]:
     from doitune.evals.ask import ask_batch
 
     if batch[0].too_long:
@@ -158,18 +174,23 @@ def _answers(model: LoadedModel, template: Template, batch: Sequence[Prompt], ke
 def _line(item: Item, reply: Reply, document: str, model: str) -> saved.Line:
     """A reply, read under every protocol."""
     verdicts = {protocol: judge_reply(item, reply, protocol) for protocol in PROTOCOLS}
-    return saved.Line(item, document, model, reply, verdicts, {"fixed": item.chance, "paper": paper_chance(item)})
+    return saved.Line(
+        item, document, model, reply, verdicts, {"fixed": item.chance, "paper": paper_chance(item)}
+    )
 
 
 def score_folder(folder: Path) -> Report:
-    """Read and score a folder's replies again, without a model: after a parser changed. Both files are replaced.
+    """Read and score a folder's replies again, without a model: after a parser changed. Both files are
+    replaced.
 
     Errors: CheckpointError where there is no evaluation, DiskError.
     """
     manifest = saved.read_manifest(folder)
     lines = saved.read_lines(folder) if manifest else {}
     if manifest is None or not lines:
-        raise CheckpointError(f"{folder} holds no evaluation", "give a folder with evaluation.json and outcomes.jsonl in it")
+        raise CheckpointError(
+            f"{folder} holds no evaluation", "give a folder with evaluation.json and outcomes.jsonl in it"
+        )
     again = [_line(line.item, line.reply, line.document, line.model) for line in lines.values()]
     saved.rewrite_lines(folder, again)
     return _finish(folder, manifest, again)
@@ -239,6 +260,8 @@ def read_report(folder: Path) -> Report:
     try:
         return Report.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no finished evaluation", "run `doitune eval` again: it goes on where it was") from None
+        raise CheckpointError(
+            f"{folder} holds no finished evaluation", "run `doitune eval` again: it goes on where it was"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error!r}", "make it again: `doitune score`") from None

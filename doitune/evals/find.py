@@ -1,4 +1,5 @@
-"""Which saved evaluations a comparison means: a folder, a run's best evaluated checkpoint, `RUN@base`, `RUN@STEP`."""
+"""Which saved evaluations a comparison means: a folder, a run's best evaluated checkpoint, `RUN@base`,
+`RUN@STEP`."""
 
 from __future__ import annotations
 
@@ -14,12 +15,15 @@ BASE = "base"
 
 
 def find_sides(texts: Sequence[str], *, suite: str, runs: Path) -> list[Side]:
-    """One side for each text; a single run stands for its base and itself. Errors: UsageError, CheckpointError."""
+    """One side for each text; a single run stands for its base and itself. Errors: UsageError,
+    CheckpointError."""
     wanted = list(texts)
     if len(texts) == 1:
         name, _, checkpoint = texts[0].partition("@")
         if checkpoint == BASE or (Path(name) / OUTCOMES).is_file():
-            raise UsageError(f"{texts[0]} has nothing beside it", "name a second evaluation to compare it with")
+            raise UsageError(
+                f"{texts[0]} has nothing beside it", "name a second evaluation to compare it with"
+            )
         wanted.insert(0, f"{name}@{BASE}")
     return [_side(text, suite, runs) for text in wanted]
 
@@ -30,9 +34,17 @@ def _side(text: str, suite: str, runs: Path) -> Side:
         return read_side(folder, name=text)
     name, _, checkpoint = text.partition("@")
     run = find_run(name, runs)
-    place = run.folder / "evals" / suite / (_checkpoint(checkpoint) if checkpoint else _best_evaluated(run, suite))
+    place = (
+        run.folder
+        / "evals"
+        / suite
+        / (_checkpoint(checkpoint) if checkpoint else _best_evaluated(run, suite))
+    )
     if not place.is_dir():
-        raise UsageError(f"{run.name} has no evaluation {suite} of {place.name}", f"run `doitune eval {name} --suite {suite}` first")
+        raise UsageError(
+            f"{run.name} has no evaluation {suite} of {place.name}",
+            f"run `doitune eval {name} --suite {suite}` first",
+        )
     return read_side(place, name=f"{run.name}@{place.name}")
 
 
@@ -46,5 +58,7 @@ def _best_evaluated(run: Run, suite: str) -> str:
     best = f"step-{done['best_step']:06d}" if done else ""
     known = sorted(path.name for path in (run.folder / "evals" / suite).glob("step-*") if path.is_dir())
     if not known:
-        raise UsageError(f"{run.name} has no evaluation {suite}", f"run `doitune eval {run.name} --suite {suite}` first")
+        raise UsageError(
+            f"{run.name} has no evaluation {suite}", f"run `doitune eval {run.name} --suite {suite}` first"
+        )
     return best if best in known else known[-1]

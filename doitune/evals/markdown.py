@@ -1,4 +1,5 @@
-"""A report as Markdown: scores, notes that must not be missed, and answers to read. Text from models and data is escaped, never markup."""
+"""A report as Markdown: scores, notes that must not be missed, and answers to read. Text from models and
+data is escaped, never markup."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>^$=:@])")
 
 
 def escape(text: str, at_most: int = 400) -> str:
-    """Text that Markdown and HTML show as it is, on one line: markup escaped, control and direction characters named, long texts cut with a count."""
+    """Text that Markdown and HTML show as it is, on one line: markup escaped, control and direction
+    characters named, long texts cut with a count."""
     shown = text if len(text) <= at_most else text[:at_most]
     plain = "".join(_visible(character) for character in shown)
     escaped = MARKUP.sub(r"\\\1", plain).replace("&", "&amp;").replace("<", "&lt;")
@@ -33,14 +35,19 @@ def _visible(character: str) -> str:
     return character
 
 
-def report_markdown(report: Report, *, wrong: Sequence[Line] = (), comparison: Comparison | None = None) -> str:
-    """The whole page: one table for each protocol, the notes, a comparison and wrong answers where they are given."""
+def report_markdown(
+    report: Report, *, wrong: Sequence[Line] = (), comparison: Comparison | None = None
+) -> str:
+    """The whole page: one table for each protocol, the notes, a comparison and wrong answers where they
+    are given."""
     shots = f", {report.shots} shots" if report.shots else ""
     parts = [f"# {escape(report.suite)}{shots}", _who(report.identity)]
     if report.partial:
         parts.append(f"**Partial: {report.n} of {report.total} questions.**")
     if lacking := missing_sets(report.suite, [one.name for one in report.sets]):
-        parts.append(f"**{len(lacking)} sets of {escape(report.suite)} are not in the data that was given, first {escape(lacking[0])}.**")
+        parts.append(
+            f"**{len(lacking)} sets of {escape(report.suite)} are not in the data that was given, first {escape(lacking[0])}.**"
+        )
     if report.batching:
         parts.append(escape(report.batching) + ".")
     for table in report.tables:
@@ -78,16 +85,33 @@ def _table(table: Table) -> str:
 def _set_row(one: SetScore) -> list[str]:
     mark = " ⚠" if one.within_chance or one.unread_marked else ""
     span = f"{_percent(one.low)} – {_percent(one.high)}"
-    return [escape(one.name), str(one.n), _percent(one.score) + mark, span, _percent(one.chance), str(one.unread), str(one.too_long)]
+    return [
+        escape(one.name),
+        str(one.n),
+        _percent(one.score) + mark,
+        span,
+        _percent(one.chance),
+        str(one.unread),
+        str(one.too_long),
+    ]
 
 
 def _mean_row(name: str, mean: Mean) -> list[str]:
     span = f"{_percent(mean.low)} – {_percent(mean.high)}"
-    return [name, str(mean.n), _percent(mean.score) + (" ⚠" if mean.within_chance else ""), span, _percent(mean.chance), "", ""]
+    return [
+        name,
+        str(mean.n),
+        _percent(mean.score) + (" ⚠" if mean.within_chance else ""),
+        span,
+        _percent(mean.chance),
+        "",
+        "",
+    ]
 
 
 def notes(table: Table) -> list[str]:
-    """What a reader of these scores must know, in sentences: sets within chance, unread or overlong replies, one-sided choices."""
+    """What a reader of these scores must know, in sentences: sets within chance, unread or overlong
+    replies, one-sided choices."""
     found = []
     guessed = [one.name for one in table.sets if one.within_chance]
     if guessed:
@@ -98,14 +122,20 @@ def notes(table: Table) -> list[str]:
         if one.too_long:
             found.append(f"{one.name}: {one.too_long} questions were too long to ask and count as wrong.")
         if one.fewer_shots:
-            found.append(f"{one.name}: {one.fewer_shots} of {one.n} prompts had no room for all of their examples.")
+            found.append(
+                f"{one.name}: {one.fewer_shots} of {one.n} prompts had no room for all of their examples."
+            )
         if one.fallback:
-            found.append(f"{one.name}: {one.fallback} replies named no option and were read by option scores.")
+            found.append(
+                f"{one.name}: {one.fallback} replies named no option and were read by option scores."
+            )
         favourite = _favourite(one)
         if favourite:
             found.append(favourite)
     if table.mean_as_released is not None:
-        found.append(f"The released scorer prints half of the mean of all sets: {_percent(table.mean_as_released)}.")
+        found.append(
+            f"The released scorer prints half of the mean of all sets: {_percent(table.mean_as_released)}."
+        )
     return found
 
 
@@ -126,14 +156,33 @@ def _notes(table: Table) -> str:
 def _delta(fixed: Table, paper: Table) -> str:
     """What the protocol alone changes."""
     other = {one.name: one.score for one in paper.sets}
-    moved = [(one.name, other[one.name] - one.score) for one in fixed.sets if one.name in other and other[one.name] != one.score]
-    lines = [f"## `{paper.protocol}` against `{fixed.protocol}`: the mean moves by {100 * (paper.mean.score - fixed.mean.score):+.1f}"]
+    moved = [
+        (one.name, other[one.name] - one.score)
+        for one in fixed.sets
+        if one.name in other and other[one.name] != one.score
+    ]
+    lines = [
+        f"## `{paper.protocol}` against `{fixed.protocol}`: the mean moves by {100 * (paper.mean.score - fixed.mean.score):+.1f}"
+    ]
     return "\n".join([*lines, *(f"- {escape(name)}: {100 * change:+.1f}" for name, change in moved)])
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """The paired table of two evaluations."""
-    head = ["set", "n", "a %", "b %", "difference", "95 % interval", "p", "p (Holm)", "up", "down", "smallest detectable", "verdict"]
+    head = [
+        "set",
+        "n",
+        "a %",
+        "b %",
+        "difference",
+        "95 % interval",
+        "p",
+        "p (Holm)",
+        "up",
+        "down",
+        "smallest detectable",
+        "verdict",
+    ]
     if comparison.margin is not None:
         head.append(f"worse by at most {100 * comparison.margin:g}")
     rows = [
@@ -155,11 +204,14 @@ def comparison_markdown(comparison: Comparison) -> str:
         for pair in (comparison.mean, *comparison.sets)
     ]
     title = f"## a = {escape(comparison.a)}, b = {escape(comparison.b)}"
-    return "\n".join([title, "", *("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])])
+    return "\n".join(
+        [title, "", *("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])]
+    )
 
 
 def wrong_answers(folder: Path, *, protocol: str = "fixed", only: str = "", at_most: int = 20) -> list[Line]:
-    """Saved questions that were answered wrongly under `protocol`, by id; of one set where `only` names it."""
+    """Saved questions that were answered wrongly under `protocol`, by id; of one set where `only` names
+    it."""
     lines = sorted(read_lines(folder).values(), key=lambda line: line.item.id)
     names = sorted({line.item.set for line in lines})
     if only and only not in names:

@@ -1,4 +1,5 @@
-"""Items made ready to be asked: prompts as token ids, under `fixed` and as the released code asks, shots dropped where a context is too short."""
+"""Items made ready to be asked: prompts as token ids, under `fixed` and as the released code asks, shots
+dropped where a context is too short."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ from doitune.prompt.template import Template
 
 @dataclass(frozen=True)
 class Prompt:
-    """One item made ready: `rows` are what the model reads (one prompt, and the released one where that differs; or question and candidate,
-    labelled, for each candidate).
+    """One item made ready: `rows` are what the model reads (one prompt, and the released one where that
+    differs; or question and candidate, labelled, for each candidate).
 
-    `length` is what the longest row takes, room for the reply included. `shots` are those left in; `too_long` says that it cannot be asked.
-    `shared`: how many first tokens its rows have in common with those of all prompts that go on from one run of them; `released_shared`: so
-    of its released row alone.
+    `length` is what the longest row takes, room for the reply included. `shots` are those left in; `too_long`
+    says that it cannot be asked. `shared`: how many first tokens its rows have in common with those of all
+    prompts that go on from one run of them; `released_shared`: so of its released row alone.
     """
 
     item: Item
@@ -34,22 +35,41 @@ class Prompt:
 
     def reply(self) -> Reply:
         """A reply that holds nothing yet but the prompt."""
-        read = [*self.ids, *(token for row in self.rows[1:] for token in (-1, *row.ids))] if self.item.way == "letters" else self.ids
-        return Reply(ids_digest(read), len(self.ids), self.shots, too_long=self.too_long, released_shots=self.released_shots)
+        read = (
+            [*self.ids, *(token for row in self.rows[1:] for token in (-1, *row.ids))]
+            if self.item.way == "letters"
+            else self.ids
+        )
+        return Reply(
+            ids_digest(read),
+            len(self.ids),
+            self.shots,
+            too_long=self.too_long,
+            released_shots=self.released_shots,
+        )
 
 
 def prepare(items: Sequence[Item], template: Template, context_tokens: int | None = None) -> list[Prompt]:
-    """Each item's prompt. A prompt over the context loses shots one by one; one that still does not fit is marked, never cut."""
+    """Each item's prompt. A prompt over the context loses shots one by one; one that still does not fit is
+    marked, never cut."""
     questions = questions_ids([item.question for item in items], template)
     prompts = _rows(items, questions, template)
     if context_tokens is not None:
-        prompts = [prompt if prompt.length <= context_tokens else _shortened(prompt, template, context_tokens) for prompt in prompts]
+        prompts = [
+            prompt if prompt.length <= context_tokens else _shortened(prompt, template, context_tokens)
+            for prompt in prompts
+        ]
     return _with_released(prompts, template, context_tokens)
 
 
 def _rows(items: Sequence[Item], questions: Sequence[tuple[int, ...]], template: Template) -> list[Prompt]:
     """Prompts of items whose questions are encoded; the candidates of rankings are encoded together."""
-    chats = [(*item.question, Message("assistant", choice)) for item in items if item.way == "rank" for choice in item.choices]
+    chats = [
+        (*item.question, Message("assistant", choice))
+        for item in items
+        if item.way == "rank"
+        for choice in item.choices
+    ]
     candidates = iter(encode_all(chats, template))
     prompts = []
     for item, ids in zip(items, questions, strict=True):
@@ -68,7 +88,8 @@ def unlabelled(ids: tuple[int, ...]) -> Encoded:
 
 
 def _answer_only(whole: Encoded, start: int) -> Encoded:
-    """The conversation with the labels of its last answer alone: earlier assistant turns are given, not scored."""
+    """The conversation with the labels of its last answer alone: earlier assistant turns are given, not
+    scored."""
     return Encoded(whole.ids, (IGNORED,) * start + whole.labels[start:])
 
 
@@ -87,7 +108,8 @@ def _shortened(prompt: Prompt, template: Template, context_tokens: int) -> Promp
 def _with_released(prompts: Sequence[Prompt], template: Template, context_tokens: int | None) -> list[Prompt]:
     """The prompts, with a second row where the released code would ask with other shots.
 
-    A released prompt that the context does not hold has no score of its own: it would be cut in a way that nobody chose.
+    A released prompt that the context does not hold has no score of its own: it would be cut in a way that
+    nobody chose.
     """
     count = counting(template)
     wanted = [_released(prompt, count) for prompt in prompts]

@@ -1,7 +1,7 @@
 """Scores with their uncertainty: a line for each set, named means, and the protocol beside every number.
 
-A set's interval is Wilson's at 95 %; a macro mean's combines those of its sets (MOVER: the distances of each set's bounds, squared, summed), so
-that a set at 0 or 1 is not taken as certain. Nothing here prints.
+A set's interval is Wilson's at 95 %; a macro mean's combines those of its sets (MOVER: the distances of each
+set's bounds, squared, summed), so that a set at 0 or 1 is not taken as certain. Nothing here prints.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ Z95 = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
 
 UNREAD_MARK = 0.02
-"""Share of unread replies above which a score is marked (reliability: a parser that misses answers looks like a weak model)."""
+"""Share of unread replies above which a score is marked (reliability: a parser that misses answers looks
+like a weak model)."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One scored question under one protocol. `correct` and `chance` in 0..1; `read`: whether an answer was found; `chosen`: that answer."""
+    """One scored question under one protocol. `correct` and `chance` in 0..1; `read`: whether an answer
+    was found; `chosen`: that answer."""
 
     id: str
     set: str
@@ -39,12 +41,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class SetScore:
-    """One set. `score, low, high, chance` in 0..1; `unread` replies had no answer to read; `fallback`: read by option scores instead.
+    """One set. `score, low, high, chance` in 0..1; `unread` replies had no answer to read; `fallback`: read
+    by option scores instead.
 
     `unread_marked`: more than UNREAD_MARK of the replies were unread, so the score may measure the reading.
 
-    `within_chance`: guessing lies inside the interval. `effective_n`: what `n` is worth once questions that share a passage are one draw.
-    `chosen` and `gold` count letters where the set offers letters. `fewer_shots`: questions whose prompt had no room for all of its examples.
+    `within_chance`: guessing lies inside the interval. `effective_n`: what `n` is worth once questions that
+    share a passage are one draw. `chosen` and `gold` count letters where the set offers letters.
+    `fewer_shots`: questions whose prompt had no room for all of its examples.
     """
 
     name: str
@@ -82,10 +86,11 @@ class Mean:
 
 @dataclass(frozen=True)
 class Table:
-    """One protocol's scores. `mean`: macro over the headline sets; `mean_all`: macro over all; `micro`: over all questions.
+    """One protocol's scores. `mean`: macro over the headline sets; `mean_all`: macro over all; `micro`: over
+    all questions.
 
-    `mean_as_released` is half of `mean_all` under `paper`, as the released scorer of the ten abilities prints it; None elsewhere. `groups`:
-    macro means over some of the sets, by name.
+    `mean_as_released` is half of `mean_all` under `paper`, as the released scorer of the ten abilities prints
+    it; None elsewhere. `groups`: macro means over some of the sets, by name.
     """
 
     protocol: str
@@ -101,8 +106,9 @@ class Table:
 class Report:
     """One evaluation: suite, shots, who was asked, and a table for each protocol, `fixed` first.
 
-    `partial`: not every question of the suite was asked. `folder` is where the replies lie. `fingerprint` is the prompt encoder's, `document`
-    the hash of all questions; `batching` says where replies depend on what was asked beside them, "" where they don't.
+    `partial`: not every question of the suite was asked. `folder` is where the replies lie. `fingerprint` is
+    the prompt encoder's, `document` the hash of all questions; `batching` says where replies depend on what
+    was asked beside them, "" where they don't.
     """
 
     suite: str
@@ -172,7 +178,9 @@ class Report:
             batching=read.get("batching", ""),
         )
 
-    def evaluations(self, target: str, checkpoint: str, protocols: Sequence[str] = ("fixed", "paper")) -> list[dict[str, Any]]:
+    def evaluations(
+        self, target: str, checkpoint: str, protocols: Sequence[str] = ("fixed", "paper")
+    ) -> list[dict[str, Any]]:
         """The entries of `doitune eval --json`, one for each protocol asked for."""
         return [
             {
@@ -210,9 +218,11 @@ def wilson(right: float, n: float) -> tuple[float, float]:
 
 
 def effective_n(outcomes: Sequence[Outcome]) -> float:
-    """How many independent questions these are worth: n over the design effect of their clusters, n where nothing is shared.
+    """How many independent questions these are worth: n over the design effect of their clusters, n where
+    nothing is shared.
 
-    The design effect is the variance of the mean with clusters as draws over that with questions as draws, never under 1.
+    The design effect is the variance of the mean with clusters as draws over that with questions as draws,
+    never under 1.
     """
     n, score = len(outcomes), sum(one.correct for one in outcomes) / max(1, len(outcomes))
     sums: dict[str, float] = {}
@@ -255,13 +265,22 @@ def score_set(name: str, outcomes: Sequence[Outcome], total: int = 0) -> SetScor
 
 
 def macro(sets: Sequence[SetScore]) -> Mean:
-    """The unweighted mean over sets (at least one), with the standard error sqrt(sum se^2) / K and a MOVER interval."""
+    """The unweighted mean over sets (at least one), with the standard error sqrt(sum se^2) / K and a MOVER
+    interval."""
     k = len(sets)
     score = sum(one.score for one in sets) / k
     below = math.sqrt(sum((one.score - one.low) ** 2 for one in sets)) / k
     above = math.sqrt(sum((one.high - one.score) ** 2 for one in sets)) / k
     error = math.sqrt(sum(one.standard_error**2 for one in sets)) / k
-    return _mean(score, score - below, score + above, sum(one.chance for one in sets) / k, error, k, sum(one.n for one in sets))
+    return _mean(
+        score,
+        score - below,
+        score + above,
+        sum(one.chance for one in sets) / k,
+        error,
+        k,
+        sum(one.n for one in sets),
+    )
 
 
 def micro(sets: Sequence[SetScore]) -> Mean:
@@ -270,7 +289,9 @@ def micro(sets: Sequence[SetScore]) -> Mean:
     weights = [one.n / n for one in sets]
     score = sum(weight * one.score for weight, one in zip(weights, sets, strict=True))
     low, high = wilson(score * sum(one.effective_n for one in sets), sum(one.effective_n for one in sets))
-    error = math.sqrt(sum((weight * one.standard_error) ** 2 for weight, one in zip(weights, sets, strict=True)))
+    error = math.sqrt(
+        sum((weight * one.standard_error) ** 2 for weight, one in zip(weights, sets, strict=True))
+    )
     chance = sum(weight * one.chance for weight, one in zip(weights, sets, strict=True))
     return _mean(score, low, high, chance, error, len(sets), n)
 
@@ -290,7 +311,8 @@ def tabulate(
     groups: Mapping[str, Sequence[str]] | None = None,
     halved: bool = True,
 ) -> Table:
-    """One protocol's table from its outcomes (at least one), sets in `order`, whatever the order of the outcomes.
+    """One protocol's table from its outcomes (at least one), sets in `order`, whatever the order of the
+    outcomes.
 
     `halved`: whether the released scorer of this suite prints half of the mean.
     """
@@ -303,4 +325,12 @@ def tabulate(
     overall = macro(sets)
     members = {name: [one for one in sets if one.name in wanted] for name, wanted in (groups or {}).items()}
     means = {name: macro(found) for name, found in members.items() if found}
-    return Table(protocol, sets, macro(chief), overall, micro(sets), overall.score / 2 if halved and protocol == "paper" else None, means)
+    return Table(
+        protocol,
+        sets,
+        macro(chief),
+        overall,
+        micro(sets),
+        overall.score / 2 if halved and protocol == "paper" else None,
+        means,
+    )

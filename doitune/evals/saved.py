@@ -1,6 +1,8 @@
-"""An evaluation on disk: who was asked what (`evaluation.json`), every reply (`outcomes.jsonl`), the scores (`report.json`).
+"""An evaluation on disk: who was asked what (`evaluation.json`), every reply (`outcomes.jsonl`), the scores
+(`report.json`).
 
-Lines are appended batch by batch and flushed; whole files are written beside their name, flushed, and renamed. No model is needed to read.
+Lines are appended batch by batch and flushed; whole files are written beside their name, flushed, and
+renamed. No model is needed to read.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Manifest:
-    """Whose replies a folder holds, and to what. `document` hashes the whole suite's questions, before any limit.
+    """Whose replies a folder holds, and to what. `document` hashes the whole suite's questions, before any
+    limit.
 
-    `option_ids`: the token that each option was scored by; `bare_ids`: those of protocol `paper`, where they are other ones.
+    `option_ids`: the token that each option was scored by; `bare_ids`: those of protocol `paper`, where they
+    are other ones.
     """
 
     suite: str
@@ -44,9 +48,19 @@ class Manifest:
 
     @classmethod
     def of(cls, task: Task, identity: Mapping[str, str], fingerprint: str) -> Manifest:
-        """The manifest of `task` asked to the model that `identity` names, through the encoder with `fingerprint`."""
+        """The manifest of `task` asked to the model that `identity` names, through the encoder with
+        `fingerprint`."""
         totals = {name: sum(item.set == name for item in task.items) for name in task.sets}
-        return cls(task.suite, task.shots, task.document, dict(sorted(identity.items())), fingerprint, task.headline, totals, task.groups)
+        return cls(
+            task.suite,
+            task.shots,
+            task.document,
+            dict(sorted(identity.items())),
+            fingerprint,
+            task.headline,
+            totals,
+            task.groups,
+        )
 
     @property
     def model(self) -> str:
@@ -56,7 +70,8 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of outcomes.jsonl: the question as far as scoring and reading need it, the reply, and a verdict for each protocol.
+    """One line of outcomes.jsonl: the question as far as scoring and reading need it, the reply, and a
+    verdict for each protocol.
 
     `chances` and `verdicts` are by protocol.
     """
@@ -69,7 +84,8 @@ class Line:
     chances: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the file: `parsed, correct, note, chance` are those of `fixed`, other protocols have an object of their own."""
+        """As it stands in the file: `parsed, correct, note, chance` are those of `fixed`, other protocols
+        have an object of their own."""
         return {
             "id": self.item.id,
             "set": self.item.set,
@@ -90,7 +106,12 @@ class Line:
 
     def _verdict(self, protocol: str) -> dict[str, Any]:
         verdict = self.verdicts[protocol]
-        return {"parsed": verdict.parsed, "correct": verdict.correct, "note": verdict.note, "chance": self.chances[protocol]}
+        return {
+            "parsed": verdict.parsed,
+            "correct": verdict.correct,
+            "note": verdict.note,
+            "chance": self.chances[protocol],
+        }
 
     @classmethod
     def from_json(cls, read: Mapping[str, Any]) -> Line:
@@ -110,11 +131,19 @@ class Line:
         parts = {"fixed": read, **({"paper": read["paper"]} if "paper" in read else {})}
         verdicts = {name: _verdict(part) for name, part in parts.items()}
         chances = {name: float(part["chance"]) for name, part in parts.items()}
-        return cls(item, _one(read["document"], str), _one(read["model"], str), Reply.from_json(read["reply"]), verdicts, chances)
+        return cls(
+            item,
+            _one(read["document"], str),
+            _one(read["model"], str),
+            Reply.from_json(read["reply"]),
+            verdicts,
+            chances,
+        )
 
 
 def working_on(folder: Path) -> AbstractContextManager[None]:
-    """Hold the folder against other processes for as long as this one asks: two would mix their lines. LockedError names the owner."""
+    """Hold the folder against other processes for as long as this one asks: two would mix their lines.
+    LockedError names the owner."""
     make_folder(folder)
     return hold(folder / LOCK, f"the evaluation in {folder}")
 
@@ -141,7 +170,9 @@ def read_manifest(folder: Path) -> Manifest | None:
             _each(read.get("bare_ids", {}), int),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not an evaluation: {error}", "move the folder away and evaluate again") from None
+        raise CheckpointError(
+            f"{path} is not an evaluation: {error}", "move the folder away and evaluate again"
+        ) from None
 
 
 def _one(value: Any, kind: type[T]) -> T:
@@ -163,7 +194,11 @@ def _verdict(read: Mapping[str, Any]) -> Verdict:
     parsed, correct = read["parsed"], read["correct"]
     if not isinstance(correct, (bool, int, float)) or not 0 <= correct <= 1:
         raise ValueError(f"`correct` is {str(correct)[:80]!r}")
-    return Verdict(list(_all(parsed)) if isinstance(parsed, list) else parsed if parsed is None else _one(parsed, str), correct, _one(read["note"], str))
+    return Verdict(
+        list(_all(parsed)) if isinstance(parsed, list) else parsed if parsed is None else _one(parsed, str),
+        correct,
+        _one(read["note"], str),
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -196,7 +231,8 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def read_lines(folder: Path) -> dict[str, Line]:
-    """The folder's outcomes by id, the last one of an id counting. A torn last line is left out; CheckpointError for any other damage."""
+    """The folder's outcomes by id, the last one of an id counting. A torn last line is left out;
+    CheckpointError for any other damage."""
     path = folder / OUTCOMES
     if not path.is_file():
         return {}
@@ -245,7 +281,9 @@ def append_lines(folder: Path, lines: Iterable[Line]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        raise DiskError(f"{path} cannot be written: {error.strerror}", "free some room and run the same command again") from error
+        raise DiskError(
+            f"{path} cannot be written: {error.strerror}", "free some room and run the same command again"
+        ) from error
 
 
 def rewrite_lines(folder: Path, lines: Sequence[Line]) -> None:

@@ -1,4 +1,5 @@
-"""Whom to ask: a run's checkpoints beside their base, or a base alone. One base is loaded for all checkpoints of a run.
+"""Whom to ask: a run's checkpoints beside their base, or a base alone. One base is loaded for all checkpoints
+of a run.
 
 Between training and evaluation lies a run directory: nothing here knows how a run was trained.
 """
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from doitune.recipe.fields import Recipe
 
 SOURCES = {"doit-valid": "curated/valid", "doit-test": "curated/test"}
-"""The corpus folder behind each suite of the paper's own sets; the public benchmarks have data of their own (`benchmarks`)."""
+"""The corpus folder behind each suite of the paper's own sets; the public benchmarks have data of their
+own (`benchmarks`)."""
 
 BASE = "base"
 """The name under which an untrained base is evaluated beside its adapter."""
@@ -42,7 +44,8 @@ OnProgress = Callable[[str, Progress], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One target's report: `checkpoint` is `step-000320` or `base`. `leaks`: rows learnt from that give away a judged row."""
+    """One target's report: `checkpoint` is `step-000320` or `base`. `leaks`: rows learnt from that give
+    away a judged row."""
 
     target: str
     checkpoint: str
@@ -51,16 +54,20 @@ class Evaluation:
 
     def entries(self, protocols: Sequence[str] = ("fixed",)) -> list[dict[str, Any]]:
         """Its entries of `doitune eval --json`."""
-        return [{**entry, "leaks": self.leaks} for entry in self.report.evaluations(self.target, self.checkpoint, protocols)]
+        return [
+            {**entry, "leaks": self.leaks}
+            for entry in self.report.evaluations(self.target, self.checkpoint, protocols)
+        ]
 
 
 @dataclass(frozen=True)
 class Request:
     """What to ask of each target. `checkpoints`: best, last, all or step numbers. `limit`: see Task.limited.
 
-    `shots`: solved examples before a benchmark's question, each number an evaluation of its own; empty: the recipe's. `data`: a benchmark's
-    folder by suite, where it isn't the fetched one. `exact`: one question at a time, see Limits. `write_choices`: the paper's own single
-    choices are written, as the released code has them, instead of read off the option scores.
+    `shots`: solved examples before a benchmark's question, each number an evaluation of its own; empty: the
+    recipe's. `data`: a benchmark's folder by suite, where it isn't the fetched one. `exact`: one question at
+    a time, see Limits. `write_choices`: the paper's own single choices are written, as the released code has
+    them, instead of read off the option scores.
     """
 
     suites: tuple[str, ...] = ()
@@ -74,19 +81,29 @@ class Request:
     write_choices: bool = False
 
 
-def evaluate_target(target: str, request: Request, *, runs: Path, on_progress: OnProgress) -> list[Evaluation]:
-    """Evaluate a run (`last`, a part of its name, its folder or a checkpoint's folder) or a base (a name or a model folder).
+def evaluate_target(
+    target: str, request: Request, *, runs: Path, on_progress: OnProgress
+) -> list[Evaluation]:
+    """Evaluate a run (`last`, a part of its name, its folder or a checkpoint's folder) or a base (a name or a
+    model folder).
 
-    A run is asked beside its base. Interrupted evaluations go on where they were. Errors: UsageError, CheckpointError, DataError.
+    A run is asked beside its base. Interrupted evaluations go on where they were. Errors: UsageError,
+    CheckpointError, DataError.
     """
     folder = Path(target)
     if (folder / "MANIFEST.json").is_file() and folder.parent.name == "checkpoints":
         step = folder.name.removeprefix("step-").lstrip("0") or "0"
-        return _run_target(Run(folder.resolve().parents[1]), replace(request, checkpoints=(step,)), on_progress)
+        return _run_target(
+            Run(folder.resolve().parents[1]), replace(request, checkpoints=(step,)), on_progress
+        )
     if (folder / "adapter_config.json").is_file():
         hint = "give its folder inside its run, RUN/checkpoints/STEP: the recipe beside it says what it was trained with"
         raise UsageError(f"{target} is an adapter apart from its run", hint)
-    if (folder / "config.json").is_file() or target == "demo" or (target.count("/") == 1 and not folder.exists() and not _names_run(target, runs)):
+    if (
+        (folder / "config.json").is_file()
+        or target == "demo"
+        or (target.count("/") == 1 and not folder.exists() and not _names_run(target, runs))
+    ):
         return _base_target(target, request, runs, on_progress)
     return _run_target(find_run(target, runs), request, on_progress)
 
@@ -104,7 +121,9 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
     from doitune.run.model import open_trained, take_checkpoint
 
     steps = _steps(run, request.checkpoints)
-    tasks = _tasks(resolve(str(run.recipe_path)).recipe, request)  # what is missing shows before a model is loaded
+    tasks = _tasks(
+        resolve(str(run.recipe_path)).recipe, request
+    )  # what is missing shows before a model is loaded
     recipe, model, template, first = open_trained(run, str(steps[0]))
     refuse_other_encoder(run, template)
     base = find_base(recipe.model.name, recipe.model.revision)
@@ -112,7 +131,21 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
     for suite, task in tasks.items():
         if request.with_base:
             with model.without_adapter():
-                found.append(_one(run.name, BASE, model, template, task, run.evals_folder(suite, BASE), base, "", request, recipe, on_progress))
+                found.append(
+                    _one(
+                        run.name,
+                        BASE,
+                        model,
+                        template,
+                        task,
+                        run.evals_folder(suite, BASE),
+                        base,
+                        "",
+                        request,
+                        recipe,
+                        on_progress,
+                    )
+                )
         for step in steps:
             checkpoint = run.checkpoint(step)
             if step != first:
@@ -120,7 +153,21 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
                 first = step
             adapter = file_sha256(checkpoint.folder / "adapter_model.safetensors")
             where = run.evals_folder(suite, checkpoint.folder.name)
-            found.append(_one(run.name, checkpoint.folder.name, model, template, task, where, base, adapter, request, recipe, on_progress))
+            found.append(
+                _one(
+                    run.name,
+                    checkpoint.folder.name,
+                    model,
+                    template,
+                    task,
+                    where,
+                    base,
+                    adapter,
+                    request,
+                    recipe,
+                    on_progress,
+                )
+            )
     leaks = int(run.read_json("origin.json").get("data", {}).get("leaks", 0))
     return [replace(one, leaks=0 if one.checkpoint == BASE else leaks) for one in found]
 
@@ -142,7 +189,19 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
     place = runs / "bases" / base.folder.name
     with model.without_adapter():
         return [
-            _one(target, BASE, model, template, task, place / "evals" / suite / BASE, base, "", request, recipe, on_progress)
+            _one(
+                target,
+                BASE,
+                model,
+                template,
+                task,
+                place / "evals" / suite / BASE,
+                base,
+                "",
+                request,
+                recipe,
+                on_progress,
+            )
             for suite, task in tasks.items()
         ]
 
@@ -179,8 +238,16 @@ def _one(
 
 def _identity(base: Base, adapter: str, recipe: Recipe, compute_dtype: str) -> dict[str, str]:
     """Who is asked: every byte of the base, the adapter, and how the base is held and computes."""
-    files = sha256("".join(f"{name} {digest}\n" for name, digest in sorted(base.sha256().items())).encode()).hexdigest()
-    return {"base": base.name, "base_sha256": files, "adapter_sha256": adapter or "none", "quantise": recipe.model.quantise, "compute_dtype": compute_dtype}
+    files = sha256(
+        "".join(f"{name} {digest}\n" for name, digest in sorted(base.sha256().items())).encode()
+    ).hexdigest()
+    return {
+        "base": base.name,
+        "base_sha256": files,
+        "adapter_sha256": adapter or "none",
+        "quantise": recipe.model.quantise,
+        "compute_dtype": compute_dtype,
+    }
 
 
 def limits_of(recipe: Recipe, base: Base, exact: bool) -> Limits:
@@ -194,8 +261,8 @@ def limits_of(recipe: Recipe, base: Base, exact: bool) -> Limits:
 
 
 def _tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
-    """What is asked, by the name of its folder below `evals`: `doit-test`, `cmmlu`, `doit-test-written`, `cmmlu-5shot`, each
-    with `-exact` where that was wanted."""
+    """What is asked, by the name of its folder below `evals`: `doit-test`, `cmmlu`, `doit-test-written`,
+    `cmmlu-5shot`, each with `-exact` where that was wanted."""
     suites = request.suites or recipe.eval.suite
     known = (*SOURCES, *BENCHMARKS)
     unknown = [suite for suite in (*suites, *request.data) if suite not in known]
@@ -206,7 +273,9 @@ def _tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
         if suite in SOURCES:
             tasks[f"{suite}-written" if request.write_choices else suite] = own_task(suite, recipe, request)
         for shots in (request.shots or recipe.eval.shots) if suite in BENCHMARKS else ():
-            tasks[f"{suite}-{shots}shot" if shots else suite] = benchmark_task(suite, shots, request.data.get(suite))
+            tasks[f"{suite}-{shots}shot" if shots else suite] = benchmark_task(
+                suite, shots, request.data.get(suite)
+            )
     return {f"{name}-exact": task for name, task in tasks.items()} if request.exact else tasks
 
 
@@ -217,8 +286,15 @@ def own_task(suite: str, recipe: Recipe, request: Request) -> Task:
 
     corpus = open_corpus(request.corpus) if request.corpus else recipe_corpus(recipe.data)
     if SOURCES[suite] not in corpus.sources():
-        raise DataError(f"corpus {corpus.name} has no {SOURCES[suite]} to ask", "add it, or name another corpus: --corpus PATH")
-    caps = dict.fromkeys(("tf", "cloze", "multi_choice", "math"), recipe.eval.max_new_tokens) if recipe.eval.max_new_tokens else None
+        raise DataError(
+            f"corpus {corpus.name} has no {SOURCES[suite]} to ask",
+            "add it, or name another corpus: --corpus PATH",
+        )
+    caps = (
+        dict.fromkeys(("tf", "cloze", "multi_choice", "math"), recipe.eval.max_new_tokens)
+        if recipe.eval.max_new_tokens
+        else None
+    )
     choice = "write" if request.write_choices else "letters"
     return doit.task(suite, corpus.read(SOURCES[suite]), choice=choice, caps=caps)  # type: ignore[arg-type]
 
@@ -229,7 +305,9 @@ def _steps(run: Run, wanted: Sequence[str]) -> list[int]:
 
     steps: list[int] = []
     for name in wanted:
-        steps += [found.step for found in run.checkpoints()] if name == "all" else [checkpoint_step(run, name)]
+        steps += (
+            [found.step for found in run.checkpoints()] if name == "all" else [checkpoint_step(run, name)]
+        )
     if not steps:
         raise CheckpointError(f"{run.name} has no checkpoint", "train it first, or `doitune resume` it")
     return list(dict.fromkeys(steps))

@@ -1,7 +1,8 @@
-"""What is asked and what came back: Item, Task, Reply, Verdict. They carry the DoIT sets and benchmarks with shots alike.
+"""What is asked and what came back: Item, Task, Reply, Verdict. They carry the DoIT sets and benchmarks with
+shots alike.
 
-A Task is a suite at one number of shots. An Item is one question of it with everything that a scorer needs, so that a saved reply can be
-scored again without a model and without the corpus.
+A Task is a suite at one number of shots. An Item is one question of it with everything that a scorer needs,
+so that a saved reply can be scored again without a model and without the corpus.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ Released = Callable[[Count], tuple[tuple[Message, ...], int]]
 class Item:
     """One question.
 
-    `set` is the ability or subject in whose line of the report it counts. `way` says how it is asked; `max_new_tokens` caps a written
-    reply. `label`, `options`, `choices` are as in Example. `cluster` names what several questions share (a passage); "" stands alone.
-    `shots` are held in `question`; `fewer(n)` is the question with n of them, for contexts that are too short, or None.
-    `stem` is the bare question for people to read; "" stands for the last turn. `bare`: protocol `paper` scores the letters as the
-    vocabulary spells them (`A`, not the token that an answer starts with), in the question that `released` gives (None: the same one).
+    `set` is the ability or subject in whose line of the report it counts. `way` says how it is asked;
+    `max_new_tokens` caps a written reply. `label`, `options`, `choices` are as in Example. `cluster` names
+    what several questions share (a passage); "" stands alone. `shots` are held in `question`; `fewer(n)` is
+    the question with n of them, for contexts that are too short, or None. `stem` is the bare question for
+    people to read; "" stands for the last turn. `bare`: protocol `paper` scores the letters as the vocabulary
+    spells them (`A`, not the token that an answer starts with), in the question that `released` gives (None:
+    the same one).
     """
 
     id: str
@@ -68,12 +71,15 @@ class Item:
     def document(self) -> str:
         """Hash of everything that is asked and compared with: another one is another question."""
         turns = [[message.role, message.content] for message in self.question]
-        return digest([self.form, self.way, turns, self.label, self.options, self.choices, self.max_new_tokens])
+        return digest(
+            [self.form, self.way, turns, self.label, self.options, self.choices, self.max_new_tokens]
+        )
 
 
 @dataclass(frozen=True)
 class Task:
-    """A suite at one number of shots. `headline`: the sets whose mean is the suite's first number (all, where empty).
+    """A suite at one number of shots. `headline`: the sets whose mean is the suite's first number (all, where
+    empty).
 
     `groups`: sets by the name of a group with a mean of its own; a set may be in several.
     """
@@ -97,12 +103,16 @@ class Task:
     def limited(self, limit: float | None, seed: int = 0) -> Task:
         """At most `limit` items of each set (below 1: that share, rounded up), in the task's order.
 
-        Which ones depends on seed and ids only, and they are nested: those of a limit of 50 are among those of 100. Errors: UsageError.
+        Which ones depends on seed and ids only, and they are nested: those of a limit of 50 are among those
+        of 100. Errors: UsageError.
         """
         if limit is None:
             return self
         if not limit > 0 or (limit >= 1 and limit != int(limit)):
-            raise UsageError(f"a limit of {limit} questions is none", "give a whole number for each set, or a share below 1")
+            raise UsageError(
+                f"a limit of {limit} questions is none",
+                "give a whole number for each set, or a share below 1",
+            )
         kept: set[str] = set()
         for name in self.sets:
             ids = [item.id for item in self.items if item.set == name]
@@ -113,7 +123,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One candidate of a ranking: the sum of its token losses in nats, end token included, and how many tokens that are."""
+    """One candidate of a ranking: the sum of its token losses in nats, end token included, and how many
+    tokens that are."""
 
     loss: float
     tokens: int
@@ -128,11 +139,12 @@ class Candidate:
 class Reply:
     """What came back for one item.
 
-    `text` is the written reply, None where none was asked for; `stopped` says whether the model ended it itself. `option_scores` are the
-    first step's scores of the options, in their order (logits of the head's rows or log-probabilities: only their order counts).
-    `candidates` are those of a ranking. `prompt` is the hash of the prompt's ids. `too_long`: the prompt did not fit, nothing was asked.
-    `released_scores`: those that protocol `paper` reads: of the bare letters, in the released code's question with `released_shots`, or of a
-    written reply's last step.
+    `text` is the written reply, None where none was asked for; `stopped` says whether the model ended it
+    itself. `option_scores` are the first step's scores of the options, in their order (logits of the head's
+    rows or log-probabilities: only their order counts). `candidates` are those of a ranking. `prompt` is the
+    hash of the prompt's ids. `too_long`: the prompt did not fit, nothing was asked. `released_scores`: those
+    that protocol `paper` reads: of the bare letters, in the released code's question with `released_shots`,
+    or of a written reply's last step.
     """
 
     prompt: str
@@ -185,8 +197,8 @@ class Reply:
 class Verdict:
     """How a reply was read and judged.
 
-    `parsed` is the answer found (a letter, a list of letters, a text), None where none was found. `correct` is True or False, or the
-    share of a tie among equals. `note` says how it was read where that is not plain.
+    `parsed` is the answer found (a letter, a list of letters, a text), None where none was found. `correct`
+    is True or False, or the share of a tie among equals. `note` says how it was read where that is not plain.
     """
 
     parsed: str | list[str] | None

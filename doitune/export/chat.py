@@ -1,7 +1,9 @@
-"""The tokenizer of an exported model: a chat that a plain library renders with it has the ids that training gave it.
+"""The tokenizer of an exported model: a chat that a plain library renders with it has the ids that training
+gave it.
 
-With `template: doit` the role tokens are made tokens that text can name, and the chat template writes them; the base's own template goes as
-it is. What was made is proved on chats before a weight is written, and once more on the finished folder.
+With `template: doit` the role tokens are made tokens that text can name, and the chat template writes them;
+the base's own template goes as it is. What was made is proved on chats before a weight is written, and once
+more on the finished folder.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from doitune.prompt.template import NEW_TOKENS, PROBE_CHAT, Template, open_templ
 from doitune.system.disk import write_whole
 
 KEPT = ("bos_token", "unk_token", "pad_token", "model_max_length")
-"""What a `doit` tokenizer keeps of the base's tokenizer_config.json; everything else is in tokenizer.json, as it was in use."""
+"""What a `doit` tokenizer keeps of the base's tokenizer_config.json; everything else is in tokenizer.json,
+as it was in use."""
 
 CHATS: tuple[tuple[Message, ...], ...] = (
     PROBE_CHAT,
@@ -29,11 +32,13 @@ CHATS: tuple[tuple[Message, ...], ...] = (
     (Message("user", "  1+1=?\n\nA. 2\n"), Message("assistant", " A ")),
     (Message("user", "Write `f(x)`:\n\n    return x\n"), Message("assistant", "def f(x):\n    return x")),
 )
-"""Chats that every export is proved on, beside rows of the run: several turns, blanks at the ends, code, both languages."""
+"""Chats that every export is proved on, beside rows of the run: several turns, blanks at the ends, code,
+both languages."""
 
 
 def exported_tokens(template: Template, folder: Path, rows: int) -> dict[str, bytes]:
-    """The tokenizer's files by name, generation_config.json among them; `folder` is the base's, `rows` its embedding's. ModelError."""
+    """The tokenizer's files by name, generation_config.json among them; `folder` is the base's, `rows` its
+    embedding's. ModelError."""
     files = read_tokens([folder], rows).files if template.kind == "model" else _doit_files(template, folder)
     return {**files, "generation_config.json": _json(_generation(template, folder))}
 
@@ -42,7 +47,9 @@ def role_texts(template: Template) -> tuple[str, str, str]:
     """How a `doit` template's user, assistant and end token are written."""
     if template.new_rows:
         return NEW_TOKENS
-    user, assistant, end = template.tokenizer.convert_ids_to_tokens([template.user_id, template.assistant_id, template.end_id])
+    user, assistant, end = template.tokenizer.convert_ids_to_tokens(
+        [template.user_id, template.assistant_id, template.end_id]
+    )
     return str(user), str(assistant), str(end)
 
 
@@ -56,7 +63,12 @@ def chat_template(template: Template) -> str:
     )
 
 
-def prove_files(files: Mapping[str, bytes], config: Mapping[str, Any], template: Template, chats: Sequence[Sequence[Message]]) -> None:
+def prove_files(
+    files: Mapping[str, bytes],
+    config: Mapping[str, Any],
+    template: Template,
+    chats: Sequence[Sequence[Message]],
+) -> None:
     """`prove_folder` of files that are not written yet. `config`: the model's config.json."""
     with TemporaryDirectory(prefix="doitune-") as name:
         folder = Path(name)
@@ -66,36 +78,50 @@ def prove_files(files: Mapping[str, bytes], config: Mapping[str, Any], template:
 
 
 def prove_folder(folder: Path, template: Template, chats: Sequence[Sequence[Message]]) -> Template:
-    """The folder's own template, which gives each of `chats` the ids of `template`, as a question and as a whole. ModelError where it does not."""
+    """The folder's own template, which gives each of `chats` the ids of `template`, as a question and as a
+    whole. ModelError where it does not."""
     found = exported_template(folder, template)
     for messages in chats:
         for whole in (False, True):
             wanted = encode(messages, template).ids if whole else encode_question(messages[:-1], template)
             rendered = _rendered(found, messages if whole else messages[:-1], not whole)
-            if tuple(rendered[: len(wanted)]) != tuple(wanted) or (not whole and len(rendered) != len(wanted)):
-                place = next((at for at, (a, b) in enumerate(zip(rendered, wanted, strict=False)) if a != b), min(len(rendered), len(wanted)))
+            if tuple(rendered[: len(wanted)]) != tuple(wanted) or (
+                not whole and len(rendered) != len(wanted)
+            ):
+                place = next(
+                    (at for at, (a, b) in enumerate(zip(rendered, wanted, strict=False)) if a != b),
+                    min(len(rendered), len(wanted)),
+                )
                 raise ModelError(
                     f"the exported tokenizer gives a chat other ids than training did: the first that differs is number {place}",
                     "this tokenizer cannot be exported with its prompt; the checkpoint's folder is a whole peft adapter and can be used with doitune",
                     place=str(folder),
                 )
     if fingerprint(found) != fingerprint(template):
-        raise ModelError("the exported tokenizer has another fingerprint than training had", "report it, with the base's name", place=str(folder))
+        raise ModelError(
+            "the exported tokenizer has another fingerprint than training had",
+            "report it, with the base's name",
+            place=str(folder),
+        )
     return found
 
 
 def exported_template(folder: Path, template: Template) -> Template:
-    """The template that an exported folder gives by its own files; `template` is the run's, from which its kind and padding are known."""
+    """The template that an exported folder gives by its own files; `template` is the run's, from which its
+    kind and padding are known."""
     from doitune.backends.tokenizer import load_tokenizer
 
     roles = ("", "", "") if template.kind == "model" else role_texts(template)
-    found = open_template(load_tokenizer(folder), kind=template.kind, tokens="reuse", vocabulary_rows=0, roles=roles)
+    found = open_template(
+        load_tokenizer(folder), kind=template.kind, tokens="reuse", vocabulary_rows=0, roles=roles
+    )
     stops = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
     return replace(found, stop_ids=tuple(stops), pad_id=template.pad_id)
 
 
 def _rendered(template: Template, messages: Sequence[Message], open_turn: bool) -> list[int]:
-    """A chat as a plain library makes it of the folder: text by the chat template, then ids. Somebody else's template runs in its own process."""
+    """A chat as a plain library makes it of the folder: text by the chat template, then ids. Somebody
+    else's template runs in its own process."""
     tokenizer = template.tokenizer
     if template.renderer is not None:
         said = [{"role": one.role, "content": one.content.strip()} for one in messages]
@@ -107,7 +133,8 @@ def _rendered(template: Template, messages: Sequence[Message], open_turn: bool) 
 
 
 def _doit_files(template: Template, folder: Path) -> dict[str, bytes]:
-    """tokenizer.json as it was in use, with the role tokens in it, and a tokenizer_config.json that adds nothing but the chat template."""
+    """tokenizer.json as it was in use, with the role tokens in it, and a tokenizer_config.json that adds
+    nothing but the chat template."""
     document = json.loads(template.tokenizer.backend_tokenizer.to_str())
     texts = role_texts(template)
     for text, number in zip(texts, (template.user_id, template.assistant_id, template.end_id), strict=True):
@@ -126,8 +153,11 @@ def _doit_files(template: Template, folder: Path) -> dict[str, bytes]:
 
 
 def _add(document: dict[str, Any], text: str, number: int) -> None:
-    """Make `text` a token of its own wherever it stands, under its id; one that the vocabulary lacks is put into it, with a gap before it or not."""
-    added = document["added_tokens"] = [one for one in document.get("added_tokens") or () if one["id"] != number]
+    """Make `text` a token of its own wherever it stands, under its id; one that the vocabulary lacks is
+    put into it, with a gap before it or not."""
+    added = document["added_tokens"] = [
+        one for one in document.get("added_tokens") or () if one["id"] != number
+    ]
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     added.append({"id": number, "content": text, **plain})
     added.sort(key=lambda one: one["id"])
@@ -146,10 +176,15 @@ def _prefix_everywhere(step: Any) -> None:
 
 
 def _generation(template: Template, folder: Path) -> dict[str, Any]:
-    """Where a reply ends, and what pads: nothing of the base's sampling, since the model was judged by its likeliest tokens."""
+    """Where a reply ends, and what pads: nothing of the base's sampling, since the model was judged by its
+    likeliest tokens."""
     path = folder / "config.json"
     begins = json.loads(path.read_text(encoding="utf-8")).get("bos_token_id")
-    return {**({"bos_token_id": begins} if begins is not None else {}), "eos_token_id": list(template.stop_ids), "pad_token_id": template.pad_id}
+    return {
+        **({"bos_token_id": begins} if begins is not None else {}),
+        "eos_token_id": list(template.stop_ids),
+        "pad_token_id": template.pad_id,
+    }
 
 
 def _json(document: Any, indent: int | None = 2) -> bytes:

@@ -1,4 +1,5 @@
-"""What an export merges: a run's base at its commit, the adapter of a checkpoint, its token rows, and the tokenizer that says the same prompts."""
+"""What an export merges: a run's base at its commit, the adapter of a checkpoint, its token rows, and the
+tokenizer that says the same prompts."""
 
 from __future__ import annotations
 
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from doitune.run.checkpoint import Checkpoint
 
 INTO = ("trained", "base")
-"""What an adapter may be merged into: the values that it was trained on (of a base in 4 bits those, written in 16), or the base's own weights.
+"""What an adapter may be merged into: the values that it was trained on (of a base in 4 bits those, written
+in 16), or the base's own weights.
 
-Measured on the demo, trained on NF4 (450 steps): of 1,952 answer tokens 99.8 % stay the likeliest after the first and 87.1 % after the second;
-the score of 200 questions goes from 46.0 to 46.5 and to 40.5.
+Measured on the demo, trained on NF4 (450 steps): of 1,952 answer tokens 99.8 % stay the likeliest after the
+first and 87.1 % after the second; the score of 200 questions goes from 46.0 to 46.5 and to 40.5.
 """
 
 TYPES = ("bf16", "fp16", "fp32")
@@ -59,7 +61,8 @@ class Source:
 
 
 def order_of(source: Source, into: str, dtype: str, out: Path, chats: Sequence[Sequence[Message]]) -> Order:
-    """The order to merge `source` in `out`. `dtype`: bf16, fp16, fp32, or "" for the base's own. The prompt's ids are proved on `chats` first.
+    """The order to merge `source` in `out`. `dtype`: bf16, fp16, fp32, or "" for the base's own. The prompt's
+    ids are proved on `chats` first.
 
     Errors: UsageError, ModelError with all that does not fit, CheckpointError.
     """
@@ -67,9 +70,14 @@ def order_of(source: Source, into: str, dtype: str, out: Path, chats: Sequence[S
         hint = "trained: the values that the adapter was trained on; base: the base's own weights"
         raise UsageError(f"--into {into!r} is not one of {', '.join(INTO)}", hint)
     if dtype and dtype not in TYPES:
-        raise UsageError(f"--dtype {dtype!r} is not one of {', '.join(TYPES)}", "leave it out for the base's own")
+        raise UsageError(
+            f"--dtype {dtype!r} is not one of {', '.join(TYPES)}", "leave it out for the base's own"
+        )
     if source.stored_in_4_bits and into == "base":
-        raise UsageError(f"{source.base.name} lies here in 4 bits only: there are no other weights to merge into", "--into trained")
+        raise UsageError(
+            f"{source.base.name} lies here in 4 bits only: there are no other weights to merge into",
+            "--into trained",
+        )
     as_held = into == "trained" and source.quantised
     folder = source.checkpoint.folder
     parts = open_assembly(source.base.folder, [("the run's adapter", folder)], as_held=as_held)
@@ -81,7 +89,12 @@ def order_of(source: Source, into: str, dtype: str, out: Path, chats: Sequence[S
     ends = {"eos_token_id": source.template.end_id, "pad_token_id": source.template.pad_id}
     parts = replace(parts, config={**parts.config, **ends})
     prove_files(tokens, parts.config, source.template, chats)
-    base = {"part": "base", "name": source.base.name, "revision": source.base.revision, "values": "nf4" if as_held else "own"}
+    base = {
+        "part": "base",
+        "name": source.base.name,
+        "revision": source.base.revision,
+        "values": "nf4" if as_held else "own",
+    }
     names = [base, {"part": "adapter", "name": folder.name}]
     if rows:
         names.append({"part": "token rows", "sha256": file_sha256(folder / ROWS)})
@@ -94,11 +107,14 @@ NOT_MEASURED = b'{"schema": "doitune.export/1", "same": null, "problems": ["not 
 
 def _in_fp32(parts: Assembly) -> bool:
     """Whether the base's own numbers are of 32 bits."""
-    return all(parts.base.table[one.name].dtype == "float32" for one in parts.targets if one.name in parts.base.table)
+    return all(
+        parts.base.table[one.name].dtype == "float32" for one in parts.targets if one.name in parts.base.table
+    )
 
 
 def _token_rows(source: Source) -> dict[str, torch.Tensor]:
-    """Rows [k, H] of added tokens by the name of their matrix; empty where the roles reuse tokens. CheckpointError where they are missing."""
+    """Rows [k, H] of added tokens by the name of their matrix; empty where the roles reuse tokens.
+    CheckpointError where they are missing."""
     if not source.template.new_rows:
         return {}
     from safetensors import SafetensorError
@@ -108,12 +124,15 @@ def _token_rows(source: Source) -> dict[str, torch.Tensor]:
         rows = load_file(source.checkpoint.folder / ROWS)
         found = {EMBEDDING: rows["embedding"], HEAD: rows["head"]}
     except (OSError, SafetensorError, KeyError) as error:
-        raise CheckpointError(f"the token rows of {source.checkpoint.folder} cannot be read: {error}", "use another checkpoint") from error
+        raise CheckpointError(
+            f"the token rows of {source.checkpoint.folder} cannot be read: {error}", "use another checkpoint"
+        ) from error
     return found
 
 
 def changed_matrices(order: Order) -> Mapping[str, int]:
-    """How many of the adapted matrices (of MOST_COMPARED spread over them) differ in the merged folder from the base in the same type.
+    """How many of the adapted matrices (of MOST_COMPARED spread over them) differ in the merged folder from
+    the base in the same type.
 
     The trap is a merge that did nothing: such a folder loads and answers, as the base.
     """
@@ -124,5 +143,12 @@ def changed_matrices(order: Order) -> Mapping[str, int]:
     adapted = sorted(order.parts.loras[0].factors)
     count = min(MOST_COMPARED, len(adapted))
     compared = [adapted[number * len(adapted) // count] for number in range(count)]
-    changed = sum(not torch.equal(merged.get(name), order.parts.base.get(name).to(dtype)) for name in compared)
-    return {"adapted": len(adapted), "compared": len(compared), "changed": changed, "token_rows": len(order.parts.added.get(EMBEDDING, ()))}
+    changed = sum(
+        not torch.equal(merged.get(name), order.parts.base.get(name).to(dtype)) for name in compared
+    )
+    return {
+        "adapted": len(adapted),
+        "compared": len(compared),
+        "changed": changed,
+        "token_rows": len(order.parts.added.get(EMBEDDING, ())),
+    }

@@ -1,7 +1,9 @@
-"""Take a trained model away: base and adapter merged into one folder that plain transformers loads, with a report on whether it is the same model.
+"""Take a trained model away: base and adapter merged into one folder that plain transformers loads, with a
+report on whether it is the same model.
 
-A merge is easily another model (other base values, rounding, a tokenizer that says other prompts) and no library tells. So the folder is read
-back and asked what the trained model is asked: `export.json` says how far they agree, and below AGREEMENT it is not called the same.
+A merge is easily another model (other base values, rounding, a tokenizer that says other prompts) and no
+library tells. So the folder is read back and asked what the trained model is asked: `export.json` says how
+far they agree, and below AGREEMENT it is not called the same.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ OnNote = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wish:
-    """`doitune export`: `checkpoint` is best, last or a step; `into` and `dtype` see `merge.order_of`; `questions`: at most so many are asked."""
+    """`doitune export`: `checkpoint` is best, last or a step; `into` and `dtype` see `merge.order_of`;
+    `questions`: at most so many are asked."""
 
     run: Run
     out: Path
@@ -56,7 +59,8 @@ class Wish:
 
 @dataclass(frozen=True)
 class Export:
-    """A finished export: its folder and what export.json says. `again`: it was finished before, and nothing was done."""
+    """A finished export: its folder and what export.json says. `again`: it was finished before, and
+    nothing was done."""
 
     folder: Path
     document: Mapping[str, Any]
@@ -68,20 +72,34 @@ class Export:
         return bool(self.document["same"])
 
     def refuse_other(self) -> None:
-        """ParityError where the merged model is another than the trained one; the folder stays, and its export.json says so."""
+        """ParityError where the merged model is another than the trained one; the folder stays, and its
+        export.json says so."""
         if not self.same:
-            raise ParityError.of(Problem(str(self.folder), problem, self.document["cure"]) for problem in self.document["problems"])
+            raise ParityError.of(
+                Problem(str(self.folder), problem, self.document["cure"])
+                for problem in self.document["problems"]
+            )
 
 
-def export_merged(wish: Wish, on_note: OnNote, on_progress: OnProgress | None = None, on_question: OnQuestion | None = None) -> Export:
+def export_merged(
+    wish: Wish, on_note: OnNote, on_progress: OnProgress | None = None, on_question: OnQuestion | None = None
+) -> Export:
     """Merge, read back and compare, or go on with it; a finished export is recognised.
 
-    Errors: UsageError, CheckpointError, ModelError, DataError, DiskError, LockedError, FitError where a model does not fit this machine.
+    Errors: UsageError, CheckpointError, ModelError, DataError, DiskError, LockedError, FitError where a model
+    does not fit this machine.
     """
     out = _folder(wish.out)
     source = _source(wish)
     trial = choose_trial(source, wish.questions)
-    for text in (*([] if wish.run.done() else [f"{wish.run.name} has not ended: what it would still learn is not in this"]), *trial.left_out):
+    for text in (
+        *(
+            []
+            if wish.run.done()
+            else [f"{wish.run.name} has not ended: what it would still learn is not in this"]
+        ),
+        *trial.left_out,
+    ):
         on_note(text)
     order = order_of(source, wish.into, wish.dtype, out, trial.chats)
     try:
@@ -94,31 +112,46 @@ def export_merged(wish: Wish, on_note: OnNote, on_progress: OnProgress | None = 
         found = _finished(out, made, trial)
         if found is None:
             on_note(f"{out} is written; now it is compared with the trained model")
-            found = _report(wish, source, order, made, trial, on_note, on_question or (lambda label, progress: None))
+            found = _report(
+                wish, source, order, made, trial, on_note, on_question or (lambda label, progress: None)
+            )
         lock.unlink(missing_ok=True)
     return found
 
 
 def _folder(wanted: Path) -> Path:
-    """Where to write. UsageError for a folder with something else in it than an export of doitune; whose export it is, the merge finds out."""
+    """Where to write. UsageError for a folder with something else in it than an export of doitune; whose
+    export it is, the merge finds out."""
     try:
         out = wanted.expanduser().resolve()
         foreign = out.exists() and not (out.is_dir() and ((out / RECORD).is_file() or not any(out.iterdir())))
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a null byte, no right to look
-        raise UsageError(f"--out {str(wanted)!r} cannot be written: {getattr(error, 'strerror', None) or error}", "name a folder of yours") from None
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # a name too long, no such user, a null byte, no right to look
+        raise UsageError(
+            f"--out {str(wanted)!r} cannot be written: {getattr(error, 'strerror', None) or error}",
+            "name a folder of yours",
+        ) from None
     if foreign:
-        raise UsageError(f"{out} is there already, and is no export of doitune", "name a new or an empty folder: --out DIR")
+        raise UsageError(
+            f"{out} is there already, and is no export of doitune", "name a new or an empty folder: --out DIR"
+        )
     return out
 
 
 def _source(wish: Wish) -> Source:
-    """The run's recipe, base, checkpoint and template, each proved to be what the run was trained with as far as its files say."""
+    """The run's recipe, base, checkpoint and template, each proved to be what the run was trained with as
+    far as its files say."""
     run = wish.run
     recipe = resolve(str(run.recipe_path)).recipe
     checkpoint = run.checkpoint(checkpoint_step(run, wish.checkpoint))
     wrong = checkpoint.verify()
     if wrong:
-        raise CheckpointError(f"{checkpoint.folder} is damaged: {'; '.join(wrong)}", "use another checkpoint: --checkpoint last")
+        raise CheckpointError(
+            f"{checkpoint.folder} is damaged: {'; '.join(wrong)}", "use another checkpoint: --checkpoint last"
+        )
     base = find_base(recipe.model.name, recipe.model.revision)
     _refuse_other_base(run, base)
     begin(recipe.model.backend, base)
@@ -140,21 +173,36 @@ def _refuse_other_base(run: Run, base: Base) -> None:
 
 
 def _finished(out: Path, made: Made, trial: Trial) -> Export | None:
-    """The export as an earlier try finished it, with the same questions; None where it is not measured yet. ModelError where it was changed."""
+    """The export as an earlier try finished it, with the same questions; None where it is not measured
+    yet. ModelError where it was changed."""
     if made.kept_shards < made.shards:
         return None
     wrong = check_folder(out).differences
     if wrong:
         place = f"{out / wrong[0].file}" if wrong[0].file else str(out)
-        raise ModelError(f"not as it was exported: {wrong[0].problem}", "delete the folder and export again", place=place)
+        raise ModelError(
+            f"not as it was exported: {wrong[0].problem}", "delete the folder and export again", place=place
+        )
     document: Any = None
     with suppress(OSError, ValueError):
         document = json.loads((out / REPORT).read_text(encoding="utf-8"))
-    known = isinstance(document, dict) and document.get("trial") == trial.identity and isinstance(document.get("same"), bool)
+    known = (
+        isinstance(document, dict)
+        and document.get("trial") == trial.identity
+        and isinstance(document.get("same"), bool)
+    )
     return Export(out, document, again=True) if known else None
 
 
-def _report(wish: Wish, source: Source, order: Order, made: Made, trial: Trial, on_note: OnNote, on_question: OnQuestion) -> Export:
+def _report(
+    wish: Wish,
+    source: Source,
+    order: Order,
+    made: Made,
+    trial: Trial,
+    on_note: OnNote,
+    on_question: OnQuestion,
+) -> Export:
     """Measure and write export.json."""
     ingredients = str((read_record(order.out) or {})["ingredients"])
     work = order.out.with_name(f".{order.out.name}.parity-{ingredients[:8]}{trial.identity[:8]}")
@@ -164,7 +212,9 @@ def _report(wish: Wish, source: Source, order: Order, made: Made, trial: Trial, 
     found = trial.run(wish.run, source, merged, order, work, on_note, on_question)
     problems = [*found.problems]
     if not changed["changed"]:
-        problems.append(f"the merged weights are the base's own: none of {changed['compared']} adapted matrices has changed")
+        problems.append(
+            f"the merged weights are the base's own: none of {changed['compared']} adapted matrices has changed"
+        )
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "same": not problems,

@@ -1,4 +1,5 @@
-"""Whether a merged model says what the trained one said: both are asked the same answers, token by token, and their distributions compared."""
+"""Whether a merged model says what the trained one said: both are asked the same answers, token by token,
+and their distributions compared."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from doitune.prompt.encoded import Encoded
 
 AGREEMENT = 0.98
-"""Share of equal likeliest tokens below which a merged model is not called the same (reliability.md, danger 6)."""
+"""Share of equal likeliest tokens below which a merged model is not called the same (reliability.md,
+danger 6)."""
 
 MOST_NUMBERS = 1 << 27
 """Log-probabilities kept of one model: 512 MiB. Longer lists of answers are cut to the positions that fit."""
@@ -33,7 +35,8 @@ TOKENS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model says at the trained positions of some rows: fp32 log-probabilities [n, V], each row's mean loss in nats, and where it ran."""
+    """What one model says at the trained positions of some rows: fp32 log-probabilities [n, V], each row's
+    mean loss in nats, and where it ran."""
 
     log_probs: torch.Tensor
     losses: tuple[float, ...]
@@ -42,7 +45,8 @@ class Answers:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models over the same `positions`. `agreement`: share of equal likeliest tokens; `kl_nats`: mean and largest KL(a || b) of a position."""
+    """Two models over the same `positions`. `agreement`: share of equal likeliest tokens; `kl_nats`: mean
+    and largest KL(a || b) of a position."""
 
     a: str
     b: str
@@ -55,7 +59,10 @@ class Pair:
 
     def to_json(self) -> dict[str, Any]:
         """As export.json holds it; losses are nats a token, None where they are not finite."""
-        return {key: None if isinstance(value, float) and not isfinite(value) else value for key, value in asdict(self).items()}
+        return {
+            key: None if isinstance(value, float) and not isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
 
 
 def fitting(rows: Sequence[Encoded], vocabulary: int) -> list[Encoded]:
@@ -71,14 +78,17 @@ def fitting(rows: Sequence[Encoded], vocabulary: int) -> list[Encoded]:
 
 
 def ask(model: LoadedModel, rows: Sequence[Encoded]) -> Answers:
-    """What the model says to each row, some rows at once and always the same ones beside each other; it is left asking."""
+    """What the model says to each row, some rows at once and always the same ones beside each other; it is
+    left asking."""
     import torch
 
     model.training(False)
     found: dict[int, torch.Tensor] = {}
     for batch in arrange(rows, TOKENS_AT_ONCE, packed=False):
         said = model.answer_logits(batch).log_softmax(dim=-1).cpu()
-        found.update(zip(batch.members, said.split([rows[member].trained for member in batch.members]), strict=True))
+        found.update(
+            zip(batch.members, said.split([rows[member].trained for member in batch.members]), strict=True)
+        )
     losses = []
     for place, row in enumerate(rows):
         wanted = torch.tensor([label for label in row.labels if label != IGNORED])
@@ -92,10 +102,17 @@ def compare(name_a: str, a: Answers, name_b: str, b: Answers) -> Pair:
 
     finite = a.log_probs.isfinite().all(dim=1) & b.log_probs.isfinite().all(dim=1)
     equal = (a.log_probs.argmax(dim=1) == b.log_probs.argmax(dim=1)) & finite
-    kl = torch.cat([(p.exp() * (p - q)).sum(dim=1) for p, q in zip(a.log_probs.split(256), b.log_probs.split(256), strict=True)])
+    kl = torch.cat(
+        [
+            (p.exp() * (p - q)).sum(dim=1)
+            for p, q in zip(a.log_probs.split(256), b.log_probs.split(256), strict=True)
+        ]
+    )
     kl = kl[finite].clamp(min=0)
     mean, most = (float(kl.mean()), float(kl.max())) if len(kl) else (0.0, 0.0)
-    return Pair(name_a, name_b, len(equal), float(equal.float().mean()), mean, most, _mean(a.losses), _mean(b.losses))
+    return Pair(
+        name_a, name_b, len(equal), float(equal.float().mean()), mean, most, _mean(a.losses), _mean(b.losses)
+    )
 
 
 def _mean(losses: Sequence[float]) -> float:

@@ -47,7 +47,8 @@ LEAST_DISTANCE = 0.01
 
 @dataclass(frozen=True)
 class Trial:
-    """What is asked. `chats` prove the prompt; `rows` are answers whose distributions are compared, those of the checkpoint's probe first."""
+    """What is asked. `chats` prove the prompt; `rows` are answers whose distributions are compared, those
+    of the checkpoint's probe first."""
 
     chats: tuple[Sequence[Message], ...]
     probe: Probe
@@ -61,8 +62,18 @@ class Trial:
         asked = repr([[row.ids for row in self.rows], self.task.document if self.task else ""])
         return sha256(asked.encode()).hexdigest()
 
-    def run(self, run: Run, source: Source, merged: Base, order: Order, work: Path, on_note: Callable[[str], None], on_question: OnQuestion) -> Found:
-        """Ask the trained model, the one of unquantised base and adapter where it fits, and the merged one; one is in memory at a time."""
+    def run(
+        self,
+        run: Run,
+        source: Source,
+        merged: Base,
+        order: Order,
+        work: Path,
+        on_note: Callable[[str], None],
+        on_question: OnQuestion,
+    ) -> Found:
+        """Ask the trained model, the one of unquantised base and adapter where it fits, and the merged
+        one; one is in memory at a time."""
         on_note("asking the model as it was trained")
         trained, before = self._trained(run, source, work, on_question)
         answers = {"trained": trained}
@@ -76,12 +87,23 @@ class Trial:
         on_note("asking the merged model, loaded back")
         answers["merged"], after = self._merged(source, merged, order, work, on_question)
         names = [("trained", "merged"), ("unquantised", "merged"), ("trained", "unquantised")]
-        pairs = tuple(compare(a, answers[a], b, answers[b]) for a, b in names if a in answers and b in answers)
+        pairs = tuple(
+            compare(a, answers[a], b, answers[b]) for a, b in names if a in answers and b in answers
+        )
         scores = None if before is None or after is None else _scores(before, after, work)
         left_out = (*self.left_out, *([reason] if reason else []))
-        return Found(pairs, scores, left_out, self.probe.distance, self._distance(answers["merged"]), answers["merged"].place)
+        return Found(
+            pairs,
+            scores,
+            left_out,
+            self.probe.distance,
+            self._distance(answers["merged"]),
+            answers["merged"].place,
+        )
 
-    def _trained(self, run: Run, source: Source, work: Path, on_question: OnQuestion) -> tuple[Answers, Report | None]:
+    def _trained(
+        self, run: Run, source: Source, work: Path, on_question: OnQuestion
+    ) -> tuple[Answers, Report | None]:
         recipe, model, template, _ = open_trained(run, str(source.checkpoint.step))
         said = ask(model, self._asked(source.template, source.base))
         before = self._evaluate("before", model, template, recipe, source.base, work, on_question)
@@ -98,11 +120,16 @@ class Trial:
         release()
         return found
 
-    def _merged(self, source: Source, merged: Base, order: Order, work: Path, on_question: OnQuestion) -> tuple[Answers, Report | None]:
+    def _merged(
+        self, source: Source, merged: Base, order: Order, work: Path, on_question: OnQuestion
+    ) -> tuple[Answers, Report | None]:
         """The folder as anybody loads it: no row of its own, no adapter, its own tokenizer."""
         lacking = _lacking_memory(order)
         if lacking:
-            raise FitError(f"{order.out} is whole, but is not measured: {lacking}", "measure it with the same command on a machine with more memory")
+            raise FitError(
+                f"{order.out} is whole, but is not measured: {lacking}",
+                "measure it with the same command on a machine with more memory",
+            )
         recipe = _recipe(source.recipe, quantise="none", name=str(order.out), revision="")
         template = exported_template(order.out, source.template)
         _, model = load_model(recipe, merged, 0, training=False)
@@ -117,7 +144,14 @@ class Trial:
         return fitting(self.rows, int(base.config["vocab_size"]) + template.new_rows)
 
     def _evaluate(
-        self, side: str, model: LoadedModel, template: Template, recipe: Recipe, base: Base, work: Path, on_question: OnQuestion
+        self,
+        side: str,
+        model: LoadedModel,
+        template: Template,
+        recipe: Recipe,
+        base: Base,
+        work: Path,
+        on_question: OnQuestion,
     ) -> Report | None:
         if self.task is None:
             return None
@@ -139,7 +173,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Found:
-    """What came of a trial. `distance_trained` and `distance_merged`: nats a token that the adapter changed its probe by, then and merged."""
+    """What came of a trial. `distance_trained` and `distance_merged`: nats a token that the adapter
+    changed its probe by, then and merged."""
 
     pairs: tuple[Pair, ...]
     scores: Mapping[str, Any] | None
@@ -178,14 +213,18 @@ class Found:
 
 
 def choose_trial(source: Source, questions: int) -> Trial:
-    """What to ask: validation rows of the run's corpus, where it can be read, beside the checkpoint's probe; `questions` of them are scored.
+    """What to ask: validation rows of the run's corpus, where it can be read, beside the checkpoint's probe;
+    `questions` of them are scored.
 
     Errors: CheckpointError for a checkpoint without a probe.
     """
     probe = read_probe(source.checkpoint.folder)
     rows, encoded, left_out = _validation(source)
     task, why = _task(source, questions) if not left_out else (None, "")
-    chats = [*(CHATS if source.template.kind == "doit" else CHATS[1:]), *(row.messages for row in rows[:PROVED_ROWS])]
+    chats = [
+        *(CHATS if source.template.kind == "doit" else CHATS[1:]),
+        *(row.messages for row in rows[:PROVED_ROWS]),
+    ]
     notes = tuple(text for text in (left_out, why) if text)
     return Trial(tuple(chats), probe, (*(said.row for said in probe.rows), *encoded), task, notes)
 
@@ -199,7 +238,13 @@ def _validation(source: Source) -> tuple[list[Example], list[Encoded], str]:
         encoded = encode_all([row.messages for row in rows], source.template, [row.place for row in rows])
     except (DataError, UsageError) as error:
         return [], [], f"the run's corpus was not asked: {error.problems[0]}"
-    return rows, encoded, "" if rows else "the run's corpus has no validation rows: only the checkpoint's probe is compared, and no score"
+    return (
+        rows,
+        encoded,
+        ""
+        if rows
+        else "the run's corpus has no validation rows: only the checkpoint's probe is compared, and no score",
+    )
 
 
 def _task(source: Source, questions: int) -> tuple[Task | None, str]:
@@ -241,8 +286,20 @@ def _lacking_memory(order: Order) -> str:
 
 def _scores(before: Report, after: Report, work: Path) -> dict[str, Any]:
     """The score of the same questions before and after, and how many went from right to wrong and back."""
-    right = {side: {name: line.verdicts["fixed"].correct for name, line in saved.read_lines(work / side).items()} for side in ("before", "after")}
-    both = [(right["before"][name], right["after"][name]) for name in right["before"] if name in right["after"]]
+    right = {
+        side: {name: line.verdicts["fixed"].correct for name, line in saved.read_lines(work / side).items()}
+        for side in ("before", "after")
+    }
+    both = [
+        (right["before"][name], right["after"][name]) for name in right["before"] if name in right["after"]
+    ]
     ups, downs = sum(b > a for a, b in both), sum(b < a for a, b in both)
     means = {side: asdict(report.mean) for side, report in (("before", before), ("after", after))}
-    return {"suite": SUITE, "questions": len(both), **means, "difference": after.mean.score - before.mean.score, "flips_up": ups, "flips_down": downs}
+    return {
+        "suite": SUITE,
+        "questions": len(both),
+        **means,
+        "difference": after.mean.score - before.mean.score,
+        "flips_up": ups,
+        "flips_down": downs,
+    }

@@ -1,4 +1,5 @@
-"""Cards: how much of their memory a training may use, how fast the known ones are, and the one that is there (by the driver, without torch)."""
+"""Cards: how much of their memory a training may use, how fast the known ones are, and the one that is
+there (by the driver, without torch)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from doitune.errors import UsageError
 from doitune.memory.terms import GIB
 
 LEFT_FREE = 16, 2.0
-"""A sixteenth of a card, at most 2 GiB, is left to the driver, the screen and other programs: 22.5 of 24, 46 of 48, 15 of 16 GiB."""
+"""A sixteenth of a card, at most 2 GiB, is left to the driver, the screen and other programs: 22.5 of 24,
+46 of 48, 15 of 16 GiB."""
 DEFAULT_GIB = 24.0
 SIZES = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141)
 """Memory of cards that can be bought, in GiB."""
@@ -41,7 +43,8 @@ class Card:
 
 @dataclass(frozen=True)
 class KnownCard:
-    """Dense bf16 with fp32 sums in TFLOPS, memory bandwidth in GB/s, and the share of the TFLOPS that a training is expected to reach.
+    """Dense bf16 with fp32 sums in TFLOPS, memory bandwidth in GB/s, and the share of the TFLOPS that a
+    training is expected to reach.
 
     `derived`: the figures come from the number of units and the clock, not from a data sheet.
     """
@@ -63,11 +66,13 @@ KNOWN = (
     KnownCard("RTX A6000", 48, 154.8, 768, 0.65),
     KnownCard("RTX 6000 Ada", 48, 364, 960, 0.52, derived=True),
 )
-"""Efficiencies: trainings in public reached 68 and 61 % on a 4090 and 73 % on a 3090; others are set from these."""
+"""Efficiencies: trainings in public reached 68 and 61 % on a 4090 and 73 % on a 3090; others are set from
+these."""
 
 
 def read_card(text: str) -> Card:
-    """`24gb`, `48GiB`, `22.5`: a card by its memory; `rtx4090`, `A6000`: a known one by its name. UsageError."""
+    """`24gb`, `48GiB`, `22.5`: a card by its memory; `rtx4090`, `A6000`: a known one by its name.
+    UsageError."""
     match = re.fullmatch(r"([0-9]{1,4}(\.[0-9]{1,3})?) ?(gi?b?)?", text.strip().lower(), re.ASCII)
     gib = float(match[1]) if match else 0.0
     if 1 <= gib <= 2048:
@@ -96,10 +101,11 @@ def smallest_card(gib: float) -> int | None:
 
 
 def find_card(library: Any = None) -> Card | None:
-    """The card that a training here would use, or None. Asks the driver's own library (NVML), which takes milliseconds.
+    """The card that a training here would use, or None. Asks the driver's own library (NVML), which takes
+    milliseconds.
 
-    `CUDA_VISIBLE_DEVICES` is honoured; without it the first card counts, by its slot, as torch is told to take it (`CUDA_DEVICE_ORDER`);
-    of several processes of torchrun each asks about its own.
+    `CUDA_VISIBLE_DEVICES` is honoured; without it the first card counts, by its slot, as torch is told to
+    take it (`CUDA_DEVICE_ORDER`); of several processes of torchrun each asks about its own.
     """
     wanted = _wanted()
     library = library or _driver()

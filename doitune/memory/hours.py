@@ -1,7 +1,8 @@
-"""How long a training takes on known cards: a roofline, the share of it that trainings in public reached, and the tokens of the recipe.
+"""How long a training takes on known cards: a roofline, the share of it that trainings in public reached, and
+the tokens of the recipe.
 
-A step waits for products (FLOPs over the card's dense bf16 rate) and for reading the 4-bit base and writing it out in 16 bits, once for
-each pass of each micro-batch. Evaluation and validation are not counted.
+A step waits for products (FLOPs over the card's dense bf16 rate) and for reading the 4-bit base and writing
+it out in 16 bits, once for each pass of each micro-batch. Evaluation and validation are not counted.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
 BANDWIDTH_REACHED = 0.85
 TOKENS_A_ROW = 300
-"""Tokens of a row where the corpus is not there: an assumption; instruction rows of this kind lie between 100 and 500."""
+"""Tokens of a row where the corpus is not there: an assumption; instruction rows of this kind lie between
+100 and 500."""
 TOKENS_A_CHARACTER = {"llama": 0.75, "baichuan": 0.65, "qwen2": 0.65, "qwen3": 0.65}
-"""Tokens that a character of mostly Chinese text becomes, about; the vocabularies of Chinese-LLaMA, Baichuan2 and Qwen."""
+"""Tokens that a character of mostly Chinese text becomes, about; the vocabularies of Chinese-LLaMA,
+Baichuan2 and Qwen."""
 SAMPLED_TURNS = 400
 """Turns that a base's own tokenizer is asked about, where it lies here: hundredths of a second."""
 TURN_TOKENS = 2
@@ -55,14 +58,22 @@ class Pace:
 
 
 def flops_per_token(setting: Setting, row_tokens: int) -> float:
-    """Forward, recomputation and the gradient of inputs; frozen weights have no gradient of their own. `row_tokens`: attention's length."""
+    """Forward, recomputation and the gradient of inputs; frozen weights have no gradient of their own.
+    `row_tokens`: attention's length."""
     shape = setting.architecture
     passes = 6 if setting.checkpointing else 4
     attention = 9 * row_tokens * shape.hidden * shape.layers
-    return passes * shape.linear_parameters + 4 * shape.vocabulary * shape.hidden + 8 * setting.lora_parameters + attention
+    return (
+        passes * shape.linear_parameters
+        + 4 * shape.vocabulary * shape.hidden
+        + 8 * setting.lora_parameters
+        + attention
+    )
 
 
-def tokens_per_second(setting: Setting, card: KnownCard, *, row_tokens: int, efficiency: float | None = None) -> float:
+def tokens_per_second(
+    setting: Setting, card: KnownCard, *, row_tokens: int, efficiency: float | None = None
+) -> float:
     """Speed with micro-batches of `setting.tokens`; `efficiency` 1 is the roof."""
     share = card.efficiency if efficiency is None else efficiency
     products = setting.tokens * flops_per_token(setting, row_tokens) / (card.tflops * 1e12 * share)
@@ -73,7 +84,12 @@ def _dequantising_seconds(setting: Setting, card: KnownCard) -> float:
     if setting.quantise != "nf4":
         return 0.0
     passes = 3 if setting.checkpointing else 2
-    return passes * setting.architecture.linear_parameters * (0.516 + 2) / (BANDWIDTH_REACHED * card.gb_per_second * 1e9)
+    return (
+        passes
+        * setting.architecture.linear_parameters
+        * (0.516 + 2)
+        / (BANDWIDTH_REACHED * card.gb_per_second * 1e9)
+    )
 
 
 def known_cards(card: Card) -> tuple[KnownCard, ...]:
@@ -84,7 +100,8 @@ def known_cards(card: Card) -> tuple[KnownCard, ...]:
 
 
 def work_of(recipe: Recipe) -> Work:
-    """Rows, tokens and steps of a recipe: rows counted in the corpus where it is there, else taken from the budget."""
+    """Rows, tokens and steps of a recipe: rows counted in the corpus where it is there, else taken from
+    the budget."""
     train = recipe.train
     rows, why = 0, "the corpus is not here"
     try:
@@ -121,11 +138,14 @@ def _counted(section: DataSection) -> tuple[int, list[str]]:
     from doitune.prepare.draw import draw
 
     chosen, _ = draw(section)
-    return len(chosen.examples), [message.content for example in chosen.examples for message in example.messages]
+    return len(chosen.examples), [
+        message.content for example in chosen.examples for message in example.messages
+    ]
 
 
 def _rate(section: ModelSection, turns: Sequence[str]) -> tuple[float, str]:
-    """Tokens of a character, and how they were found: by the base's own tokenizer on a sample of the turns where it lies here, else assumed."""
+    """Tokens of a character, and how they were found: by the base's own tokenizer on a sample of the turns
+    where it lies here, else assumed."""
     from doitune.base.known import folder_here
 
     folder = folder_here(section.name, section.revision)
@@ -147,10 +167,20 @@ def _asked(budget: BudgetSection) -> int:
     """Rows that a budget asks for; `all` counts as the published data set's rows."""
     if budget.share_equally is not None:
         return budget.share_equally
-    return sum(amount if isinstance(amount, int) else PUBLISHED_ROWS[name] for name, amount in budget.abilities.items() if amount != 0)
+    return sum(
+        amount if isinstance(amount, int) else PUBLISHED_ROWS[name]
+        for name, amount in budget.abilities.items()
+        if amount != 0
+    )
 
 
-PUBLISHED_ROWS = dict(zip((*NAMES, GENERAL.name), (1042, 1893, 4968, 1000, 1450, 4885, 1000, 12751, 11501, 1000, 40960), strict=True))
+PUBLISHED_ROWS = dict(
+    zip(
+        (*NAMES, GENERAL.name),
+        (1042, 1893, 4968, 1000, 1450, 4885, 1000, 12751, 11501, 1000, 40960),
+        strict=True,
+    )
+)
 """Training rows of each ability in the published data set, and of the synthetic instructions."""
 
 

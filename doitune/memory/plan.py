@@ -1,6 +1,8 @@
-"""What a recipe needs on a card, before anything is downloaded: the peak term by term, the verdict, and the cheapest change that fits.
+"""What a recipe needs on a card, before anything is downloaded: the peak term by term, the verdict, and the
+cheapest change that fits.
 
-A closed form over the architecture, without torch; `terms` counts, `levers` changes, `cards`, `hours` and `host` know machines.
+A closed form over the architecture, without torch; `terms` counts, `levers` changes, `cards`, `hours` and
+`host` know machines.
 """
 
 from __future__ import annotations
@@ -50,8 +52,9 @@ class Verdict:
 class MemoryPlan(Verdict):
     """The verdict on one recipe and one card. `terms` add up to the peak; `fits` is by the high estimate.
 
-    `levers` are single changes, the cheapest first; `way_out` is the cheapest that fits, several where one is not enough. `findings` name
-    what makes it large or slow. `max_tokens`: the largest micro-batch that fits, 0 where none does.
+    `levers` are single changes, the cheapest first; `way_out` is the cheapest that fits, several where one is
+    not enough. `findings` name what makes it large or slow. `max_tokens`: the largest micro-batch that fits,
+    0 where none does.
     """
 
     recipe: str
@@ -73,7 +76,8 @@ class MemoryPlan(Verdict):
 
     @property
     def tokens_per_micro_batch(self) -> int:
-        """What a run that leaves it unset is given: as much as fits and is of use, and never less than its longest row."""
+        """What a run that leaves it unset is given: as much as fits and is of use, and never less than its
+        longest row."""
         return max(self.setting.tokens, min(self.max_tokens, ENOUGH_TOKENS))
 
     @property
@@ -82,8 +86,11 @@ class MemoryPlan(Verdict):
         return smallest_card(self.gib(2))
 
 
-def plan_memory(resolved: Resolved, card: Card, *, backend: str = "", what_if: Iterable[str] = ()) -> MemoryPlan:
-    """`backend`: unsloth or hf instead of the recipe's; a recipe's `auto` counts as unsloth. Errors: ModelError, UsageError."""
+def plan_memory(
+    resolved: Resolved, card: Card, *, backend: str = "", what_if: Iterable[str] = ()
+) -> MemoryPlan:
+    """`backend`: unsloth or hf instead of the recipe's; a recipe's `auto` counts as unsloth. Errors:
+    ModelError, UsageError."""
     recipe = resolved.recipe
     shape = find_shape(recipe.model)
     setting = setting_of(recipe, shape, backend=backend, what_if=what_if)
@@ -101,7 +108,11 @@ def plan_memory(resolved: Resolved, card: Card, *, backend: str = "", what_if: I
         max_tokens=most_tokens(setting, card.usable_gib),
         levers=changes,
         way_out=() if fits else way_out(request, changes),
-        host=host_of(setting, quantised=shape.quantised or recipe.model.name.startswith(ASSEMBLED), checkpoints=train.keep_checkpoints + 2),
+        host=host_of(
+            setting,
+            quantised=shape.quantised or recipe.model.name.startswith(ASSEMBLED),
+            checkpoints=train.keep_checkpoints + 2,
+        ),
         findings=tuple(_findings(setting, card)),
     )
 
@@ -110,16 +121,23 @@ def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iter
     """What a recipe asks of a card."""
     unknown = [name for name in what_if if name not in WHAT_IFS]
     if unknown:
-        raise UsageError(f"--what-if {unknown[0]!r} is not known", f"one or more, with commas, of {', '.join(WHAT_IFS)}")
+        raise UsageError(
+            f"--what-if {unknown[0]!r} is not known", f"one or more, with commas, of {', '.join(WHAT_IFS)}"
+        )
     wanted = backend or recipe.model.backend
     if wanted not in ("auto", "hf", "unsloth"):
         raise UsageError(f"--backend {wanted!r} is not known", "unsloth or hf")
     targets = () if recipe.lora.targets == "all-linear" else tuple(recipe.lora.targets)
     foreign = [target for target in targets if target not in shape.architecture.linears]
     if foreign:
-        raise ModelError(f"{recipe.model.name} has no linear layers {foreign}", f"it has {', '.join(shape.architecture.linears)} (lora.targets)")
+        raise ModelError(
+            f"{recipe.model.name} has no linear layers {foreign}",
+            f"it has {', '.join(shape.architecture.linears)} (lora.targets)",
+        )
     if shape.quantised and recipe.model.quantise != "nf4":
-        raise ModelError(f"{shape.place}: the base is in 4 bits already", "model.quantise none takes a base in 16 bits")
+        raise ModelError(
+            f"{shape.place}: the base is in 4 bits already", "model.quantise none takes a base in 16 bits"
+        )
     return Setting(
         shape.architecture,
         backend="unsloth" if wanted == "auto" else wanted,
@@ -150,7 +168,8 @@ def most_tokens(setting: Setting, usable_gib: float) -> int:
 
 
 def expected_gib(recipe: Recipe) -> float:
-    """What a model needs as lists state it: rank 16, one micro-batch of 2,048 tokens, unsloth, all included. Errors: ModelError."""
+    """What a model needs as lists state it: rank 16, one micro-batch of 2,048 tokens, unsloth, all
+    included. Errors: ModelError."""
     return sum(term.nominal for term in count(Setting(find_shape(recipe.model).architecture))) / GIB
 
 
@@ -161,7 +180,10 @@ def refuse_unfit(plan: MemoryPlan) -> None:
     card = plan.card
     held = f", {card.taken_gib:.1f} GiB of it held by other programs now" if card.taken_gib > 0.3 else ""
     need = f"{plan.recipe} needs {plan.gib(2):.1f} GiB for {plan.model} ({plan.gib(1):.1f} nominal, {plan.setting.backend})"
-    raise FitError(f"{need}; {card.usable_gib:.1f} GiB are usable of {card.name or 'a card'} of {card.gib:.0f} GiB{held}", way_out_text(plan))
+    raise FitError(
+        f"{need}; {card.usable_gib:.1f} GiB are usable of {card.name or 'a card'} of {card.gib:.0f} GiB{held}",
+        way_out_text(plan),
+    )
 
 
 def way_out_text(plan: MemoryPlan) -> str:
@@ -169,7 +191,9 @@ def way_out_text(plan: MemoryPlan) -> str:
     if plan.way_out:
         return " and ".join(f"--set {one.set}" if one.set else one.change for one in plan.way_out)
     size = plan.smallest_card_gib
-    return "no change of settings is enough: take a smaller model" + (f" or a card of {size} GiB" if size else "")
+    return "no change of settings is enough: take a smaller model" + (
+        f" or a card of {size} GiB" if size else ""
+    )
 
 
 def _findings(setting: Setting, card: Card) -> Iterable[str]:
@@ -180,7 +204,10 @@ def _findings(setting: Setting, card: Card) -> Iterable[str]:
     if setting.backend == "unsloth" and (not setting.nested or "no-double-quant" in setting.what_if):
         yield "no-double-quant: Unsloth's kernels need nested scales and would not run at all"
     if setting.rank > HIGH_RANK:
-        size = sum(term.nominal for term in count(setting) if term.name in ("lora", "gradients", "optimizer")) / GIB
+        size = (
+            sum(term.nominal for term in count(setting) if term.name in ("lora", "gradients", "optimizer"))
+            / GIB
+        )
         yield f"rank {setting.rank}: the adapter with its gradients and states takes {size:.1f} GiB, and grows with the rank"
     if setting.dropout and setting.backend == "unsloth":
         yield "dropout above 0: many releases of Unsloth leave their fused kernels; counted without them"
@@ -203,11 +230,15 @@ class Outlook:
 
 
 def outlook(recipe: Recipe, plan: MemoryPlan) -> Outlook:
-    """Hours on the known cards of the plan's card, or of its size; none where it does not fit, or the base is tiny."""
+    """Hours on the known cards of the plan's card, or of its size; none where it does not fit, or the base
+    is tiny."""
     work = work_of(recipe)
     if not plan.fits or plan.setting.architecture.parameters < SMALLEST_PARAMETERS:
         return Outlook(work, ())
-    return Outlook(work, tuple(pace(plan.setting, card, work, plan.tokens_per_micro_batch) for card in known_cards(plan.card)))
+    return Outlook(
+        work,
+        tuple(pace(plan.setting, card, work, plan.tokens_per_micro_batch) for card in known_cards(plan.card)),
+    )
 
 
 def document(plan: MemoryPlan, seen: Outlook) -> dict[str, Any]:
@@ -232,7 +263,11 @@ def document(plan: MemoryPlan, seen: Outlook) -> dict[str, Any]:
         "model_part_gib": round(plan.model_part_gib, 3),
         "tokens": plan.setting.tokens,
         "terms": {f"{term.name}_gib": round(term.nominal / GIB, 4) for term in plan.terms},
-        "ranges": {term.name: [round(level(term, number) / GIB, 4) for number in range(3)] for term in plan.terms if term.low != term.high},
+        "ranges": {
+            term.name: [round(level(term, number) / GIB, 4) for number in range(3)]
+            for term in plan.terms
+            if term.low != term.high
+        },
         "max_tokens_per_micro_batch": plan.max_tokens,
         "tokens_per_micro_batch": plan.tokens_per_micro_batch,
         "levers": [_lever(one) for one in plan.levers],
@@ -249,10 +284,21 @@ def document(plan: MemoryPlan, seen: Outlook) -> dict[str, Any]:
         "hours": {one.card: round(one.hours, 2) for one in seen.paces},
         "hours_at_best": {one.card: round(one.hours_at_best, 2) for one in seen.paces},
         "tokens_per_second": {one.card: round(one.tokens_per_second) for one in seen.paces},
-        "training": {"rows": seen.work.rows, "tokens": seen.work.tokens, "steps": seen.work.steps, "counted": seen.work.told},
+        "training": {
+            "rows": seen.work.rows,
+            "tokens": seen.work.tokens,
+            "steps": seen.work.steps,
+            "counted": seen.work.told,
+        },
         "findings": list(plan.findings),
     }
 
 
 def _lever(one: Lever) -> dict[str, Any]:
-    return {"set": one.set, "change": one.change, "costs": one.costs, "saves_gib": round(one.saves_gib, 2), "fits": one.fits}
+    return {
+        "set": one.set,
+        "change": one.change,
+        "costs": one.costs,
+        "saves_gib": round(one.saves_gib, 2),
+        "fits": one.fits,
+    }

@@ -1,4 +1,5 @@
-"""Where a recipe's architecture is read: its model file, a folder's config.json, the hub library's cache, or that one file from the hub."""
+"""Where a recipe's architecture is read: its model file, a folder's config.json, the hub library's cache,
+or that one file from the hub."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shape:
-    """A base's sizes, where they are said, and whether its weights lie there in 4 bits already, with scales in 8 bits or (not `nested`) in 32."""
+    """A base's sizes, where they are said, and whether its weights lie there in 4 bits already, with
+    scales in 8 bits or (not `nested`) in 32."""
 
     architecture: Architecture
     place: str
@@ -39,15 +41,22 @@ def find_shape(section: ModelSection) -> Shape:
 
 
 def quantised(config: Mapping[str, Any], place: str, linears: Iterable[str] = ()) -> tuple[bool, bool]:
-    """Whether a base is in NF4 already, and whether its scales are nested. ModelError for another kind, or where blocks have 16-bit layers
-    (`linears`: the names of a block's own)."""
+    """Whether a base is in NF4 already, and whether its scales are nested. ModelError for another kind, or
+    where blocks have 16-bit layers (`linears`: the names of a block's own)."""
     found = config.get("quantization_config")
     if not found:
         return False, True
     if not isinstance(found, dict) or found.get("bnb_4bit_quant_type") != "nf4":
-        method = found.get("quant_method", "in an unknown way") if isinstance(found, dict) else "in an unknown way"
-        raise ModelError(f"{place}: the base is quantised already ({method}), and not in NF4", "give the base in 16 bits, or one in NF4")
-    skipped = [str(name) for name in found.get("llm_int8_skip_modules") or () if _is_in_a_block(str(name), linears)]
+        method = (
+            found.get("quant_method", "in an unknown way") if isinstance(found, dict) else "in an unknown way"
+        )
+        raise ModelError(
+            f"{place}: the base is quantised already ({method}), and not in NF4",
+            "give the base in 16 bits, or one in NF4",
+        )
+    skipped = [
+        str(name) for name in found.get("llm_int8_skip_modules") or () if _is_in_a_block(str(name), linears)
+    ]
     if skipped:
         problem = f"{place}: {len(skipped)} parts of its blocks are not in 4 bits (first {skipped[0]}), which the memory plan does not count"
         raise ModelError(problem, "give the base in 16 bits, or one whose blocks are all in NF4")
@@ -60,7 +69,8 @@ def _is_in_a_block(name: str, linears: Iterable[str]) -> bool:
 
 
 def find_config(name: str, revision: str = "") -> tuple[dict[str, Any], str]:
-    """The config.json of `demo`, a folder, or a repository on the hub, and where it was found. Errors: ModelError."""
+    """The config.json of `demo`, a folder, or a repository on the hub, and where it was found. Errors:
+    ModelError."""
     if name == "demo":
         from doitune.demo.folder import BASE
 
@@ -69,7 +79,10 @@ def find_config(name: str, revision: str = "") -> tuple[dict[str, Any], str]:
     if folder.is_dir():
         return _read(folder / "config.json")
     if name.startswith((".", "/", "~", ASSEMBLED)) or name.count("/") != 1:
-        raise ModelError(f"there is no model folder {name!r}", "give a folder, a name of `doitune recipes list`, or a hub name like owner/name")
+        raise ModelError(
+            f"there is no model folder {name!r}",
+            "give a folder, a name of `doitune recipes list`, or a hub name like owner/name",
+        )
     return _read(_from_hub(name, revision))
 
 
@@ -95,24 +108,42 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         if not isinstance(config, dict):
             raise ValueError("not an object")
     except FileNotFoundError:
-        raise ModelError(f"{path.parent} holds no config.json: it is not a model folder", "give the folder that has config.json in it") from None
+        raise ModelError(
+            f"{path.parent} holds no config.json: it is not a model folder",
+            "give the folder that has config.json in it",
+        ) from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is not readable JSON: {error}", "copy the model's config.json again") from None
+        raise ModelError(
+            f"{path} is not readable JSON: {error}", "copy the model's config.json again"
+        ) from None
     return config, str(path)
 
 
 def _from_hub(name: str, revision: str) -> Path:
     """config.json of one repository: from the cache, else fetched alone."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         cached = try_to_load_from_cache(name, "config.json", revision=revision or None)
-        return Path(cached if isinstance(cached, str) else hf_hub_download(name, "config.json", revision=revision or None))
+        return Path(
+            cached
+            if isinstance(cached, str)
+            else hf_hub_download(name, "config.json", revision=revision or None)
+        )
     except (LocalEntryNotFoundError, ConnectionError) as error:
         raise _unreachable(name, error) from error
     except (RepositoryNotFoundError, EntryNotFoundError, HFValidationError) as error:
-        raise ModelError(f"the hub has no {name!r} with a config.json that you may read", "check the name, or `hf auth login`") from error
+        raise ModelError(
+            f"the hub has no {name!r} with a config.json that you may read",
+            "check the name, or `hf auth login`",
+        ) from error
     except (HfHubHTTPError, OSError) as error:
         raise _unreachable(name, error) from error
 
@@ -120,4 +151,6 @@ def _from_hub(name: str, revision: str) -> Path:
 def _unreachable(name: str, error: Exception) -> ModelError:
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     hint = "`HF_ENDPOINT` names a mirror; offline, give a folder that holds its config.json (--model FOLDER), or write model.architecture"
-    return ModelError(f"the config.json of {name!r} is neither in the cache nor to be had from the hub: {first}", hint)
+    return ModelError(
+        f"the config.json of {name!r} is neither in the cache nor to be had from the hub: {first}", hint
+    )

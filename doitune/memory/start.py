@@ -1,4 +1,5 @@
-"""The plan at the start of a training: refuse what cannot fit before anything is downloaded, and say how large micro-batches may be."""
+"""The plan at the start of a training: refuse what cannot fit before anything is downloaded, and say how
+large micro-batches may be."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Allowance:
 
 
 def refuse_before_download(resolved: Resolved, given: Card | None) -> None:
-    """FitError where the recipe fits neither what `given` says nor the card that is here; nothing is planned where there is no card.
+    """FitError where the recipe fits neither what `given` says nor the card that is here; nothing is planned
+    where there is no card.
 
     An architecture that the closed form does not know is let through: the trial before step 1 decides.
     """
@@ -35,7 +37,8 @@ def refuse_before_download(resolved: Resolved, given: Card | None) -> None:
 
 
 def allowance(resolved: Resolved, backend: str) -> Allowance | None:
-    """What the card that is here allows a run on `backend`; None without a card, or for an architecture that is not known.
+    """What the card that is here allows a run on `backend`; None without a card, or for an architecture that
+    is not known.
 
     The base may lie on the card by now: what this process holds counts as free, as the plan counts it too.
     """

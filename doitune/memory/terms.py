@@ -1,9 +1,11 @@
-"""The closed form: bytes on the card at the worst moment of a training step, term by term, from the architecture alone.
+"""The closed form: bytes on the card at the worst moment of a training step, term by term, from the
+architecture alone.
 
-The worst moment is a backward pass: everything that stays (weights, adapter, its gradients and states) and the largest of what comes and
-goes, which is one block recomputed and differentiated, the loss, or the optimiser's own buffers. These three do not add.
-Two engines are known. `hf` is this project's own path through transformers, peft and bitsandbytes, counted operation by operation and
-compared with a simulated step. `unsloth` follows the published kernels of Unsloth; nobody has simulated those.
+The worst moment is a backward pass: everything that stays (weights, adapter, its gradients and states) and
+the largest of what comes and goes, which is one block recomputed and differentiated, the loss, or the
+optimiser's own buffers. These three do not add. Two engines are known. `hf` is this project's own path
+through transformers, peft and bitsandbytes, counted operation by operation and compared with a simulated
+step. `unsloth` follows the published kernels of Unsloth; nobody has simulated those.
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ SMALLEST_OFFLOAD = 2 << 20
 CONTEXT_GIB = (0.35, 0.55, 0.8)
 """CUDA context, cuBLAS and Triton: published figures lie in this range; none was measured here."""
 FRAGMENTATION = (0.0, 0.03, 0.06)
-"""Share of the adapter and of what comes and goes that the allocator loses between blocks (expandable segments)."""
+"""Share of the adapter and of what comes and goes that the allocator loses between blocks (expandable
+segments)."""
 SLACK = (1.0, 1.0, 1.3)
-"""Published slopes over tokens are up to 1.3 times those of the kernels' tensors: the high estimate takes that."""
+"""Published slopes over tokens are up to 1.3 times those of the kernels' tensors: the high estimate takes
+that."""
 
 WHAT_IFS = {
     "full-logits": "the logits of all tokens at once, in fp32",
@@ -49,9 +53,11 @@ WHAT_IFS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """All that memory depends on. `tokens`: positions of one micro-batch. `targets` empty: every linear layer of a block.
+    """All that memory depends on. `tokens`: positions of one micro-batch. `targets` empty: every linear layer
+    of a block.
 
-    `checkpointing`: blocks are recomputed in the backward pass. `number_bytes`: of the dtype of products. `nested`: NF4 scales in 8 bits.
+    `checkpointing`: blocks are recomputed in the backward pass. `number_bytes`: of the dtype of products.
+    `nested`: NF4 scales in 8 bits.
     """
 
     architecture: Architecture
@@ -71,7 +77,11 @@ class Setting:
     @property
     def adapted(self) -> dict[str, tuple[int, int]]:
         """(outputs, inputs) of the linear layers of a block that get an adapter."""
-        return {name: shape for name, shape in self.architecture.linears.items() if not self.targets or name in self.targets}
+        return {
+            name: shape
+            for name, shape in self.architecture.linears.items()
+            if not self.targets or name in self.targets
+        }
 
     @property
     def lora_shapes(self) -> list[int]:
@@ -90,7 +100,8 @@ class Setting:
 
     @property
     def fused(self) -> bool:
-        """Whether Unsloth's own backward passes serve: dropout in the adapter turns them off in many releases."""
+        """Whether Unsloth's own backward passes serve: dropout in the adapter turns them off in many
+        releases."""
         return self.backend == "unsloth" and not self.dropout
 
 
@@ -110,9 +121,18 @@ def count(setting: Setting) -> tuple[Term, ...]:
     stays = [*_base(setting), *_adapter(setting)]
     comes = _moment(setting)
     adapter = sum(term.nominal for term in stays if term.name in ("lora", "gradients", "optimizer"))
-    moving = [adapter + sum(level(term, number) for term in comes if term.name != "dequantisation") for number in range(3)]
+    moving = [
+        adapter + sum(level(term, number) for term in comes if term.name != "dequantisation")
+        for number in range(3)
+    ]
     low, nominal, high = (share * amount for share, amount in zip(FRAGMENTATION, moving, strict=True))
-    fragments = Term("fragmentation", low, nominal, high, "what the allocator loses: 0 to 6 % of the adapter and of what comes and goes")
+    fragments = Term(
+        "fragmentation",
+        low,
+        nominal,
+        high,
+        "what the allocator loses: 0 to 6 % of the adapter and of what comes and goes",
+    )
     context = ranged("context", GIB, CONTEXT_GIB, "CUDA, cuBLAS and Triton themselves: assumed, not measured")
     return (*stays, *comes, context, fragments)
 
@@ -122,10 +142,9 @@ def level(term: Term, number: int) -> float:
     return (term.low, term.nominal, term.high)[number]
 
 
-
-
 def nf4_bytes(parameters: int, *, double: bool = True) -> int:
-    """Bytes of a layer of `parameters` weights in NF4: packed halves, scales, and the code tables, as bitsandbytes holds them."""
+    """Bytes of a layer of `parameters` weights in NF4: packed halves, scales, and the code tables, as
+    bitsandbytes holds them."""
     blocks = math.ceil(parameters / NF4_BLOCK)
     if not double:
         return math.ceil(parameters / 2) + 4 * blocks + 16 * 4
@@ -141,14 +160,22 @@ def _base(setting: Setting) -> list[Term]:
     shape, size = setting.architecture, setting.number_bytes
     double = setting.nested and "no-double-quant" not in setting.what_if
     if setting.quantise == "nf4":
-        weights = shape.layers * sum(nf4_bytes(outputs * inputs, double=double) for outputs, inputs in shape.linears.values())
-        how = "linear layers in NF4, scales in 8 bits" if double else "linear layers in NF4, scales in 32 bits"
+        weights = shape.layers * sum(
+            nf4_bytes(outputs * inputs, double=double) for outputs, inputs in shape.linears.values()
+        )
+        how = (
+            "linear layers in NF4, scales in 8 bits" if double else "linear layers in NF4, scales in 32 bits"
+        )
     else:
         weights, how = size * shape.linear_parameters, f"linear layers in {8 * size} bits"
     wide = 4 if "fp32-upcast" in setting.what_if else size
     return [
         _exact("weights", weights, how),
-        _exact("embeddings", wide * shape.matrix_parameters, "embedding, which is the head too" if shape.tied else "embedding and head, frozen"),
+        _exact(
+            "embeddings",
+            wide * shape.matrix_parameters,
+            "embedding, which is the head too" if shape.tied else "embedding and head, frozen",
+        ),
         _exact("norms", wide * shape.small_parameters, "norms and biases"),
     ]
 
@@ -159,12 +186,24 @@ def _adapter(setting: Setting) -> list[Term]:
     # Unsloth trains the 16-bit matrices in their place; peft trains fp32 copies beside them
     copy, gradient = (0, 2) if setting.backend == "unsloth" else (4, 4)
     rows = setting.new_rows * setting.architecture.hidden * (1 if setting.architecture.tied else 2)
-    state = setting.architecture.layers * sum(_state_bytes(size, setting.optimizer) for size in setting.lora_shapes)
-    state += _state_bytes(own, setting.optimizer) + (2 * _state_bytes(rows // 2, setting.optimizer) if rows else 0)
+    state = setting.architecture.layers * sum(
+        _state_bytes(size, setting.optimizer) for size in setting.lora_shapes
+    )
+    state += _state_bytes(own, setting.optimizer) + (
+        2 * _state_bytes(rows // 2, setting.optimizer) if rows else 0
+    )
     paged = ", in main memory" if setting.optimizer.startswith("paged") else ""
     return [
-        _exact("lora", wide * n + copy * own + 4 * rows, f"{n:,} trained weights" + (f" and {own:,} of embedding and head" if own else "")),
-        _exact("gradients", wide * n + gradient * own + 4 * rows, "all are there when the first block is differentiated"),
+        _exact(
+            "lora",
+            wide * n + copy * own + 4 * rows,
+            f"{n:,} trained weights" + (f" and {own:,} of embedding and head" if own else ""),
+        ),
+        _exact(
+            "gradients",
+            wide * n + gradient * own + 4 * rows,
+            "all are there when the first block is differentiated",
+        ),
         _exact("optimizer", state, f"{setting.optimizer}: two moments{paged}"),
     ]
 
@@ -182,7 +221,9 @@ def paged_bytes(setting: Setting) -> int:
     """Optimiser states that may lie in main memory."""
     if setting.optimizer != "paged_adamw_8bit":
         return 0
-    return setting.architecture.layers * sum(2 * size for size in setting.lora_shapes if size >= SMALLEST_PAGED)
+    return setting.architecture.layers * sum(
+        2 * size for size in setting.lora_shapes if size >= SMALLEST_PAGED
+    )
 
 
 def offloaded_bytes(setting: Setting) -> int:
@@ -194,7 +235,8 @@ def offloaded_bytes(setting: Setting) -> int:
 
 
 def _moment(setting: Setting) -> list[Term]:
-    """What comes and goes: buffers for dequantised weights, kept activations, one block, and the loss or the step where they are larger."""
+    """What comes and goes: buffers for dequantised weights, kept activations, one block, and the loss or
+    the step where they are larger."""
     (stays, passes), kept, block = _buffers(setting), _kept(setting), _block(setting)
     loss, step = _loss(setting), _step(setting)
     beyond_loss = max(0.0, loss - block - passes)  # no block's weight is dequantised while the loss is there
@@ -210,7 +252,8 @@ def _moment(setting: Setting) -> list[Term]:
 
 
 def _buffers(setting: Setting) -> tuple[float, float]:
-    """Dequantised weights that stay (Unsloth's global buffer) and that pass (one in a block's backward), with scales in fp32."""
+    """Dequantised weights that stay (Unsloth's global buffer) and that pass (one in a block's backward),
+    with scales in fp32."""
     if setting.quantise != "nf4":
         return 0.0, 0.0
     largest = max(outputs * inputs for outputs, inputs in setting.architecture.linears.values())
@@ -232,20 +275,28 @@ def _kept(setting: Setting) -> float:
 def _kept_how(setting: Setting) -> str:
     if not setting.checkpointing:
         return "activations of all other blocks, as nothing is recomputed"
-    return "one hidden state of each block" if _kept(setting) else "one hidden state of each block lies in main memory"
+    return (
+        "one hidden state of each block"
+        if _kept(setting)
+        else "one hidden state of each block lies in main memory"
+    )
 
 
 def _saved(setting: Setting) -> float:
     """Bytes that one block keeps for its backward pass, without its input."""
     shape, t, size = setting.architecture, setting.tokens, setting.number_bytes
     attention = size * 2 * (shape.query + shape.key_value) + 4 * shape.heads
-    if setting.fused:  # both norms' outputs and the residual; gate and up, and the gradient that is written over them
+    if (
+        setting.fused
+    ):  # both norms' outputs and the residual; gate and up, and the gradient that is written over them
         return t * (attention + size * (3 * shape.hidden + 3 * shape.intermediate))
     heads = 4 * (shape.query + shape.key_value) if shape.head_norms else 0
     norms = 2 * (4 * shape.hidden + 4) + heads
     gate = 3 * size * shape.intermediate
     # peft gives each adapted layer an fp32 copy of its input (and dropout a mask), and keeps what lies between A and B
-    adapters = sum((4 + (setting.dropout > 0)) * inputs + 4 * setting.rank for _, inputs in setting.adapted.values())
+    adapters = sum(
+        (4 + (setting.dropout > 0)) * inputs + 4 * setting.rank for _, inputs in setting.adapted.values()
+    )
     return t * (norms + attention + gate + adapters)
 
 
@@ -269,9 +320,14 @@ def _block(setting: Setting) -> float:
 
 
 def _loss(setting: Setting) -> float:
-    """The loss's backward pass at its worst: logits, their softmax and gradients, and hidden states with theirs."""
+    """The loss's backward pass at its worst: logits, their softmax and gradients, and hidden states with
+    theirs."""
     shape, t = setting.architecture, setting.tokens
-    copies = 2 * (2 if setting.backend == "unsloth" else 4) * shape.vocabulary * shape.hidden if setting.trains_matrices else 0
+    copies = (
+        2 * (2 if setting.backend == "unsloth" else 4) * shape.vocabulary * shape.hidden
+        if setting.trains_matrices
+        else 0
+    )
     if "full-logits" in setting.what_if:
         return 14 * t * shape.vocabulary + 6 * t * shape.hidden + copies
     at_once = min(t, max(1, LOGITS_AT_ONCE // shape.vocabulary))

@@ -1,4 +1,5 @@
-"""What a run will train on, counted and proved before step 1: no row lost, how many tokens are trained, a schedule that reaches its peak."""
+"""What a run will train on, counted and proved before step 1: no row lost, how many tokens are trained, a
+schedule that reaches its peak."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedRows:
-    """Rows chosen = trained + refused (too long and dropped). Tokens of the trained ones, and the least, median and most trained tokens of a row.
+    """Rows chosen = trained + refused (too long and dropped). Tokens of the trained ones, and the least,
+    median and most trained tokens of a row.
 
     `repeated`: trained rows that say the same as an earlier one.
     """
@@ -46,10 +48,13 @@ class TrainedRows:
 
 
 def count_rows(ledger: Ledger, encoded: Sequence[Encoded]) -> TrainedRows:
-    """The account of the rows that a budget chose. RuntimeError where one was lost on the way: that is our bug, never a user's."""
+    """The account of the rows that a budget chose. RuntimeError where one was lost on the way: that is our
+    bug, never a user's."""
     total = ledger.total()
     if len(encoded) != total.trained or total.kept != total.trained + total.truncated:
-        raise RuntimeError(f"rows were lost: {total.kept} chosen, {total.truncated} refused, {total.trained} to train, {len(encoded)} encoded")
+        raise RuntimeError(
+            f"rows were lost: {total.kept} chosen, {total.truncated} refused, {total.trained} to train, {len(encoded)} encoded"
+        )
     trained = [one.trained for one in encoded]
     tokens = sum(len(one.ids) for one in encoded)
     return TrainedRows(

@@ -27,7 +27,8 @@ SYNTHETIC_SOURCE = "synthetic/40960"
 
 
 def draw(section: DataSection) -> tuple[Pick, Corpus]:
-    """The examples that a recipe's `data` section chooses, and the corpus they are from. No tokenizer is needed."""
+    """The examples that a recipe's `data` section chooses, and the corpus they are from. No tokenizer is
+    needed."""
     corpus = recipe_corpus(section)
     budget = section.budget.to_budget()
     wanted = {name for name, amount in budget.amounts.items() if amount != 0}
@@ -39,12 +40,14 @@ def draw(section: DataSection) -> tuple[Pick, Corpus]:
 
 
 def recipe_corpus(section: DataSection) -> Corpus:
-    """The corpus that a recipe's `data` section names, its rows read in the form that the section declares."""
+    """The corpus that a recipe's `data` section names, its rows read in the form that the section
+    declares."""
     return own_corpus(section.corpus, section.rows, section.rows_ability)
 
 
 def own_corpus(name_or_path: str, rows: str, ability: str) -> Corpus:
-    """A corpus whose rows are in the form called `rows` (doit, messages, alpaca, sharegpt). UsageError for another form."""
+    """A corpus whose rows are in the form called `rows` (doit, messages, alpaca, sharegpt). UsageError for
+    another form."""
     if rows == "doit":
         return open_corpus(name_or_path)
     if rows not in get_args(OwnForm):
@@ -53,17 +56,24 @@ def own_corpus(name_or_path: str, rows: str, ability: str) -> Corpus:
 
 
 def drawn(resolved: Resolved) -> dict[str, Any]:
-    """The document of `doitune data draw`: ids in the order learnt from (first epoch), and the ledger before any encoding."""
+    """The document of `doitune data draw`: ids in the order learnt from (first epoch), and the ledger
+    before any encoding."""
     recipe = resolved.recipe
     chosen, _ = draw(recipe.data)
     ids = [example.id for example in chosen.examples]
     ledger = chosen.ledger.with_trained(count_by_ability(chosen.examples))
     order = epoch_order(ids, recipe.train.seed, 0)
-    return {"schema": "doitune.draw/1", "recipe": resolved.name, "ids": [ids[place] for place in order], "ledger": ledger.to_json()}
+    return {
+        "schema": "doitune.draw/1",
+        "recipe": resolved.name,
+        "ids": [ids[place] for place in order],
+        "ledger": ledger.to_json(),
+    }
 
 
 def validation_rows(corpus: Corpus, per_ability: int, seed: int) -> dict[str, tuple[Example, ...]]:
-    """At most `per_ability` validation rows of each ability, nested over sizes; none where the corpus has no validation folder."""
+    """At most `per_ability` validation rows of each ability, nested over sizes; none where the corpus has
+    no validation folder."""
     if not per_ability or VALIDATION_SOURCE not in corpus.sources():
         return {}
     rows = corpus.read(VALIDATION_SOURCE)
@@ -74,15 +84,25 @@ def validation_rows(corpus: Corpus, per_ability: int, seed: int) -> dict[str, tu
     return kept
 
 
-def judged_leaks(examples: Sequence[Example], corpus: Corpus, judged: Mapping[str, Sequence[Example]]) -> list[Leak]:
+def judged_leaks(
+    examples: Sequence[Example], corpus: Corpus, judged: Mapping[str, Sequence[Example]]
+) -> list[Leak]:
     """Chosen rows that give away a row of the corpus's validation or test sets, or of `judged`."""
-    own = {source: [row for rows in corpus.read(source).values() for row in rows] for source in JUDGED_SOURCES if source in corpus.sources()}
+    own = {
+        source: [row for rows in corpus.read(source).values() for row in rows]
+        for source in JUDGED_SOURCES
+        if source in corpus.sources()
+    }
     return leaks_of(examples, {**own, **judged})
 
 
 def refuse_leaks(leaks: Sequence[Leak]) -> None:
     problems = [
-        Problem(leak.train_place, f"this row gives away {leak.other_place} ({100 * leak.coverage:.0f} % of its text)") for leak in leaks[:5]
+        Problem(
+            leak.train_place,
+            f"this row gives away {leak.other_place} ({100 * leak.coverage:.0f} % of its text)",
+        )
+        for leak in leaks[:5]
     ]
     cure = (
         f"{len(leaks)} chosen rows leak into the sets that this run will be judged on: take them out (`doitune data check` lists all), "

@@ -1,4 +1,5 @@
-"""From a resolved recipe to all that a run learns from: chosen examples, their encodings, validation rows, and where each byte came from.
+"""From a resolved recipe to all that a run learns from: chosen examples, their encodings, validation rows,
+and where each byte came from.
 
 Everything that can be refused without the weights is refused here, before a model is loaded.
 """
@@ -13,7 +14,14 @@ from doitune.backends.tokenizer import recipe_template
 from doitune.data.leaks import Leak
 from doitune.errors import DataError, Problem
 from doitune.prepare.account import count_rows, rates
-from doitune.prepare.draw import count_by_ability, data_sha256, draw, judged_leaks, refuse_leaks, validation_rows
+from doitune.prepare.draw import (
+    count_by_ability,
+    data_sha256,
+    draw,
+    judged_leaks,
+    refuse_leaks,
+    validation_rows,
+)
 from doitune.prepare.schedule import Course
 from doitune.prompt.encode import encode_all
 from doitune.prompt.encoded import Encoded
@@ -26,11 +34,10 @@ if TYPE_CHECKING:
     from doitune.recipe.fields import Recipe
 
 
-
-
 @dataclass(frozen=True)
 class Material:
-    """All that a run learns from and is validated on. `encoded` goes with `examples`, `valid_encoded` with `valid`, place by place."""
+    """All that a run learns from and is validated on. `encoded` goes with `examples`, `valid_encoded` with
+    `valid`, place by place."""
 
     examples: tuple[Example, ...]
     encoded: tuple[Encoded, ...]
@@ -42,33 +49,33 @@ class Material:
     leaks: tuple[Leak, ...] = ()
 
 
-
-
-
-
-
-
-
-
 def row_lengths(model: str) -> tuple[Callable[[Sequence[Example]], list[int]], tuple[str, ...]]:
-    """A function that counts the tokens of rows under a model's tokenizer, and the texts of its role and control tokens."""
+    """A function that counts the tokens of rows under a model's tokenizer, and the texts of its role and
+    control tokens."""
     from doitune.recipe.resolve import resolve
 
     template = recipe_template(resolve("baseline", model=model).recipe)
-    control = template.tokenizer.convert_ids_to_tokens(sorted(token for token in template.control_ids if token < len(template.tokenizer)))
+    control = template.tokenizer.convert_ids_to_tokens(
+        sorted(token for token in template.control_ids if token < len(template.tokenizer))
+    )
 
     def lengths(examples: Sequence[Example]) -> list[int]:
-        counts = template.text_ids([message.content.strip() for example in examples for message in example.messages])
+        counts = template.text_ids(
+            [message.content.strip() for example in examples for message in example.messages]
+        )
         taken = iter(counts)
         return [sum(len(next(taken)) + 2 for _ in example.messages) for example in examples]
 
     return lengths, tuple(str(token) for token in control)
 
 
-def prepare(recipe: Recipe, template: Template, judged: Mapping[str, Sequence[Example]] | None = None) -> Material:
+def prepare(
+    recipe: Recipe, template: Template, judged: Mapping[str, Sequence[Example]] | None = None
+) -> Material:
     """Choose, encode and prove; `judged`: further rows, by suite, that the run will be judged on.
 
-    Errors: DataError (rows, budget, length), ModelError (a template that breaks the law), RecipeError (a warm-up that never ends).
+    Errors: DataError (rows, budget, length), ModelError (a template that breaks the law), RecipeError (a
+    warm-up that never ends).
     """
     chosen, corpus = draw(recipe.data)
     if not chosen.examples:
@@ -85,37 +92,28 @@ def prepare(recipe: Recipe, template: Template, judged: Mapping[str, Sequence[Ex
     rates(recipe.train, course_of(recipe, examples).total_steps)
     valid = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
     valid_encoded = {name: tuple(_encode(rows, template)) for name, rows in valid.items()}
-    return Material(tuple(examples), tuple(encoded), ledger, valid, valid_encoded, template, data_sha256(recipe.data, corpus), tuple(leaks))
+    return Material(
+        tuple(examples),
+        tuple(encoded),
+        ledger,
+        valid,
+        valid_encoded,
+        template,
+        data_sha256(recipe.data, corpus),
+        tuple(leaks),
+    )
 
 
 def course_of(recipe: Recipe, examples: Sequence[Example]) -> Course:
     """Which of these examples each step learns from."""
     section = recipe.train
-    return Course(tuple(example.id for example in examples), section.seed, section.examples_per_step, section.epochs, section.max_steps)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
+    return Course(
+        tuple(example.id for example in examples),
+        section.seed,
+        section.examples_per_step,
+        section.epochs,
+        section.max_steps,
+    )
 
 
 def _encode(examples: Sequence[Example], template: Template) -> list[Encoded]:
@@ -126,17 +124,23 @@ def _encode(examples: Sequence[Example], template: Template) -> list[Encoded]:
     return encoded
 
 
-
-
 def _fit(
     examples: Sequence[Example], encoded: Sequence[Encoded], recipe: Recipe
 ) -> tuple[list[Example], list[Encoded], list[Example]]:
-    """Kept examples, their encodings, and the overlong ones that are dropped; DataError where the recipe refuses those."""
+    """Kept examples, their encodings, and the overlong ones that are dropped; DataError where the recipe
+    refuses those."""
     limit = recipe.train.max_tokens
-    long = [(example, len(one.ids)) for example, one in zip(examples, encoded, strict=True) if len(one.ids) > limit]
+    long = [
+        (example, len(one.ids))
+        for example, one in zip(examples, encoded, strict=True)
+        if len(one.ids) > limit
+    ]
     if long and recipe.data.on_overlong == "refuse":
         longest = max(length for _, length in long)
-        problems = [Problem(example.place, f"{length} tokens, more than train.max_tokens {limit}") for example, length in long[:5]]
+        problems = [
+            Problem(example.place, f"{length} tokens, more than train.max_tokens {limit}")
+            for example, length in long[:5]
+        ]
         first = problems[0]
         cure = (
             f"{len(long)} of {len(examples)} rows are too long (the longest has {longest}): --set train.max_tokens={longest}, "
@@ -144,5 +148,7 @@ def _fit(
         )
         raise DataError.of([Problem(first.place, first.problem, cure), *problems[1:]])
     dropped = {example.id for example, _ in long}
-    kept = [(example, one) for example, one in zip(examples, encoded, strict=True) if example.id not in dropped]
+    kept = [
+        (example, one) for example, one in zip(examples, encoded, strict=True) if example.id not in dropped
+    ]
     return [example for example, _ in kept], [one for _, one in kept], [example for example, _ in long]

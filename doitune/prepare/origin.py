@@ -38,7 +38,8 @@ def versions() -> dict[str, str]:
 
 
 def opening(recipe: Recipe, material: Material, model: LoadedModel) -> list[str]:
-    """What a reader must know before step 1, in sentences: the rows and what of them is trained, the schedule, how the model computes."""
+    """What a reader must know before step 1, in sentences: the rows and what of them is trained, the
+    schedule, how the model computes."""
     steps = course_of(recipe, material.examples).total_steps
     held = "NF4" if recipe.model.quantise == "nf4" else "not quantised"
     return [
@@ -48,11 +49,21 @@ def opening(recipe: Recipe, material: Material, model: LoadedModel) -> list[str]
     ]
 
 
-def origin(recipe: Recipe, base: Base, material: Material, model: LoadedModel, backend: str) -> dict[str, Any]:
-    """What origin.json holds about where a run's result comes from. `model` is as it was loaded: before any training."""
+def origin(
+    recipe: Recipe, base: Base, material: Material, model: LoadedModel, backend: str
+) -> dict[str, Any]:
+    """What origin.json holds about where a run's result comes from. `model` is as it was loaded: before
+    any training."""
     tokenizer = material.template.tokenizer
-    roles = {"user": material.template.user_id, "assistant": material.template.assistant_id, "end": material.template.end_id}
-    named = {role: None if number < 0 else tokenizer.convert_ids_to_tokens(number) for role, number in roles.items()}
+    roles = {
+        "user": material.template.user_id,
+        "assistant": material.template.assistant_id,
+        "end": material.template.end_id,
+    }
+    named = {
+        role: None if number < 0 else tokenizer.convert_ids_to_tokens(number)
+        for role, number in roles.items()
+    }
     record = {
         "schema": "doitune.origin/1",
         "versions": versions(),
@@ -63,9 +74,19 @@ def origin(recipe: Recipe, base: Base, material: Material, model: LoadedModel, b
         "compute": {"dtype": model.compute_dtype, "quantise": recipe.model.quantise},
         "adapter": {"first_sha256": weights_sha256(model)},
         "rows": asdict(count_rows(material.ledger, material.encoded)),
-        "rates": dict(zip(("first", "highest", "last"), rates(recipe.train, course_of(recipe, material.examples).total_steps), strict=True)),
+        "rates": dict(
+            zip(
+                ("first", "highest", "last"),
+                rates(recipe.train, course_of(recipe, material.examples).total_steps),
+                strict=True,
+            )
+        ),
         "base": {"name": base.name, "revision": base.revision, "files": base.sha256()},
-        "data": {"corpus": recipe.data.corpus, "files": dict(material.data_sha256), "leaks": len(material.leaks)},
+        "data": {
+            "corpus": recipe.data.corpus,
+            "files": dict(material.data_sha256),
+            "leaks": len(material.leaks),
+        },
         "encoder": {"fingerprint": fingerprint(material.template), "roles": named, "role_ids": roles},
     }
     return dict(redacted(record))
@@ -75,17 +96,26 @@ def _device(model: LoadedModel) -> str:
     """`cpu`, or `cuda` and the card's name: other cards round otherwise."""
     import torch
 
-    return f"cuda: {torch.cuda.get_device_name(model.device)}" if model.device.type == "cuda" else str(model.device)
+    return (
+        f"cuda: {torch.cuda.get_device_name(model.device)}"
+        if model.device.type == "cuda"
+        else str(model.device)
+    )
 
 
-def refuse_drift(before: Mapping[str, Any], now: Mapping[str, Any], run_name: str, *, allow: Collection[str] = ()) -> None:
-    """CheckpointError with every difference, where the base, data, encoder, backend, device or a library is not what the run started with.
+def refuse_drift(
+    before: Mapping[str, Any], now: Mapping[str, Any], run_name: str, *, allow: Collection[str] = ()
+) -> None:
+    """CheckpointError with every difference, where the base, data, encoder, backend, device or a library is
+    not what the run started with.
 
     `allow`: parts that may differ. The recipe itself is `drift`'s to compare.
     """
     problems = []
     moved = before.get("device") != now.get("device") and "device" in allow
-    follows = {"compute", "adapter"} if moved else set()  # another device has its own dtype, and draws other first values
+    follows = (
+        {"compute", "adapter"} if moved else set()
+    )  # another device has its own dtype, and draws other first values
     for part in ("versions", "base", "data", "encoder", "backend", "compute", "adapter", "device"):
         if part in allow or part in follows:
             continue
@@ -101,5 +131,9 @@ def refuse_drift(before: Mapping[str, Any], now: Mapping[str, Any], run_name: st
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, Mapping):
-        return {key: leaf for name, inner in value.items() for key, leaf in _flat(inner, f"{prefix}.{name}").items()}
+        return {
+            key: leaf
+            for name, inner in value.items()
+            for key, leaf in _flat(inner, f"{prefix}.{name}").items()
+        }
     return {prefix: value}

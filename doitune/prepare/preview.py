@@ -1,7 +1,8 @@
-"""A row of each ability as the model sees it: its tokens as text, which of them are trained, and the role tokens by name.
+"""A row of each ability as the model sees it: its tokens as text, which of them are trained, and the role
+tokens by name.
 
-Pieces are tokens as they decode in their place. Where a character is split over several tokens they make one piece, and the texts of
-a run without control tokens always join to what the whole run decodes to.
+Pieces are tokens as they decode in their place. Where a character is split over several tokens they make one
+piece, and the texts of a run without control tokens always join to what the whole run decodes to.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 class Piece:
     """One token, or the tokens that a character is split over.
 
-    `text` is what they decode to; of a control token its name in the vocabulary. `control` is "" for text, otherwise the token's duty:
-    `user`, `assistant`, `end`, or `control` for one that the base's own template puts there.
+    `text` is what they decode to; of a control token its name in the vocabulary. `control` is "" for text,
+    otherwise the token's duty: `user`, `assistant`, `end`, or `control` for one that the base's own template
+    puts there.
     """
 
     text: str
@@ -38,7 +40,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Row:
-    """One example in pieces. `tokens` and `trained` count tokens; `overlong`: more tokens than the recipe's train.max_tokens."""
+    """One example in pieces. `tokens` and `trained` count tokens; `overlong`: more tokens than the
+    recipe's train.max_tokens."""
 
     ability: str
     id: str
@@ -49,10 +52,14 @@ class Row:
     overlong: bool
 
 
-def preview(resolved: Resolved, template: Template, *, abilities: Sequence[str] | None = None) -> tuple[Row, ...]:
-    """The first row that the recipe draws of each ability, or of each of `abilities`, in the order of the ledger.
+def preview(
+    resolved: Resolved, template: Template, *, abilities: Sequence[str] | None = None
+) -> tuple[Row, ...]:
+    """The first row that the recipe draws of each ability, or of each of `abilities`, in the order of the
+    ledger.
 
-    Errors: UsageError where `abilities` names one that the recipe draws nothing of; those of drawing and encoding.
+    Errors: UsageError where `abilities` names one that the recipe draws nothing of; those of drawing and
+    encoding.
     """
     chosen, _ = draw(resolved.recipe.data)
     first: dict[str, Example] = {}
@@ -60,9 +67,14 @@ def preview(resolved: Resolved, template: Template, *, abilities: Sequence[str] 
         first.setdefault(example.ability, example)
     for name in abilities or ():
         if name not in first:
-            raise UsageError(f"recipe {resolved.name} draws no row of `{name}`", f"it draws {', '.join(first) or 'nothing'}")
+            raise UsageError(
+                f"recipe {resolved.name} draws no row of `{name}`",
+                f"it draws {', '.join(first) or 'nothing'}",
+            )
     examples = [example for name, example in first.items() if abilities is None or name in abilities]
-    encoded = encode_all([example.messages for example in examples], template, [example.place for example in examples])
+    encoded = encode_all(
+        [example.messages for example in examples], template, [example.place for example in examples]
+    )
     limit = resolved.recipe.train.max_tokens
     return tuple(_row(example, one, template, limit) for example, one in zip(examples, encoded, strict=True))
 
@@ -70,18 +82,31 @@ def preview(resolved: Resolved, template: Template, *, abilities: Sequence[str] 
 def _row(example: Example, encoded: Encoded, template: Template, max_tokens: int) -> Row:
     """The row in pieces."""
     pieces = tuple(cut(encoded, template))
-    return Row(example.ability, example.id, example.place, pieces, len(encoded.ids), encoded.trained, len(encoded.ids) > max_tokens)
+    return Row(
+        example.ability,
+        example.id,
+        example.place,
+        pieces,
+        len(encoded.ids),
+        encoded.trained,
+        len(encoded.ids) > max_tokens,
+    )
 
 
 def cut(encoded: Encoded, template: Template) -> Iterator[Piece]:
-    """An encoded conversation in pieces; their ids join to `encoded.ids`. A piece is trained as a whole or not at all."""
+    """An encoded conversation in pieces; their ids join to `encoded.ids`. A piece is trained as a whole or
+    not at all."""
     before: list[int] = []  # text since the last control token: what follows decodes behind it
     marked = [(token, label != IGNORED) for token, label in zip(encoded.ids, encoded.labels, strict=True)]
-    for (control, trained), run in groupby(marked, key=lambda mark: (mark[0] in template.control_ids, mark[1])):
+    for (control, trained), run in groupby(
+        marked, key=lambda mark: (mark[0] in template.control_ids, mark[1])
+    ):
         ids = [token for token, _ in run]
         if control:
             before = []
-            yield from (Piece(name_of(token, template), (token,), trained, _duty(token, template)) for token in ids)
+            yield from (
+                Piece(name_of(token, template), (token,), trained, _duty(token, template)) for token in ids
+            )
         else:
             yield from (Piece(text, tuple(tokens), trained) for text, tokens in _texts(before, ids, template))
             before += ids
@@ -100,10 +125,11 @@ def _duty(token: int, template: Template) -> str:
 
 
 def _texts(before: list[int], ids: list[int], template: Template) -> Iterator[tuple[str, list[int]]]:
-    """`ids`, which stand behind `before`, as texts with their tokens: each as short as it can be for the texts to join to the whole.
+    """`ids`, which stand behind `before`, as texts with their tokens: each as short as it can be for the
+    texts to join to the whole.
 
-    A token is decoded behind the piece before it, because some tokenizers drop a space at the start of a text. A place inside of a
-    character is told by its text (U+FFFD) not being what the whole has there.
+    A token is decoded behind the piece before it, because some tokenizers drop a space at the start of a
+    text. A place inside of a character is told by its text (U+FFFD) not being what the whole has there.
     """
     anchor, head = _known_head(before, ids, template)
     whole = _decode([*anchor, *ids], template)[len(head) :]
@@ -127,4 +153,8 @@ def _known_head(before: list[int], ids: list[int], template: Template) -> tuple[
 
 def _decode(ids: list[int], template: Template) -> str:
     """Ids without a control token, as text."""
-    return str(template.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)) if ids else ""
+    return (
+        str(template.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        if ids
+        else ""
+    )

@@ -1,4 +1,5 @@
-"""Which examples each optimiser step of a run learns from and at what rate: pure functions of ids and recipe."""
+"""Which examples each optimiser step of a run learns from and at what rate: pure functions of ids and
+recipe."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ class Course:
 def rate_at(step: int, total_steps: int, section: TrainSection) -> float:
     """The learning rate of optimiser step `step` (from 0) of `total_steps`.
 
-    Warm-up: (step + 1) / warmup_steps of the peak. Then from `learning_rate` at the first full step to `end_rate` at the last one.
+    Warm-up: (step + 1) / warmup_steps of the peak. Then from `learning_rate` at the first full step to
+    `end_rate` at the last one.
     """
     peak, end = section.learning_rate, section.end_rate
     if step < section.warmup_steps:

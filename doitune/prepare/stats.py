@@ -1,4 +1,5 @@
-"""How long the rows are: tokens by ability and overall, the share that is trained, rows over the limit, and a histogram as text or a picture.
+"""How long the rows are: tokens by ability and overall, the share that is trained, rows over the limit, and a
+histogram as text or a picture.
 
 Lengths are in tokens of one encoded conversation, role and end tokens included.
 """
@@ -29,17 +30,25 @@ OVERALL = "all"
 SPREAD_FOR_LOG = 10
 """The histogram is logarithmic where the longest row is this many times as long as the shortest."""
 
-_LOG_STEPS = (1.0, 1.6, 2.5, 4.0, 6.3)  # ISO 3's preferred numbers: readable, and bins of one width on a logarithmic axis
+_LOG_STEPS = (
+    1.0,
+    1.6,
+    2.5,
+    4.0,
+    6.3,
+)  # ISO 3's preferred numbers: readable, and bins of one width on a logarithmic axis
 _LINEAR_BINS = 16
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """The rows of one ability, or of all. Token figures are of one row, but for `tokens` and `trained_tokens`, which are sums.
+    """The rows of one ability, or of all. Token figures are of one row, but for `tokens` and
+    `trained_tokens`, which are sums.
 
-    `median` is the mean of the middle two where there are two; `p90` and `p99` are lengths of rows (nearest rank). `over_limit` counts
-    rows of more than `Stats.max_tokens`. `counts` are rows in each bin of `Stats.edges`. All are 0 where there is no row.
+    `median` is the mean of the middle two where there are two; `p90` and `p99` are lengths of rows (nearest
+    rank). `over_limit` counts rows of more than `Stats.max_tokens`. `counts` are rows in each bin of
+    `Stats.edges`. All are 0 where there is no row.
     """
 
     name: str
@@ -63,7 +72,8 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Stats:
-    """Lengths by ability, in the order given, and overall. Bin i holds lengths from edges[i] up to, not including, edges[i + 1]."""
+    """Lengths by ability, in the order given, and overall. Bin i holds lengths from edges[i] up to, not
+    including, edges[i + 1]."""
 
     abilities: tuple[Lengths, ...]
     overall: Lengths
@@ -78,9 +88,12 @@ class Stats:
 
 
 def measure(resolved: Resolved, template: Template) -> Stats:
-    """The lengths of the rows that a recipe draws; rows over its limit are counted here, not refused. Errors: as drawing and encoding."""
+    """The lengths of the rows that a recipe draws; rows over its limit are counted here, not refused.
+    Errors: as drawing and encoding."""
     chosen, _ = draw(resolved.recipe.data)
-    encoded = encode_all([one.messages for one in chosen.examples], template, [one.place for one in chosen.examples])
+    encoded = encode_all(
+        [one.messages for one in chosen.examples], template, [one.place for one in chosen.examples]
+    )
     by_ability: dict[str, list[Encoded]] = {}
     for example, one in zip(chosen.examples, encoded, strict=True):
         by_ability.setdefault(example.ability, []).append(one)
@@ -88,7 +101,8 @@ def measure(resolved: Resolved, template: Template) -> Stats:
 
 
 def stats(encoded: Mapping[str, Sequence[Encoded]], *, max_tokens: int) -> Stats:
-    """The lengths of encoded rows by ability; `max_tokens` is the limit of one row. Errors: DataError where there is no row at all."""
+    """The lengths of encoded rows by ability; `max_tokens` is the limit of one row. Errors: DataError
+    where there is no row at all."""
     sizes = {name: sorted(len(one.ids) for one in rows) for name, rows in encoded.items()}
     trained = {name: sum(one.trained for one in rows) for name, rows in encoded.items()}
     together = sorted(size for found in sizes.values() for size in found)
@@ -97,7 +111,13 @@ def stats(encoded: Mapping[str, Sequence[Encoded]], *, max_tokens: int) -> Stats
     logarithmic = together[-1] >= SPREAD_FOR_LOG * max(1, together[0])
     edges = _log_edges(together[0], together[-1]) if logarithmic else _linear_edges(together[0], together[-1])
     lines = tuple(_lengths(name, found, trained[name], edges, max_tokens) for name, found in sizes.items())
-    return Stats(lines, _lengths(OVERALL, together, sum(trained.values()), edges, max_tokens), edges, logarithmic, max_tokens)
+    return Stats(
+        lines,
+        _lengths(OVERALL, together, sum(trained.values()), edges, max_tokens),
+        edges,
+        logarithmic,
+        max_tokens,
+    )
 
 
 def _lengths(name: str, sizes: Sequence[int], trained: int, edges: Sequence[int], max_tokens: int) -> Lengths:
@@ -152,7 +172,8 @@ def _around(edges: Sequence[int], least: int, most: int) -> tuple[int, ...]:
 
 
 def histogram(found: Stats, line: Lengths | None = None, *, width: int = 40) -> list[str]:
-    """Lines of a histogram of all rows, or of one of `found.lines`: tokens, a bar of at most `width` columns, rows and their share.
+    """Lines of a histogram of all rows, or of one of `found.lines`: tokens, a bar of at most `width` columns,
+    rows and their share.
 
     A bin that holds a row always shows a bar.
     """
@@ -195,10 +216,12 @@ _TOP, _HIGH, _STRIP = 60, 180, 34
 
 
 def histogram_svg(found: Stats) -> str:
-    """One self-contained SVG picture: the histogram of all rows, and below it a strip for each ability over the same lengths.
+    """One self-contained SVG picture: the histogram of all rows, and below it a strip for each ability over
+    the same lengths.
 
-    Each strip has its own scale of rows, an orange line at its median, and its figures beside it. It follows the reader's light or dark
-    scheme. Names are escaped, and characters that XML cannot hold are shown as U+FFFD.
+    Each strip has its own scale of rows, an orange line at its median, and its figures beside it. It follows
+    the reader's light or dark scheme. Names are escaped, and characters that XML cannot hold are shown as
+    U+FFFD.
     """
     height = _TOP + _HIGH + 46 + _STRIP * len(found.abilities) + 18
     parts = [
@@ -227,7 +250,11 @@ def _panel(found: Stats, line: Lengths, top: int, high: int) -> Iterator[str]:
             yield f'<rect class="bar" {where} height="{size:.1f}"><title>{tip}</title></rect>'
     yield f'<line class="line" x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{top + high}" y2="{top + high}"/>'
     marks = [("median", line.median, "median")] if line.rows else []
-    marks += [("limit", found.max_tokens, "train.max_tokens")] if found.edges[0] <= found.max_tokens < found.edges[-1] else []
+    marks += (
+        [("limit", found.max_tokens, "train.max_tokens")]
+        if found.edges[0] <= found.max_tokens < found.edges[-1]
+        else []
+    )
     for style, tokens, what in marks:
         at = _across(found, tokens)
         tip = f"{what}: {tokens:,.0f} tokens"
@@ -253,7 +280,12 @@ def _strip(found: Stats, line: Lengths, top: int) -> Iterator[str]:
     yield _text(_LEFT - 8, base - 4, _short(line.name), "", "end", full=line.name)
     yield from _panel(found, line, top + 4, _STRIP - 10)
     yield _text(_LEFT + _WIDTH + 8, base - 12, f"{line.rows:,} rows", "small")
-    yield _text(_LEFT + _WIDTH + 8, base, f"median {line.median:,.0f} tokens, {100 * line.trained_share:.0f} % trained", "small")
+    yield _text(
+        _LEFT + _WIDTH + 8,
+        base,
+        f"median {line.median:,.0f} tokens, {100 * line.trained_share:.0f} % trained",
+        "small",
+    )
 
 
 def _across(found: Stats, tokens: float) -> float:
@@ -267,12 +299,17 @@ def _across(found: Stats, tokens: float) -> float:
 def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start", *, full: str = "") -> str:
     tip = f"<title>{escape(_holdable(full))}</title>" if full else ""
     styled = f' class="{style}"' if style else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{styled}>{tip}{escape(_holdable(text))}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{styled}>{tip}{escape(_holdable(text))}</text>'
+    )
 
 
 def _holdable(text: str) -> str:
     """The text without characters that XML cannot hold or that would turn or hide what follows."""
-    return "".join("\ufffd" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp") else char for char in text)
+    return "".join(
+        "\ufffd" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp") else char
+        for char in text
+    )
 
 
 def _short(name: str, columns: int = 22) -> str:

@@ -1,3 +1,4 @@
-"""From messages to ids and labels to tensors. `encode` is the one encoder of training, validation and evaluation."""
+"""From messages to ids and labels to tensors. `encode` is the one encoder of training, validation and
+evaluation."""
 
 from doitune.prompt.encode import encode as encode

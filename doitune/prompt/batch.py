@@ -1,7 +1,8 @@
 """The order of an epoch, its steps, and a step's examples arranged into micro-batches under a token budget.
 
-The step is the unit of meaning: which examples an optimiser step learns from never depends on how they are arranged. Two arrangements:
-*packed* puts examples end to end in one row, isolated from each other by the backend; *sorted* pads examples of like length.
+The step is the unit of meaning: which examples an optimiser step learns from never depends on how they are
+arranged. Two arrangements: *packed* puts examples end to end in one row, isolated from each other by the
+backend; *sorted* pads examples of like length.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ if TYPE_CHECKING:
     import torch
 
 MICRO_BATCH_COST_TOKENS = 128
-"""What a micro-batch costs besides its positions, in tokens: dequantising the base once (design: about 135 on a 4090)."""
+"""What a micro-batch costs besides its positions, in tokens: dequantising the base once (design: about 135
+on a 4090)."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """One micro-batch.
 
-    packed: `ids` and `labels` are [1, sum(lengths)], example i is the i-th run of `lengths`. Padded: [len(lengths), max(lengths)],
-    row i holds lengths[i] real tokens, then padding. `labels` is IGNORED where nothing is trained; labels are not shifted.
-    `members` are the examples' places in the caller's list, in this batch's order.
+    packed: `ids` and `labels` are [1, sum(lengths)], example i is the i-th run of `lengths`. Padded:
+    [len(lengths), max(lengths)], row i holds lengths[i] real tokens, then padding. `labels` is IGNORED where
+    nothing is trained; labels are not shifted. `members` are the examples' places in the caller's list, in
+    this batch's order.
     """
 
     ids: torch.Tensor
@@ -41,14 +44,17 @@ class Batch:
 
 
 def epoch_order(ids: Sequence[str], seed: int, epoch: int) -> list[int]:
-    """The places of `ids` in the order in which `epoch` (from 0) learns from them: a pure function of ids, seed and epoch."""
+    """The places of `ids` in the order in which `epoch` (from 0) learns from them: a pure function of ids,
+    seed and epoch."""
     keys = [sha256(f"{seed}\x1f{epoch}\x1f{name}".encode()).digest() for name in ids]
     return sorted(range(len(ids)), key=lambda place: (keys[place], place))
 
 
 def steps(order: Sequence[int], examples_per_step: int) -> list[tuple[int, ...]]:
     """The epoch cut into optimiser steps; the last one may be smaller and is kept."""
-    return [tuple(order[start : start + examples_per_step]) for start in range(0, len(order), examples_per_step)]
+    return [
+        tuple(order[start : start + examples_per_step]) for start in range(0, len(order), examples_per_step)
+    ]
 
 
 def pack(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
@@ -71,10 +77,12 @@ def pack(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
 
 
 def cut_sorted(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
-    """Places of `lengths`, sorted, cut into padded micro-batches so that positions plus fixed costs are least.
+    """Places of `lengths`, sorted, cut into padded micro-batches so that positions plus fixed costs are
+    least.
 
-    Dynamic programme over the sorted lengths: best[j] = min over i of best[i] + (j - i) * longest(i..j) + MICRO_BATCH_COST_TOKENS, where
-    (j - i) * longest fits the budget or j - i is 1. Longest first, so that a lack of memory shows in the first micro-batch.
+    Dynamic programme over the sorted lengths: best[j] = min over i of best[i] + (j - i) * longest(i..j) +
+    MICRO_BATCH_COST_TOKENS, where (j - i) * longest fits the budget or j - i is 1. Longest first, so that a
+    lack of memory shows in the first micro-batch.
     """
     order = sorted(range(len(lengths)), key=lambda p: (-lengths[p], p))
     best: list[float] = [0.0] + [float("inf")] * len(order)
@@ -96,7 +104,8 @@ def cut_sorted(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
 
 
 def cut(lengths: Sequence[int], budget_tokens: int, *, packed: bool) -> list[list[int]]:
-    """Places of a step's examples by micro-batch, each of at most `budget_tokens` positions (a longer example stands alone)."""
+    """Places of a step's examples by micro-batch, each of at most `budget_tokens` positions (a longer
+    example stands alone)."""
     return pack(lengths, budget_tokens) if packed else cut_sorted(lengths, budget_tokens)
 
 
@@ -117,7 +126,8 @@ def arrange(encoded: Sequence[Encoded], budget_tokens: int, *, packed: bool, pad
 
 
 def pad(encoded: Sequence[Encoded], *, members: Sequence[int] | None = None, pad_id: int = 0) -> Batch:
-    """Examples as rows [B, T], padded on the right, so that causal attention needs no mask for the real tokens."""
+    """Examples as rows [B, T], padded on the right, so that causal attention needs no mask for the real
+    tokens."""
     import torch
 
     lengths = tuple(len(example.ids) for example in encoded)
@@ -126,18 +136,25 @@ def pad(encoded: Sequence[Encoded], *, members: Sequence[int] | None = None, pad
     for row, example in enumerate(encoded):
         ids[row, : lengths[row]] = torch.tensor(example.ids, dtype=torch.long)
         labels[row, : lengths[row]] = torch.tensor(example.labels, dtype=torch.long)
-    return Batch(ids, labels, lengths, tuple(members if members is not None else range(len(encoded))), packed=False)
+    return Batch(
+        ids, labels, lengths, tuple(members if members is not None else range(len(encoded))), packed=False
+    )
 
 
 def flatten(encoded: Sequence[Encoded], *, members: Sequence[int] | None = None, pad_id: int = 0) -> Batch:
-    """Examples end to end in one row [1, sum of lengths]; `pad_id` is not needed and taken for the same shape as `pad`."""
+    """Examples end to end in one row [1, sum of lengths]; `pad_id` is not needed and taken for the same
+    shape as `pad`."""
     import torch
 
     ids = torch.tensor([[token for example in encoded for token in example.ids]], dtype=torch.long)
     # an example's first token has nothing of its own before it to be predicted from
-    labels = torch.tensor([[label for example in encoded for label in (IGNORED, *example.labels[1:])]], dtype=torch.long)
+    labels = torch.tensor(
+        [[label for example in encoded for label in (IGNORED, *example.labels[1:])]], dtype=torch.long
+    )
     lengths = tuple(len(example.ids) for example in encoded)
-    return Batch(ids, labels, lengths, tuple(members if members is not None else range(len(encoded))), packed=True)
+    return Batch(
+        ids, labels, lengths, tuple(members if members is not None else range(len(encoded))), packed=True
+    )
 
 
 def trained_tokens(encoded: Sequence[Encoded]) -> int:

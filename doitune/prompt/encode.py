@@ -1,8 +1,9 @@
 """The chat template: messages -> token ids and labels. The one path for training, evaluation and chat.
 
-`doit` gives each turn as role token, content, and the end token; contents are tokenised one by one, so that the letter "A" is the same
-token as a target of training, as an option that is scored, and in a few-shot turn. `model` renders the base model's own chat template
-and finds the trained part by rendering prefixes. Law: `encode(messages).ids` starts with `encode_question(messages[:-1])`.
+`doit` gives each turn as role token, content, and the end token; contents are tokenised one by one, so that
+the letter "A" is the same token as a target of training, as an option that is scored, and in a few-shot turn.
+`model` renders the base model's own chat template and finds the trained part by rendering prefixes. Law:
+`encode(messages).ids` starts with `encode_question(messages[:-1])`.
 """
 
 from __future__ import annotations
@@ -20,41 +21,22 @@ CHATS_AT_ONCE = 256
 """Conversations whose renderings are held together: each takes several times its ids."""
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def encode(messages: Sequence[Message], template: Template) -> Encoded:
     """One conversation, trained on its assistant turns and their end tokens. See `encode_all`."""
     return encode_all([messages], template)[0]
 
 
-def encode_all(conversations: Sequence[Sequence[Message]], template: Template, places: Sequence[str] = ()) -> list[Encoded]:
+def encode_all(
+    conversations: Sequence[Sequence[Message]], template: Template, places: Sequence[str] = ()
+) -> list[Encoded]:
     """Each conversation as ids and labels; contents are stripped, nothing is cut.
 
-    `places` (`file:line`) name the rows in errors. Errors: DataError for a text that holds a control token, ModelError where the base's
-    own template breaks the law of prefixes.
+    `places` (`file:line`) name the rows in errors. Errors: DataError for a text that holds a control token,
+    ModelError where the base's own template breaks the law of prefixes.
     """
-    pieces = template.text_ids([message.content.strip() for messages in conversations for message in messages])
+    pieces = template.text_ids(
+        [message.content.strip() for messages in conversations for message in messages]
+    )
     rendered = _rendered(conversations, template, places)
     encoded, start = [], 0
     for number, messages in enumerate(conversations):
@@ -69,7 +51,9 @@ def encode_all(conversations: Sequence[Sequence[Message]], template: Template, p
     return encoded
 
 
-def _encode_turns(contents: Sequence[Sequence[int]], messages: Sequence[Message], template: Template) -> Encoded:
+def _encode_turns(
+    contents: Sequence[Sequence[int]], messages: Sequence[Message], template: Template
+) -> Encoded:
     """Role token, content, end token, for each turn."""
     ids: list[int] = []
     labels: list[int] = []
@@ -80,21 +64,29 @@ def _encode_turns(contents: Sequence[Sequence[int]], messages: Sequence[Message]
     return Encoded(tuple(ids), tuple(labels))
 
 
-def _rendered(conversations: Sequence[Sequence[Message]], template: Template, places: Sequence[str]) -> Iterator[list[list[int]]]:
-    """Of each conversation: its ids, then those before and after each assistant turn; some conversations at a time."""
+def _rendered(
+    conversations: Sequence[Sequence[Message]], template: Template, places: Sequence[str]
+) -> Iterator[list[list[int]]]:
+    """Of each conversation: its ids, then those before and after each assistant turn; some conversations
+    at a time."""
     for start in range(0, len(conversations), CHATS_AT_ONCE):
         wanted: list[list[Chat]] = []
         for messages in conversations[start : start + CHATS_AT_ONCE]:
             turns = [turn for turn, message in enumerate(messages) if message.role == "assistant"]
-            around: list[Chat] = [chat for turn in turns for chat in ((messages[:turn], True), (messages[: turn + 1], False))]
+            around: list[Chat] = [
+                chat for turn in turns for chat in ((messages[:turn], True), (messages[: turn + 1], False))
+            ]
             wanted.append([(messages, False), *around])
         named = [place for place, chats in zip(places[start:], wanted) for _ in chats]
         found = iter(render(template, [chat for chats in wanted for chat in chats], named))
         yield from ([next(found) for _ in chats] for chats in wanted)
 
 
-def _encode_by_prefix(messages: Sequence[Message], rendered: Sequence[list[int]], template: Template, place: str) -> Encoded:
-    """The base's own template: what an assistant turn adds to its rendered question, up to the end token, is trained."""
+def _encode_by_prefix(
+    messages: Sequence[Message], rendered: Sequence[list[int]], template: Template, place: str
+) -> Encoded:
+    """The base's own template: what an assistant turn adds to its rendered question, up to the end token,
+    is trained."""
     ids, *around = rendered
     labels = [IGNORED] * len(ids)
     turns = [turn for turn, message in enumerate(messages) if message.role == "assistant"]
@@ -114,7 +106,9 @@ def _encode_by_prefix(messages: Sequence[Message], rendered: Sequence[list[int]]
     return Encoded(tuple(ids[: last + 1]), tuple(labels[: last + 1]))
 
 
-def _refuse_control(contents: Sequence[Sequence[int]], messages: Sequence[Message], template: Template, place: str) -> None:
+def _refuse_control(
+    contents: Sequence[Sequence[int]], messages: Sequence[Message], template: Template, place: str
+) -> None:
     """A text that holds a role or other control token would forge a turn."""
     for content, message in zip(contents, messages, strict=True):
         forged = template.control_ids.intersection(content)
@@ -142,14 +136,18 @@ def questions_ids(questions: Sequence[Sequence[Message]], template: Template) ->
 
 
 def option_ids(letters: Sequence[str], question: Sequence[Message], template: Template) -> tuple[int, ...]:
-    """The one token that `encode` gives each letter as the answer to `question`; ModelError unless they are distinct single tokens."""
+    """The one token that `encode` gives each letter as the answer to `question`; ModelError unless they
+    are distinct single tokens."""
     start = len(encode_question(question, template))
     answers = encode_all([(*question, Message("assistant", letter)) for letter in letters], template)
     found = []
     for letter, answer in zip(letters, answers, strict=True):
         tokens = answer.ids[start:]
         if len(tokens) < 2 or tokens[1] not in template.stop_ids:
-            raise ModelError(f"the answer {letter!r} is not one token under this tokenizer", "options cannot be scored by one token")
+            raise ModelError(
+                f"the answer {letter!r} is not one token under this tokenizer",
+                "options cannot be scored by one token",
+            )
         found.append(tokens[0])
     if len(set(found)) < len(found):
         raise ModelError(f"the options {list(letters)} are not distinct tokens under this tokenizer")
@@ -163,19 +161,8 @@ def decode(ids: Sequence[int], template: Template) -> str:
 
 
 def fingerprint(template: Template) -> str:
-    """sha256 of the ids and labels of a fixed chat: two encoders with the same fingerprint ask as the other trained."""
+    """sha256 of the ids and labels of a fixed chat: two encoders with the same fingerprint ask as the
+    other trained."""
     whole = encode(PROBE_CHAT[:2] if template.kind == "model" else PROBE_CHAT, template)
     record = [template.kind, template.stop_ids, whole.ids, whole.labels]
     return sha256(json.dumps(record).encode()).hexdigest()
-
-
-
-
-
-
-
-
-
-
-
-

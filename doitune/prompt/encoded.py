@@ -10,7 +10,8 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Encoded:
-    """One conversation as token ids; `labels` equal the ids where trained, IGNORED elsewhere (not shifted)."""
+    """One conversation as token ids; `labels` equal the ids where trained, IGNORED elsewhere (not
+    shifted)."""
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]

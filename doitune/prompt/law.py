@@ -1,4 +1,5 @@
-"""The proof, row by row, that what is trained is what will be asked: a trained chat starts with its question."""
+"""The proof, row by row, that what is trained is what will be asked: a trained chat starts with its
+question."""
 
 from __future__ import annotations
 
@@ -15,12 +16,20 @@ RETOKENISED_ROWS = 1000
 """Rows whose questions are encoded a second time to prove the law of a `doit` template."""
 
 
-def prove_law(conversations: Sequence[Sequence[Message]], encoded: Sequence[Encoded], template: Template, places: Sequence[str]) -> None:
-    """Refuse rows that would teach the wrong thing: no trained token, an unlearnt end, a question that asks otherwise than it trained.
+def prove_law(
+    conversations: Sequence[Sequence[Message]],
+    encoded: Sequence[Encoded],
+    template: Template,
+    places: Sequence[str],
+) -> None:
+    """Refuse rows that would teach the wrong thing: no trained token, an unlearnt end, a question that asks
+    otherwise than it trained.
 
-    On every row: trained tokens exist, those of each assistant turn end with an end token and read back as what the assistant says, and the row
-    does not start with two beginnings of a text. That `ids` starts with `encode_question` is proved by encoding questions again: all of a `model`
-    template; with `doit`, which puts turns end to end, at most RETOKENISED_ROWS spread over all. Errors: DataError or ModelError with the row.
+    On every row: trained tokens exist, those of each assistant turn end with an end token and read back as
+    what the assistant says, and the row does not start with two beginnings of a text. That `ids` starts with
+    `encode_question` is proved by encoding questions again: all of a `model` template; with `doit`, which
+    puts turns end to end, at most RETOKENISED_ROWS spread over all. Errors: DataError or ModelError with the
+    row.
     """
     for whole, place in zip(encoded, places, strict=True):
         if not whole.trained:
@@ -28,13 +37,20 @@ def prove_law(conversations: Sequence[Sequence[Message]], encoded: Sequence[Enco
         if whole.labels[-1] not in template.stop_ids:
             raise ModelError("this row does not end with a trained end token", place=place)
         if len(whole.ids) > 1 and whole.ids[0] == whole.ids[1] == template.tokenizer.bos_token_id:
-            raise ModelError("this row starts with the token of a text's beginning twice", "use --set prompt.template=doit", place=place)
+            raise ModelError(
+                "this row starts with the token of a text's beginning twice",
+                "use --set prompt.template=doit",
+                place=place,
+            )
     _prove_questions(conversations, encoded, template, places)
     _prove_answers(conversations, encoded, template, places)
 
 
 def _prove_answers(
-    conversations: Sequence[Sequence[Message]], encoded: Sequence[Encoded], template: Template, places: Sequence[str]
+    conversations: Sequence[Sequence[Message]],
+    encoded: Sequence[Encoded],
+    template: Template,
+    places: Sequence[str],
 ) -> None:
     """What is trained is what the assistant says and the end token behind it, turn by turn."""
     runs = [_trained_runs(whole) for whole in encoded]
@@ -42,7 +58,9 @@ def _prove_answers(
     for found, messages, place in zip(runs, conversations, places, strict=True):
         said = [message.content.strip() for message in messages if message.role == "assistant"]
         if len(found) != len(said) or any(run[-1] not in template.stop_ids for run in found):
-            problem = f"{len(said)} assistant turns have {len(found)} trained parts, or one without an end token"
+            problem = (
+                f"{len(said)} assistant turns have {len(found)} trained parts, or one without an end token"
+            )
             raise ModelError(problem, "use --set prompt.template=doit", place=place)
         for text, content in zip([next(texts) for _ in found], said, strict=True):
             if text.strip() != content:
@@ -59,13 +77,18 @@ def _trained_runs(whole: Encoded) -> list[tuple[int, ...]]:
 
 
 def _prove_questions(
-    conversations: Sequence[Sequence[Message]], encoded: Sequence[Encoded], template: Template, places: Sequence[str]
+    conversations: Sequence[Sequence[Message]],
+    encoded: Sequence[Encoded],
+    template: Template,
+    places: Sequence[str],
 ) -> None:
     every = max(1, len(encoded) // RETOKENISED_ROWS) if template.kind == "doit" else 1
     questions = questions_ids([messages[:-1] for messages in conversations[::every]], template)
     for whole, question, place in zip(encoded[::every], questions, places[::every], strict=True):
         if whole.ids[: len(question)] != question or len(question) != _last_run(whole):
-            raise ModelError("the template breaks the law that a trained chat starts with its question", place=place)
+            raise ModelError(
+                "the template breaks the law that a trained chat starts with its question", place=place
+            )
 
 
 def _last_run(whole: Encoded) -> int:

@@ -1,8 +1,10 @@
-"""A base's own chat template, which is a program by somebody else: rendered in a child process that can hurt nobody.
+"""A base's own chat template, which is a program by somebody else: rendered in a child process that can hurt
+nobody.
 
-jinja's sandbox stops attributes, not time and memory: two nested loops of 99,999 run for minutes, `'a' * 1000000000` holds a gigabyte.
-So the child (`rendering.child`) has limits of CPU time, wall time, memory and output, no file, no socket, no child of its own, and none of
-our environment variables. One child serves a template for as long as it is used; it ends when its input does, also after our own death.
+jinja's sandbox stops attributes, not time and memory: two nested loops of 99,999 run for minutes, `'a' *
+1000000000` holds a gigabyte. So the child (`rendering.child`) has limits of CPU time, wall time, memory and
+output, no file, no socket, no child of its own, and none of our environment variables. One child serves a
+template for as long as it is used; it ends when its input does, also after our own death.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class RenderingError(ModelError):
 
 
 class Renderer:
-    """Renders chats with one template. `variables`: the special tokens that templates name (`bos_token`, ...)."""
+    """Renders chats with one template. `variables`: the special tokens that templates name (`bos_token`,
+    ...)."""
 
     def __init__(self, template: str, variables: Mapping[str, Any]) -> None:
         self.template, self.variables = template, dict(variables)
@@ -61,9 +64,13 @@ class Renderer:
         """The text of each chat. Errors: RenderingError."""
         found: list[str] = []
         for start in range(0, len(chats), CHATS_A_REQUEST):
-            part = [[list(messages), open_turn] for messages, open_turn in chats[start : start + CHATS_A_REQUEST]]
+            part = [
+                [list(messages), open_turn] for messages, open_turn in chats[start : start + CHATS_A_REQUEST]
+            ]
             seconds = CPU_SECONDS + CHAT_SECONDS * len(part)
-            reply = self._ask({"chats": part, "seconds": seconds, "spare": SPARE_CHARACTERS, "times": OUTPUT_TIMES})
+            reply = self._ask(
+                {"chats": part, "seconds": seconds, "spare": SPARE_CHARACTERS, "times": OUTPUT_TIMES}
+            )
             if "failed" in reply:
                 raise RenderingError(reply["reason"], start + reply["failed"])
             found += reply["texts"]
@@ -73,7 +80,12 @@ class Renderer:
         if self._child is None:
             self._child = _start()
             finalize(self, _end, self._child)
-            first = {"template": self.template, "variables": self.variables, "memory_bytes": MEMORY_BYTES, "seconds": CPU_SECONDS}
+            first = {
+                "template": self.template,
+                "variables": self.variables,
+                "memory_bytes": MEMORY_BYTES,
+                "seconds": CPU_SECONDS,
+            }
             reply = self._exchange(first)
             if "failed" in reply:
                 self._drop()
@@ -97,7 +109,9 @@ class Renderer:
         if line.endswith(b"\n"):
             return json.loads(line)
         self._drop()
-        raise RenderingError(f"it used more than {CPU_SECONDS:g} s or {MEMORY_BYTES >> 20} MiB, or broke its process")
+        raise RenderingError(
+            f"it used more than {CPU_SECONDS:g} s or {MEMORY_BYTES >> 20} MiB, or broke its process"
+        )
 
     def _drop(self) -> None:
         if self._child is not None:

@@ -1,9 +1,11 @@
-"""The program that renders a base's own chat template: started by `rendering`, a process of its own with nothing in its reach.
+"""The program that renders a base's own chat template: started by `rendering`, a process of its own with
+nothing in its reach.
 
-Before it reads the template it gives up files, sockets, children and memory beyond a limit; each request has a limit of CPU time, whose
-end the kernel enforces by ending the process. The environment is that of transformers' `apply_chat_template` (sandboxed and immutable;
-`raise_exception`, `strftime_now`, `tojson`; loop controls; `generation` blocks), so a template says here what it says there.
-One JSON line in, one out: first {template, variables, memory_bytes}, then {chats: [[messages, open_turn], ...], seconds, limits}.
+Before it reads the template it gives up files, sockets, children and memory beyond a limit; each request has
+a limit of CPU time, whose end the kernel enforces by ending the process. The environment is that of
+transformers' `apply_chat_template` (sandboxed and immutable; `raise_exception`, `strftime_now`, `tojson`;
+loop controls; `generation` blocks), so a template says here what it says there. One JSON line in, one out:
+first {template, variables, memory_bytes}, then {chats: [[messages, open_turn], ...], seconds, limits}.
 """
 
 from __future__ import annotations
@@ -21,12 +23,24 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-FAULTS = (TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, RuntimeError, SyntaxError, TypeError, ValueError)
+FAULTS = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 """What a template may raise; anything else ends the process."""
 
 
 class Generation(Extension):
-    """`{% generation %}` blocks mark an assistant's text for masks; here they are read and their text stays."""
+    """`{% generation %}` blocks mark an assistant's text for masks; here they are read and their text
+    stays."""
 
     tags = {"generation"}  # noqa: RUF012  # jinja's own form
 
@@ -40,7 +54,8 @@ class Generation(Extension):
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """jinja's sandbox, which turns a forbidden attribute into nothing; here it is an error, so that the template is refused."""
+    """jinja's sandbox, which turns a forbidden attribute into nothing; here it is an error, so that the
+    template is refused."""
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
         raise SecurityError(f"it reaches for {attribute!r} of a {type(obj).__name__}")
@@ -56,9 +71,15 @@ def environment() -> ImmutableSandboxedEnvironment:
         return datetime.now().strftime(form)
 
     def tojson(
-        value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: Any = None,
+        separators: Any = None,
+        sort_keys: bool = False,
     ) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+        return json.dumps(
+            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
 
     made = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     made.filters["tojson"] = tojson
@@ -67,7 +88,11 @@ def environment() -> ImmutableSandboxedEnvironment:
     return made
 
 
-REHEARSED = ("{% for a in 'b\\n' %}{{ a | tojson }}{% endfor %}{{ strftime_now('%Z') }}", "{{ raise_exception('x') }}", "{{ ''.__class__ }}")
+REHEARSED = (
+    "{% for a in 'b\\n' %}{{ a | tojson }}{% endfor %}{{ strftime_now('%Z') }}",
+    "{{ raise_exception('x') }}",
+    "{{ ''.__class__ }}",
+)
 """Templates that make Python and jinja import what they import late."""
 
 
@@ -82,7 +107,13 @@ def rehearse(made: ImmutableSandboxedEnvironment) -> None:
 
 def confine(memory_bytes: int) -> None:
     """No new file, socket, child or dump, and no more memory than this, until the process ends."""
-    limits = {"RLIMIT_AS": memory_bytes, "RLIMIT_NOFILE": 0, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0, "RLIMIT_NPROC": 0}
+    limits = {
+        "RLIMIT_AS": memory_bytes,
+        "RLIMIT_NOFILE": 0,
+        "RLIMIT_FSIZE": 0,
+        "RLIMIT_CORE": 0,
+        "RLIMIT_NPROC": 0,
+    }
     for name, most in limits.items():
         resource.setrlimit(getattr(resource, name), (most, most))
 
@@ -91,11 +122,15 @@ class _TooLong(RuntimeError):
     pass
 
 
-def render(template: Any, messages: list[dict[str, str]], open_turn: bool, variables: dict[str, Any], most: int) -> str:
+def render(
+    template: Any, messages: list[dict[str, str]], open_turn: bool, variables: dict[str, Any], most: int
+) -> str:
     """The text of one chat, at most `most` characters."""
     pieces: list[str] = []
     length = 0
-    for piece in template.generate(messages=messages, tools=None, documents=None, add_generation_prompt=open_turn, **variables):
+    for piece in template.generate(
+        messages=messages, tools=None, documents=None, add_generation_prompt=open_turn, **variables
+    ):
         length += len(piece)
         if length > most:
             raise _TooLong(f"it writes more than {most:,} characters")

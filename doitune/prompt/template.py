@@ -14,7 +14,8 @@ NEW_TOKENS = ("<user>", "<assistant>", "<eot>")
 """The paper's three added tokens, in the order of their new rows."""
 
 TEXTS_A_CALL = 1024
-"""Texts that the tokenizer is given at once: enough for all cores, few enough that its records of them (60 bytes a token) stay small."""
+"""Texts that the tokenizer is given at once: enough for all cores, few enough that its records of them (60
+bytes a token) stay small."""
 
 PROBE_CHAT = (
     Message("user", "请回答：1+1=? \n A. 2  B. 3"),
@@ -32,8 +33,9 @@ Chat = tuple[Sequence[Message], bool]
 class Template:
     """How a chat becomes ids for one base model.
 
-    `tokenizer` is a fast tokenizer of transformers. `stop_ids` end a reply, the first is the end token that training teaches.
-    `new_rows` is 3 where the role tokens are rows of their own behind the vocabulary, else 0. `renderer`: of a `model` template.
+    `tokenizer` is a fast tokenizer of transformers. `stop_ids` end a reply, the first is the end token that
+    training teaches. `new_rows` is 3 where the role tokens are rows of their own behind the vocabulary, else
+    0. `renderer`: of a `model` template.
     """
 
     kind: str
@@ -53,25 +55,41 @@ class Template:
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text on its own, without any token added around it."""
-        backend = self.tokenizer.backend_tokenizer  # transformers' own call asks it for offsets too, which takes twice as long
+        backend = (
+            self.tokenizer.backend_tokenizer
+        )  # transformers' own call asks it for offsets too, which takes twice as long
         backend.no_truncation()
         backend.no_padding()
         found: list[list[int]] = []
         for start in range(0, len(texts), TEXTS_A_CALL):
-            found += (one.ids for one in backend.encode_batch_fast(list(texts[start : start + TEXTS_A_CALL]), add_special_tokens=False))
+            found += (
+                one.ids
+                for one in backend.encode_batch_fast(
+                    list(texts[start : start + TEXTS_A_CALL]), add_special_tokens=False
+                )
+            )
         return found
 
 
 def open_template(
-    tokenizer: Any, *, kind: str, tokens: str, vocabulary_rows: int, roles: tuple[str, str, str] = ("", "", "")
+    tokenizer: Any,
+    *,
+    kind: str,
+    tokens: str,
+    vocabulary_rows: int,
+    roles: tuple[str, str, str] = ("", "", ""),
 ) -> Template:
     """The template of a recipe's `prompt` section for a loaded tokenizer.
 
-    `vocabulary_rows`: rows of the base's embedding matrix; new token rows are numbered from there. `roles`: the texts of the user,
-    assistant and end token; an empty one is chosen (see `_reused_roles`). Errors: ModelError where the tokenizer cannot serve.
+    `vocabulary_rows`: rows of the base's embedding matrix; new token rows are numbered from there. `roles`:
+    the texts of the user, assistant and end token; an empty one is chosen (see `_reused_roles`). Errors:
+    ModelError where the tokenizer cannot serve.
     """
     # a vocabulary may mark more tokens special than it names
-    control = {*tokenizer.all_special_ids, *(number for number, token in tokenizer.added_tokens_decoder.items() if token.special)}
+    control = {
+        *tokenizer.all_special_ids,
+        *(number for number, token in tokenizer.added_tokens_decoder.items() if token.special),
+    }
     if kind == "model":
         return _model_template(tokenizer, control)
     if tokens == "new":
@@ -82,7 +100,9 @@ def open_template(
         new_rows = 0
     control |= {user, assistant, end}
     stop = tuple(dict.fromkeys([end, *_end_ids(tokenizer), user, assistant]))
-    return Template("doit", tokenizer, user, assistant, stop, _pad_id(tokenizer, stop), new_rows, frozenset(control))
+    return Template(
+        "doit", tokenizer, user, assistant, stop, _pad_id(tokenizer, stop), new_rows, frozenset(control)
+    )
 
 
 def _end_ids(tokenizer: Any) -> list[int]:
@@ -97,10 +117,13 @@ def _pad_id(tokenizer: Any, stop: Sequence[int]) -> int:
 
 
 def _reused_roles(tokenizer: Any, roles: tuple[str, str, str]) -> tuple[int, int, int]:
-    """Ids of tokens that the vocabulary has and text never uses: the named ones, else reserved special tokens, else impossible bytes."""
+    """Ids of tokens that the vocabulary has and text never uses: the named ones, else reserved special
+    tokens, else impossible bytes."""
     end_text = roles[2] or tokenizer.eos_token
     if not end_text:
-        raise ModelError("this tokenizer has no end token", "name one of its tokens: --set prompt.end_token=...")
+        raise ModelError(
+            "this tokenizer has no end token", "name one of its tokens: --set prompt.end_token=..."
+        )
     free = iter(_unused_tokens(tokenizer, taken={end_text, *roles}))
     try:
         named = [roles[0] or next(free), roles[1] or next(free), end_text]
@@ -112,7 +135,9 @@ def _reused_roles(tokenizer: Any, roles: tuple[str, str, str]) -> tuple[int, int
         ) from None
     ids = [_known_id(tokenizer, text) for text in named]
     if len(set(ids)) < len(ids):
-        raise ModelError(f"the role tokens {named} are not three different tokens", "name three different ones")
+        raise ModelError(
+            f"the role tokens {named} are not three different tokens", "name three different ones"
+        )
     return ids[0], ids[1], ids[2]
 
 
@@ -121,15 +146,19 @@ def _known_id(tokenizer: Any, text: str) -> int:
     found = tokenizer.get_vocab().get(text)
     if found is None:
         raise ModelError(
-            f"the tokenizer has no token {text!r}", "see prompt.user_token, prompt.assistant_token and prompt.end_token"
+            f"the tokenizer has no token {text!r}",
+            "see prompt.user_token, prompt.assistant_token and prompt.end_token",
         )
     return int(found)
 
 
 def _unused_tokens(tokenizer: Any, taken: set[str]) -> list[str]:
-    """Candidates for role tokens, best first: special tokens without a duty, by id; then bytes that UTF-8 text never holds."""
+    """Candidates for role tokens, best first: special tokens without a duty, by id; then bytes that UTF-8
+    text never holds."""
     duties = {tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token, tokenizer.pad_token} | taken
-    added = sorted((number, str(token)) for number, token in tokenizer.added_tokens_decoder.items() if token.special)
+    added = sorted(
+        (number, str(token)) for number, token in tokenizer.added_tokens_decoder.items() if token.special
+    )
     vocabulary = tokenizer.get_vocab()
     impossible_bytes = [text for text in ("<0xFE>", "<0xFF>") if text in vocabulary and text not in taken]
     return [text for _, text in added if text not in duties] + impossible_bytes
@@ -138,7 +167,9 @@ def _unused_tokens(tokenizer: Any, taken: set[str]) -> list[str]:
 def _model_template(tokenizer: Any, control: set[int]) -> Template:
     """The base's own chat template; its end token is the first control token after an assistant's text."""
     if not getattr(tokenizer, "chat_template", None):
-        raise ModelError("this base has no chat template of its own", "use the recipe's: --set prompt.template=doit")
+        raise ModelError(
+            "this base has no chat template of its own", "use the recipe's: --set prompt.template=doit"
+        )
     draft = Template("model", tokenizer, -1, -1, (), -1, 0, frozenset(control), _renderer(tokenizer))
     question, answer = PROBE_CHAT[:1], PROBE_CHAT[1]
     before, whole = render(draft, [(question, True), ((*question, answer), False)])
@@ -162,15 +193,27 @@ def _renderer(tokenizer: Any) -> Renderer:
     try:
         text = str(tokenizer.get_chat_template())
     except ValueError as error:  # several templates, and none is the default
-        raise ModelError(f"this base's chat template cannot be chosen: {error}", "use the recipe's: --set prompt.template=doit") from error
+        raise ModelError(
+            f"this base's chat template cannot be chosen: {error}",
+            "use the recipe's: --set prompt.template=doit",
+        ) from error
     named = tokenizer.special_tokens_map.items()
-    return Renderer(text, {name: [str(one) for one in value] if isinstance(value, (list, tuple)) else str(value) for name, value in named})
+    return Renderer(
+        text,
+        {
+            name: [str(one) for one in value] if isinstance(value, (list, tuple)) else str(value)
+            for name, value in named
+        },
+    )
 
 
 def render(template: Template, chats: Sequence[Chat], places: Sequence[str] = ()) -> list[list[int]]:
     """Ids of each chat in the base's own chat template; `places` name the chats in errors."""
     assert template.renderer is not None
-    said = [([{"role": one.role, "content": one.content.strip()} for one in messages], open_turn) for messages, open_turn in chats]
+    said = [
+        ([{"role": one.role, "content": one.content.strip()} for one in messages], open_turn)
+        for messages, open_turn in chats
+    ]
     try:
         return template.text_ids(template.renderer.texts(said))
     except RenderingError as error:

@@ -1,7 +1,9 @@
-"""How many examples of each ability: budgets by rule, the rows that they pick, and the ledger of what came of it.
+"""How many examples of each ability: budgets by rule, the rows that they pick, and the ledger of what came of
+it.
 
-A budget names fixed numbers, `all`, or shares of a total. `share_equally` is the paper's rule behind its data settings: what the fixed
-numbers leave of the total is shared equally, an ability that has fewer rows than its share is taken whole, and the others share the rest.
+A budget names fixed numbers, `all`, or shares of a total. `share_equally` is the paper's rule behind its data
+settings: what the fixed numbers leave of the total is shared equally, an ability that has fewer rows than its
+share is taken whole, and the others share the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ _ORDER = {name: place for place, name in enumerate(BY_NAME)}
 
 @dataclass(frozen=True)
 class Share:
-    """An equal share of what the fixed numbers leave, and `extra` rows on top of it (not counted in the total)."""
+    """An equal share of what the fixed numbers leave, and `extra` rows on top of it (not counted in the
+    total)."""
 
     extra: int = 0
 
@@ -34,9 +37,10 @@ class Share:
 class Budget:
     """Rows by ability.
 
-    `amounts`: a fixed number, "all" rows found, or a Share. `share_equally`: the total that fixed numbers, "all" and shares make together;
-    the ten abilities that `amounts` doesn't name share too. None: they get nothing. `leftover`: rows that do not divide equally go one each
-    to the sharing abilities in the order of ABILITIES ("spread"), or to nobody ("drop").
+    `amounts`: a fixed number, "all" rows found, or a Share. `share_equally`: the total that fixed numbers,
+    "all" and shares make together; the ten abilities that `amounts` doesn't name share too. None: they get
+    nothing. `leftover`: rows that do not divide equally go one each to the sharing abilities in the order of
+    ABILITIES ("spread"), or to nobody ("drop").
     """
 
     amounts: Mapping[str, int | Literal["all"] | Share]
@@ -44,9 +48,12 @@ class Budget:
     leftover: Leftover = "spread"
 
     def sharing(self) -> dict[str, int]:
-        """The abilities that share, in the order of ABILITIES (others after them, by name), each with its extra rows."""
+        """The abilities that share, in the order of ABILITIES (others after them, by name), each with its
+        extra rows."""
         named = {name: amount.extra for name, amount in self.amounts.items() if isinstance(amount, Share)}
-        unnamed = {name: 0 for name in NAMES if name not in self.amounts} if self.share_equally is not None else {}
+        unnamed = (
+            {name: 0 for name in NAMES if name not in self.amounts} if self.share_equally is not None else {}
+        )
         return {name: (named | unnamed)[name] for name in sorted(named | unnamed, key=_place)}
 
 
@@ -54,8 +61,8 @@ class Budget:
 class Line:
     """One ability's account, in rows.
 
-    asked: by the budget; found: in the corpus; kept: picked; truncated: those of them that lost text to the length limit;
-    trained: those that training learns from (kept, less the rows that encoding dropped).
+    asked: by the budget; found: in the corpus; kept: picked; truncated: those of them that lost text to the
+    length limit; trained: those that training learns from (kept, less the rows that encoding dropped).
     """
 
     asked: int
@@ -78,15 +85,26 @@ class Ledger:
         return Line(*(sum(column) for column in zip(*sums, strict=True))) if lines else Line(0, 0, 0)
 
     def with_trained(self, trained: Mapping[str, int], truncated: Mapping[str, int] | None = None) -> Ledger:
-        """The same with the rows that were encoded for training, and those cut, by ability (0 where not named)."""
+        """The same with the rows that were encoded for training, and those cut, by ability (0 where not
+        named)."""
         cut = truncated or {}
-        lines = {name: replace(line, trained=trained.get(name, 0), truncated=cut.get(name, 0)) for name, line in self.lines.items()}
+        lines = {
+            name: replace(line, trained=trained.get(name, 0), truncated=cut.get(name, 0))
+            for name, line in self.lines.items()
+        }
         return Ledger(lines)
 
     def to_json(self) -> dict[str, dict[str, int]]:
-        """`{ability: {asked, found, kept, truncated, trained}}`, as `ledger.json` and `doitune data draw` write it."""
+        """`{ability: {asked, found, kept, truncated, trained}}`, as `ledger.json` and `doitune data draw`
+        write it."""
         return {
-            name: {"asked": line.asked, "found": line.found, "kept": line.kept, "truncated": line.truncated, "trained": line.trained}
+            name: {
+                "asked": line.asked,
+                "found": line.found,
+                "kept": line.kept,
+                "truncated": line.truncated,
+                "trained": line.trained,
+            }
             for name, line in self.lines.items()
         }
 
@@ -98,16 +116,19 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Pick:
-    """The examples to learn from, by ability (in the order of ABILITIES), and their ledger. The order of learning is batch.py's."""
+    """The examples to learn from, by ability (in the order of ABILITIES), and their ledger. The order of
+    learning is batch.py's."""
 
     examples: tuple[Example, ...]
     ledger: Ledger
 
 
 def share_equally(total: int, found: Mapping[str, int], leftover: Leftover = "spread") -> dict[str, int]:
-    """`total` rows shared among the abilities of `found` (rows that each has), in its order; never more than an ability has.
+    """`total` rows shared among the abilities of `found` (rows that each has), in its order; never more than
+    an ability has.
 
-    The sum is below `total` when all are taken whole, or by the rows that do not divide under "drop" (fewer than the sharing abilities).
+    The sum is below `total` when all are taken whole, or by the rows that do not divide under "drop" (fewer
+    than the sharing abilities).
     """
     return _share(total, found, leftover)[0]
 
@@ -133,8 +154,8 @@ def _share(total: int, found: Mapping[str, int], leftover: Leftover) -> tuple[di
 def plan(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall = "error") -> dict[str, int]:
     """How many rows of each ability to take from the rows `found`, in the order of ABILITIES, then by name.
 
-    Errors: DataError with the numbers of every ability that falls short, unless `on_shortfall` is "take_all"; DataError when the budget
-    contradicts itself.
+    Errors: DataError with the numbers of every ability that falls short, unless `on_shortfall` is "take_all";
+    DataError when the budget contradicts itself.
     """
     return {name: line.kept for name, line in _account(budget, found, on_shortfall).items()}
 
@@ -149,8 +170,9 @@ def pick(
 ) -> Pick:
     """The rows that `budget` takes from `examples` (by ability, in file order).
 
-    nested: each ability's rows in an order that depends on `seed` and on what they say, and nothing else; a smaller budget's rows are
-    among a larger one's. paper: the released procedure on sorted files, see `_as_released`. Errors: as `plan`.
+    nested: each ability's rows in an order that depends on `seed` and on what they say, and nothing else; a
+    smaller budget's rows are among a larger one's. paper: the released procedure on sorted files, see
+    `_as_released`. Errors: as `plan`.
     """
     lines = _account(budget, {name: len(rows) for name, rows in examples.items()}, on_shortfall)
     amounts = {name: line.kept for name, line in lines.items() if line.kept}
@@ -165,16 +187,21 @@ def _nested(rows: Sequence[Example], seed: int) -> list[Example]:
     """The rows by a digest of seed, ability and content; equal rows by id."""
 
     def key(example: Example) -> tuple[bytes, str]:
-        return sha256(f"{seed}\x1f{example.ability}\x1f".encode() + content_key(example.messages)).digest(), example.id
+        return sha256(
+            f"{seed}\x1f{example.ability}\x1f".encode() + content_key(example.messages)
+        ).digest(), example.id
 
     return sorted(rows, key=key)
 
 
-def _as_released(examples: Mapping[str, Sequence[Example]], amounts: Mapping[str, int], seed: int) -> dict[str, list[Example]]:
+def _as_released(
+    examples: Mapping[str, Sequence[Example]], amounts: Mapping[str, int], seed: int
+) -> dict[str, list[Example]]:
     """Rows as the released procedure takes them, on files sorted by name.
 
-    One generator for all files draws `sample(rows, k)`; from `curated/full` (the settings reconstruct, maximum and their mixes) the first k
-    rows are taken and nothing is drawn. Source: DoIT make_data.py; it leaves the files in the order of the file system.
+    One generator for all files draws `sample(rows, k)`; from `curated/full` (the settings reconstruct,
+    maximum and their mixes) the first k rows are taken and nothing is drawn. Source: DoIT make_data.py; it
+    leaves the files in the order of the file system.
     """
     generator = Random(seed)
     chosen: dict[str, list[Example]] = {}
@@ -194,7 +221,8 @@ def _account(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall) 
     }
     asked = dict.fromkeys(found, 0) | _asked_of_sharers(budget, found, sum(fixed.values())) | fixed
     lines = {
-        name: Line(asked[name], found.get(name, 0), min(asked[name], found.get(name, 0))) for name in sorted(asked, key=_place)
+        name: Line(asked[name], found.get(name, 0), min(asked[name], found.get(name, 0)))
+        for name in sorted(asked, key=_place)
     }
     if on_shortfall == "error":
         _refuse_shortfall(budget, lines)
@@ -202,7 +230,8 @@ def _account(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall) 
 
 
 def _asked_of_sharers(budget: Budget, found: Mapping[str, int], fixed: int) -> dict[str, int]:
-    """What is asked of each sharing ability: what it gets, or its equal part of the total where the total can't be met."""
+    """What is asked of each sharing ability: what it gets, or its equal part of the total where the total
+    can't be met."""
     sharing = budget.sharing()
     left = _left_to_share(budget, fixed, bool(sharing))
     has = {name: found.get(name, 0) for name in sharing}
@@ -221,11 +250,17 @@ def _left_to_share(budget: Budget, fixed: int, somebody_shares: bool) -> int:
     """The rows to share. Errors: DataError when total and fixed numbers contradict each other."""
     if budget.share_equally is None:
         if somebody_shares:
-            raise DataError("a share of what? share_equally names no total", "write share_equally: TOTAL", place="data.budget")
+            raise DataError(
+                "a share of what? share_equally names no total",
+                "write share_equally: TOTAL",
+                place="data.budget",
+            )
         return 0
     left = budget.share_equally - fixed
     if left < 0:
-        problem = f"the fixed numbers ask for {fixed:,} rows, more than share_equally {budget.share_equally:,}"
+        problem = (
+            f"the fixed numbers ask for {fixed:,} rows, more than share_equally {budget.share_equally:,}"
+        )
         raise DataError(problem, "raise share_equally or lower the numbers", place="data.budget")
     if left and not somebody_shares and budget.leftover == "spread":
         problem = f"{left:,} of the {budget.share_equally:,} rows of share_equally are left and no ability shares them"

@@ -1,7 +1,8 @@
 """What the paper says, what its released code does, what this recipe does, and why.
 
-The first two columns are facts about arXiv 2310.19651 and its repository (bugs by what they do, no text of theirs). The third is computed
-from the resolved recipe, and the fourth says where a value comes from whenever it is not the paper's, so that neither can become false.
+The first two columns are facts about arXiv 2310.19651 and its repository (bugs by what they do, no text of
+theirs). The third is computed from the resolved recipe, and the fourth says where a value comes from whenever
+it is not the paper's, so that neither can become false.
 """
 
 from __future__ import annotations
@@ -42,14 +43,16 @@ def _origin(resolved: Resolved, field: str) -> str:
 
 
 def _why(resolved: Resolved, field: str, *, as_paper: bool, ours: str, same: str = "as in the paper") -> str:
-    """The reason: the paper's way, or a departure with who made it; `ours` is the reason of the choice that doitune makes itself."""
+    """The reason: the paper's way, or a departure with who made it; `ours` is the reason of the choice
+    that doitune makes itself."""
     if as_paper:
         return same
     return f"a departure, from {_origin(resolved, field)}{': ' + ours if ours else ''}"
 
 
 def _setting(resolved: Resolved) -> tuple[str, int | None]:
-    """The paper's setting behind a recipe, from its name or the recipe that it renames: kind and total (None where none is named)."""
+    """The paper's setting behind a recipe, from its name or the recipe that it renames: kind and total
+    (None where none is named)."""
     name = resolved.recipe.alias_of or resolved.name
     if name not in (card.name for card in list_recipes()):
         return "", None
@@ -76,7 +79,11 @@ def _data(resolved: Resolved) -> Row:
     }.get(kind, "the same sizes; an earlier run's files stay in the folder and are trained on")
     data = resolved.recipe.data
     here = f"{_budget_text(data.budget)}; from {data.source} of the corpus {data.corpus}; a shortfall: {data.on_shortfall}"
-    why = "no setting of the paper" if not kind else "the rule behind the paper's numbers, so that it holds for any corpus"
+    why = (
+        "no setting of the paper"
+        if not kind
+        else "the rule behind the paper's numbers, so that it holds for any corpus"
+    )
     if kind and not _draws_as_named(resolved):
         why = "a departure: other rows than the setting of this name draws"
     return Row("data", paper, code, here, why)
@@ -120,7 +127,13 @@ def _selection(resolved: Resolved) -> Row:
         "one generator seeded 0 over files in the file system's order: other subsets on another machine, and a small one is not inside a "
         "larger; caps take the first rows",
         here,
-        _why(resolved, "data.select", as_paper=not nested, ours=reason, same="to repeat the released procedure, made independent of the disk"),
+        _why(
+            resolved,
+            "data.select",
+            as_paper=not nested,
+            ours=reason,
+            same="to repeat the released procedure, made independent of the disk",
+        ),
     )
 
 
@@ -169,7 +182,9 @@ def _schedule(resolved: Resolved) -> Row:
     train = resolved.recipe.train
     power = f" of power {train.polynomial_power:g}" if train.schedule == "polynomial" else ""
     warm = f"{train.warmup_steps} warm-up steps" if train.warmup_steps else "no warm-up"
-    as_paper = (train.schedule == "linear" or (train.schedule == "polynomial" and train.polynomial_power == 1)) and not train.warmup_steps
+    as_paper = (
+        train.schedule == "linear" or (train.schedule == "polynomial" and train.polynomial_power == 1)
+    ) and not train.warmup_steps
     field = "train.warmup_steps" if train.warmup_steps else "train.schedule"
     return Row(
         "schedule",
@@ -187,7 +202,9 @@ def _optimiser(resolved: Resolved) -> Row:
     here = f"{train.optimizer}, betas {train.beta1:g} and {train.beta2:g}, eps {_rate(train.eps)}"
     why = "the paper's numbers; the base is frozen, so only the adapter can decay"
     if other:
-        why = "departures: " + ", ".join(f"{name} from {_origin(resolved, 'train.' + name)}" for name in other)
+        why = "departures: " + ", ".join(
+            f"{name} from {_origin(resolved, 'train.' + name)}" for name in other
+        )
     clip = f"norm clipped at {train.clip_norm:g}" if train.clip_norm else "no clipping"
     return Row(
         "optimiser",
@@ -231,7 +248,11 @@ def _template_text(prompt: PromptSection) -> str:
         return "the paper's turns, three added tokens with rows of their own"
     names = [
         f"{role} {text or 'chosen by the tokenizer'}"
-        for role, text in zip(("user", "assistant", "end"), (prompt.user_token, prompt.assistant_token, prompt.end_token), strict=True)
+        for role, text in zip(
+            ("user", "assistant", "end"),
+            (prompt.user_token, prompt.assistant_token, prompt.end_token),
+            strict=True,
+        )
     ]
     return f"the paper's turns, with tokens that the vocabulary has: {', '.join(names)}"
 
@@ -251,8 +272,16 @@ def _method(resolved: Resolved) -> Row:
 
 def _length(resolved: Resolved) -> Row:
     recipe = resolved.recipe
-    what = "a longer row stops the run" if recipe.data.on_overlong == "refuse" else "a longer row is dropped and counted"
-    reason = f"; max_tokens is from {_origin(resolved, 'train.max_tokens')}" if recipe.train.max_tokens != 2048 else ""
+    what = (
+        "a longer row stops the run"
+        if recipe.data.on_overlong == "refuse"
+        else "a longer row is dropped and counted"
+    )
+    reason = (
+        f"; max_tokens is from {_origin(resolved, 'train.max_tokens')}"
+        if recipe.train.max_tokens != 2048
+        else ""
+    )
     return Row(
         "length",
         "2,048 tokens",
@@ -268,8 +297,17 @@ def _checkpoint(resolved: Resolved) -> Row:
     after = f"after epoch {train.select_after_epoch}" if train.select_after_epoch else "of all"
     rhythm = "each epoch" if train.validate_every == "epoch" else f"every {train.validate_every} steps"
     stop = f", stopping after {train.patience} validations without a gain" if train.patience else ""
-    here = f"the best validation score {after}; {rows} rows of each ability, {rhythm}{stop}" if rows else "the last one: no validation"
-    as_paper = rows >= 100 and train.select_after_epoch == 5 and train.validate_every == "epoch" and not train.patience
+    here = (
+        f"the best validation score {after}; {rows} rows of each ability, {rhythm}{stop}"
+        if rows
+        else "the last one: no validation"
+    )
+    as_paper = (
+        rows >= 100
+        and train.select_after_epoch == 5
+        and train.validate_every == "epoch"
+        and not train.patience
+    )
     fields = ("select_after_epoch", "validation_rows_per_ability", "validate_every", "patience")
     who = ", ".join(f"{name} from {_origin(resolved, 'train.' + name)}" for name in fields)
     return Row(

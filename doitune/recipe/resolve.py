@@ -1,8 +1,9 @@
 """Recipes on disk: find them, layer them, say where each value came from, freeze the result.
 
-Layers, last wins: field default, parents (`extends`, one by name), the recipe, `--model`, `--corpus`, `--set`. Whichever layer names a
-known model (`model: {name: 7b}`, or `--model 7b`) gets that model's file right below itself. Only the last named model counts: what an
-earlier name brought or said about its base (commit, role tokens, sizes, note) is gone, so that no fact of one base is told of another.
+Layers, last wins: field default, parents (`extends`, one by name), the recipe, `--model`, `--corpus`,
+`--set`. Whichever layer names a known model (`model: {name: 7b}`, or `--model 7b`) gets that model's file
+right below itself. Only the last named model counts: what an earlier name brought or said about its base
+(commit, role tokens, sizes, note) is gone, so that no fact of one base is told of another.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def recipes_folder() -> Path:
 
 
 def find(name_or_path: str) -> Source:
-    """The file of a recipe: a built-in name, or a path (it holds a separator or ends in .yaml). Errors: RecipeError, nearest names told."""
+    """The file of a recipe: a built-in name, or a path (it holds a separator or ends in .yaml). Errors:
+    RecipeError, nearest names told."""
     if not _is_path(name_or_path):
         return _builtin(name_or_path, "recipe")
     path = Path(name_or_path)
@@ -103,7 +105,9 @@ def find_model(name: str) -> Source | None:
     return Source(name, path, f"recipes/models/{name}.yaml", True) if known else None
 
 
-def resolve(name_or_path: str, *, model: str | None = None, corpus: str | None = None, overrides: Sequence[str] = ()) -> Resolved:
+def resolve(
+    name_or_path: str, *, model: str | None = None, corpus: str | None = None, overrides: Sequence[str] = ()
+) -> Resolved:
     """A recipe, resolved. Errors: RecipeError with all problems; UsageError for a `--set` without `=`."""
     source = find(name_or_path)
     layers = _chain(source)
@@ -136,11 +140,14 @@ def diff(a: Recipe, b: Recipe) -> tuple[Difference, ...]:
     """Dotted fields that differ, in the order of the fields."""
     left, right = flatten(as_tree(a)), flatten(as_tree(b))
     keys = list(dict.fromkeys([*left, *right]))
-    return tuple(Difference(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key))
+    return tuple(
+        Difference(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)
+    )
 
 
 def copy(name: str, target: str) -> Path:
-    """The text of a recipe, comments and all, as a file of one's own; nothing is written over. Errors: RecipeError."""
+    """The text of a recipe, comments and all, as a file of one's own; nothing is written over. Errors:
+    RecipeError."""
     source = find(name)
     path = Path(target)
     if _is_there(path) and path.is_dir():
@@ -151,14 +158,20 @@ def copy(name: str, target: str) -> Path:
     landed = Source(path.stem, path, str(path), False)
     before, after = _parent(tree, source), _parent(tree, landed)
     if before and after and before.path.resolve() != after.path.resolve():
-        raise RecipeError(f"`extends: {before.name}` would mean another file there: {after.shown}", "copy it elsewhere", place=str(path))
+        raise RecipeError(
+            f"`extends: {before.name}` would mean another file there: {after.shown}",
+            "copy it elsewhere",
+            place=str(path),
+        )
     try:
         with path.open("x", encoding="utf-8", newline="") as stream:
             stream.write(source.path.read_bytes().decode("utf-8"))
     except FileExistsError as error:
         raise RecipeError("exists already", "choose another name", place=str(path)) from error
     except OSError as error:
-        raise RecipeError(f"cannot be written: {error.strerror}", "choose another folder", place=str(path)) from error
+        raise RecipeError(
+            f"cannot be written: {error.strerror}", "choose another folder", place=str(path)
+        ) from error
     return path
 
 
@@ -209,14 +222,19 @@ def _builtin(name: str, what: str) -> Source:
 def _unknown(what: str, name: str, known: list[str], hint: str = "") -> RecipeError:
     near = difflib.get_close_matches(name[:80], known, 3, 0.5)
     asked = f"; did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
-    return RecipeError(f"no {what} {quote(name)}{asked}", hint or f"known: {', '.join(sorted(known, key=_natural))}")
+    return RecipeError(
+        f"no {what} {quote(name)}{asked}", hint or f"known: {', '.join(sorted(known, key=_natural))}"
+    )
 
 
 def _card(source: Source) -> RecipeCard:
     tree = read_file(source.path, source.shown)
     summary, alias = (tree.entries.get(key) for key in ("summary", "alias_of"))
     return RecipeCard(
-        source.name, source.shown, summary.text if isinstance(summary, Scalar) else "", alias.text if isinstance(alias, Scalar) else None
+        source.name,
+        source.shown,
+        summary.text if isinstance(summary, Scalar) else "",
+        alias.text if isinstance(alias, Scalar) else None,
     )
 
 
@@ -229,17 +247,26 @@ def _chain(source: Source) -> list[Layer]:
         ring = [one.path.resolve() for one in seen]
         if current.path.resolve() in ring:
             names = [one.name for one in seen[ring.index(current.path.resolve()) :]] + [current.name]
-            raise RecipeError(f"recipes extend each other in a ring: {' -> '.join(names)}", "let one of them go", place=seen[-1].shown)
+            raise RecipeError(
+                f"recipes extend each other in a ring: {' -> '.join(names)}",
+                "let one of them go",
+                place=seen[-1].shown,
+            )
         tree = read_file(current.path, current.shown)
         seen.append(current)
-        own = {key: node for key, node in tree.entries.items() if key != "extends" and (not layers or key not in ("summary", "alias_of"))}
+        own = {
+            key: node
+            for key, node in tree.entries.items()
+            if key != "extends" and (not layers or key not in ("summary", "alias_of"))
+        }
         layers.insert(0, Layer(Fields(own, current.shown)))
         current = _parent(tree, current)
     return layers
 
 
 def _parent(tree: Fields, child: Source) -> Source | None:
-    """Where `extends` leads: beside a file on disk, then to the built-in recipes; never out of either folder."""
+    """Where `extends` leads: beside a file on disk, then to the built-in recipes; never out of either
+    folder."""
     node = tree.entries.get("extends")
     if node is None or (isinstance(node, Scalar) and node.is_null):
         return None
@@ -247,13 +274,23 @@ def _parent(tree: Fields, child: Source) -> Source | None:
         raise RecipeError("`extends` takes one name", "write `extends: _base`", place=node.place)
     if re.search(r"[/\\:\x00-\x1f]", node.text) or node.text.startswith("."):
         hint = "put the parent beside this file, or name a built-in recipe"
-        raise RecipeError(f"`extends` is {quote(node.text)}; it takes a name, not a path", hint, place=node.place)
+        raise RecipeError(
+            f"`extends` is {quote(node.text)}; it takes a name, not a path", hint, place=node.place
+        )
     name = node.text.removesuffix(".yaml")
     beside = child.path.parent / f"{name}.yaml"
     builtin = recipes_folder() / f"{name}.yaml"
-    if not child.builtin and _is_there(beside) and not (beside.resolve() == child.path.resolve() and _is_there(builtin)):
+    if (
+        not child.builtin
+        and _is_there(beside)
+        and not (beside.resolve() == child.path.resolve() and _is_there(builtin))
+    ):
         if beside.resolve().parent != child.path.parent.resolve():
-            raise RecipeError(f"the parent `{name}` is a link that leads out of its folder", "copy it here", place=node.place)
+            raise RecipeError(
+                f"the parent `{name}` is a link that leads out of its folder",
+                "copy it here",
+                place=node.place,
+            )
         return Source(name, beside, str(Path(child.shown).parent / beside.name), False)
     if not _is_there(builtin):
         error = _unknown("recipe", name, _stems(recipes_folder()))
@@ -264,7 +301,11 @@ def _parent(tree: Fields, child: Source) -> Source | None:
 def _model_choice(name: str) -> Fields:
     """`--model`: a known name, a folder, or a repository on the hub."""
     place = f"--model {name}"
-    if find_model(name) is None and not (_is_there(Path(name)) and Path(name).is_dir()) and not _HUB_ID.fullmatch(name):
+    if (
+        find_model(name) is None
+        and not (_is_there(Path(name)) and Path(name).is_dir())
+        and not _HUB_ID.fullmatch(name)
+    ):
         hint = "give a name of `doitune recipes list`, a folder that exists, or OWNER/NAME on the hub"
         raise _unknown("model", name, _stems(recipes_folder() / "models"), hint)
     return _nest("model.name", Scalar(name, place, quoted=True), place)
@@ -298,7 +339,8 @@ def _named_model(tree: Fields) -> Scalar | None:
 
 
 def _with_model_files(layers: list[Layer]) -> list[Layer]:
-    """The layers, with the last named model's file below the layer that names it, and no fact of an earlier base."""
+    """The layers, with the last named model's file below the layer that names it, and no fact of an
+    earlier base."""
     naming = [number for number, layer in enumerate(layers) if _named_model(layer.tree)]
     if not naming:
         return layers
@@ -314,7 +356,11 @@ def _with_model_files(layers: list[Layer]) -> list[Layer]:
     flag = name.place.startswith("--")
     wording = (f"{name.place} (", ")") if flag else ("", f" (model {name.text} of {name.place})")
     real = _named_model(tree)
-    own = layers[last].tree if real is None or real.text == name.text else _drop(layers[last].tree, "model", ("name",))
+    own = (
+        layers[last].tree
+        if real is None or real.text == name.text
+        else _drop(layers[last].tree, "model", ("name",))
+    )
     return [*below, Layer(tree, *wording), Layer(own), *layers[last + 1 :]]
 
 

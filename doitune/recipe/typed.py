@@ -1,7 +1,8 @@
-"""Nodes -> Recipe and back: each text is read as its field's type, and all problems are told at once, with their places.
+"""Nodes -> Recipe and back: each text is read as its field's type, and all problems are told at once, with
+their places.
 
-Nothing is guessed: a whole number has no leading zero, no `_`, no point; a truth value is `true` or `false`; `null` means that the field
-takes its default, which is also how a child removes what its parent wrote.
+Nothing is guessed: a whole number has no leading zero, no `_`, no point; a truth value is `true` or `false`;
+`null` means that the field takes its default, which is also how a child removes what its parent wrote.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class _Unreadable(Exception):
 
 
 def read_recipe(tree: Fields, shown: str) -> Recipe:
-    """The recipe that a merged tree says. `shown` names the file of fields that are missing. Errors: RecipeError with all problems."""
+    """The recipe that a merged tree says. `shown` names the file of fields that are missing. Errors:
+    RecipeError with all problems."""
     reader = _Reader(shown)
     recipe = reader.section(Recipe, tree, "")
     raise_all(sorted(reader.problems, key=_line))
@@ -45,7 +47,8 @@ def read_recipe(tree: Fields, shown: str) -> Recipe:
 
 
 def check_names(tree: Fields, shown: str, allowed: tuple[str, ...] = ()) -> list[Problem]:
-    """Problems of a part of a recipe (a parent, a model file): unknown fields and unreadable values; missing fields are none.
+    """Problems of a part of a recipe (a parent, a model file): unknown fields and unreadable values; missing
+    fields are none.
 
     `allowed`, where given, are the sections that may be set.
     """
@@ -58,7 +61,8 @@ def check_names(tree: Fields, shown: str, allowed: tuple[str, ...] = ()) -> list
 
 
 def as_tree(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as nested mappings of texts, numbers, lists and None, as a file and JSON hold it (the budget flat)."""
+    """The recipe as nested mappings of texts, numbers, lists and None, as a file and JSON hold it (the
+    budget flat)."""
     return _section_tree(recipe)
 
 
@@ -127,13 +131,21 @@ class _Reader:
         if nested and isinstance(node, Fields):
             values[key] = self.section(kind, node, name)
         elif nested:
-            self.report(node.place, f"`{name}` is {_shown(node)}; it is a section with fields of its own", f"its fields: {_names(kind)}")
+            self.report(
+                node.place,
+                f"`{name}` is {_shown(node)}; it is a section with fields of its own",
+                f"its fields: {_names(kind)}",
+            )
             values[key] = kind.model_construct()
         else:
             try:
                 values[key] = _read(kind, node)
             except _Unreadable as wanted:
-                near = _nearest(node.text, str(wanted).replace(" or ", ", ").split(", ")) if isinstance(node, Scalar) else ""
+                near = (
+                    _nearest(node.text, str(wanted).replace(" or ", ", ").split(", "))
+                    if isinstance(node, Scalar)
+                    else ""
+                )
                 asked = f"; did you mean `{near}`?" if near else f"; {wanted} is wanted"
                 self.report(node.place, f"`{name}` is {_shown(node)}{asked}", _meaning(name))
                 values[key] = None
@@ -152,23 +164,37 @@ class _Reader:
         elif _INT.fullmatch(text) and int(text) >= 0:
             amounts[key] = int(text)
         else:
-            self.report(node.place, f"`{name}` is {_shown(node)}; a number, all, share or share+K is wanted", _meaning(name))
+            self.report(
+                node.place,
+                f"`{name}` is {_shown(node)}; a number, all, share or share+K is wanted",
+                _meaning(name),
+            )
 
     def _unknown(self, place: str, name: str, key: str, kind: type[Section]) -> None:
         if len(self.problems) > MAX_PROBLEMS:  # the search for a near name is slow, and nobody reads on
             self.report(place, f"no field {quote(name)}")
             return
-        known = [field for field in kind.model_fields if field != "abilities"] + list(BUDGET_NAMES if kind is BudgetSection else ())
-        near = _nearest(key, known) or next((field.name for field in field_help() if field.name.endswith("." + key)), "")
+        known = [field for field in kind.model_fields if field != "abilities"] + list(
+            BUDGET_NAMES if kind is BudgetSection else ()
+        )
+        near = _nearest(key, known) or next(
+            (field.name for field in field_help() if field.name.endswith("." + key)), ""
+        )
         asked = f"; did you mean `{near}`?" if near else ""
-        self.report(place, f"no field {quote(name)}{asked}", "" if near else f"fields here: {', '.join(known)}")
+        self.report(
+            place, f"no field {quote(name)}{asked}", "" if near else f"fields here: {', '.join(known)}"
+        )
 
     def _invalid(self, detail: ErrorDetails, tree: Fields, path: str, broken: bool) -> None:
         """A limit that a value breaks, a missing field, or fields that contradict each other."""
         if detail["type"] == "contradiction":
             for found in () if broken or self._partial else detail["ctx"]["found"]:
                 node = tree.entries.get(found.field)
-                self.report(node.place if node else tree.place or self._shown, f"`{_dotted(path, found.field)}`: {found.problem}", found.hint)
+                self.report(
+                    node.place if node else tree.place or self._shown,
+                    f"`{_dotted(path, found.field)}`: {found.problem}",
+                    found.hint,
+                )
             return
         key = str(detail["loc"][0])
         node = tree.entries.get(key)
@@ -177,14 +203,21 @@ class _Reader:
             return  # it needs a field that is broken and told
         if detail["type"] == "missing":
             if not self._partial:
-                self.report(self._shown, f"`{name}` is missing", _meaning(name) or "write it, or extend a recipe that has it")
+                self.report(
+                    self._shown,
+                    f"`{name}` is missing",
+                    _meaning(name) or "write it, or extend a recipe that has it",
+                )
         elif detail["input"] is not None:  # None: told already as unreadable
-            problem = f"`{name}` is {_shown(node) if node else quote(str(detail['input']))}; it {_limit(detail)}"
+            problem = (
+                f"`{name}` is {_shown(node) if node else quote(str(detail['input']))}; it {_limit(detail)}"
+            )
             self.report(node.place if node else self._shown, problem, _meaning(name))
 
 
 def _one_for_each_field(error: ValidationError) -> list[ErrorDetails]:
-    """A field of several types fails once for each; the broken limit says more than `is not the other type`."""
+    """A field of several types fails once for each; the broken limit says more than `is not the other
+    type`."""
     chosen: dict[Any, ErrorDetails] = {}
     for detail in error.errors():
         key = detail["loc"][0] if detail["loc"] else ""
@@ -237,7 +270,11 @@ def _limit(detail: ErrorDetails) -> str:
     if kind in ("too_short", "string_too_short"):
         return "must not be empty"
     if kind == "string_pattern_mismatch":
-        return "must be 40 hex digits" if "{40}" in context["pattern"] else "must be a name of letters, digits, `_` and `.`"
+        return (
+            "must be 40 hex digits"
+            if "{40}" in context["pattern"]
+            else "must be a name of letters, digits, `_` and `.`"
+        )
     return str(context.get("error", detail["msg"]))
 
 

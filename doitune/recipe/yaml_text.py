@@ -1,8 +1,9 @@
 """Recipe files as text: a strict subset of YAML, read as events, and the writer that goes with it.
 
-Every scalar stays text with its place (`file:line`); what it means is decided by the field it is written to, so `2e-4` is a number
-because the field holds a number and `no` is never a truth value by accident. Anchors, aliases, tags, merge keys, duplicate keys,
-several documents, deep nesting and big files are refused. Source of the list: reliability notes, section 1c, and the promise S7.
+Every scalar stays text with its place (`file:line`); what it means is decided by the field it is written to,
+so `2e-4` is a number because the field holds a number and `no` is never a truth value by accident. Anchors,
+aliases, tags, merge keys, duplicate keys, several documents, deep nesting and big files are refused. Source
+of the list: reliability notes, section 1c, and the promise S7.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ Node = Scalar | Items | Fields
 
 
 def read_file(path: Path, shown: str) -> Fields:
-    """The tree of a recipe file; `shown` is its name in places. Errors: RecipeError with every problem of the text."""
+    """The tree of a recipe file; `shown` is its name in places. Errors: RecipeError with every problem of
+    the text."""
     try:
         if not path.is_file():
             raise RecipeError("is a folder" if path.is_dir() else "there is no such file", place=shown)
@@ -77,7 +79,9 @@ def read_file(path: Path, shown: str) -> Fields:
 def read_bytes(data: bytes, shown: str) -> Fields:
     """The tree of a recipe's bytes. Errors: RecipeError with every problem of the text."""
     if len(data) > MAX_BYTES:
-        raise RecipeError(f"is larger than {MAX_BYTES // 1024} KiB", "a recipe is a page of text", place=shown)
+        raise RecipeError(
+            f"is larger than {MAX_BYTES // 1024} KiB", "a recipe is a page of text", place=shown
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -94,7 +98,8 @@ def read_bytes(data: bytes, shown: str) -> Fields:
 
 
 def read_value(text: str, place: str) -> Node:
-    """The value of `--set key=value`: a list, mapping or quoted text where it starts like one, else the text as it stands."""
+    """The value of `--set key=value`: a list, mapping or quoted text where it starts like one, else the
+    text as it stands."""
     text = text.strip()
     if not text.startswith(("[", "{", '"', "'")):
         return Scalar(text, place)
@@ -115,7 +120,9 @@ def raise_all(problems: list[Problem]) -> None:
 
 def quote(text: str, most: int = 60) -> str:
     """`text` as messages show it: what cannot be printed is escaped, what is long is cut."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text[:most])
+    shown = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text[:most]
+    )
     return f"`{shown}{'...' if len(text) > most else ''}`"
 
 
@@ -151,15 +158,27 @@ class _Reader:
                 if isinstance(event, yaml.DocumentStartEvent):
                     documents += 1
                     if documents > 1:
-                        self.report(self._place(event.start_mark), "a second document starts here", "one file holds one recipe")
+                        self.report(
+                            self._place(event.start_mark),
+                            "a second document starts here",
+                            "one file holds one recipe",
+                        )
                         break
                     tree = self._node(next(self._events), "", 0)
         except _TooDeep:
             pass
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            self.report(self._place(mark), f"not readable as YAML: {error.problem or error.context}", "see the line and the one before")
-        except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: the pure-Python scanner, for impossible escapes
+            self.report(
+                self._place(mark),
+                f"not readable as YAML: {error.problem or error.context}",
+                "see the line and the one before",
+            )
+        except (
+            yaml.YAMLError,
+            ValueError,
+            OverflowError,
+        ) as error:  # ValueError: the pure-Python scanner, for impossible escapes
             self.report(self._shown, f"not readable as YAML: {quote(str(error), 120)}")
         return tree
 
@@ -171,7 +190,11 @@ class _Reader:
         if event.anchor is not None:
             self.report(place, f"anchor `&{event.anchor}` is not allowed in a recipe", "write the value out")
         if event.tag is not None:
-            self.report(place, f"tag {quote(event.tag)} is not allowed in a recipe", "the field decides what a value means")
+            self.report(
+                place,
+                f"tag {quote(event.tag)} is not allowed in a recipe",
+                "the field decides what a value means",
+            )
         if isinstance(event, yaml.ScalarEvent):
             return Scalar(event.value, place, quoted=event.style not in (None, ""))
         if depth >= MAX_DEPTH:
@@ -204,7 +227,9 @@ class _Reader:
             value = self._node(next(self._events), dotted, depth + 1, key_place)
             if key in lines:
                 first = lines[key].rpartition(":")[2]
-                self.report(key_place, f"{quote(dotted)} is given twice, first in line {first}", "keep one of them")
+                self.report(
+                    key_place, f"{quote(dotted)} is given twice, first in line {first}", "keep one of them"
+                )
             elif key is not None:
                 entries[key], lines[key] = value, key_place
         return Fields(entries, place)
@@ -222,7 +247,8 @@ class _Reader:
 
 
 def write_tree(tree: dict[str, Any], indent: int = 0) -> str:
-    """A tree of mappings, lists, texts, numbers, truth values and None as recipe text that this module reads back the same."""
+    """A tree of mappings, lists, texts, numbers, truth values and None as recipe text that this module
+    reads back the same."""
     lines = []
     for key, value in tree.items():
         head = "  " * indent + write_text(key) + ":"
@@ -257,4 +283,10 @@ def _escape(char: str) -> str:
     if char in '"\\':
         return "\\" + char
     number = ord(char)
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    return (
+        f"\\x{number:02x}"
+        if number < 0x100
+        else f"\\u{number:04x}"
+        if number < 0x10000
+        else f"\\U{number:08x}"
+    )

@@ -1,7 +1,8 @@
 """Text to HTML, escaped by construction: whatever is not `Html` is text, and only this module makes `Html`.
 
-Text from models, data and names can hold markup, scripts, control and direction characters: markup is escaped, the others are named as on
-a screen (`console.safe`). Secrets are left out. There are no scripts and no event handlers, so there is nothing to escape for them.
+Text from models, data and names can hold markup, scripts, control and direction characters: markup is
+escaped, the others are named as on a screen (`console.safe`). Secrets are left out. There are no scripts and
+no event handlers, so there is nothing to escape for them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Iterable
 
 from doitune.system.secrets import redact
 
-CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+CONTENT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+)
 """What a browser may load for the page: nothing but the style inside it."""
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -26,21 +29,37 @@ class Html(str):
 
 def text(value: object) -> Html:
     """A text as the page shows it."""
-    plain = "".join(char if char in "\n\t" or unicodedata.category(char) not in _HIDDEN else f"[U+{ord(char):04X}]" for char in redact(str(value)))
-    for char, escape in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#39;"), ("`", "&#96;")):
+    plain = "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in _HIDDEN else f"[U+{ord(char):04X}]"
+        for char in redact(str(value))
+    )
+    for char, escape in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ('"', "&quot;"),
+        ("'", "&#39;"),
+        ("`", "&#96;"),
+    ):
         plain = plain.replace(char, escape)
     return Html(plain)
 
 
 def tag(element: str, *children: object, **attributes: object) -> Html:
-    """An element. Children that are no `Html` are texts; a trailing `_` of an attribute is dropped, other `_` are hyphens.
+    """An element. Children that are no `Html` are texts; a trailing `_` of an attribute is dropped, other `_`
+    are hyphens.
 
-    ValueError for an attribute that could run or load something: names are written in the program, never taken from data.
+    ValueError for an attribute that could run or load something: names are written in the program, never
+    taken from data.
     """
     parts = []
     for name, value in attributes.items():
         written = name.rstrip("_").replace("_", "-")
-        if not _NAME.fullmatch(written) or written.lower().startswith("on") or written in ("src", "srcdoc", "action", "formaction"):
+        if (
+            not _NAME.fullmatch(written)
+            or written.lower().startswith("on")
+            or written in ("src", "srcdoc", "action", "formaction")
+        ):
             raise ValueError(f"the page has no attribute {written}")
         if written == "href" and not str(value).startswith("#"):
             raise ValueError("the page leads nowhere but to itself")
@@ -58,7 +77,10 @@ def table(columns: Iterable[object], rows: Iterable[Iterable[object]], *, left: 
     """A table whose first `left` columns are texts and whose others are figures."""
 
     def cells(kind: str, row: Iterable[object]) -> Html:
-        return tag("tr", *(tag(kind, cell, class_="text" if place < left else "figure") for place, cell in enumerate(row)))
+        return tag(
+            "tr",
+            *(tag(kind, cell, class_="text" if place < left else "figure") for place, cell in enumerate(row)),
+        )
 
     body = [cells("td", row) for row in rows]
     return tag("div", tag("table", tag("thead", cells("th", columns)), tag("tbody", *body)), class_="wide")

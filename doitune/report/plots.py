@@ -1,4 +1,5 @@
-"""Plots as inline SVG: curves over steps, and scores with their intervals. Colours come from the page's style, so they follow its scheme."""
+"""Plots as inline SVG: curves over steps, and scores with their intervals. Colours come from the page's
+style, so they follow its scheme."""
 
 from __future__ import annotations
 
@@ -12,14 +13,25 @@ WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 48, 24, 12, 26
 ROW = 30
 
 
-def curves(loss: Sequence[Point], validation: Sequence[Point], *, height: int = 240, width: int = WIDTH, title: str = "") -> Html:
-    """The training loss, faint as it was and strong as its running mean, and validations as dots on a line."""
+def curves(
+    loss: Sequence[Point],
+    validation: Sequence[Point],
+    *,
+    height: int = 240,
+    width: int = WIDTH,
+    title: str = "",
+) -> Html:
+    """The training loss, faint as it was and strong as its running mean, and validations as dots on a
+    line."""
     both = [*loss, *validation]
     if not both:
         return Html("")
     last = max(point.step for point in both)
     values = sorted(point.value for point in both)
-    low, high = values[0], values[min(len(values) - 1, int(0.995 * len(values)))]  # one spike at the start must not flatten the rest
+    low, high = (
+        values[0],
+        values[min(len(values) - 1, int(0.995 * len(values)))],
+    )  # one spike at the start must not flatten the rest
     steps, ticks = _ticks(0, last), _ticks(low, high)
     low, high = min(low, ticks[0]), max(high, ticks[-1])
 
@@ -37,37 +49,71 @@ def curves(loss: Sequence[Point], validation: Sequence[Point], *, height: int = 
         parts.append(_path(validation, at, "second"))
     for point in validation:
         x, y = at(point)
-        parts.append(tag("circle", tag("title", f"after step {point.step}: {point.value:.4f}"), cx=f"{x:.1f}", cy=f"{y:.1f}", r=3, class_="dot"))
+        parts.append(
+            tag(
+                "circle",
+                tag("title", f"after step {point.step}: {point.value:.4f}"),
+                cx=f"{x:.1f}",
+                cy=f"{y:.1f}",
+                r=3,
+                class_="dot",
+            )
+        )
     if title:
         parts.append(_label(LEFT, TOP, title, "start", "name"))
-    return tag("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=title or "loss over steps")
+    return tag(
+        "svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=title or "loss over steps"
+    )
 
 
 def intervals(scored: Sequence[Scored], titles: dict[str, str]) -> Html:
-    """A row for each set: a dot and its 95 % interval for each evaluation (the base grey), and a dashed line at what guessing gives."""
+    """A row for each set: a dot and its 95 % interval for each evaluation (the base grey), and a dashed
+    line at what guessing gives."""
     sets = scored[0].table.sets
     left, height = 190, TOP + ROW * len(sets) + BOTTOM
     across = lambda share: left + (WIDTH - left - RIGHT) * min(1.0, max(0.0, share))  # noqa: E731
     parts = []
     for tick in range(0, 101, 20):
         x = f"{across(tick / 100):.1f}"
-        parts += [tag("line", x1=x, x2=x, y1=TOP, y2=height - BOTTOM, class_="axis"), _label(across(tick / 100), height - 8, f"{tick} %", "middle")]
+        parts += [
+            tag("line", x1=x, x2=x, y1=TOP, y2=height - BOTTOM, class_="axis"),
+            _label(across(tick / 100), height - 8, f"{tick} %", "middle"),
+        ]
     for row, first in enumerate(sets):
         middle = TOP + ROW * (row + 0.5)
         parts.append(_label(left - 10, middle + 4, _short(titles.get(first.name, first.name)), "end", "name"))
         x = f"{across(first.chance):.1f}"
-        parts.append(tag("line", x1=x, x2=x, y1=f"{middle - 11:.1f}", y2=f"{middle + 11:.1f}", class_="chance"))
+        parts.append(
+            tag("line", x1=x, x2=x, y1=f"{middle - 11:.1f}", y2=f"{middle + 11:.1f}", class_="chance")
+        )
         for number, one in enumerate(scored):
             cell = next((found for found in one.table.sets if found.name == first.name), None)
             if cell is not None:
-                parts.append(_span(across(cell.low), across(cell.score), across(cell.high), middle + 8 * (number - (len(scored) - 1) / 2), one))
-    return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label="scores with 95 % intervals")
+                parts.append(
+                    _span(
+                        across(cell.low),
+                        across(cell.score),
+                        across(cell.high),
+                        middle + 8 * (number - (len(scored) - 1) / 2),
+                        one,
+                    )
+                )
+    return tag(
+        "svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label="scores with 95 % intervals"
+    )
 
 
 def _span(low: float, score: float, high: float, y: float, one: Scored) -> Html:
     style = "base" if one.checkpoint == "base" else "tuned"
-    line = tag("line", x1=f"{low:.1f}", x2=f"{high:.1f}", y1=f"{y:.1f}", y2=f"{y:.1f}", stroke_width=2, class_=style)
-    return tag("g", tag("title", one.checkpoint), line, tag("circle", cx=f"{score:.1f}", cy=f"{y:.1f}", r="3.5", class_=style))
+    line = tag(
+        "line", x1=f"{low:.1f}", x2=f"{high:.1f}", y1=f"{y:.1f}", y2=f"{y:.1f}", stroke_width=2, class_=style
+    )
+    return tag(
+        "g",
+        tag("title", one.checkpoint),
+        line,
+        tag("circle", cx=f"{score:.1f}", cy=f"{y:.1f}", r="3.5", class_=style),
+    )
 
 
 def _path(points: Sequence[Point], at: object, style: str) -> Html:
@@ -96,7 +142,9 @@ def _ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def _label(x: float, y: float, said: str, anchor: str, style: str = "") -> Html:
-    return tag("text", said, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, **({"class_": style} if style else {}))
+    return tag(
+        "text", said, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, **({"class_": style} if style else {})
+    )
 
 
 def _rule(left: float, right: float, y: float) -> Html:

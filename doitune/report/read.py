@@ -1,6 +1,8 @@
-"""What a page shows of a run, read from its directory alone. Every figure is checked: a run can come from a stranger.
+"""What a page shows of a run, read from its directory alone. Every figure is checked: a run can come from a
+stranger.
 
-Errors: CheckpointError for a record that is damaged; what was never written (no evaluation yet, no validation) is simply absent.
+Errors: CheckpointError for a record that is damaged; what was never written (no evaluation yet, no
+validation) is simply absent.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Curves:
-    """What metrics.jsonl says: losses in nats a token, scores in 0..1, memory in GiB (`planned_gib`: the plan's, where a card was
-    planned for), seconds of all steps."""
+    """What metrics.jsonl says: losses in nats a token, scores in 0..1, memory in GiB (`planned_gib`: the
+    plan's, where a card was planned for), seconds of all steps."""
 
     loss: tuple[Point, ...]
     validation: tuple[Point, ...]
@@ -53,7 +55,8 @@ class Curves:
 
 @dataclass(frozen=True)
 class Scored:
-    """One evaluation: the checkpoint (`base`, `step-000320`), its table, and what a reader must know of it."""
+    """One evaluation: the checkpoint (`base`, `step-000320`), its table, and what a reader must know of
+    it."""
 
     checkpoint: str
     report: Report
@@ -63,7 +66,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class Suite:
-    """The evaluations of one suite, the base first; the base against the best adapter, and answers that one got wrong."""
+    """The evaluations of one suite, the base first; the base against the best adapter, and answers that
+    one got wrong."""
 
     name: str
     scored: tuple[Scored, ...]
@@ -93,8 +97,20 @@ def _checked(what: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
         def inner(run: Run, *more: Any) -> T:
             try:
                 return reader(run, *more)
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError, RecursionError, OSError) as error:
-                raise CheckpointError(f"the {what} of {run.name} cannot be read: {error!r}", "this run is damaged or of another version") from error
+            except (
+                KeyError,
+                TypeError,
+                ValueError,
+                AttributeError,
+                OverflowError,
+                IndexError,
+                RecursionError,
+                OSError,
+            ) as error:
+                raise CheckpointError(
+                    f"the {what} of {run.name} cannot be read: {error!r}",
+                    "this run is damaged or of another version",
+                ) from error
 
         return inner
 
@@ -105,7 +121,16 @@ def view(run: Run) -> RunView:
     """One run. Errors: CheckpointError."""
     origin, ledger, done = (_json(run, name) for name in ("origin.json", "ledger.json", "done.json"))
     state = "done" if done else "running" if run.is_locked() else "stopped"
-    return RunView(run.name, state, _recipe(run), origin, _ledger(run, ledger), _done(run, done), _curves(run), _suites(run))
+    return RunView(
+        run.name,
+        state,
+        _recipe(run),
+        origin,
+        _ledger(run, ledger),
+        _done(run, done),
+        _curves(run),
+        _suites(run),
+    )
 
 
 @_checked("records")
@@ -135,13 +160,22 @@ def _curves(run: Run) -> Curves:
     lines = run.metrics()
     steps = [line for line in lines if line.get("event") == "step"]
     checks = [line for line in lines if line.get("event") == "validation"]
-    planned = [float(line["planned_gib"]) for line in lines if line.get("event") == "trial" and line.get("planned_gib") is not None]
+    planned = [
+        float(line["planned_gib"])
+        for line in lines
+        if line.get("event") == "trial" and line.get("planned_gib") is not None
+    ]
     names = dict.fromkeys(str(name) for line in checks for name in line.get("loss_by_ability") or {})
     return Curves(
         tuple(_points(steps, "loss")),
         tuple(_points(checks, "loss")),
         tuple(_points(checks, "score")),
-        {name: tuple(_points([{**line, "own": line["loss_by_ability"].get(name)} for line in checks], "own")) for name in names},
+        {
+            name: tuple(
+                _points([{**line, "own": line["loss_by_ability"].get(name)} for line in checks], "own")
+            )
+            for name in names
+        },
         max((float(line["peak_memory_gib"]) for line in steps), default=0.0),
         planned[-1] if planned else None,
         sum(float(line["seconds"]) for line in steps),
@@ -161,16 +195,25 @@ def _suites(run: Run) -> tuple[Suite, ...]:
     folders: dict[str, list[Path]] = {}
     for path in sorted(run.folder.glob("evals/*/*/report.json")):
         folders.setdefault(path.parent.parent.name, []).append(path.parent)
-    return tuple(_suite(name, sorted(found, key=lambda folder: (folder.name != BASE, folder.name))) for name, found in folders.items())
+    return tuple(
+        _suite(name, sorted(found, key=lambda folder: (folder.name != BASE, folder.name)))
+        for name, found in folders.items()
+    )
 
 
 def _suite(name: str, folders: Sequence[Path]) -> Suite:
     scored = tuple(_scored(folder) for folder in folders)
-    best = max(folders, key=lambda folder: next(one.table.mean.score for one in scored if one.checkpoint == folder.name))
+    best = max(
+        folders,
+        key=lambda folder: next(one.table.mean.score for one in scored if one.checkpoint == folder.name),
+    )
     tuned = [folder for folder in folders if folder.name != BASE]
     comparison = None
     if folders[0].name == BASE and tuned:
-        best = max(tuned, key=lambda folder: next(one.table.mean.score for one in scored if one.checkpoint == folder.name))
+        best = max(
+            tuned,
+            key=lambda folder: next(one.table.mean.score for one in scored if one.checkpoint == folder.name),
+        )
         comparison = compare(read_side(folders[0], BASE), read_side(best, best.name))
     return Suite(name, scored, comparison, tuple(_from_all_sets(wrong_answers(best, at_most=sys.maxsize))))
 

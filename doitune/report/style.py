@@ -1,4 +1,5 @@
-"""How the page looks: one style for paper, light and dark screens; figures in columns that line up; nothing to load."""
+"""How the page looks: one style for paper, light and dark screens; figures in columns that line up;
+nothing to load."""
 
 STYLE = """
 :root{--paper:#fff;--ink:#1c1e21;--soft:#5f6670;--line:#e3e6ea;--panel:#f6f7f9;--base:#8a93a0;--tuned:#0b6bcb;--good:#15803d;--bad:#c2410c;--mark:#b45309}

@@ -1,4 +1,5 @@
-"""What may change between a run's start and its resume: nothing, but for a short list that is said aloud and written down."""
+"""What may change between a run's start and its resume: nothing, but for a short list that is said aloud
+and written down."""
 
 from __future__ import annotations
 
@@ -22,15 +23,17 @@ ALLOWED = (
     *("eval.suite", "eval.shots", "eval.max_new_tokens", "eval.tokens_per_batch"),  # asked after the training
     "device",
 )
-"""What a resume may change: no step that is still to come learns another thing for it, but on another `device`, by rounding."""
+"""What a resume may change: no step that is still to come learns another thing for it, but on another
+`device`, by rounding."""
 
 
 @dataclass(frozen=True)
 class Wishes:
     """What the user of a resume asks for beyond going on.
 
-    `allow`: keys whose difference is accepted; `sets`: `key=value` for keys of the list, which are accepted with it; `from_scratch`: train
-    from the beginning where no checkpoint can be used; `wait_minutes`: how long to wait for room on a full disk.
+    `allow`: keys whose difference is accepted; `sets`: `key=value` for keys of the list, which are accepted
+    with it; `from_scratch`: train from the beginning where no checkpoint can be used; `wait_minutes`: how
+    long to wait for room on a full disk.
     """
 
     allow: tuple[str, ...] = ()
@@ -44,7 +47,10 @@ class Wishes:
         asked = [*self.allow, *(text.partition("=")[0].strip() for text in self.sets)]
         for key in asked:
             if key not in ALLOWED:
-                raise UsageError(f"a resume cannot change {key!r}: the result would be of no recipe", f"it may change {', '.join(ALLOWED)}")
+                raise UsageError(
+                    f"a resume cannot change {key!r}: the result would be of no recipe",
+                    f"it may change {', '.join(ALLOWED)}",
+                )
         return frozenset(asked)
 
 
@@ -62,12 +68,21 @@ def recorded(recipe: Recipe) -> dict[str, Any]:
     return dict(flatten(as_tree(recipe)))
 
 
-def recipe_changes(before: Mapping[str, Any] | None, recipe: Recipe, keys: frozenset[str], run_name: str) -> tuple[Change, ...]:
-    """The fields that differ from the record of the run's start, all of them allowed; CheckpointError with a diff of the others."""
+def recipe_changes(
+    before: Mapping[str, Any] | None, recipe: Recipe, keys: frozenset[str], run_name: str
+) -> tuple[Change, ...]:
+    """The fields that differ from the record of the run's start, all of them allowed; CheckpointError with
+    a diff of the others."""
     if not isinstance(before, Mapping):
-        raise CheckpointError(f"{run_name} has no record of its recipe in origin.json", "start a new run from its recipe.yaml")
+        raise CheckpointError(
+            f"{run_name} has no record of its recipe in origin.json", "start a new run from its recipe.yaml"
+        )
     now = recorded(recipe)
-    changes = [Change(key, before.get(key), now.get(key)) for key in sorted({*before, *now}) if _plain(before.get(key)) != _plain(now.get(key))]
+    changes = [
+        Change(key, before.get(key), now.get(key))
+        for key in sorted({*before, *now})
+        if _plain(before.get(key)) != _plain(now.get(key))
+    ]
     _refuse([one for one in changes if one.key not in keys], run_name)
     if any(one.key in LONGER for one in changes) and recipe.train.schedule != "constant":
         raise CheckpointError(
@@ -81,8 +96,12 @@ def _refuse(changes: Sequence[Change], run_name: str) -> None:
     if not changes:
         return
     cures = [f"--allow {one.key}" for one in changes if one.key in ALLOWED]
-    cure = "write the old value back into its recipe.yaml, or start a new run from it" + (f"; {' '.join(cures)} goes on with it" if cures else "")
-    problems = [Problem(run_name, f"recipe {one.key}: was {_shown(one.was)}, is {_shown(one.now)}") for one in changes]
+    cure = "write the old value back into its recipe.yaml, or start a new run from it" + (
+        f"; {' '.join(cures)} goes on with it" if cures else ""
+    )
+    problems = [
+        Problem(run_name, f"recipe {one.key}: was {_shown(one.was)}, is {_shown(one.now)}") for one in changes
+    ]
     raise CheckpointError.of([Problem(problems[0].place, problems[0].problem, cure), *problems[1:]])
 
 
@@ -95,7 +114,16 @@ def _shown(value: Any) -> str:
     return "unset" if value is None else str(value)
 
 
-def with_changes(origin: Mapping[str, Any], recipe: Recipe, changes: Sequence[Change], step: int) -> dict[str, Any]:
-    """origin.json with the recipe as it is from now on, and every change that was allowed, from the step it holds for."""
-    allowed = [*origin.get("allowed", []), *({"key": one.key, "was": _plain(one.was), "is": _plain(one.now), "after_step": step} for one in changes)]
+def with_changes(
+    origin: Mapping[str, Any], recipe: Recipe, changes: Sequence[Change], step: int
+) -> dict[str, Any]:
+    """origin.json with the recipe as it is from now on, and every change that was allowed, from the step
+    it holds for."""
+    allowed = [
+        *origin.get("allowed", []),
+        *(
+            {"key": one.key, "was": _plain(one.was), "is": _plain(one.now), "after_step": step}
+            for one in changes
+        ),
+    ]
     return {**origin, "recipe": recorded(recipe), "allowed": allowed}

@@ -1,12 +1,13 @@
-"""The checkpoints of one run: written whole, verified by sha256, set aside when damaged, deleted only when a newer one is proved.
-
+"""The checkpoints of one run: written whole, verified by sha256, set aside when damaged, deleted only when a
+newer one is proved.
     checkpoints/step-000320/   adapter and state; MANIFEST.json with step, sizes and sha256 of every file, written last
     checkpoints/.staging-...   one that is being written; a dead process's is deleted at the next start
     checkpoints/.old-...       one whose step is being saved again; takes its name back if the new one never came
     checkpoints/.trash-...     one that is not kept any more
     checkpoints/.bad-...       a damaged one; never deleted
 
-The manifest's step decides what is newer, never a name or a clock. What is not ours by its name is never touched.
+The manifest's step decides what is newer, never a name or a clock. What is not ours by its name is never
+touched.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ _OLD = re.compile(r"\.old-(step-[0-9]{6,})")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder whose manifest is as it was written. `step` is the number of optimiser steps done."""
+    """A checkpoint folder whose manifest is as it was written. `step` is the number of optimiser steps
+    done."""
 
     folder: Path
     step: int
@@ -85,8 +87,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text)
         files = document["files"].items()
-        whole = all(set(entry) == {"bytes", "sha256"} and type(entry["bytes"]) is int and "/" not in name for name, entry in files)
-        if document["schema"] != MANIFEST_SCHEMA or not whole or text != manifest_text(document["step"], document["files"]):
+        whole = all(
+            set(entry) == {"bytes", "sha256"} and type(entry["bytes"]) is int and "/" not in name
+            for name, entry in files
+        )
+        if (
+            document["schema"] != MANIFEST_SCHEMA
+            or not whole
+            or text != manifest_text(document["step"], document["files"])
+        ):
             raise ValueError("changed")
     except FileNotFoundError:
         raise CheckpointError(f"{MANIFEST} is missing", "use another checkpoint") from None
@@ -96,8 +105,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def manifest_text(step: int, files: dict[str, dict[str, Any]]) -> str:
-    """A manifest byte for byte. It needs no hash of itself: a changed digit or name is one that the files, or the folder's name, contradict."""
-    return json.dumps({"schema": MANIFEST_SCHEMA, "step": step, "files": files}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    """A manifest byte for byte. It needs no hash of itself: a changed digit or name is one that the files,
+    or the folder's name, contradict."""
+    return (
+        json.dumps(
+            {"schema": MANIFEST_SCHEMA, "step": step, "files": files},
+            ensure_ascii=False,
+            indent=2,
+            allow_nan=False,
+        )
+        + "\n"
+    )
 
 
 def found(folder: Path) -> list[Checkpoint]:
@@ -119,12 +137,17 @@ def _named(folder: Path) -> list[Path]:
 
 
 def newest_valid(folder: Path, on_damage: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint whose files are as they were written; damaged ones are set aside (`.bad-...`) and reported.
+    """The newest checkpoint whose files are as they were written; damaged ones are set aside (`.bad-...`) and
+    reported.
 
     Nothing older than the one that is taken is read.
     """
     whole = {one.folder: one for one in found(folder)}
-    for path in sorted(_named(folder), key=lambda path: whole[path].step if path in whole else int(path.name[5:]), reverse=True):
+    for path in sorted(
+        _named(folder),
+        key=lambda path: whole[path].step if path in whole else int(path.name[5:]),
+        reverse=True,
+    ):
         wrong = whole[path].verify() if path in whole else [_manifest_problem(path)]
         if not wrong:
             return whole[path]
@@ -160,10 +183,11 @@ def damaged(folder: Path) -> list[str]:
 
 
 def write(folder: Path, step: int, fill: Callable[[Path], None]) -> Checkpoint:
-    """Write the checkpoint of `step`: `fill` puts its files into a staging folder; the manifest is written last, then the folder takes its name.
+    """Write the checkpoint of `step`: `fill` puts its files into a staging folder; the manifest is written
+    last, then the folder takes its name.
 
-    An older one of the same step keeps its name until the new one is whole. What was written is read again and compared. After an error
-    nothing is left. Errors: DiskError.
+    An older one of the same step keeps its name until the new one is whole. What was written is read again
+    and compared. After an error nothing is left. Errors: DiskError.
     """
     final = folder / f"step-{step:06d}"
     staging = staging_of(final)
@@ -177,8 +201,15 @@ def write(folder: Path, step: int, fill: Callable[[Path], None]) -> Checkpoint:
         _publish(staging, final)
     except BaseException as error:
         problem = disk_error(folder, error) if isinstance(error, OSError) else None
-        if isinstance(error, Exception) and not isinstance(error, DiskError) and problem is None and is_full(folder):
-            problem = disk_error(folder, OSError(28, f"no room left ({error})"))  # a library's own words for a full disk
+        if (
+            isinstance(error, Exception)
+            and not isinstance(error, DiskError)
+            and problem is None
+            and is_full(folder)
+        ):
+            problem = disk_error(
+                folder, OSError(28, f"no room left ({error})")
+            )  # a library's own words for a full disk
         shutil.rmtree(staging, ignore_errors=True)
         if problem is not None:
             raise problem from error
@@ -187,7 +218,10 @@ def write(folder: Path, step: int, fill: Callable[[Path], None]) -> Checkpoint:
     written = Checkpoint(final, step)
     wrong = written.verify()
     if wrong:
-        raise DiskError(f"{final} is not what was written to it: {'; '.join(wrong)}", "this disk loses bytes: put the runs on another one")
+        raise DiskError(
+            f"{final} is not what was written to it: {'; '.join(wrong)}",
+            "this disk loses bytes: put the runs on another one",
+        )
     remove_folder(final.with_name(f".old-{final.name}"))
     faults.reach("ckpt.end")
     return written
@@ -223,7 +257,8 @@ def _publish(staging: Path, final: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Clear away what a dead process left: staging and trash are deleted, an older checkpoint whose successor never came has its name again."""
+    """Clear away what a dead process left: staging and trash are deleted, an older checkpoint whose
+    successor never came has its name again."""
     for path in sorted(folder.glob(".*")) if folder.is_dir() else []:
         old = _OLD.fullmatch(path.name)
         if old and not (folder / old[1]).exists():
@@ -234,16 +269,19 @@ def sweep(folder: Path) -> None:
 
 
 def keep(folder: Path, steps: set[int]) -> None:
-    """Delete the checkpoints of all other steps; each is renamed first, so that none is ever seen half deleted.
+    """Delete the checkpoints of all other steps; each is renamed first, so that none is ever seen half
+    deleted.
 
-    For every one of `steps` that is no longer as it was written, the newest valid one that would go stays. The newest of all was verified as
-    it was written and is not read again.
+    For every one of `steps` that is no longer as it was written, the newest valid one that would go stays.
+    The newest of all was verified as it was written and is not read again.
     """
     present = found(folder)
     doomed = [one for one in present if one.step not in steps]
     if not doomed:
         return
-    spoilt = sum(bool(one.verify()) for one in present[:-1] if one.step in steps) + (not steps & {one.step for one in present})
+    spoilt = sum(bool(one.verify()) for one in present[:-1] if one.step in steps) + (
+        not steps & {one.step for one in present}
+    )
     for one in reversed(doomed):
         if spoilt and not one.verify():
             spoilt -= 1

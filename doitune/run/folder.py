@@ -1,5 +1,4 @@
 """Run: the directory of one training.
-
     runs/<recipe>/<date-time>/
       recipe.yaml  origin.json  examples.txt  ledger.json  metrics.jsonl  checkpoints/step-000320/  evals/  done.json
 
@@ -37,7 +36,14 @@ from doitune.system.json_records import is_line, object_of, read_record
 LOG_BYTES = 1 << 14
 """Room that a line of metrics.jsonl or a small file is given."""
 
-PARTS = (".recipe.yaml.", ".origin.json.", ".ledger.json.", ".examples.txt.", ".done.json.", ".metrics.jsonl.")
+PARTS = (
+    ".recipe.yaml.",
+    ".origin.json.",
+    ".ledger.json.",
+    ".examples.txt.",
+    ".done.json.",
+    ".metrics.jsonl.",
+)
 """How the names of half-written files of ours begin; they end in `.part`."""
 
 
@@ -69,7 +75,8 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for as long as this process writes to it; LockedError names the owner. The kernel frees it after any death."""
+        """Hold the run for as long as this process writes to it; LockedError names the owner. The kernel
+        frees it after any death."""
         with hold(self.folder / "run.lock", self.name):
             yield
 
@@ -102,7 +109,8 @@ class Run:
         return [line for line in read_lines(self.metrics_path) if is_line(line)]
 
     def set_unread_aside(self) -> int:
-        """Move lines of metrics.jsonl that are none into metrics.superseded.jsonl, but for a torn last one; returns how many."""
+        """Move lines of metrics.jsonl that are none into metrics.superseded.jsonl, but for a torn last
+        one; returns how many."""
         lines = self.metrics_path.read_bytes().split(b"\n")[:-1] if self.metrics_path.is_file() else []
         read = [(line, object_of(line)) for line in lines if line.strip()]
         unread = [line for line, found in read if found is None or not is_line(found)]
@@ -111,10 +119,11 @@ class Run:
         return len(unread)
 
     def cut_metrics(self, step: int, validations: Sequence[Mapping[str, Any]] = ()) -> int:
-        """Drop the lines of later steps than `step` (they are trained again); keeps them in metrics.superseded.jsonl.
+        """Drop the lines of later steps than `step` (they are trained again); keeps them in
+        metrics.superseded.jsonl.
 
-        `validations` that a checkpoint remembers and a damaged log has lost stand in it again. Returns how many optimiser steps are trained
-        again.
+        `validations` that a checkpoint remembers and a damaged log has lost stand in it again. Returns how
+        many optimiser steps are trained again.
         """
         lines = self.metrics()
         late = [line for line in lines if line["step"] > step]
@@ -126,21 +135,26 @@ class Run:
             if lost["step"] not in known:
                 kept.insert(sum(other["step"] <= lost["step"] for other in kept), dict(lost))
         if kept or self.metrics_path.is_file():
-            self.write(self.metrics_path.name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+            self.write(
+                self.metrics_path.name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+            )
         return len({line["step"] for line in late if line.get("event") == "step"})
 
     def best_step(self, after_epoch: int | None = None) -> int | None:
         """The step of the best validation: highest score, else lowest loss; the earlier one of equals.
 
-        Only validations after `after_epoch` count (None: the epoch that origin.json has recorded; the paper: after epoch 5), unless there
-        are none. None without any validation.
+        Only validations after `after_epoch` count (None: the epoch that origin.json has recorded; the paper:
+        after epoch 5), unless there are none. None without any validation.
         """
         after_epoch = self._select_after_epoch() if after_epoch is None else after_epoch
         lines = [line for line in self.metrics() if line.get("event") == "validation"]
         late = [line for line in lines if line["epoch"] > after_epoch] or lines
         if not late:
             return None
-        best = max(late, key=lambda line: (line["score"] if line["score"] is not None else -line["loss"], -line["step"]))
+        best = max(
+            late,
+            key=lambda line: (line["score"] if line["score"] is not None else -line["loss"], -line["step"]),
+        )
         return int(best["step"])
 
     def _select_after_epoch(self) -> int:
@@ -173,34 +187,46 @@ class Run:
         raise CheckpointError(f"{self.name} has no checkpoint of step {step}", f"it has: {known}")
 
     def newest_valid(self, on_damage: Callable[[str], None]) -> Checkpoint | None:
-        """The newest checkpoint whose files are as they were written; damaged ones are set aside (`.bad-...`) and reported."""
+        """The newest checkpoint whose files are as they were written; damaged ones are set aside
+        (`.bad-...`) and reported."""
         return store.newest_valid(self.checkpoints_folder, on_damage)
 
     def refuse_lost(self) -> None:
-        """CheckpointError where a run without a valid checkpoint once had one: starting again from nothing is the user's decision."""
+        """CheckpointError where a run without a valid checkpoint once had one: starting again from nothing
+        is the user's decision."""
         bad = store.damaged(self.checkpoints_folder)
         logged = max((line["step"] for line in self.metrics() if line.get("event") == "step"), default=0)
         if not bad and logged <= 1:
             return
-        why = f"all its checkpoints are damaged ({', '.join(bad)} in {self.checkpoints_folder})" if bad else "its checkpoints are gone"
+        why = (
+            f"all its checkpoints are damaged ({', '.join(bad)} in {self.checkpoints_folder})"
+            if bad
+            else "its checkpoints are gone"
+        )
         raise CheckpointError(
             f"{self.name} has trained {logged} steps and cannot go on: {why}",
             "copy a good one back from a backup, or train from the beginning: doitune resume RUN --from-scratch",
         )
 
     def save_checkpoint(self, step: int, fill: Callable[[Path], None], wanted_bytes: int = 0) -> Checkpoint:
-        """Write a checkpoint: `fill` puts its files into a staging folder; published whole and verified, see `checkpoint.write`.
+        """Write a checkpoint: `fill` puts its files into a staging folder; published whole and verified, see
+        `checkpoint.write`.
 
-        `wanted_bytes`: about how large it will be; where the disk has less room, older checkpoints but the best go, then the run waits.
+        `wanted_bytes`: about how large it will be; where the disk has less room, older checkpoints but the
+        best go, then the run waits.
         """
         if self.metrics_path.is_file():
             sync_file(self.metrics_path)  # the log is never behind the checkpoint
         return self.patience.write(
-            self.checkpoints_folder, wanted_bytes, lambda: store.write(self.checkpoints_folder, step, fill), self._relieve
+            self.checkpoints_folder,
+            wanted_bytes,
+            lambda: store.write(self.checkpoints_folder, step, fill),
+            self._relieve,
         )
 
     def _relieve(self) -> bool:
-        """Room for what is to be written: the oldest checkpoint but the newest valid one and the best goes. False: nothing may."""
+        """Room for what is to be written: the oldest checkpoint but the newest valid one and the best
+        goes. False: nothing may."""
         present = self.checkpoints()
         valid = [one for one in present if not one.verify()]
         spare = {self.best_step(), *(one.step for one in valid[-1:])}
@@ -211,7 +237,8 @@ class Run:
         return False
 
     def keep_checkpoints(self, steps: set[int]) -> None:
-        """Delete the checkpoints of all other steps, but never so that fewer valid ones are left than were asked for."""
+        """Delete the checkpoints of all other steps, but never so that fewer valid ones are left than were
+        asked for."""
         store.keep(self.checkpoints_folder, steps)
 
     def sweep(self) -> None:
@@ -223,7 +250,8 @@ class Run:
 
 
 def create_run(runs: Path, recipe_name: str, now: float | None = None) -> Run:
-    """A new run directory, closed to other users; its name is the time, made with `mkdir` so that two starts at once get two names."""
+    """A new run directory, closed to other users; its name is the time, made with `mkdir` so that two
+    starts at once get two names."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
     parent = runs / recipe_name
     make_folder(parent)
@@ -254,7 +282,8 @@ def _when(run: Run) -> tuple[str, int, str]:
 
 
 def find_run(text: str, runs: Path) -> Run:
-    """A run by its directory, by `last`, or by an unambiguous part of its name. UsageError lists what there is."""
+    """A run by its directory, by `last`, or by an unambiguous part of its name. UsageError lists what
+    there is."""
     folder = Path(text)
     if (folder / "recipe.yaml").is_file():
         return Run(folder.resolve())
@@ -268,12 +297,18 @@ def find_run(text: str, runs: Path) -> Run:
     if len(exact or matches) == 1:
         return (exact or matches)[0]
     if matches:
-        raise UsageError(f"{text!r} names {len(matches)} runs", "one of: " + ", ".join(run.name for run in matches[-8:]))
-    raise UsageError(f"no run is called {text!r} under {runs}", "`doitune runs list` names them; --runs DIR looks elsewhere")
+        raise UsageError(
+            f"{text!r} names {len(matches)} runs", "one of: " + ", ".join(run.name for run in matches[-8:])
+        )
+    raise UsageError(
+        f"no run is called {text!r} under {runs}",
+        "`doitune runs list` names them; --runs DIR looks elsewhere",
+    )
 
 
 def summarise(run: Run) -> dict[str, Any]:
-    """A line of `doitune runs list`: state is `done`, `running` or `stopped`; scores are headline means in 0..1 by suite and checkpoint."""
+    """A line of `doitune runs list`: state is `done`, `running` or `stopped`; scores are headline means in
+    0..1 by suite and checkpoint."""
     lines = [line for line in run.metrics() if line.get("event") == "step"]
     try:
         done = run.done()
@@ -301,7 +336,9 @@ def _scores(run: Run) -> dict[str, dict[str, float]]:
     for path in sorted(run.folder.glob("evals/*/*/report.json")):
         try:
             tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
-            scores.setdefault(path.parent.parent.name, {})[path.parent.name] = float(tables[0]["mean"]["score"])
+            scores.setdefault(path.parent.parent.name, {})[path.parent.name] = float(
+                tables[0]["mean"]["score"]
+            )
         except (OSError, ValueError, KeyError, IndexError, TypeError):
             continue
     return scores

@@ -1,4 +1,5 @@
-"""What a run does when its disk is full: make room among its own things, try again, wait for somebody to make more, and only then give up."""
+"""What a run does when its disk is full: make room among its own things, try again, wait for somebody to
+make more, and only then give up."""
 
 from __future__ import annotations
 
@@ -28,18 +29,22 @@ def _go_on() -> None:
 
 @dataclass
 class Patience:
-    """How long to wait for room: `minutes` in all, with a look every `every_seconds`. `tell` is given a line; `check` may raise to stop."""
+    """How long to wait for room: `minutes` in all, with a look every `every_seconds`. `tell` is given a
+    line; `check` may raise to stop."""
 
     minutes: float = 0.0
     every_seconds: float = 30.0
     tell: Callable[[str], None] = _say_nothing
     check: Callable[[], None] = _go_on
 
-    def write(self, folder: Path, wanted_bytes: int, work: Callable[[], Made], relieve: Callable[[], bool]) -> Made:
+    def write(
+        self, folder: Path, wanted_bytes: int, work: Callable[[], Made], relieve: Callable[[], bool]
+    ) -> Made:
         """Do `work`, which puts about `wanted_bytes` below `folder` and leaves nothing behind where it fails.
 
-        Whether the disk is full is asked of the disk: libraries say it in too many ways. Full: `relieve` deletes something of ours (False:
-        there is nothing more), then we wait. Not full: tried once more. Errors: DiskError when patience is at its end.
+        Whether the disk is full is asked of the disk: libraries say it in too many ways. Full: `relieve`
+        deletes something of ours (False: there is nothing more), then we wait. Not full: tried once more.
+        Errors: DiskError when patience is at its end.
         """
         failed, until = 0, 0.0
         while True:
@@ -62,7 +67,9 @@ class Patience:
     def _begin(self, folder: Path, error: DiskError) -> float:
         """Say that we wait; returns until when, on the monotonic clock."""
         free = shutil.disk_usage(folder).free
-        self.tell(f"the disk is full ({free / 2**20:.1f} MiB free in {folder}): waiting up to {self.minutes:g} minutes for room; {error.problem}")
+        self.tell(
+            f"the disk is full ({free / 2**20:.1f} MiB free in {folder}): waiting up to {self.minutes:g} minutes for room; {error.problem}"
+        )
         return time.monotonic() + 60 * self.minutes
 
     def _nap(self, until: float) -> None:

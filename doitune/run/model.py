@@ -1,4 +1,5 @@
-"""Models in memory from what lies on disk: a recipe's base with a fresh adapter, or with the one of a run's checkpoint."""
+"""Models in memory from what lies on disk: a recipe's base with a fresh adapter, or with the one of a
+run's checkpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 
 def load_model(recipe: Recipe, base: Base, new_rows: int, *, training: bool) -> tuple[str, LoadedModel]:
-    """The recipe's base with a fresh adapter, on the backend that serves here; returns the backend's name too."""
+    """The recipe's base with a fresh adapter, on the backend that serves here; returns the backend's name
+    too."""
     name, backend = pick_backend(recipe.model.backend, base)
     targets = () if recipe.lora.targets == "all-linear" else tuple(recipe.lora.targets)
     request = LoadRequest(
@@ -53,7 +55,8 @@ def _checkpoints_gradients(recipe: Recipe) -> bool:
 def open_trained(run: Run, checkpoint: str = "best") -> tuple[Recipe, LoadedModel, Template, int]:
     """A run's base with the adapter of one of its checkpoints, its template, and the checkpoint's step.
 
-    `checkpoint`: "best", "last" or a step number. Errors: see `take_checkpoint`; CheckpointError where it is missing.
+    `checkpoint`: "best", "last" or a step number. Errors: see `take_checkpoint`; CheckpointError where it is
+    missing.
     """
     recipe = resolve(str(run.recipe_path)).recipe
     step = checkpoint_step(run, checkpoint)
@@ -66,14 +69,17 @@ def open_trained(run: Run, checkpoint: str = "best") -> tuple[Recipe, LoadedMode
 
 
 def take_checkpoint(run: Run, step: int, model: LoadedModel, template: Template) -> Checkpoint:
-    """Give the model the adapter of a run's checkpoint: its files are verified, and what it says is compared with its probe. CheckpointError.
+    """Give the model the adapter of a run's checkpoint: its files are verified, and what it says is compared
+    with its probe. CheckpointError.
 
     The model is left asking.
     """
     found = run.checkpoint(step)
     wrong = found.verify()
     if wrong:
-        raise CheckpointError(f"{found.folder} is damaged: {'; '.join(wrong)}", "use another checkpoint: --checkpoint last")
+        raise CheckpointError(
+            f"{found.folder} is damaged: {'; '.join(wrong)}", "use another checkpoint: --checkpoint last"
+        )
     model.load_adapter(found.folder)
     prove_adapter(model, found.folder, fingerprint(template))
     return found
@@ -90,7 +96,10 @@ def checkpoint_step(run: Run, wanted: str) -> int:
         done = run.done()
         best = done["best_step"] if done else run.best_step()
         if best is not None and best not in steps:
-            raise CheckpointError(f"the best checkpoint of {run.name}, step {best}, is gone or damaged", "ask another one: --checkpoint last")
+            raise CheckpointError(
+                f"the best checkpoint of {run.name}, step {best}, is gone or damaged",
+                "ask another one: --checkpoint last",
+            )
         return steps[-1] if best is None else best
     if wanted.isascii() and wanted.isdecimal():
         return run.checkpoint(int(wanted)).step

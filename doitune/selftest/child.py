@@ -1,4 +1,5 @@
-"""One process of the crash lab: forked with the libraries loaded, watched through shared memory, killed at a site or at a time."""
+"""One process of the crash lab: forked with the libraries loaded, watched through shared memory, killed at
+a site or at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +24,17 @@ from doitune.train.session import resume, start
 
 SITES = tuple(faults.SITES)
 _SAVING, _LOOPING, _STEP, _FIRST, _COUNTS = 0, 4, 8, 12, 16
-LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers", "safetensors", "numpy", "doitune")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "doitune",
+)
 LOADED = "modules.txt"
 """Which modules a child that came to its end had loaded."""
 
@@ -85,7 +96,8 @@ class Watch:
 
 @dataclass(frozen=True)
 class Blow:
-    """How a child is to be killed: by the fault point in `fault`, or `after_seconds` of its loop (or of its life); neither: not at all."""
+    """How a child is to be killed: by the fault point in `fault`, or `after_seconds` of its loop (or of
+    its life); neither: not at all."""
 
     fault: str = ""
     after_seconds: float | None = None
@@ -94,7 +106,8 @@ class Blow:
 
 @dataclass(frozen=True)
 class Died:
-    """How a child ended: the exit code, -9 where it was killed; what it had said; the end of what it printed."""
+    """How a child ended: the exit code, -9 where it was killed; what it had said; the end of what it
+    printed."""
 
     code: int
     watch: Watch
@@ -108,7 +121,8 @@ class Died:
 
 
 def warm_up(runs: Path) -> None:
-    """Load what a whole run under `runs` has loaded, so that the children to come need not. No work is done: threads do not survive a fork."""
+    """Load what a whole run under `runs` has loaded, so that the children to come need not. No work is
+    done: threads do not survive a fork."""
     for name in (runs / LOADED).read_text(encoding="utf-8").split("\n"):
         if name.partition(".")[0] in LIBRARIES and name not in sys.modules:
             with suppress(ImportError, AttributeError):
@@ -125,7 +139,9 @@ def live(recipe: Path, runs: Path, blow: Blow) -> Died:
     if not child:
         _be_child(recipe, runs, blow, watch, log)
     code = _wait(child, blow, watch, began)
-    return Died(code, watch, time.monotonic() - began, log.read_text(encoding="utf-8", errors="replace")[-2000:])
+    return Died(
+        code, watch, time.monotonic() - began, log.read_text(encoding="utf-8", errors="replace")[-2000:]
+    )
 
 
 def _wait(child: int, blow: Blow, watch: Watch, began: float) -> int:

@@ -1,7 +1,9 @@
-"""The crash lab: a tiny training is killed again and again, at every fault point and at random times, and resumed until it is done.
+"""The crash lab: a tiny training is killed again and again, at every fault point and at random times, and
+resumed until it is done.
 
-What it left is then compared byte for byte with what the same training leaves when nobody disturbs it. Other runs lose a byte of their newest
-checkpoint instead. Everything happens on the disk that the lab is pointed at, with the machine's own libraries, on the CPU.
+What it left is then compared byte for byte with what the same training leaves when nobody disturbs it. Other
+runs lose a byte of their newest checkpoint instead. Everything happens on the disk that the lab is pointed
+at, with the machine's own libraries, on the CPU.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ RESUMED = ("resume.begin", "resume.restored", "resume.cut")
 
 @dataclass
 class Report:
-    """What the lab found. `steps_lost_beyond` counts steps that a resume made again beyond one checkpoint interval (here: one step)."""
+    """What the lab found. `steps_lost_beyond` counts steps that a resume made again beyond one checkpoint
+    interval (here: one step)."""
 
     kills: int = 0
     kills_during_save: int = 0
@@ -54,7 +57,10 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether every promise was kept."""
-        return not (self.failures or self.steps_lost_beyond or self.differing_bytes) and self.corruptions_found == self.corruptions
+        return (
+            not (self.failures or self.steps_lost_beyond or self.differing_bytes)
+            and self.corruptions_found == self.corruptions
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The document of `doitune selftest crash --json`."""
@@ -81,16 +87,24 @@ class Report:
 class Lab:
     """The crash lab in one folder of the disk to be proved; what a failed trial left stays there."""
 
-    def __init__(self, folder: Path, on_progress: Callable[[Report], None] = lambda report: None, seed: int = 0) -> None:
+    def __init__(
+        self, folder: Path, on_progress: Callable[[Report], None] = lambda report: None, seed: int = 0
+    ) -> None:
         """Train once undisturbed: the measure of all that follows. DoituneError where even that fails."""
         if "torch" not in sys.modules:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CUDA does not survive a fork, and equal bytes are promised for the CPU
+            os.environ["CUDA_VISIBLE_DEVICES"] = (
+                ""  # CUDA does not survive a fork, and equal bytes are promised for the CPU
+            )
         import torch
 
         torch.set_num_threads(1)
         make_folder(folder)
         self.folder = Path(tempfile.mkdtemp(prefix="crash-lab-", dir=folder))
-        self.report, self.dice, self.on_progress = Report(filesystem=filesystem_of(self.folder)), random.Random(seed), on_progress
+        self.report, self.dice, self.on_progress = (
+            Report(filesystem=filesystem_of(self.folder)),
+            random.Random(seed),
+            on_progress,
+        )
         self._began = time.monotonic()
         self.recipe = make_world(self.folder / "world").recipe
         first = self._measured(self.folder / "first")
@@ -99,14 +113,18 @@ class Lab:
         self.wanted: Traces = traces_of(self._run(self.folder / "whole"))
         self.report.sha256 = self.wanted.sha256
         if traces_of(self._run(self.folder / "first")).sha256 != self.wanted.sha256:
-            raise DoituneError("two undisturbed runs differ on this machine: no resume can be exact", f"see {self.folder}")
+            raise DoituneError(
+                "two undisturbed runs differ on this machine: no resume can be exact", f"see {self.folder}"
+            )
         self.counts = {site: count for site, count in first.watch.counts().items() if count}
         self._turn = 0
 
     def _measured(self, runs: Path) -> Died:
         whole = live(self.recipe, runs, Blow())
         if whole.code:
-            raise DoituneError(f"the lab's training fails undisturbed: {whole.said.strip()[-500:]}", f"see {runs}")
+            raise DoituneError(
+                f"the lab's training fails undisturbed: {whole.said.strip()[-500:]}", f"see {runs}"
+            )
         return whole
 
     @staticmethod
@@ -127,19 +145,28 @@ class Lab:
         self._tell()
 
     def every_site(self, positions: tuple[str, ...] = ("first", "middle", "last")) -> list[tuple[Blow, ...]]:
-        """Runs that together come to every site, at its first, middle and last arrival: those of a save first, a resume's own sites at the end."""
+        """Runs that together come to every site, at its first, middle and last arrival: those of a save
+        first, a resume's own sites at the end."""
         found = []
         for site in sorted(self.counts, key=lambda site: site not in faults.SAVING):
             numbers = {"first": 1, "middle": (self.counts[site] + 1) // 2, "last": self.counts[site]}
-            found += [(Blow(f"{site}:{number}:kill"),) for number in sorted({numbers[name] for name in positions})]
+            found += [
+                (Blow(f"{site}:{number}:kill"),) for number in sorted({numbers[name] for name in positions})
+            ]
         return found + [(Blow("step.logged:2:kill"), Blow(f"{site}:1:kill")) for site in RESUMED]
 
     def _next_blow(self) -> Blow:
         """Of four, three inside a save and one at a random time; every eighth at any site at all."""
         self._turn += 1
         if self._turn % 4 == 2:
-            return Blow(after_seconds=self.dice.uniform(0, self.measure.seconds), of_loop=self.dice.random() < 0.8)
-        names = [site for site in faults.SAVING if site in self.counts] if self._turn % 8 else [*self.counts, *RESUMED]
+            return Blow(
+                after_seconds=self.dice.uniform(0, self.measure.seconds), of_loop=self.dice.random() < 0.8
+            )
+        names = (
+            [site for site in faults.SAVING if site in self.counts]
+            if self._turn % 8
+            else [*self.counts, *RESUMED]
+        )
         site = self.dice.choice(names)
         return Blow(f"{site}:{self.dice.randint(1, max(1, self.counts.get(site, 1) // 2))}:kill")
 
@@ -168,7 +195,11 @@ class Lab:
         self.report.sites[blow.fault.partition(":")[0] or "random time"] += 1
         for run in list_runs(runs)[-1:]:
             whole = [one for one in run.checkpoints() if not one.verify()]
-            bad = [path.parent.name for path in run.folder.glob(f"checkpoints/step-*/{MANIFEST}") if path.parent not in {one.folder for one in whole}]
+            bad = [
+                path.parent.name
+                for path in run.folder.glob(f"checkpoints/step-*/{MANIFEST}")
+                if path.parent not in {one.folder for one in whole}
+            ]
             if bad:
                 self._fail(runs, f"a kill at {blow} left {', '.join(bad)}, which is not whole")
             lost = died.watch.step - (whole[-1].step if whole else 0)
@@ -189,7 +220,8 @@ class Lab:
         self.report.failures.append(f"{runs.name}: {text}")
 
     def corrupt(self, corruptions: int) -> None:
-        """Damage the newest checkpoint of an interrupted run, each time another file in another way, and resume."""
+        """Damage the newest checkpoint of an interrupted run, each time another file in another way, and
+        resume."""
         if not corruptions:
             return
         stopped = self.folder / "stopped"
@@ -227,8 +259,16 @@ class Lab:
         return self.report
 
 
-def crash(folder: Path, *, kills: int, corruptions: int, seed: int = 0, on_progress: Callable[[Report], None] = lambda report: None) -> Report:
-    """Kill and corrupt on the disk of `folder`; every site once before random ones repeat, as far as `kills` reach."""
+def crash(
+    folder: Path,
+    *,
+    kills: int,
+    corruptions: int,
+    seed: int = 0,
+    on_progress: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """Kill and corrupt on the disk of `folder`; every site once before random ones repeat, as far as
+    `kills` reach."""
     lab = Lab(folder, on_progress, seed)
     for blows in lab.every_site(("middle",)):
         if lab.report.kills + len(blows) <= kills:

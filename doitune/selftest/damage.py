@@ -40,7 +40,11 @@ def _remove(path: Path, dice: random.Random) -> None:
 
 def _swap(path: Path, dice: random.Random) -> None:
     """The same file of an older checkpoint; of one that is equal, or alone, a flipped bit instead."""
-    others = [folder / path.name for folder in path.parent.parent.glob("step-*") if folder != path.parent and (folder / path.name).is_file()]
+    others = [
+        folder / path.name
+        for folder in path.parent.parent.glob("step-*")
+        if folder != path.parent and (folder / path.name).is_file()
+    ]
     differing = [other for other in sorted(others) if other.read_bytes() != path.read_bytes()]
     if differing:
         path.write_bytes(dice.choice(differing).read_bytes())
@@ -59,7 +63,8 @@ KINDS: dict[str, Callable[[Path, random.Random], None]] = {
 
 
 def spoil(folder: Path, number: int, dice: random.Random) -> str:
-    """Damage one file of a checkpoint: the `number`-th pair of file and kind, in turn. Returns which and how."""
+    """Damage one file of a checkpoint: the `number`-th pair of file and kind, in turn. Returns which and
+    how."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     path = files[number % len(files)]
     kind = list(KINDS)[number // len(files) % len(KINDS)]

@@ -1,7 +1,8 @@
-"""The test of a card: Unsloth's kernels beside plain torch, both backends beside each other, the memory plan beside what is measured.
+"""The test of a card: Unsloth's kernels beside plain torch, both backends beside each other, the memory plan
+beside what is measured.
 
-One document comes of it, to send in. Every part has a process of its own (Unsloth and the hf backend never share one) and a time limit; a part
-that fails stops no other.
+One document comes of it, to send in. Every part has a process of its own (Unsloth and the hf backend never
+share one) and a time limit; a part that fails stops no other.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ TOKENS, STEPS = 2048, 20
 NEAR_LOSS, NEAR_PLAN = 0.02, 0.10
 """Largest relative difference of the backends' losses, and of the measured peak from the plan's."""
 NEAR_KERNEL = {"fp32": 1e-4, "bf16": 3e-2}
-"""Largest difference of a kernel from plain torch, as a share of the largest value; bf16 keeps 8 bits, and a LoRA layer rounds several times."""
+"""Largest difference of a kernel from plain torch, as a share of the largest value; bf16 keeps 8 bits, and
+a LoRA layer rounds several times."""
 
 KERNEL_SECONDS, LEARN_SECONDS, MEASURE_SECONDS = 300.0, 300.0, 600.0
 
@@ -48,7 +50,9 @@ class Part:
     seconds: float = MEASURE_SECONDS
 
 
-def selftest_gpu(runs: Path, *, quick: bool = False, on_part: Callable[[str, int, int], None] = lambda *_: None) -> dict[str, Any]:
+def selftest_gpu(
+    runs: Path, *, quick: bool = False, on_part: Callable[[str, int, int], None] = lambda *_: None
+) -> dict[str, Any]:
     """The whole test. FitError (exit 78) without a card, before anything heavy is imported."""
     card = find_card()
     if card is None:
@@ -65,31 +69,46 @@ def selftest_gpu(runs: Path, *, quick: bool = False, on_part: Callable[[str, int
 
 
 def _room() -> Path:
-    """A new folder in the user's cache for bases of random weights. Not the system's temporary folder: that may lie in main memory, where the
-    holes of a sparse file take room as they are read. Errors: DiskError."""
+    """A new folder in the user's cache for bases of random weights. Not the system's temporary folder:
+    that may lie in main memory, where the holes of a sparse file take room as they are read. Errors:
+    DiskError."""
     parent = corpora_folder().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix="selftest-gpu-", dir=parent))
     except OSError as error:
-        raise DiskError(f"cannot write in {parent}: {error.strerror}", "set XDG_CACHE_HOME to a folder elsewhere") from error
+        raise DiskError(
+            f"cannot write in {parent}: {error.strerror}", "set XDG_CACHE_HOME to a folder elsewhere"
+        ) from error
 
 
 def plan_parts(card: Card, serves: Sequence[str], folder: Path, *, quick: bool) -> list[Part]:
-    """What is run on a card: Unsloth's kernels, 20 steps of each backend, then the sizes that fit it (with `quick` the smallest alone)."""
+    """What is run on a card: Unsloth's kernels, 20 steps of each backend, then the sizes that fit it (with
+    `quick` the smallest alone)."""
     learn = {"part": "learn", "adapter": str(folder / "adapter"), "base": "demo", "steps": STEPS}
     found = [Part("kernels", {"part": "kernels"}, KERNEL_SECONDS)] if "unsloth" in serves else []
     found += [Part(f"learn {name}", {**learn, "backend": name}, LEARN_SECONDS) for name in serves]
     for size in SIZES[:1] if quick else SIZES:
         for name in serves:
-            setting = Setting(find_shape(model_section(size)).architecture, backend=name, rank=16, tokens=TOKENS)
-            words = {"part": "measure", "size": size, "backend": name, "tokens": TOKENS, "gib": card.gib, "name": card.name}
+            setting = Setting(
+                find_shape(model_section(size)).architecture, backend=name, rank=16, tokens=TOKENS
+            )
+            words = {
+                "part": "measure",
+                "size": size,
+                "backend": name,
+                "tokens": TOKENS,
+                "gib": card.gib,
+                "name": card.name,
+            }
             if high_gib(setting) <= card.usable_gib:
                 found.append(Part(f"plan {size} {name}", {**words, "folder": str(folder / f"{size}-{name}")}))
     return found
 
 
-def run_parts(parts: Sequence[Part], folder: Path, on_part: Callable[[str, int, int], None] = lambda *_: None) -> dict[str, dict[str, Any]]:
+def run_parts(
+    parts: Sequence[Part], folder: Path, on_part: Callable[[str, int, int], None] = lambda *_: None
+) -> dict[str, dict[str, Any]]:
     """Each part's answer by its name, with its seconds; {"error": ...} where it failed or ran out of time."""
     found = {}
     for number, part in enumerate(parts, 1):
@@ -103,7 +122,9 @@ def run_parts(parts: Sequence[Part], folder: Path, on_part: Callable[[str, int, 
 def _run(part: Part, result: Path) -> dict[str, Any]:
     words = [sys.executable, "-m", "doitune.selftest.gpu_part", json.dumps(dict(part.words)), str(result)]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=part.seconds, check=False)
+        done = subprocess.run(
+            words, capture_output=True, text=True, errors="replace", timeout=part.seconds, check=False
+        )
     except subprocess.TimeoutExpired:
         return {"error": f"not done within {part.seconds:g} s"}
     if done.returncode or not result.exists():
@@ -114,22 +135,50 @@ def _run(part: Part, result: Path) -> dict[str, Any]:
 
 
 def assemble(card: Card, parts: Mapping[str, dict[str, Any]], machine: Mapping[str, Any]) -> dict[str, Any]:
-    """The document, without paths and secrets. The verdict is `passed` only where every part passed and there was one."""
-    judged = {name: {**dict(zip(("verdict", "said"), judge(answer), strict=True)), **answer} for name, answer in parts.items()}
+    """The document, without paths and secrets. The verdict is `passed` only where every part passed and
+    there was one."""
+    judged = {
+        name: {**dict(zip(("verdict", "said"), judge(answer), strict=True)), **answer}
+        for name, answer in parts.items()
+    }
     curves = [one for name, one in parts.items() if name.startswith("learn")]
     if len(curves) == 2 and all("losses" in one for one in curves):
-        apart = max(abs(one - other) / abs(other) for one, other in zip(curves[0]["losses"], curves[1]["losses"], strict=True))
+        apart = max(
+            abs(one - other) / abs(other)
+            for one, other in zip(curves[0]["losses"], curves[1]["losses"], strict=True)
+        )
         verdict = "passed" if apart <= NEAR_LOSS else "FAILED"
-        judged["backends agree"] = {"verdict": verdict, "said": f"losses {100 * apart:.2f} % apart at most", "apart": apart, "seconds": 0.0}
+        judged["backends agree"] = {
+            "verdict": verdict,
+            "said": f"losses {100 * apart:.2f} % apart at most",
+            "apart": apart,
+            "seconds": 0.0,
+        }
     else:
-        judged["backends agree"] = {"verdict": "skipped", "said": "only one backend's losses are there", "seconds": 0.0}
+        judged["backends agree"] = {
+            "verdict": "skipped",
+            "said": "only one backend's losses are there",
+            "seconds": 0.0,
+        }
     failed = [name for name, one in judged.items() if one["verdict"] == "FAILED"]
     skipped = [name for name, one in judged.items() if one["verdict"] == "skipped"]
     passed = not failed and any(one["verdict"] == "passed" for one in judged.values())
     rest = f"; skipped: {', '.join(skipped)}" if skipped else ""
     said = f"failed: {', '.join(failed)}" if failed else f"{len(judged) - len(skipped)} parts passed{rest}"
-    whole = {"schema": "doitune.selftest-gpu/1", "verdict": "passed" if passed else "FAILED", "said": said, "passed": passed}
-    cleaned: dict[str, Any] = clean({**whole, "card": {"name": card.name, "gib": round(card.gib, 2)}, "parts": judged, "machine": dict(machine)})
+    whole = {
+        "schema": "doitune.selftest-gpu/1",
+        "verdict": "passed" if passed else "FAILED",
+        "said": said,
+        "passed": passed,
+    }
+    cleaned: dict[str, Any] = clean(
+        {
+            **whole,
+            "card": {"name": card.name, "gib": round(card.gib, 2)},
+            "parts": judged,
+            "machine": dict(machine),
+        }
+    )
     return cleaned
 
 
@@ -144,7 +193,11 @@ def judge(answer: Mapping[str, Any]) -> tuple[str, str]:
         return "FAILED", "a loss is not finite"
     if "ratio" in answer:
         near = abs(answer["ratio"] - 1) <= NEAR_PLAN and answer["reserved_gib"] <= answer["planned_high_gib"]
-        roof = f", {100 * answer['share_of_roof']:.0f} % of the roof" if answer["share_of_roof"] else ", no roof known for this card"
+        roof = (
+            f", {100 * answer['share_of_roof']:.0f} % of the roof"
+            if answer["share_of_roof"]
+            else ", no roof known for this card"
+        )
         text = f"{answer['allocated_gib']:.2f} GiB measured, {answer['planned_gib']:.2f} planned; {answer['tokens_per_second']:,} tokens/s{roof}"
         return ("passed" if near else "FAILED"), text
     if losses[-1] >= losses[0]:
@@ -156,7 +209,12 @@ def judge(answer: Mapping[str, Any]) -> tuple[str, str]:
 
 def _judge_kernels(found: Mapping[str, Mapping[str, float]]) -> tuple[str, str]:
     """Every kernel within its dtype's bound; a NaN is not."""
-    far = [f"{name} in {dtype}: {value:.1e}" for dtype, values in found.items() for name, value in values.items() if not value <= NEAR_KERNEL[dtype]]
+    far = [
+        f"{name} in {dtype}: {value:.1e}"
+        for dtype, values in found.items()
+        for name, value in values.items()
+        if not value <= NEAR_KERNEL[dtype]
+    ]
     if far or not all(found.get(dtype) for dtype in NEAR_KERNEL):
         return "FAILED", f"far from plain torch: {', '.join(far)}" if far else "not every dtype was compared"
     worst = ", ".join(f"{max(values.values()):.1e} in {dtype}" for dtype, values in found.items())
@@ -164,11 +222,16 @@ def _judge_kernels(found: Mapping[str, Mapping[str, float]]) -> tuple[str, str]:
 
 
 def clean(value: Any) -> Any:
-    """A document without secrets and folders: of a path only its last part stays. A number that is none is said in words: JSON knows none."""
+    """A document without secrets and folders: of a path only its last part stays. A number that is none is
+    said in words: JSON knows none."""
     if isinstance(value, Mapping):
         return {key: clean(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [clean(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return re.sub(r"(?<![\w:/.])[~.]*/[^\s'\",;:)]*/([^\s/'\",;:)]+)", r".../\1", redact(value)) if isinstance(value, str) else value
+    return (
+        re.sub(r"(?<![\w:/.])[~.]*/[^\s'\",;:)]*/([^\s/'\",;:)]+)", r".../\1", redact(value))
+        if isinstance(value, str)
+        else value
+    )

@@ -1,4 +1,5 @@
-"""One part of the test of a card, in a process of its own: `python -m doitune.selftest.gpu_part WORDS RESULT` (both JSON; RESULT is a file).
+"""One part of the test of a card, in a process of its own: `python -m doitune.selftest.gpu_part WORDS RESULT`
+(both JSON; RESULT is a file).
 
 Every part also runs on the CPU, on small sizes: that is how the tests reach it.
 """
@@ -39,7 +40,8 @@ def rows(vocabulary: int, lengths: tuple[int, ...], *, untrained: float = 0.5) -
 
 
 def learn(backend: str, base: str, adapter: Path, *, steps: int = 20) -> dict[str, Any]:
-    """Losses of `steps` optimiser steps from the adapter in `adapter` (written there by the first backend that comes), and the probe of packing."""
+    """Losses of `steps` optimiser steps from the adapter in `adapter` (written there by the first backend
+    that comes), and the probe of packing."""
     import torch
 
     from doitune.backends.loaded import LoadRequest
@@ -58,15 +60,29 @@ def learn(backend: str, base: str, adapter: Path, *, steps: int = 20) -> dict[st
     examples = rows(262, (9, 17, 31, 54, 80, 23, 120))
     proof = prove_packing(model, examples)
     model.training(True)
-    optimiser, losses, total = torch.optim.AdamW([one for _, one in model.trainable()], lr=5e-3), [], trained_tokens(examples)
+    optimiser, losses, total = (
+        torch.optim.AdamW([one for _, one in model.trainable()], lr=5e-3),
+        [],
+        trained_tokens(examples),
+    )
     for _ in range(steps):
         loss = model.loss((flatten if proof.exact else pad)(examples), total).value
         loss.backward()  # type: ignore[no-untyped-call]
         losses.append(float(loss.detach()))
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-    differences = {"loss": proof.loss_difference, "gradient": proof.gradient_difference, "allowed": proof.allowed}
-    return {"losses": losses, "packed": proof.exact, "packing": differences, "compute_dtype": model.compute_dtype, "device": model.device.type}
+    differences = {
+        "loss": proof.loss_difference,
+        "gradient": proof.gradient_difference,
+        "allowed": proof.allowed,
+    }
+    return {
+        "losses": losses,
+        "packed": proof.exact,
+        "packing": differences,
+        "compute_dtype": model.compute_dtype,
+        "device": model.device.type,
+    }
 
 
 def kernels() -> dict[str, Any]:
@@ -78,7 +94,9 @@ def kernels() -> dict[str, Any]:
 
     from doitune.selftest.kernels import differences
 
-    return {"kernels": {"fp32": differences("cuda", torch.float32), "bf16": differences("cuda", torch.bfloat16)}}
+    return {
+        "kernels": {"fp32": differences("cuda", torch.float32), "bf16": differences("cuda", torch.bfloat16)}
+    }
 
 
 def architecture_of(size: str) -> Architecture:
@@ -92,9 +110,11 @@ def setting_for(architecture: Architecture, backend: str, tokens: int, number_by
 
 
 def measure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]:
-    """Load random 4-bit weights, take two optimiser steps of two rows each, and put the peak and the pace beside the plan's.
+    """Load random 4-bit weights, take two optimiser steps of two rows each, and put the peak and the pace
+    beside the plan's.
 
-    Without CUDA (`card` None) only the bytes of the frozen weights and the losses are told: nothing is invented for the rest.
+    Without CUDA (`card` None) only the bytes of the frozen weights and the losses are told: nothing is
+    invented for the rest.
     """
     import torch
 
@@ -128,7 +148,11 @@ def measure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]
         optimiser.zero_grad(set_to_none=True)
         return 2 * float(loss.detach())
 
-    found: dict[str, Any] = {"losses": [step()], "frozen_bytes": frozen, "planned_frozen_bytes": frozen_bytes(setting)}
+    found: dict[str, Any] = {
+        "losses": [step()],
+        "frozen_bytes": frozen,
+        "planned_frozen_bytes": frozen_bytes(setting),
+    }
     if card is None:
         return found
     torch.cuda.reset_peak_memory_stats()
@@ -152,11 +176,14 @@ def _frozen_bytes(base: Any) -> int:
 
 def frozen_bytes(setting: Setting) -> int:
     """The same by the plan."""
-    return round(sum(term.nominal for term in count(setting) if term.name in ("weights", "embeddings", "norms")))
+    return round(
+        sum(term.nominal for term in count(setting) if term.name in ("weights", "embeddings", "norms"))
+    )
 
 
 def beside_plan(setting: Setting, allocated: int, reserved: int) -> dict[str, Any]:
-    """A measured peak beside the planned one; CUDA's own context is in neither. The allocator's loss is in `reserved` alone."""
+    """A measured peak beside the planned one; CUDA's own context is in neither. The allocator's loss is in
+    `reserved` alone."""
     terms = [term for term in count(setting) if term.name != "context"]
     part = sum(term.nominal for term in terms if term.name != "fragmentation")
     return {
@@ -169,12 +196,25 @@ def beside_plan(setting: Setting, allocated: int, reserved: int) -> dict[str, An
 
 
 def pace(setting: Setting, card: Card, measured: float) -> dict[str, Any]:
-    """Measured tokens a second beside the known card's roof and the expected share of it; null for a card that is not known by name."""
+    """Measured tokens a second beside the known card's roof and the expected share of it; null for a card
+    that is not known by name."""
     named = [one for one in known_cards(card) if card.name and one.name.replace(" 16 GB", "") in card.name]
-    found: dict[str, Any] = {"tokens_per_second": round(measured), "roof": None, "expected": None, "share_of_roof": None}
+    found: dict[str, Any] = {
+        "tokens_per_second": round(measured),
+        "roof": None,
+        "expected": None,
+        "share_of_roof": None,
+    }
     if named:
-        roof, expected = (tokens_per_second(setting, named[0], row_tokens=setting.tokens, efficiency=share) for share in (1.0, None))
-        found |= {"roof": round(roof), "expected": round(expected), "share_of_roof": round(measured / roof, 3)}
+        roof, expected = (
+            tokens_per_second(setting, named[0], row_tokens=setting.tokens, efficiency=share)
+            for share in (1.0, None)
+        )
+        found |= {
+            "roof": round(roof),
+            "expected": round(expected),
+            "share_of_roof": round(measured / roof, 3),
+        }
     return found
 
 

@@ -1,6 +1,8 @@
-"""Unsloth's kernels against plain torch, forward and backward: on a card in fp32 and bf16, on a CPU in Triton's interpreter in fp32.
+"""Unsloth's kernels against plain torch, forward and backward: on a card in fp32 and bf16, on a CPU in
+Triton's interpreter in fp32.
 
-The plain side is computed in fp32 from the same (rounded) values. Unsloth is imported as `differences` is called: `begin` comes first.
+The plain side is computed in fp32 from the same (rounded) values. Unsloth is imported as `differences` is
+called: `begin` comes first.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ IGNORED_LABEL = -100
 
 @dataclass
 class Comparison:
-    """Values on one device in one dtype; `found` holds each kernel's largest difference as a share of the plain side's largest value."""
+    """Values on one device in one dtype; `found` holds each kernel's largest difference as a share of the
+    plain side's largest value."""
 
     device: str
     dtype: torch.dtype
@@ -30,7 +33,8 @@ class Comparison:
         return (torch.randn(*shape) * scale).to(self.device, self.dtype)
 
     def note(self, name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> None:
-        """Compare outputs and gradients, pair by pair; the plain side must hold something. RuntimeError where it is all zeros."""
+        """Compare outputs and gradients, pair by pair; the plain side must hold something. RuntimeError
+        where it is all zeros."""
         largest = [float(one.detach().abs().max()) for one in theirs]
         if len(ours) != len(theirs) or not all(largest):
             raise RuntimeError(f"{name}: nothing to compare with")
@@ -42,7 +46,8 @@ class Comparison:
 
 
 def differences(device: str, dtype: torch.dtype) -> dict[str, float]:
-    """Each kernel's largest difference on this device in this dtype, as a share of the plain side's largest value."""
+    """Each kernel's largest difference on this device in this dtype, as a share of the plain side's
+    largest value."""
     import torch
 
     here = Comparison(device, dtype)
@@ -111,8 +116,12 @@ def _rope(here: Comparison, name: str, positions: torch.Tensor | None) -> None:
 
     query, key = here.random(2, 4, 6, 16), here.random(2, 2, 6, 16)
     angles = torch.outer(torch.arange(32.0), 1.0 / 10000 ** (torch.arange(0, 16, 2) / 16))
-    cos, sin = (torch.cat([turn, turn], -1).to(here.device, here.dtype) for turn in (angles.cos(), angles.sin()))
-    places = torch.arange(6, device=here.device)[None].expand(2, -1) if positions is None else positions.long()
+    cos, sin = (
+        torch.cat([turn, turn], -1).to(here.device, here.dtype) for turn in (angles.cos(), angles.sin())
+    )
+    places = (
+        torch.arange(6, device=here.device)[None].expand(2, -1) if positions is None else positions.long()
+    )
 
     def turned(values: torch.Tensor) -> torch.Tensor:
         half = values.shape[-1] // 2
@@ -148,19 +157,31 @@ SCALE = 0.5
 
 def _lora(here: Comparison, width: int, out: int) -> Lora:
     """A frozen matrix [out, width] and LoRA's A [4, width], B [out, 4]."""
-    return here.random(out, width, scale=width**-0.5), here.random(4, width, scale=width**-0.5), here.random(out, 4, scale=0.5)
+    return (
+        here.random(out, width, scale=width**-0.5),
+        here.random(4, width, scale=width**-0.5),
+        here.random(out, 4, scale=0.5),
+    )
 
 
-def _adapted(hidden: torch.Tensor, weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+def _adapted(
+    hidden: torch.Tensor, weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor
+) -> torch.Tensor:
     return hidden @ weight.float().T + hidden @ down.T @ up.T * SCALE
 
 
 def _words(layers: Sequence[Lora], values: Sequence[torch.Tensor]) -> list[Any]:
     """What Unsloth's LoRA functions take for each layer: weight, quantisation, A, B, scale."""
-    return [part for place, layer in enumerate(layers) for part in (layer[0], None, values[1 + 2 * place], values[2 + 2 * place], SCALE)]
+    return [
+        part
+        for place, layer in enumerate(layers)
+        for part in (layer[0], None, values[1 + 2 * place], values[2 + 2 * place], SCALE)
+    ]
 
 
-def _outputs(layers: Sequence[Lora], values: Sequence[torch.Tensor], place: int, hidden: torch.Tensor) -> torch.Tensor:
+def _outputs(
+    layers: Sequence[Lora], values: Sequence[torch.Tensor], place: int, hidden: torch.Tensor
+) -> torch.Tensor:
     return _adapted(hidden, layers[place][0], values[1 + 2 * place], values[2 + 2 * place])
 
 

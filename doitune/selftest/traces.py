@@ -1,4 +1,5 @@
-"""What a finished run left, byte for byte, without its clocks: two runs that did the same leave the same traces."""
+"""What a finished run left, byte for byte, without its clocks: two runs that did the same leave the same
+traces."""
 
 from __future__ import annotations
 
@@ -20,14 +21,17 @@ LOGGED = ("step", "validation")
 
 @dataclass(frozen=True)
 class Traces:
-    """Parts of a finished run by name: weights, optimiser moments, counters and random state, log, order of examples, result."""
+    """Parts of a finished run by name: weights, optimiser moments, counters and random state, log, order
+    of examples, result."""
 
     parts: dict[str, bytes]
 
     @property
     def sha256(self) -> str:
         """One hash of all parts."""
-        return sha256(b"".join(sha256(name.encode() + part).digest() for name, part in sorted(self.parts.items()))).hexdigest()
+        return sha256(
+            b"".join(sha256(name.encode() + part).digest() for name, part in sorted(self.parts.items()))
+        ).hexdigest()
 
     def differing_bytes(self, other: Traces) -> int:
         """Places at which the two differ, over all parts."""
@@ -37,7 +41,8 @@ class Traces:
 
 
 def traces_of(run: Run) -> Traces:
-    """The traces of a finished run. Tensors are read as values by sorted name, so that a file's own layout does not count."""
+    """The traces of a finished run. Tensors are read as values by sorted name, so that a file's own layout
+    does not count."""
     newest = run.checkpoints()[-1].folder
     parts = {name: _tensors(newest / name) for name in TENSORS}
     parts["state.json"] = _plain(json.loads((newest / "state.json").read_text(encoding="utf-8")))
@@ -52,7 +57,10 @@ def _tensors(path: Path) -> bytes:
     from safetensors.numpy import load_file
 
     found = load_file(path)
-    return b"".join(name.encode() + str((found[name].dtype, found[name].shape)).encode() + found[name].tobytes() for name in sorted(found))
+    return b"".join(
+        name.encode() + str((found[name].dtype, found[name].shape)).encode() + found[name].tobytes()
+        for name in sorted(found)
+    )
 
 
 def _plain(document: Any) -> bytes:

@@ -1,4 +1,5 @@
-"""A tiny world to train in: a random two-layer base with the demo's tokenizer, a few rows, a recipe. Nothing is downloaded."""
+"""A tiny world to train in: a random two-layer base with the demo's tokenizer, a few rows, a recipe.
+Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ train:
   validation_rows_per_ability: 2
   checkpoint_minutes: 0.000000001
 """
-"""Dropout, two epochs, several micro-batches a step, a validation an epoch, and a checkpoint after every step: the worst case."""
+"""Dropout, two epochs, several micro-batches a step, a validation an epoch, and a checkpoint after every
+step: the worst case."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ def make_world(folder: Path) -> World:
     _write_base(base)
     _write_corpus(corpus)
     recipe = folder / "lab.yaml"
-    recipe.write_text(RECIPE.format(base=json.dumps(str(base)), corpus=json.dumps(str(corpus))), encoding="utf-8")
+    recipe.write_text(
+        RECIPE.format(base=json.dumps(str(base)), corpus=json.dumps(str(corpus))), encoding="utf-8"
+    )
     return World(recipe)
 
 
@@ -62,7 +66,13 @@ def _write_base(folder: Path) -> None:
     for name in TOKENIZER:
         shutil.copyfile(DEMO_BASE / name, folder / name)
     config = json.loads((DEMO_BASE / "config.json").read_text(encoding="utf-8"))
-    config |= {"hidden_size": HIDDEN, "intermediate_size": INNER, "num_hidden_layers": LAYERS, "head_dim": HIDDEN // HEADS, "dtype": "float32"}
+    config |= {
+        "hidden_size": HIDDEN,
+        "intermediate_size": INNER,
+        "num_hidden_layers": LAYERS,
+        "head_dim": HIDDEN // HEADS,
+        "dtype": "float32",
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     shapes = {"model.embed_tokens.weight": (config["vocab_size"], HIDDEN), "model.norm.weight": (HIDDEN,)}
     for number in range(LAYERS):
@@ -72,7 +82,10 @@ def _write_base(folder: Path) -> None:
         shapes |= {f"{at}.mlp.down_proj.weight": (HIDDEN, INNER)}
         shapes |= {f"{at}.{name}_layernorm.weight": (HIDDEN,) for name in ("input", "post_attention")}
     dice = torch.Generator().manual_seed(0)
-    tensors = {name: torch.randn(shape, generator=dice) * 0.05 if len(shape) > 1 else torch.ones(shape) for name, shape in shapes.items()}
+    tensors = {
+        name: torch.randn(shape, generator=dice) * 0.05 if len(shape) > 1 else torch.ones(shape)
+        for name, shape in shapes.items()
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -83,12 +96,17 @@ def _write_corpus(folder: Path) -> None:
             path = folder / "curated" / split / f"{ability}_{split}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = [_row(ability, number, split) for number in range(first, first + count)]
-            path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+            path.write_text(
+                "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
+            )
 
 
 def _row(ability: str, number: int, split: str) -> dict[str, object]:
     if ability == "biology":
-        question, answer = f"第{number}种鸟" + "在树上" * (number % 5) + "吃什么？\nA. 虫\nB. 草\nC. 鱼\nD. 果", "ABCD"[number % 4]
+        question, answer = (
+            f"第{number}种鸟" + "在树上" * (number % 5) + "吃什么？\nA. 虫\nB. 草\nC. 鱼\nD. 果",
+            "ABCD"[number % 4],
+        )
     else:
         question, answer = f"{number}+{number % 7}=?", f"答案是{number + number % 7}"
     row: dict[str, object] = {

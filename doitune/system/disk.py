@@ -1,7 +1,8 @@
 """Writing that a crash cannot tear: beside the name, flushed to the disk, renamed.
 
-A reader sees the old content or the new one, never a part. Errors of the disk are DiskError (exit 74) with the folder named. Every change
-goes through the few primitives at the end, which a test can listen to (`traced`) and a fault point can break.
+A reader sees the old content or the new one, never a part. Errors of the disk are DiskError (exit 74) with
+the folder named. Every change goes through the few primitives at the end, which a test can listen to
+(`traced`) and a fault point can break.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ FULL_BYTES = 1 << 16
 """A disk with less room than this counts as full, whatever was to be written."""
 
 PRIVATE = 0o700
-"""Rights of a folder with rows, replies or logs: one closed door, so that what lies inside can keep the user's own umask."""
+"""Rights of a folder with rows, replies or logs: one closed door, so that what lies inside can keep the
+user's own umask."""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -60,13 +62,15 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def _json_bytes(text: str) -> bytes:
-    """A JSON text as UTF-8; half of a surrogate pair, which a file name that is not UTF-8 holds, as JSON's own escape."""
+    """A JSON text as UTF-8; half of a surrogate pair, which a file name that is not UTF-8 holds, as JSON's
+    own escape."""
     return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 @contextmanager
 def whole_folder(final: Path) -> Iterator[Path]:
-    """A staging folder beside `final`; on leaving without an error its files are flushed and it takes the name `final`.
+    """A staging folder beside `final`; on leaving without an error its files are flushed and it takes the
+    name `final`.
 
     `final` must not exist. After an error the staging folder is gone and `final` was never there.
     """
@@ -102,9 +106,11 @@ def make_staging(staging: Path) -> None:
 
 
 def append_line(path: Path, document: dict[str, Any]) -> None:
-    """Add one JSON line in a single write; a line torn by a crash is the last one and is skipped by `read_lines`.
+    """Add one JSON line in a single write; a line torn by a crash is the last one and is skipped by
+    `read_lines`.
 
-    Where the file ends in a torn line, a line break comes first, so that the new line is whole. A line that finds no room leaves nothing.
+    Where the file ends in a torn line, a line break comes first, so that the new line is whole. A line that
+    finds no room leaves nothing.
     """
     line = _json_bytes(json.dumps(document, ensure_ascii=False, allow_nan=False))
     try:
@@ -128,7 +134,8 @@ def append_line(path: Path, document: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole JSON object of a log, in order; a torn or foreign line is left out. A missing file is empty."""
+    """Every whole JSON object of a log, in order; a torn or foreign line is left out. A missing file is
+    empty."""
     if not path.is_file():
         return []
     lines = (object_of(line) for line in path.read_bytes().split(b"\n") if line.strip())
@@ -149,14 +156,19 @@ def hold(path: Path, what: str) -> Iterator[None]:
         _take(descriptor, path, what)
         with suppress(OSError):  # on a full disk the lock holds without its owner's name
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode(), 0)
+            os.pwrite(
+                descriptor,
+                f"process {os.getpid()} on {os.uname().nodename} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode(),
+                0,
+            )
         yield
     finally:
         os.close(descriptor)
 
 
 def _take(descriptor: int, path: Path, what: str, tries: int = 10) -> None:
-    """The lock, or LockedError after half a second of trying: as long as a look at the lock, and an owner's signature, may take."""
+    """The lock, or LockedError after half a second of trying: as long as a look at the lock, and an
+    owner's signature, may take."""
     for turn in range(tries):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -187,7 +199,9 @@ def is_held(path: Path) -> bool:
         os.close(descriptor)
 
 
-def need_room(folder: Path, wanted_bytes: int, hint: str = "make room, or put the runs on another disk: --runs DIR") -> None:
+def need_room(
+    folder: Path, wanted_bytes: int, hint: str = "make room, or put the runs on another disk: --runs DIR"
+) -> None:
     """DiskError with `hint` unless the disk of `folder` has `wanted_bytes` free."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
@@ -201,7 +215,8 @@ def need_room(folder: Path, wanted_bytes: int, hint: str = "make room, or put th
 
 
 def is_full(folder: Path) -> bool:
-    """Whether the disk of `folder` says that nothing more fits: neither bytes nor, where it counts them, files."""
+    """Whether the disk of `folder` says that nothing more fits: neither bytes nor, where it counts them,
+    files."""
     try:
         said = os.statvfs(folder)
         return shutil.disk_usage(folder).free < FULL_BYTES or (said.f_files > 0 and said.f_favail == 0)
@@ -210,7 +225,8 @@ def is_full(folder: Path) -> bool:
 
 
 def prove_folder(folder: Path) -> None:
-    """Create, flush, rename, lock and delete a file in `folder`; DiskError names the filesystem that cannot. All that a run relies on.
+    """Create, flush, rename, lock and delete a file in `folder`; DiskError names the filesystem that cannot.
+    All that a run relies on.
 
     A name that is no UTF-8 is refused: safetensors writes a file there that it cannot open again.
     """
@@ -251,16 +267,21 @@ def disk_error(folder: Path, error: OSError) -> DiskError:
     """What the disk said, as a user's problem; `full` is asked of the disk now, not read from the message."""
     kind = filesystem_of(folder)
     said = DiskError(
-        f"cannot write in {folder}{f' ({kind})' if kind else ''}: {error.strerror or error}", "make room or check the rights, or use --runs DIR"
+        f"cannot write in {folder}{f' ({kind})' if kind else ''}: {error.strerror or error}",
+        "make room or check the rights, or use --runs DIR",
     )
     said.full = is_full(folder)
     return said
 
 
 def filesystem_of(folder: Path) -> str:
-    """The kind of filesystem that holds `folder` (ext4, tmpfs, nfs4, ...), empty where the system doesn't say."""
+    """The kind of filesystem that holds `folder` (ext4, tmpfs, nfs4, ...), empty where the system doesn't
+    say."""
     try:
-        mounts = [line.split(" ")[1:3] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+        mounts = [
+            line.split(" ")[1:3]
+            for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+        ]
         place = folder.resolve()
     except (OSError, ValueError):
         return ""
@@ -285,7 +306,8 @@ _listener: Trace | None = None
 
 @contextmanager
 def traced(listener: Trace) -> Iterator[None]:
-    """Inside, every change of this module is told to `listener(operation, path, new name)` as soon as it is done."""
+    """Inside, every change of this module is told to `listener(operation, path, new name)` as soon as it
+    is done."""
     global _listener
     before, _listener = _listener, listener
     try:

@@ -1,7 +1,9 @@
-"""Fault points: named places in the writer and the loop where a test, or the crash lab, lets this process fail.
+"""Fault points: named places in the writer and the loop where a test, or the crash lab, lets this process
+fail.
 
-`DOITUNE_FAULT=site:n[:action]` (several with commas) makes the n-th arrival at a site act; nothing is armed unless it is set, and an unarmed
-`reach` is one comparison. The sites stand here and nowhere else, so that a lab can visit every one.
+`DOITUNE_FAULT=site:n[:action]` (several with commas) makes the n-th arrival at a site act; nothing is armed
+unless it is set, and an unarmed `reach` is one comparison. The sites stand here and nowhere else, so that a
+lab can visit every one.
 """
 
 from __future__ import annotations
@@ -92,7 +94,8 @@ _visit: Callable[[str], Fault | None] | None = None
 
 
 def parse(text: str) -> tuple[Fault, ...]:
-    """The faults that `site:n[:action]` names; `kill` unless it says otherwise. UsageError names the sites or actions there are."""
+    """The faults that `site:n[:action]` names; `kill` unless it says otherwise. UsageError names the sites
+    or actions there are."""
     return tuple(_fault(part.strip()) for part in text.split(",") if part.strip())
 
 

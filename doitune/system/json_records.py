@@ -1,6 +1,8 @@
-"""What the records of a run must hold before anything is built on them: a run can come from a friend, or through an editor.
+"""What the records of a run must hold before anything is built on them: a run can come from a friend, or
+through an editor.
 
-A record that lost its form is a CheckpointError with its file and the cure. A line of metrics.jsonl that lost it is no line, as a torn one is none.
+A record that lost its form is a CheckpointError with its file and the cure. A line of metrics.jsonl that lost
+it is no line, as a torn one is none.
 """
 
 from __future__ import annotations
@@ -74,7 +76,11 @@ def read_record(path: Path) -> dict[str, Any]:
             raise ValueError(f"it holds a {type(read).__name__}, not an object")
         wrong = [name for name, is_right in form.items() if not is_right(read.get(name))]
         if wrong:
-            raise ValueError(f"`{wrong[0]}` is missing" if wrong[0] not in read else f"`{wrong[0]}` is {json.dumps(read[wrong[0]])[:80]}")
+            raise ValueError(
+                f"`{wrong[0]}` is missing"
+                if wrong[0] not in read
+                else f"`{wrong[0]}` is {json.dumps(read[wrong[0]])[:80]}"
+            )
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", cure) from error
     return read
@@ -93,7 +99,11 @@ def is_line(read: Mapping[str, Any]) -> bool:
     """Whether a JSON object is a line of metrics.jsonl as a run writes it."""
     event, step = read.get("event"), read.get("step")
     form = _LINES.get(event, {}) if isinstance(event, str) else None
-    return form is not None and _count(step) and all(is_right(read.get(name, "")) for name, is_right in form.items())
+    return (
+        form is not None
+        and _count(step)
+        and all(is_right(read.get(name, "")) for name, is_right in form.items())
+    )
 
 
 def _parsed(text: str) -> Any:

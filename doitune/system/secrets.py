@@ -1,7 +1,9 @@
-"""Secrets out of everything that is written down or printed: one redactor for run records, logs, error texts and crash reports.
+"""Secrets out of everything that is written down or printed: one redactor for run records, logs, error texts
+and crash reports.
 
-A secret is the value of an environment variable whose name says so, the hub's own login, a text in a form that only tokens have, or the
-user-info of an address. What the environment holds under other names is never written down at all.
+A secret is the value of an environment variable whose name says so, the hub's own login, a text in a form
+that only tokens have, or the user-info of an address. What the environment holds under other names is never
+written down at all.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from typing import Any
 MARK = "***"
 
 SECRET_NAME = re.compile(
-    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|(^|_)(KEY|AUTH|PWD|PASS|COOKIE|BEARER|DSN)(_|$)", re.IGNORECASE
+    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|(^|_)(KEY|AUTH|PWD|PASS|COOKIE|BEARER|DSN)(_|$)",
+    re.IGNORECASE,
 )
 """Names of environment variables that hold secrets."""
 
@@ -60,11 +63,21 @@ def redacted(document: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def known() -> tuple[str, ...]:
-    """Values to look for, the longest first, as they are and as JSON would write them; read from the environment once."""
+    """Values to look for, the longest first, as they are and as JSON would write them; read from the
+    environment once."""
     named = {value.strip() for name, value in os.environ.items() if SECRET_NAME.search(name)}
-    values = {value for value in named if len(value) >= SHORTEST and not os.path.lexists(value)}  # a path to a key's file is no key
+    values = {
+        value for value in named if len(value) >= SHORTEST and not os.path.lexists(value)
+    }  # a path to a key's file is no key
     login = os.environ.get("HF_TOKEN_PATH") or f"{os.environ.get('HF_HOME') or '~/.cache/huggingface'}/token"
     with suppress(OSError, ValueError, RuntimeError):
         values.add(Path(login).expanduser().read_text(encoding="utf-8").strip())
-    written = {json.dumps(value, ensure_ascii=ascii_only)[1:-1] for value in values for ascii_only in (False, True)}
-    return tuple(sorted((value for value in values | written if len(value) >= SHORTEST), key=lambda value: (-len(value), value)))
+    written = {
+        json.dumps(value, ensure_ascii=ascii_only)[1:-1] for value in values for ascii_only in (False, True)
+    }
+    return tuple(
+        sorted(
+            (value for value in values | written if len(value) >= SHORTEST),
+            key=lambda value: (-len(value), value),
+        )
+    )

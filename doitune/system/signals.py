@@ -17,7 +17,11 @@ from typing import Any
 
 from doitune.errors import Stopped
 
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+STOPPING = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+)
 
 
 class StopAsked(BaseException):
@@ -32,7 +36,8 @@ class Asked:
     """The signals that have arrived, and whether the first one may interrupt what runs now."""
 
     def __init__(self, echo_seconds: float = 0.0) -> None:
-        """`echo_seconds`: how long after the first signal the same one is no second one (torchrun passes a terminal's Ctrl-C on once more)."""
+        """`echo_seconds`: how long after the first signal the same one is no second one (torchrun passes a
+        terminal's Ctrl-C on once more)."""
         self.numbers: list[int] = []
         self.echo_seconds = echo_seconds
         self._first_at = 0.0
@@ -65,7 +70,8 @@ class Asked:
         return len(self.numbers) > 1
 
     def note(self, number: int, frame: FrameType | None = None) -> None:
-        """The handler: the first signal is kept for `check`, the second interrupts, the third ends the process."""
+        """The handler: the first signal is kept for `check`, the second interrupts, the third ends the
+        process."""
         if number == self.first and time.monotonic() - self._first_at < self.echo_seconds:
             return
         self._first_at = self._first_at or time.monotonic()
@@ -78,7 +84,8 @@ class Asked:
 
 @contextmanager
 def deferred(echo_seconds: float = 0.0) -> Iterator[Asked]:
-    """Inside, the first stopping signal waits to be asked for; see `Asked`. Only the main thread can hold signals."""
+    """Inside, the first stopping signal waits to be asked for; see `Asked`. Only the main thread can hold
+    signals."""
     asked = Asked(echo_seconds)
     with _handled(STOPPING, asked.note):
         try:
@@ -89,10 +96,12 @@ def deferred(echo_seconds: float = 0.0) -> Iterator[Asked]:
 
 
 class _WayOut:
-    """The end of this process: the first signal begins it, by raising; what then comes within `GRACE` may not disturb the last words."""
+    """The end of this process: the first signal begins it, by raising; what then comes within `GRACE` may
+    not disturb the last words."""
 
     GRACE = 1.0
-    """Seconds in which a further signal is the same wish (Ctrl-C pressed twice); after them it ends the process without a word."""
+    """Seconds in which a further signal is the same wish (Ctrl-C pressed twice); after them it ends the
+    process without a word."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -107,7 +116,9 @@ class _WayOut:
         if not self._begun:
             self.begin()
             self.number = number
-            raise StopAsked(number)  # never KeyboardInterrupt: Python remembers one that passes through an exec, and dies of SIGINT in the end
+            raise StopAsked(
+                number
+            )  # never KeyboardInterrupt: Python remembers one that passes through an exec, and dies of SIGINT in the end
         if time.monotonic() - self._begun > self.GRACE:
             os._exit(Stopped(number, "").exit_code)
 
@@ -118,7 +129,8 @@ _way_out = _WayOut()
 def obey() -> None:
     """From here to the end of the process a stopping signal raises StopAsked at once; see `_WayOut`.
 
-    While Python takes itself apart no handler is left, and a signal would put its own exit code in place of ours: then none is heard.
+    While Python takes itself apart no handler is left, and a signal would put its own exit code in place of
+    ours: then none is heard.
     """
     global _way_out
     _way_out = _WayOut()
@@ -134,7 +146,8 @@ def last_words() -> None:
 
 @contextmanager
 def unchanged() -> Iterator[None]:
-    """After a signal an error is that signal's: compiled libraries turn what a handler raises into errors of their own."""
+    """After a signal an error is that signal's: compiled libraries turn what a handler raises into errors
+    of their own."""
     with _unchanged(lambda: _way_out.number):
         yield
 
@@ -152,7 +165,8 @@ def _unchanged(heard: Callable[[], int]) -> Iterator[None]:
 
 
 def stopped(error: BaseException, what: str, hint: str) -> Stopped:
-    """The user's side of StopAsked or KeyboardInterrupt: which signal, `what` became of the work, how to go on."""
+    """The user's side of StopAsked or KeyboardInterrupt: which signal, `what` became of the work, how to
+    go on."""
     number = error.number if isinstance(error, StopAsked) else int(signal.SIGINT)
     return Stopped(number, f"{signal.Signals(number).name}: {what}", hint)
 
@@ -170,7 +184,9 @@ def _handled(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None]
             signal.signal(number, old)
 
 
-def _hold(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> dict[int, Any]:
+def _hold(
+    numbers: tuple[int, ...], handler: Callable[[int, FrameType | None], None] | signal.Handlers
+) -> dict[int, Any]:
     """Put a handler on the signals that are not ignored; what was there."""
     before = {number: signal.getsignal(number) for number in numbers}
     heard = {number: old for number, old in before.items() if old is not signal.SIG_IGN and old is not None}

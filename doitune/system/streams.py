@@ -1,6 +1,8 @@
-"""The three standard streams, fit for what a long run meets: closed by its starter, on a full disk, on a terminal that is gone, in another encoding.
+"""The three standard streams, fit for what a long run meets: closed by its starter, on a full disk, on a
+terminal that is gone, in another encoding.
 
-Progress and notes (stderr) may be lost and never end a run; a result (stdout) that cannot be written is an error; a reader that went away is neither.
+Progress and notes (stderr) may be lost and never end a run; a result (stdout) that cannot be written is an
+error; a reader that went away is neither.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class _Notes(io.TextIOWrapper):
 
 
 class _Results(io.TextIOWrapper):
-    """stdout. Errors: DiskError; BrokenPipeError where nobody reads any more. After either what is left goes nowhere, so that Python can end."""
+    """stdout. Errors: DiskError; BrokenPipeError where nobody reads any more. After either what is left
+    goes nowhere, so that Python can end."""
 
     def write(self, text: str) -> int:
         try:
@@ -49,13 +52,18 @@ class _Results(io.TextIOWrapper):
         os.close(nowhere)
         if isinstance(error, BrokenPipeError):
             return error
-        return DiskError(f"the result cannot be written to stdout: {error.strerror}", "make room where it goes, or send it elsewhere")
+        return DiskError(
+            f"the result cannot be written to stdout: {error.strerror}",
+            "make room where it goes, or send it elsewhere",
+        )
 
 
 def fit() -> None:
     """Make stdin, stdout and stderr of this process usable. What a test has put in their place stays."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if _is_closed(number):  # the next file that is opened would take the number, and get what libraries write to it
+        if _is_closed(
+            number
+        ):  # the next file that is opened would take the number, and get what libraries write to it
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
@@ -67,7 +75,13 @@ def _as(kind: type[_Notes] | type[_Results], stream: object) -> io.TextIOWrapper
     if type(stream) is not io.TextIOWrapper:
         return stream  # type: ignore[return-value]
     encoding, by_line = stream.encoding, stream.line_buffering
-    return kind(stream.detach(), encoding=encoding, errors="backslashreplace", line_buffering=by_line, write_through=kind is _Notes)
+    return kind(
+        stream.detach(),
+        encoding=encoding,
+        errors="backslashreplace",
+        line_buffering=by_line,
+        write_through=kind is _Notes,
+    )
 
 
 def _is_closed(number: int) -> bool:

@@ -1,4 +1,5 @@
-"""Whether the trained model ends its replies: an end token that was masked, cut or never learnt shows in no loss, only in replies that run on."""
+"""Whether the trained model ends its replies: an end token that was masked, cut or never learnt shows in
+no loss, only in replies that run on."""
 
 from __future__ import annotations
 
@@ -38,11 +39,18 @@ class Endings:
     def text(self) -> str:
         """The same as a sentence."""
         told = f"{self.ended} of {self.asked} replies ended within {self.max_new_tokens} tokens"
-        return f"{told}: this model has not learnt to stop (more than {100 * LEAST_SHARE:.0f} % should end)" if self.marked else told
+        return (
+            f"{told}: this model has not learnt to stop (more than {100 * LEAST_SHARE:.0f} % should end)"
+            if self.marked
+            else told
+        )
 
 
-def ask_endings(model: LoadedModel, template: Template, examples: Sequence[Example], encoded: Sequence[Encoded]) -> Endings:
-    """Let the model answer up to ASKED of the rows with short answers; leaves the model asking. At least one row is given.
+def ask_endings(
+    model: LoadedModel, template: Template, examples: Sequence[Example], encoded: Sequence[Encoded]
+) -> Endings:
+    """Let the model answer up to ASKED of the rows with short answers; leaves the model asking. At least one
+    row is given.
 
     A reply may take the longest known answer twice and SLACK_TOKENS.
     """
@@ -51,12 +59,15 @@ def ask_endings(model: LoadedModel, template: Template, examples: Sequence[Examp
     room = 2 * longest + SLACK_TOKENS
     model.training(False)
     prompts = questions_ids([example.question for example, _ in rows], template)
-    written = in_parts(lambda part: model.generate(part, max_new_tokens=room, stop_ids=template.stop_ids), prompts)
+    written = in_parts(
+        lambda part: model.generate(part, max_new_tokens=room, stop_ids=template.stop_ids), prompts
+    )
     return Endings(len(written), sum(one.stopped for one in written), room)
 
 
 def _short(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[tuple[Example, int]]:
-    """ASKED rows and the tokens of their answers: spread over those with short answers, or the shortest there are."""
+    """ASKED rows and the tokens of their answers: spread over those with short answers, or the shortest
+    there are."""
     pairs = [(example, _answer_tokens(one)) for example, one in zip(examples, encoded, strict=True)]
     pairs.sort(key=lambda pair: (pair[1], pair[0].id))
     short = [pair for pair in pairs if pair[1] <= SHORT_ANSWER_TOKENS]

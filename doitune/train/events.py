@@ -1,4 +1,5 @@
-"""What long work reports while it goes on: a step, a validation, a saved checkpoint, a note. The console shows them, trackers send them."""
+"""What long work reports while it goes on: a step, a validation, a saved checkpoint, a note. The console
+shows them, trackers send them."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ class Note:
 
 @dataclass(frozen=True)
 class StepLog:
-    """One optimiser step. `step` counts from 1. `positions` are computed token positions, padding included; losses in nats a token."""
+    """One optimiser step. `step` counts from 1. `positions` are computed token positions, padding
+    included; losses in nats a token."""
 
     step: int
     total_steps: int
@@ -33,7 +35,8 @@ class StepLog:
 
 @dataclass(frozen=True)
 class ValidationLog:
-    """Validation after `step` steps. `score` is the mean of the abilities' scores in 0..1; losses in nats a token."""
+    """Validation after `step` steps. `score` is the mean of the abilities' scores in 0..1; losses in nats
+    a token."""
 
     step: int
     epoch: float

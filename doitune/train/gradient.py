@@ -1,7 +1,9 @@
-"""The gradient of a step: its examples through micro-batches, forward and backward, shared by the processes of a run.
+"""The gradient of a step: its examples through micro-batches, forward and backward, shared by the processes
+of a run.
 
-It is a pure function of (recipe, data, weights, order): the random numbers of dropout follow from the step and from the place in an example,
-whatever shares its micro-batch. So a step that ran out of memory starts again as it was, and is the same on one card and on four.
+It is a pure function of (recipe, data, weights, order): the random numbers of dropout follow from the step
+and from the place in an example, whatever shares its micro-batch. So a step that ran out of memory starts
+again as it was, and is the same on one card and on four.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ Groups = list[list[int]]
 class Order:
     """The step (from 0) whose gradient is made, and how: the token budget of a micro-batch, packed or sorted.
 
-    `trial`: only the micro-batch that takes most, in every process; nothing is summed. A step of -1: there is nothing more to do.
+    `trial`: only the micro-batch that takes most, in every process; nothing is summed. A step of -1: there is
+    nothing more to do.
     """
 
     step: int
@@ -52,7 +55,8 @@ END = Order(-1, 0, False)
 
 @dataclass(frozen=True)
 class Made:
-    """A gradient is made: each example's sum of token losses in the step's order, and what was computed, over all processes."""
+    """A gradient is made: each example's sum of token losses in the step's order, and what was computed,
+    over all processes."""
 
     sums: list[float]
     micro_batches: int
@@ -83,7 +87,8 @@ class Gradients:
         return {name: pair[0] / pair[1] for name, pair in sorted(totals.items())}
 
     def lead(self, order: Order) -> Made:
-        """Have every process make its part; the whole gradient is then the leader's. Errors: OutOfMemory, StopAsked, PeerLost."""
+        """Have every process make its part; the whole gradient is then the leader's. Errors: OutOfMemory,
+        StopAsked, PeerLost."""
         self.team.tell((order.step, order.budget_tokens, order.packed, order.trial))
         return self._make(order)
 
@@ -92,7 +97,8 @@ class Gradients:
         self.team.tell((END.step, END.budget_tokens, END.packed, END.trial))
 
     def follow(self) -> None:
-        """Do what the leader says until it says that all is done; a lack of memory is the leader's to answer."""
+        """Do what the leader says until it says that all is done; a lack of memory is the leader's to
+        answer."""
         while True:
             step, budget, packed, trial = self.team.tell((0, 0, 0, 0))
             if step < 0:
@@ -132,7 +138,11 @@ class Gradients:
         try:
             with memory_for("step"):
                 self._begin(order)
-                self._accumulate([collate(encoded, group, packed=order.packed) for group in shares[self.team.rank]], total, sums)
+                self._accumulate(
+                    [collate(encoded, group, packed=order.packed) for group in shares[self.team.rank]],
+                    total,
+                    sums,
+                )
                 pooled = None if order.trial else self.team.pool(self.tensors, sums)
         except OutOfMemory:
             word = NO_MEMORY
@@ -146,7 +156,9 @@ class Gradients:
         if word == NO_MEMORY:
             raise OutOfMemory("step")
         groups = [group for part in shares for group in part]
-        positions = sum(positions_of([lengths[place] for place in group], packed=order.packed) for group in groups)
+        positions = sum(
+            positions_of([lengths[place] for place in group], packed=order.packed) for group in groups
+        )
         if order.trial:
             return Made(sums, 1, positions // self.team.size)
         return Made(self.team.add_up(pooled, self.tensors, sums), len(groups), positions)
@@ -162,7 +174,8 @@ class Gradients:
                 tensor.grad = torch.zeros_like(tensor)
 
     def _accumulate(self, batches: Sequence[Batch], total: int, sums: list[float]) -> None:
-        """Add up the gradient of the step's mean token loss; each example's sum of token losses is put into `sums`."""
+        """Add up the gradient of the step's mean token loss; each example's sum of token losses is put
+        into `sums`."""
         for batch in batches:
             faults.reach("step.forward")
             loss = self.model.loss(batch, total)
@@ -175,22 +188,33 @@ class Gradients:
 
 
 def share(lengths: Sequence[int], order: Order, processes: int) -> list[Groups]:
-    """Each process's micro-batches of a step whose examples have these lengths: a pure function, the same in every process.
+    """Each process's micro-batches of a step whose examples have these lengths: a pure function, the same in
+    every process.
 
-    One process: what `cut` gives. More: of the cuts into about 1, 2, 3 or 4 micro-batches for each, none over the budget, the one that has
-    the busiest process done first; the largest micro-batch goes to the process that has least so far.
+    One process: what `cut` gives. More: of the cuts into about 1, 2, 3 or 4 micro-batches for each, none over
+    the budget, the one that has the busiest process done first; the largest micro-batch goes to the process
+    that has least so far.
     """
     if processes == 1:
         return [cut(lengths, order.budget_tokens, packed=order.packed)]
     exact = sum(lengths) / processes
-    budgets = {order.budget_tokens, *(min(order.budget_tokens, math.ceil(SLACK * exact / parts)) for parts in (1, 2, 3, 4))}
-    found = [_deal(cut(lengths, budget, packed=order.packed), lengths, order.packed, processes) for budget in sorted(budgets, reverse=True)]
+    budgets = {
+        order.budget_tokens,
+        *(min(order.budget_tokens, math.ceil(SLACK * exact / parts)) for parts in (1, 2, 3, 4)),
+    }
+    found = [
+        _deal(cut(lengths, budget, packed=order.packed), lengths, order.packed, processes)
+        for budget in sorted(budgets, reverse=True)
+    ]
     return min(found, key=lambda dealt: dealt[0])[1]
 
 
 def _deal(groups: Groups, lengths: Sequence[int], packed: bool, processes: int) -> tuple[int, list[Groups]]:
     """Micro-batches dealt out by their cost, and the cost of the busiest process in tokens."""
-    costs = [positions_of([lengths[place] for place in group], packed=packed) + MICRO_BATCH_COST_TOKENS for group in groups]
+    costs = [
+        positions_of([lengths[place] for place in group], packed=packed) + MICRO_BATCH_COST_TOKENS
+        for group in groups
+    ]
     hands: list[Groups] = [[] for _ in range(processes)]
     load = [0] * processes
     for number in sorted(range(len(groups)), key=lambda number: (-costs[number], number)):
@@ -203,7 +227,13 @@ def _deal(groups: Groups, lengths: Sequence[int], packed: bool, processes: int) 
 def largest(lengths: Sequence[int], shares: Sequence[Groups], *, packed: bool) -> list[int]:
     """The micro-batch with the most positions; of equal ones that with the longest example."""
     groups = [group for part in shares for group in part]
-    return max(groups, key=lambda group: (positions_of([lengths[place] for place in group], packed=packed), max(lengths[place] for place in group)))
+    return max(
+        groups,
+        key=lambda group: (
+            positions_of([lengths[place] for place in group], packed=packed),
+            max(lengths[place] for place in group),
+        ),
+    )
 
 
 def _seed_of(seed: int, step: int) -> int:

@@ -1,9 +1,12 @@
-"""The loop: a step's gradient, clip, step, validate, checkpoint, resume, and what is done where memory runs out.
+"""The loop: a step's gradient, clip, step, validate, checkpoint, resume, and what is done where memory runs
+out.
 
-A step is a pure function of (recipe, data, weights, step number): the order of an epoch, the rate and the random numbers of dropout all follow
-from the step number, so that a resume needs no replay, and a step that ran out of memory starts again as it was with smaller micro-batches.
-An optimiser that ran out of memory may have changed some weights and not others: it is never tried again in place. The newest valid checkpoint is
-taken up instead, by the way that a resume takes (a copy of weights and moments before each step would cost every step of every run).
+A step is a pure function of (recipe, data, weights, step number): the order of an epoch, the rate and the
+random numbers of dropout all follow from the step number, so that a resume needs no replay, and a step that
+ran out of memory starts again as it was with smaller micro-batches. An optimiser that ran out of memory may
+have changed some weights and not others: it is never tried again in place. The newest valid checkpoint is
+taken up instead, by the way that a resume takes (a copy of weights and moments before each step would cost
+every step of every run).
 """
 
 from __future__ import annotations
@@ -29,7 +32,16 @@ from doitune.train.guard import Guard
 from doitune.train.packing import PackingProof, prove_packing
 from doitune.train.state import Aside, Counters, expected_bytes, read_state, write_state
 from doitune.train.team import Team
-from doitune.train.trial import Trial, card_gib, largest_batch, longest_row, longest_step, peak_memory_gib, reset_peak, same_random_state
+from doitune.train.trial import (
+    Trial,
+    card_gib,
+    largest_batch,
+    longest_row,
+    longest_step,
+    peak_memory_gib,
+    reset_peak,
+    same_random_state,
+)
 from doitune.train.validation import Validation
 
 if TYPE_CHECKING:
@@ -43,16 +55,30 @@ if TYPE_CHECKING:
 DEFAULT_MICRO_BATCH_TOKENS = 4096
 
 Scorer = Callable[["LoadedModel", "Template", Mapping[str, Sequence["Example"]]], dict[str, float]]
-"""Asks validation questions and gives each ability's score in 0..1; handed in, so that training does not know evaluation."""
+"""Asks validation questions and gives each ability's score in 0..1; handed in, so that training does not
+know evaluation."""
 
 
 class Training:
-    """One run in motion: the model, its optimiser, and where it stands. In a team this is the leader's part."""
+    """One run in motion: the model, its optimiser, and where it stands. In a team this is the leader's
+    part."""
 
     def __init__(
-        self, run: Run, recipe: Recipe, material: Material, model: LoadedModel, on_event: Callable[[Event], None], team: Team | None = None
+        self,
+        run: Run,
+        recipe: Recipe,
+        material: Material,
+        model: LoadedModel,
+        on_event: Callable[[Event], None],
+        team: Team | None = None,
     ) -> None:
-        self.run, self.recipe, self.material, self.model, self.on_event = run, recipe, material, model, on_event
+        self.run, self.recipe, self.material, self.model, self.on_event = (
+            run,
+            recipe,
+            material,
+            model,
+            on_event,
+        )
         self.gradients = Gradients(recipe, material, model, team or Team())
         self.course, self.parameters = self.gradients.course, self.gradients.parameters
         self.validation = Validation(model, material, self._less_to_validate)
@@ -61,17 +87,24 @@ class Training:
         self.optimiser = build_optimiser(self.parameters, section, self.model.device)
         self.guard = Guard(run, material, model, self.course.total_steps, lambda event: self.on_event(event))
         self.step = 0
-        self.budget_tokens = section.tokens_per_micro_batch or max(DEFAULT_MICRO_BATCH_TOKENS, section.max_tokens)
+        self.budget_tokens = section.tokens_per_micro_batch or max(
+            DEFAULT_MICRO_BATCH_TOKENS, section.max_tokens
+        )
         self.packed = False
         self.seconds = 0.0
         self.trained_tokens = 0
         self._untrained: Aside | None = None  # until there is a checkpoint to go back to
         self._saved_at = time.monotonic()
-        self.validations: Sequence[Mapping[str, Any]] = ()  # those that the checkpoint knows which training goes on from
-        self.interruptible: Callable[[], AbstractContextManager[None]] = nullcontext  # around work that a signal may end at once
+        self.validations: Sequence[
+            Mapping[str, Any]
+        ] = ()  # those that the checkpoint knows which training goes on from
+        self.interruptible: Callable[[], AbstractContextManager[None]] = (
+            nullcontext  # around work that a signal may end at once
+        )
 
     def choose_arrangement(self) -> PackingProof | None:
-        """Packed where the recipe allows it and the probe proves it exact, else sorted; says which and why."""
+        """Packed where the recipe allows it and the probe proves it exact, else sorted; says which and
+        why."""
         wanted = self.recipe.train.arrangement
         self.guard.prove_batches()
         if wanted == "sorted":
@@ -79,14 +112,17 @@ class Training:
             return None
         proof = prove_packing(self.model, self.material.encoded)
         if wanted == "packed" and not proof.exact:
-            raise FitError(f"packed micro-batches are not exact here: {proof.reason}", "use --set train.arrangement=auto")
+            raise FitError(
+                f"packed micro-batches are not exact here: {proof.reason}", "use --set train.arrangement=auto"
+            )
         self.packed = proof.exact
         if not proof.exact:
             self.on_event(Note(f"micro-batches are sorted by length, not packed: {proof.reason}"))
         return proof
 
     def try_out(self, scorer: Scorer | None) -> Trial:
-        """Try the largest micro-batch of the run, a step of the optimiser, and evaluation, and change nothing; says what it took.
+        """Try the largest micro-batch of the run, a step of the optimiser, and evaluation, and change
+        nothing; says what it took.
 
         Errors: FitError where the run does not fit even one example at a time.
         """
@@ -110,7 +146,8 @@ class Training:
         return trial
 
     def _try_longest(self, before: Aside) -> tuple[Order, Made, float]:
-        """The order that takes most, what it made, and its peak; with less to a micro-batch each time that memory runs out."""
+        """The order that takes most, what it made, and its peak; with less to a micro-batch each time that
+        memory runs out."""
         while True:
             order = longest_step(self.gradients, self.budget_tokens, self.packed)
             reset_peak(self.model)
@@ -126,7 +163,8 @@ class Training:
             self._take_less("trial", order.step)
 
     def _try_evaluation(self, scorer: Scorer | None) -> None:
-        """One batch of validation rows, and the longest question; what fails is said, and does not stop a run."""
+        """One batch of validation rows, and the longest question; what fails is said, and does not stop a
+        run."""
         rows = largest_batch(self.material.valid_encoded, self.budget_tokens, self.packed)
         if self.model.device.type == "cpu":
             rows = sorted(rows, key=lambda row: -len(row.ids))[:1]
@@ -181,7 +219,8 @@ class Training:
             self._take_less(during, self.step)
 
     def _take_less(self, during: str, step: int) -> None:
-        """Halve the token budget and say so; FitError, with the last boundary saved, where it is down to one example."""
+        """Halve the token budget and say so; FitError, with the last boundary saved, where it is down to
+        one example."""
         longest = max(len(one.ids) for one in self.gradients.encoded(step))
         if self.budget_tokens <= longest:
             self.save_boundary()
@@ -190,12 +229,24 @@ class Training:
                 "lower train.max_tokens or lora.rank, or use --set train.gradient_checkpointing=always",
             )
         self.budget_tokens = max(longest, self.budget_tokens // 2)
-        self.run.log({"event": "out_of_memory", "step": self.step, "during": during, "tokens_per_micro_batch": self.budget_tokens})
+        self.run.log(
+            {
+                "event": "out_of_memory",
+                "step": self.step,
+                "during": during,
+                "tokens_per_micro_batch": self.budget_tokens,
+            }
+        )
         where = f"in the {during} of step {step + 1}" if during != "step" else f"in step {step + 1}"
-        self.on_event(Note(f"out of memory {where}: the token budget of a micro-batch is now {self.budget_tokens}; the step starts again"))
+        self.on_event(
+            Note(
+                f"out of memory {where}: the token budget of a micro-batch is now {self.budget_tokens}; the step starts again"
+            )
+        )
 
     def _go_back(self) -> None:
-        """Stand at the newest valid checkpoint again, or at the untrained adapter where there is none yet; the smaller budget stays."""
+        """Stand at the newest valid checkpoint again, or at the untrained adapter where there is none yet;
+        the smaller budget stays."""
         budget, failed = self.budget_tokens, self.step + 1
         newest = self.run.newest_valid(lambda text: self.on_event(Note(text)))
         if newest is not None:
@@ -205,13 +256,21 @@ class Training:
             self.step, self.trained_tokens, self.seconds = 0, 0, 0.0
             self.guard.forget()
         else:
-            raise FitError(f"the optimiser ran out of memory in step {failed}, and there is no valid checkpoint", "start the run again")
+            raise FitError(
+                f"the optimiser ran out of memory in step {failed}, and there is no valid checkpoint",
+                "start the run again",
+            )
         self.budget_tokens = min(budget, self.budget_tokens)
         self.run.cut_metrics(self.step)
-        self.on_event(Note(f"the optimiser ran out of memory in step {failed}: training goes on after step {self.step}, from its checkpoint"))
+        self.on_event(
+            Note(
+                f"the optimiser ran out of memory in step {failed}: training goes on after step {self.step}, from its checkpoint"
+            )
+        )
 
     def _put_back(self, aside: Aside) -> None:
-        """Weights and moments as they were set aside, in a fresh optimiser: the old one's may be half made."""
+        """Weights and moments as they were set aside, in a fresh optimiser: the old one's may be half
+        made."""
         self.gradients.release()
         self.optimiser = build_optimiser(self.parameters, self.recipe.train, self.model.device)
         aside.put(self.parameters, self.optimiser)
@@ -260,7 +319,9 @@ class Training:
 
         limit = self.recipe.train.clip_norm
         with memory_for("step"):
-            return float(torch.nn.utils.clip_grad_norm_(self.gradients.tensors, limit if limit > 0 else math.inf))
+            return float(
+                torch.nn.utils.clip_grad_norm_(self.gradients.tensors, limit if limit > 0 else math.inf)
+            )
 
     def _move(self, rate: float) -> None:
         """The optimiser's step."""
@@ -269,14 +330,17 @@ class Training:
             self.optimiser.step()
 
     def validate(self, scorer: Scorer | None) -> ValidationLog | None:
-        """Loss by ability on the validation rows, and their score where a scorer is given; None, and said, where that cannot be done here."""
+        """Loss by ability on the validation rows, and their score where a scorer is given; None, and said,
+        where that cannot be done here."""
         started = time.monotonic()
         faults.reach("validate.begin")
         try:
             with self.interruptible():
                 sums, counts = self.validation.by_ability(self.budget_tokens, packed=self.packed)
                 with memory_for("validation question"):
-                    by_ability = scorer(self.model, self.material.template, self.material.valid) if scorer else {}
+                    by_ability = (
+                        scorer(self.model, self.material.template, self.material.valid) if scorer else {}
+                    )
         except DoituneError as error:
             failure = error.problem
         else:
@@ -286,7 +350,9 @@ class Training:
         self.on_event(Note(f"validation after step {self.step} failed, training goes on: {failure}"))
         return None
 
-    def _validated(self, sums: dict[str, float], counts: dict[str, int], by_ability: dict[str, float], seconds: float) -> ValidationLog:
+    def _validated(
+        self, sums: dict[str, float], counts: dict[str, int], by_ability: dict[str, float], seconds: float
+    ) -> ValidationLog:
         log = ValidationLog(
             step=self.step,
             epoch=round(self.course.epoch_at(self.step), 4),
@@ -303,8 +369,19 @@ class Training:
         return log
 
     def _less_to_validate(self, budget_tokens: int) -> None:
-        self.run.log({"event": "out_of_memory", "step": self.step, "during": "validation", "tokens_per_micro_batch": budget_tokens})
-        self.on_event(Note(f"out of memory in validation after step {self.step}: its token budget is now {budget_tokens}"))
+        self.run.log(
+            {
+                "event": "out_of_memory",
+                "step": self.step,
+                "during": "validation",
+                "tokens_per_micro_batch": budget_tokens,
+            }
+        )
+        self.on_event(
+            Note(
+                f"out of memory in validation after step {self.step}: its token budget is now {budget_tokens}"
+            )
+        )
 
     def save(self) -> None:
         """Write a checkpoint of the last optimiser boundary and delete those that are not kept."""
@@ -317,13 +394,15 @@ class Training:
         self.on_event(Saved(self.step))
 
     def _need_room(self) -> None:
-        """DiskError unless the disk holds every checkpoint that this run keeps, the one being written and the best, and 5 % more."""
+        """DiskError unless the disk holds every checkpoint that this run keeps, the one being written and
+        the best, and 5 % more."""
         size = expected_bytes(self.parameters, self.recipe.train.optimizer)
         there = sum(found.bytes for found in self.run.checkpoints())
         need_room(self.run.folder, math.ceil(1.05 * (self.recipe.train.keep_checkpoints + 2) * size) - there)
 
     def save_boundary(self) -> None:
-        """Save the last optimiser boundary, unless it is saved already; a half-done step is forgotten and made again on resume."""
+        """Save the last optimiser boundary, unless it is saved already; a half-done step is forgotten and
+        made again on resume."""
         self.gradients.clear()
         if self.step and self._newest_checkpoint() != self.step:
             self.save()
@@ -337,11 +416,21 @@ class Training:
         self.guard.save(folder)
 
     def restore(self, folder: Path) -> None:
-        """Stand where the checkpoint in `folder` was written; CheckpointError where it is not of this recipe."""
+        """Stand where the checkpoint in `folder` was written; CheckpointError where it is not of this
+        recipe."""
         self.optimiser = build_optimiser(self.parameters, self.recipe.train, self.model.device)
-        counters = read_state(folder, self.model, self.optimiser, None if self.recipe.train.schedule == "constant" else self.course.total_steps)
+        counters = read_state(
+            folder,
+            self.model,
+            self.optimiser,
+            None if self.recipe.train.schedule == "constant" else self.course.total_steps,
+        )
         self.guard.prove(folder)
-        self.step, self.budget_tokens, self.packed = counters.step, counters.tokens_per_micro_batch, counters.packed
+        self.step, self.budget_tokens, self.packed = (
+            counters.step,
+            counters.tokens_per_micro_batch,
+            counters.packed,
+        )
         self.trained_tokens, self.seconds = counters.trained_tokens, counters.seconds
         self.validations = counters.validations
 
@@ -352,7 +441,9 @@ class Training:
     def _tidy(self) -> None:
         steps_here = [found.step for found in self.run.checkpoints()]
         best = self.run.best_step(self.recipe.train.select_after_epoch)
-        self.run.keep_checkpoints({*steps_here[-self.recipe.train.keep_checkpoints :], *([] if best is None else [best])})
+        self.run.keep_checkpoints(
+            {*steps_here[-self.recipe.train.keep_checkpoints :], *([] if best is None else [best])}
+        )
 
     def _validation_due(self) -> bool:
         if not self.material.valid or self.step == 0:
@@ -362,7 +453,9 @@ class Training:
         return self.step % length == 0 or self.step == self.course.total_steps
 
     def _last_validation(self) -> int:
-        return max((line["step"] for line in self.run.metrics() if line.get("event") == "validation"), default=-1)
+        return max(
+            (line["step"] for line in self.run.metrics() if line.get("event") == "validation"), default=-1
+        )
 
     def _checkpoint_due(self) -> bool:
         """After step 1 (it proves that saving works), after each epoch, and by time."""
@@ -375,7 +468,11 @@ class Training:
             return False
         metrics = self.run.metrics()
         best = self.run.best_step(self.recipe.train.select_after_epoch)
-        later = [line for line in metrics if line.get("event") == "validation" and best is not None and line["step"] > best]
+        later = [
+            line
+            for line in metrics
+            if line.get("event") == "validation" and best is not None and line["step"] > best
+        ]
         return len(later) >= patience
 
     def _finish(self) -> dict[str, Any]:
@@ -384,7 +481,11 @@ class Training:
         final = self.step
         epochs = [line["epoch"] for line in self.run.metrics() if line.get("event") == "validation"]
         if epochs and max(epochs) <= section.select_after_epoch:
-            self.on_event(Note(f"no validation lies after epoch {section.select_after_epoch} (train.select_after_epoch): the best of all is taken"))
+            self.on_event(
+                Note(
+                    f"no validation lies after epoch {section.select_after_epoch} (train.select_after_epoch): the best of all is taken"
+                )
+            )
         return {
             "schema": "doitune.done/1",
             "final_step": final,

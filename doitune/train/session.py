@@ -1,6 +1,8 @@
-"""One training from the command to done.json: prepare, load, prove, train; and the same again for a run that was stopped.
+"""One training from the command to done.json: prepare, load, prove, train; and the same again for a run that
+was stopped.
 
-Signals are held here: the first asks the loop to stop at the last optimiser boundary, a second one leaves at once.
+Signals are held here: the first asks the loop to stop at the last optimiser boundary, a second one leaves at
+once.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ ECHO_SECONDS = 3.0
 
 OnEvent = Callable[[Event], None]
 Judged = Mapping[str, Sequence["Example"]]
-"""Rows, by suite, that a run will be judged on beside its corpus's own; handed in, as training does not know evaluation."""
+"""Rows, by suite, that a run will be judged on beside its corpus's own; handed in, as training does not
+know evaluation."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Plan:
 
 
 def plan_training(resolved: Resolved, judged: Judged | None = None, *, loads: bool = False) -> Plan:
-    """Resolve the base, choose and encode the examples, prove the template's law. `judged`, errors: see `prepare`.
+    """Resolve the base, choose and encode the examples, prove the template's law. `judged`, errors: see
+    `prepare`.
 
     `loads`: the base is going to be held in this process, whose backend begins first.
     """
@@ -80,7 +84,13 @@ def plan_training(resolved: Resolved, judged: Judged | None = None, *, loads: bo
 def describe(plan: Plan) -> dict[str, Any]:
     """A plan as `doitune train --dry-run --json` gives it."""
     train, material = plan.recipe.train, plan.material
-    course = Course(tuple(one.id for one in material.examples), train.seed, train.examples_per_step, train.epochs, train.max_steps)
+    course = Course(
+        tuple(one.id for one in material.examples),
+        train.seed,
+        train.examples_per_step,
+        train.epochs,
+        train.max_steps,
+    )
     return {
         "schema": "doitune.dry-run/1",
         "recipe": plan.resolved.name,
@@ -103,9 +113,11 @@ def start(
     wait_minutes: float = 0.0,
     card: Card | None = None,
 ) -> Run:
-    """Train a recipe in a new run directory under `runs`; returns the finished run. `wait_minutes`: how long to wait for room on a full disk.
+    """Train a recipe in a new run directory under `runs`; returns the finished run. `wait_minutes`: how long
+    to wait for room on a full disk.
 
-    `card`: one that the training has to fit as well as the one that is here. Errors: FitError before anything is downloaded.
+    `card`: one that the training has to fit as well as the one that is here. Errors: FitError before anything
+    is downloaded.
     """
     refuse_before_download(resolved, card)
     make_folder(runs)
@@ -114,7 +126,10 @@ def start(
     refuse_missing(resolved.recipe.train.trackers)
     with joined() as team:
         plan, backend, model = _prepare(team, resolved, judged)
-        record = {**origin(plan.recipe, plan.base, plan.material, model, backend), "recipe": recorded(plan.recipe)}
+        record = {
+            **origin(plan.recipe, plan.base, plan.material, model, backend),
+            "recipe": recorded(plan.recipe),
+        }
         run = create_run(runs, resolved.name)
         with run.lock(), _told(run):
             _begin(run, plan, record)
@@ -130,11 +145,16 @@ def start(
 
 
 def _begin(run: Run, plan: Plan, record: dict[str, Any]) -> None:
-    """What a run's folder holds before its first step; recipe.yaml is last: with it the folder is a run that can be resumed."""
+    """What a run's folder holds before its first step; recipe.yaml is last: with it the folder is a run
+    that can be resumed."""
     faults.reach("start.folder")
     prove_folder(run.folder)
     course = course_of(plan.recipe, plan.material.examples)
-    order = [plan.material.examples[place].id for step in range(course.steps_per_epoch) for place in course.members(step)]
+    order = [
+        plan.material.examples[place].id
+        for step in range(course.steps_per_epoch)
+        for place in course.members(step)
+    ]
     run.write_json("ledger.json", plan.material.ledger.to_json())
     run.write("examples.txt", "".join(f"{name}\n" for name in order))
     run.write_json("origin.json", record)
@@ -153,11 +173,26 @@ def _allow(training: Training, resolved: Resolved, backend: str) -> None:
 def _arrange(training: Training, run: Run) -> None:
     """Choose how micro-batches are made, and log the proof."""
     proof = training.choose_arrangement()
-    run.log({"event": "arrangement", "step": 0, "packed": training.packed, "proof": None if proof is None else asdict(proof)})
+    run.log(
+        {
+            "event": "arrangement",
+            "step": 0,
+            "packed": training.packed,
+            "proof": None if proof is None else asdict(proof),
+        }
+    )
 
 
-def resume(run: Run, *, scorer: Scorer | None, on_event: OnEvent, judged: Judged | None = None, wishes: Wishes | None = None) -> Run:
-    """Go on where a run stopped: same recipe, data, base and versions, or CheckpointError with the differences.
+def resume(
+    run: Run,
+    *,
+    scorer: Scorer | None,
+    on_event: OnEvent,
+    judged: Judged | None = None,
+    wishes: Wishes | None = None,
+) -> Run:
+    """Go on where a run stopped: same recipe, data, base and versions, or CheckpointError with the
+    differences.
 
     A finished run is returned as it is, unless `wishes` change its recipe.
     """
@@ -188,7 +223,8 @@ def resume(run: Run, *, scorer: Scorer | None, on_event: OnEvent, judged: Judged
 
 
 def _stand(training: Training, run: Run, wishes: Wishes) -> None:
-    """Stand at the newest valid checkpoint, the log cut back to it; at the beginning where the run never had one, or that is wished."""
+    """Stand at the newest valid checkpoint, the log cut back to it; at the beginning where the run never
+    had one, or that is wished."""
     newest = run.newest_valid(lambda text: training.on_event(Note(text)))
     if newest is not None:
         training.restore(newest.folder)
@@ -196,16 +232,28 @@ def _stand(training: Training, run: Run, wishes: Wishes) -> None:
         run.refuse_lost()
     faults.reach("resume.restored")
     if unread := run.set_unread_aside():
-        training.on_event(Note(f"{run.metrics_path} has {unread} lines that no run writes: they now lie in metrics.superseded.jsonl"))
+        training.on_event(
+            Note(
+                f"{run.metrics_path} has {unread} lines that no run writes: they now lie in metrics.superseded.jsonl"
+            )
+        )
     again = run.cut_metrics(newest.step if newest else -1, training.validations)
     faults.reach("resume.cut")
-    where = f"run {run.name} goes on after step {newest.step}" if newest else "there is no checkpoint: training starts from the beginning"
-    training.on_event(Note(where + (f"; {again} step{'s are' if again > 1 else ' is'} trained again" if again else "")))
+    where = (
+        f"run {run.name} goes on after step {newest.step}"
+        if newest
+        else "there is no checkpoint: training starts from the beginning"
+    )
+    training.on_event(
+        Note(where + (f"; {again} step{'s are' if again > 1 else ' is'} trained again" if again else ""))
+    )
     if newest is None:
         _arrange(training, run)
 
 
-def _record(run: Run, plan: Plan, before: dict[str, Any], changes: Sequence[Change], training: Training) -> None:
+def _record(
+    run: Run, plan: Plan, before: dict[str, Any], changes: Sequence[Change], training: Training
+) -> None:
     """Write down what this resume changes; a run that was whole is open again."""
     run.write_json("origin.json", with_changes(before, plan.recipe, changes, training.step))
     run.write("recipe.yaml", freeze(plan.resolved))
@@ -215,7 +263,8 @@ def _record(run: Run, plan: Plan, before: dict[str, Any], changes: Sequence[Chan
 
 
 def follow(resolved: Resolved, judged: Judged | None = None) -> None:
-    """This process's part of a training that another one leads: the gradients that it asks for. It writes nothing and says nothing."""
+    """This process's part of a training that another one leads: the gradients that it asks for. It writes
+    nothing and says nothing."""
     with joined() as team:
         plan, _, model = _prepare(team, resolved, judged)
         gradients = Gradients(plan.recipe, plan.material, model, team)
@@ -241,7 +290,10 @@ def _prepare(team: Team, resolved: Resolved, judged: Judged | None) -> tuple[Pla
         plan = plan_training(resolved, judged, loads=True)
         backend, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=True)
     if team.size > 1:
-        team.prove_same("examples", sha256(repr([(one.ids, one.labels) for one in plan.material.encoded]).encode()).hexdigest())
+        team.prove_same(
+            "examples",
+            sha256(repr([(one.ids, one.labels) for one in plan.material.encoded]).encode()).hexdigest(),
+        )
     return plan, backend, model
 
 
@@ -284,7 +336,8 @@ def _echo(team: Team) -> float:
 
 
 def _stopped(training: Training, asked: Asked, number: int, why: str) -> Stopped:
-    """The last boundary is saved, unless there was a second signal or the disk is full; the error that says so."""
+    """The last boundary is saved, unless there was a second signal or the disk is full; the error that
+    says so."""
     run, step = training.run, training.step
     run.patience = Patience()
     try:
@@ -293,7 +346,10 @@ def _stopped(training: Training, asked: Asked, number: int, why: str) -> Stopped
         training.save_boundary()
         what = f"stopped after step {step}, everything is saved"
     except StopAsked as again:
-        number, what = again.number, f"left at once in step {step + 1}; what the last checkpoint holds is kept"
+        number, what = (
+            again.number,
+            f"left at once in step {step + 1}; what the last checkpoint holds is kept",
+        )
     except DiskError as full:
         what = f"stopped after step {step}, which could not be saved ({full.problem}); what the last checkpoint holds is kept"
     return Stopped(number, f"{why}: {what}", _command(run))
@@ -318,6 +374,10 @@ def _numbers(event: StepLog | ValidationLog) -> dict[str, float]:
     prefix = "train" if isinstance(event, StepLog) else "validation"
     flat: dict[str, Any] = {}
     for key, value in asdict(event).items():
-        pairs = [(f"{prefix}/{key}/{inner}", number) for inner, number in value.items()] if isinstance(value, dict) else [(f"{prefix}/{key}", value)]
+        pairs = (
+            [(f"{prefix}/{key}/{inner}", number) for inner, number in value.items()]
+            if isinstance(value, dict)
+            else [(f"{prefix}/{key}", value)]
+        )
         flat.update({name: float(number) for name, number in pairs if isinstance(number, (int, float))})
     return flat

@@ -19,7 +19,8 @@ MOST_SHARE = 0.01
 
 ZERO_LOSSES = 3
 WINDOW, LEAST_KNOWN, FAR = 100, 20, 10
-"""A spike is more than FAR median deviations above the median of the last WINDOW steps; at least LEAST_KNOWN must be known."""
+"""A spike is more than FAR median deviations above the median of the last WINDOW steps; at least
+LEAST_KNOWN must be known."""
 
 LOWER_RATE = "try a lower train.learning_rate, or look at the rows"
 
@@ -45,7 +46,10 @@ class Watch:
     def __init__(self, total_steps: int, metrics: Sequence[Mapping[str, Any]] = ()) -> None:
         """`metrics`: the lines that the run has logged so far."""
         self.total_steps = total_steps
-        self.known: dict[str, deque[float]] = {"loss": deque(maxlen=WINDOW), "grad_norm": deque(maxlen=WINDOW)}
+        self.known: dict[str, deque[float]] = {
+            "loss": deque(maxlen=WINDOW),
+            "grad_norm": deque(maxlen=WINDOW),
+        }
         self.zeros = 0
         self.skipped: list[int] = []
         for line in metrics:
@@ -60,16 +64,29 @@ class Watch:
         self.known["grad_norm"].append(grad_norm)
 
     def skip(self, step: int, problem: str) -> None:
-        """Count a step (from 1) whose values are not finite. DivergedError with `problem` where that is one too many."""
+        """Count a step (from 1) whose values are not finite. DivergedError with `problem` where that is
+        one too many."""
         self.skipped.append(step)
-        in_a_row = next((back for back in range(len(self.skipped)) if self.skipped[-1 - back] != step - back), len(self.skipped))
+        in_a_row = next(
+            (back for back in range(len(self.skipped)) if self.skipped[-1 - back] != step - back),
+            len(self.skipped),
+        )
         if in_a_row > MOST_IN_A_ROW or len(self.skipped) > MOST_SHARE * self.total_steps:
-            before = f"; {len(self.skipped)} of {self.total_steps} steps are not finite, {in_a_row} in a row" if len(self.skipped) > 1 else ""
+            before = (
+                f"; {len(self.skipped)} of {self.total_steps} steps are not finite, {in_a_row} in a row"
+                if len(self.skipped) > 1
+                else ""
+            )
             raise DivergedError(f"{problem}{before}", f"the last good checkpoint is kept; {LOWER_RATE}")
 
     def see(self, step: int, loss: float, grad_norm: float) -> list[Spike]:
-        """Take note of a step that was made; its spikes. DivergedError after ZERO_LOSSES steps with a loss of exactly 0."""
-        spikes = [spike for spike in (self._spike(step, "loss", loss), self._spike(step, "grad_norm", grad_norm)) if spike]
+        """Take note of a step that was made; its spikes. DivergedError after ZERO_LOSSES steps with a loss
+        of exactly 0."""
+        spikes = [
+            spike
+            for spike in (self._spike(step, "loss", loss), self._spike(step, "grad_norm", grad_norm))
+            if spike
+        ]
         self._remember(loss, grad_norm)
         if self.zeros >= ZERO_LOSSES:
             raise DivergedError(
@@ -83,5 +100,7 @@ class Watch:
         if len(known) < LEAST_KNOWN:
             return None
         middle = median(known)
-        spread = max(median(abs(one - middle) for one in known), 0.01 * abs(middle))  # a loss that hardly moves has no spread of its own
+        spread = max(
+            median(abs(one - middle) for one in known), 0.01 * abs(middle)
+        )  # a loss that hardly moves has no spread of its own
         return Spike(step, what, value, middle) if value > middle + FAR * spread else None

@@ -1,4 +1,5 @@
-"""Where a training stands: weights, moments and counters of an optimiser boundary, in a checkpoint's files or kept aside in memory."""
+"""Where a training stands: weights, moments and counters of an optimiser boundary, in a checkpoint's files
+or kept aside in memory."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ class Counters:
     """The log's lines of them, as they decide about the best checkpoint and an early stop."""
 
 
-def write_state(folder: Path, model: LoadedModel, optimiser: torch.optim.Optimizer, counters: Counters) -> None:
+def write_state(
+    folder: Path, model: LoadedModel, optimiser: torch.optim.Optimizer, counters: Counters
+) -> None:
     """Put the adapter, the optimiser's state and the counters into an existing folder: safetensors and JSON.
 
     Errors: DivergedError for a weight that is not finite: no checkpoint ever holds one.
@@ -54,12 +57,18 @@ def write_state(folder: Path, model: LoadedModel, optimiser: torch.optim.Optimiz
     model.save_adapter(folder)
     tensors, numbers = take_state(optimiser, model.trainable())
     save_file(tensors, folder / "state.safetensors")
-    document = {"schema": STATE_SCHEMA, **asdict(counters), "optimiser": made_by(optimiser), "optimiser_numbers": numbers}
+    document = {
+        "schema": STATE_SCHEMA,
+        **asdict(counters),
+        "optimiser": made_by(optimiser),
+        "optimiser_numbers": numbers,
+    }
     write_json(folder / "state.json", document)
 
 
 def made_by(optimiser: torch.optim.Optimizer) -> str:
-    """Whose state it is: `bitsandbytes 0.50.2 AdamW8bit`; another version may mean other things by the same bytes."""
+    """Whose state it is: `bitsandbytes 0.50.2 AdamW8bit`; another version may mean other things by the
+    same bytes."""
     library = type(optimiser).__module__.partition(".")[0]
     return f"{library} {_version(library)} {type(optimiser).__name__}"
 
@@ -70,13 +79,22 @@ def _version(library: str) -> str:
 
 
 def expected_bytes(parameters: Named, optimizer: str) -> int:
-    """About how large a checkpoint will be: weights in fp32, two moments of each (a byte and a share of a scale in 8 bits), and small files."""
+    """About how large a checkpoint will be: weights in fp32, two moments of each (a byte and a share of a
+    scale in 8 bits), and small files."""
     moments = 8 if optimizer == "adamw" else 2.2
-    return int(sum(parameter.numel() * (4 + (8 if parameter.numel() < 4096 else moments)) for _, parameter in parameters)) + (1 << 16)
+    return int(
+        sum(
+            parameter.numel() * (4 + (8 if parameter.numel() < 4096 else moments))
+            for _, parameter in parameters
+        )
+    ) + (1 << 16)
 
 
-def read_state(folder: Path, model: LoadedModel, optimiser: torch.optim.Optimizer, total_steps: int | None) -> Counters:
-    """Read what `write_state` wrote into the model and a fresh optimiser; CheckpointError where it is not of this recipe.
+def read_state(
+    folder: Path, model: LoadedModel, optimiser: torch.optim.Optimizer, total_steps: int | None
+) -> Counters:
+    """Read what `write_state` wrote into the model and a fresh optimiser; CheckpointError where it is not of
+    this recipe.
 
     `total_steps`: what the checkpoint must have been written for, None where a longer run is the same run.
     """
@@ -94,7 +112,9 @@ def read_state(folder: Path, model: LoadedModel, optimiser: torch.optim.Optimize
             "resume with the run's own recipe and data",
         )
     model.load_adapter(folder)
-    put_state(optimiser, model.trainable(), load_file(folder / "state.safetensors"), document["optimiser_numbers"])
+    put_state(
+        optimiser, model.trainable(), load_file(folder / "state.safetensors"), document["optimiser_numbers"]
+    )
     return Counters(**{name: document[name] for name in Counters.__dataclass_fields__})
 
 
@@ -109,7 +129,10 @@ class Aside:
     @classmethod
     def of(cls, parameters: Named, optimiser: torch.optim.Optimizer) -> Aside:
         """A copy of what they hold."""
-        return cls({name: parameter.detach().cpu().clone() for name, parameter in parameters}, *take_state(optimiser, parameters))
+        return cls(
+            {name: parameter.detach().cpu().clone() for name, parameter in parameters},
+            *take_state(optimiser, parameters),
+        )
 
     def put(self, parameters: Named, optimiser: torch.optim.Optimizer) -> None:
         """Give the weights back, and the moments to a fresh optimiser."""

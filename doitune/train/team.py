@@ -1,8 +1,10 @@
-"""Several processes that train one run together, as `torchrun` starts them: each has a card, process 0 leads, the others do as it says.
+"""Several processes that train one run together, as `torchrun` starts them: each has a card, process 0 leads,
+the others do as it says.
 
-Only the leader holds the optimiser, the run directory and the screen. Every process gets the leader's weights before a step and gives it its
-part of the gradient afterwards: what a reduction to all costs, and no two processes can ever come to hold different weights.
-Numbers travel over gloo, which notices at once when a process dies; tensors of a card over NCCL.
+Only the leader holds the optimiser, the run directory and the screen. Every process gets the leader's weights
+before a step and gives it its part of the gradient afterwards: what a reduction to all costs, and no two
+processes can ever come to hold different weights. Numbers travel over gloo, which notices at once when a
+process dies; tensors of a card over NCCL.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun tells each process that it starts."""
 
 WAIT_SECONDS = 7200
-"""The longest wait for another process; a validation of the leader may take its time. A process that dies is noticed at once."""
+"""The longest wait for another process; a validation of the leader may take its time. A process that dies
+is noticed at once."""
 
 SPEAKING_SECONDS = 10.0
 
@@ -48,19 +51,22 @@ def follows() -> bool:
 
 
 def let_the_leader_speak() -> None:
-    """Stay for a while, or until a signal: torchrun ends every process as soon as one has failed, and the leader may still be saving."""
+    """Stay for a while, or until a signal: torchrun ends every process as soon as one has failed, and the
+    leader may still be saving."""
     time.sleep(SPEAKING_SECONDS)
 
 
 def await_launcher(has_come: Callable[[], bool]) -> None:
-    """Wait until torchrun's signal has come, which it sends when a process has failed: it must not cut the leader's last words short."""
+    """Wait until torchrun's signal has come, which it sends when a process has failed: it must not cut the
+    leader's last words short."""
     until = time.monotonic() + SPEAKING_SECONDS
     while not has_come() and time.monotonic() < until:
         time.sleep(0.05)
 
 
 class Team:
-    """The processes of a run, seen from one of them. Alone, every word is its own answer and no tensor is touched.
+    """The processes of a run, seen from one of them. Alone, every word is its own answer and no tensor is
+    touched.
 
     Every process has to make the same calls in the same order. Errors: PeerLost.
     """
@@ -69,7 +75,8 @@ class Team:
         self.rank, self.size = rank, size
 
     def tell(self, numbers: Sequence[int]) -> list[int]:
-        """The leader's numbers, in every process; the others give as many of their own, which are forgotten."""
+        """The leader's numbers, in every process; the others give as many of their own, which are
+        forgotten."""
         if self.size == 1:
             return list(numbers)
         import torch
@@ -97,7 +104,9 @@ class Team:
         import torch
         from torch import distributed
 
-        own = torch.tensor(list(text.encode("utf-8")[:TEXT_BYTES].ljust(TEXT_BYTES, b"\0")), dtype=torch.uint8)
+        own = torch.tensor(
+            list(text.encode("utf-8")[:TEXT_BYTES].ljust(TEXT_BYTES, b"\0")), dtype=torch.uint8
+        )
         all_texts = [torch.empty_like(own) for _ in range(self.size)]
         _wait(distributed.all_gather(all_texts, own, async_op=True))
         return [bytes(one.tolist()).rstrip(b"\0").decode("utf-8", errors="ignore") for one in all_texts]
@@ -113,23 +122,32 @@ class Team:
         _wait(distributed.broadcast(flat, 0, async_op=True))
         if self.rank:
             with torch.no_grad():
-                for weight, values in zip(weights, flat.split([weight.numel() for weight in weights]), strict=True):
+                for weight, values in zip(
+                    weights, flat.split([weight.numel() for weight in weights]), strict=True
+                ):
                     weight.copy_(values.view_as(weight))
 
     def pool(self, weights: Sequence[torch.Tensor], sums: Sequence[float]) -> torch.Tensor | None:
         """One flat fp32 buffer of this process's gradients and numbers, for `add_up`; None where it is alone.
 
-        Made before the processes agree that all have their part, so that a lack of memory here is still one that they agree on.
+        Made before the processes agree that all have their part, so that a lack of memory here is still one
+        that they agree on.
         """
         if self.size == 1:
             return None
         import torch
 
-        parts = [(torch.zeros_like(weight) if weight.grad is None else weight.grad).float().flatten() for weight in weights]
+        parts = [
+            (torch.zeros_like(weight) if weight.grad is None else weight.grad).float().flatten()
+            for weight in weights
+        ]
         return torch.cat([*parts, torch.tensor(list(sums), dtype=torch.float32, device=parts[0].device)])
 
-    def add_up(self, flat: torch.Tensor | None, weights: Sequence[torch.Tensor], sums: Sequence[float]) -> list[float]:
-        """Sum what every process pooled: the leader's gradients become those of the whole step; returns the sums of the numbers."""
+    def add_up(
+        self, flat: torch.Tensor | None, weights: Sequence[torch.Tensor], sums: Sequence[float]
+    ) -> list[float]:
+        """Sum what every process pooled: the leader's gradients become those of the whole step; returns
+        the sums of the numbers."""
         if flat is None:
             return list(sums)
         from torch import distributed
@@ -143,7 +161,8 @@ class Team:
 
     @contextmanager
     def preparing(self) -> Iterator[None]:
-        """Around what each process makes ready for itself: a problem that only one of them meets is raised in all, so that the leader says it."""
+        """Around what each process makes ready for itself: a problem that only one of them meets is raised
+        in all, so that the leader says it."""
         problem: DoituneError | None = None
         try:
             yield
@@ -154,19 +173,26 @@ class Team:
             raise problem
         for rank, text in enumerate(texts):
             if text:
-                raise FitError(f"process {rank} of {self.size}: {text}", "every process needs the same files, and a card that the base fits")
+                raise FitError(
+                    f"process {rank} of {self.size}: {text}",
+                    "every process needs the same files, and a card that the base fits",
+                )
 
     def prove_same(self, what: str, digest: str) -> None:
         """FitError where the processes do not hold the same `what`."""
         digests = self.gather(digest)
         for rank, other in enumerate(digests):
             if other != digests[0]:
-                raise FitError(f"process {rank} of {self.size} found other {what} than process 0", "give every machine the same files")
+                raise FitError(
+                    f"process {rank} of {self.size} found other {what} than process 0",
+                    "give every machine the same files",
+                )
 
 
 @contextmanager
 def joined() -> Iterator[Team]:
-    """The processes that torchrun started, met and with a card each; a team of one where this process was started alone.
+    """The processes that torchrun started, met and with a card each; a team of one where this process was
+    started alone.
 
     Errors: FitError where there are more processes than cards, or they cannot meet.
     """
@@ -184,26 +210,33 @@ def joined() -> Iterator[Team]:
     try:
         distributed.init_process_group(backend, timeout=timedelta(seconds=WAIT_SECONDS))
     except (RuntimeError, ValueError) as error:
-        raise FitError(f"the {size} processes cannot meet: {error}", "start them with `torchrun --nproc-per-node N -m doitune train ...`") from error
+        raise FitError(
+            f"the {size} processes cannot meet: {error}",
+            "start them with `torchrun --nproc-per-node N -m doitune train ...`",
+        ) from error
     yield Team(rank, size)
     distributed.destroy_process_group()  # not after an error: it would wait for those who are gone
 
 
 def _take_card() -> None:
-    """Let this process see one card only: the LOCAL_RANK-th of those that there are. Has to come before CUDA is touched."""
+    """Let this process see one card only: the LOCAL_RANK-th of those that there are. Has to come before
+    CUDA is touched."""
     import torch
 
     local, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if not cards:
         return
     if local >= cards:
-        raise FitError(f"process {local} has no card: this machine has {cards}", f"use --nproc-per-node {cards}")
+        raise FitError(
+            f"process {local} has no card: this machine has {cards}", f"use --nproc-per-node {cards}"
+        )
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     os.environ["CUDA_VISIBLE_DEVICES"] = listed.split(",")[local].strip() if listed else str(local)
 
 
 def _wait(work: Any) -> None:
-    """Wait for a collective in short naps, so that signals are still heard. PeerLost where it fails or takes too long."""
+    """Wait for a collective in short naps, so that signals are still heard. PeerLost where it fails or
+    takes too long."""
     until = time.monotonic() + WAIT_SECONDS
     nap = 1e-4
     while not work.is_completed():

@@ -1,6 +1,8 @@
-"""Metrics to TensorBoard, Weights & Biases, MLflow or trackio, through accelerate's trackers, when a recipe asks for them.
+"""Metrics to TensorBoard, Weights & Biases, MLflow or trackio, through accelerate's trackers, when a recipe
+asks for them.
 
-metrics.jsonl is written in any case and is the record; a tracker that fails to start is a user's problem, said before the first step.
+metrics.jsonl is written in any case and is the record; a tracker that fails to start is a user's problem,
+said before the first step.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ def refuse_missing(names: tuple[str, ...]) -> None:
     missing = [name for name in names if find_spec(INSTALL[name]) is None]
     if missing:
         packages = " ".join(INSTALL[name] for name in missing)
-        raise FitError(f"not installed: the tracker {', '.join(missing)}", f"pip install {packages}, or --set train.trackers=[]")
+        raise FitError(
+            f"not installed: the tracker {', '.join(missing)}",
+            f"pip install {packages}, or --set train.trackers=[]",
+        )
 
 
 class Trackers:
@@ -38,7 +43,11 @@ class Trackers:
         PartialState(cpu=True)  # accelerate's trackers ask it whether this is the main process
         for name in names:
             kind = LOGGER_TYPE_TO_CLASS[name]
-            where = {"logging_dir": str(run.folder / "trackers")} if getattr(kind, "requires_logging_directory", False) else {}
+            where = (
+                {"logging_dir": str(run.folder / "trackers")}
+                if getattr(kind, "requires_logging_directory", False)
+                else {}
+            )
             tracker = kind(run.name.replace("/", "-"), **where)
             if hasattr(tracker, "start"):
                 tracker.start()

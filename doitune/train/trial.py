@@ -1,9 +1,10 @@
 """Before step 1: what the run will need at most is tried once, and nothing is changed by it.
 
-The peak of a run lies in the largest micro-batch of all its steps, with gradients and moments already there. That micro-batch goes forward and
-backward, the optimiser takes a step at rate 0, one batch of validation rows is measured and the longest question asked; then weights, moments
-and random states are put back. On the CPU, where there is no card to run out, the batch of validation rows is its longest row: the trial
-costs about what the longest step costs, and a run that cannot take a step or be validated says so before its first hour.
+The peak of a run lies in the largest micro-batch of all its steps, with gradients and moments already there.
+That micro-batch goes forward and backward, the optimiser takes a step at rate 0, one batch of validation rows
+is measured and the longest question asked; then weights, moments and random states are put back. On the CPU,
+where there is no card to run out, the batch of validation rows is its longest row: the trial costs about what
+the longest step costs, and a run that cannot take a step or be validated says so before its first hour.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """What was tried: the step (from 1) and the positions of its largest micro-batch, the memory at its peak, and what the plan had said.
+    """What was tried: the step (from 1) and the positions of its largest micro-batch, the memory at its peak,
+    and what the plan had said.
 
-    Peaks: what the allocator of a card held; on the CPU the process's largest resident size so far. `card_gib`: the whole card.
+    Peaks: what the allocator of a card held; on the CPU the process's largest resident size so far.
+    `card_gib`: the whole card.
     """
 
     of_step: int
@@ -59,12 +62,23 @@ def largest_batch(rows: Mapping[str, Sequence[Encoded]], budget_tokens: int, pac
     encoded = [one for part in rows.values() for one in part]
     lengths = [len(one.ids) for one in encoded]
     groups = cut(lengths, budget_tokens, packed=packed) if encoded else []
-    return [encoded[place] for place in max(groups, key=lambda group: positions_of([lengths[place] for place in group], packed=packed), default=[])]
+    return [
+        encoded[place]
+        for place in max(
+            groups,
+            key=lambda group: positions_of([lengths[place] for place in group], packed=packed),
+            default=[],
+        )
+    ]
 
 
 def longest_row(material: Material) -> dict[str, list[Example]]:
     """The longest validation row under its ability's name; empty without validation rows."""
-    rows = [(len(one.ids), name, place) for name, part in material.valid_encoded.items() for place, one in enumerate(part)]
+    rows = [
+        (len(one.ids), name, place)
+        for name, part in material.valid_encoded.items()
+        for place, one in enumerate(part)
+    ]
     return {name: [material.valid[name][place]] for _, name, place in sorted(rows)[-1:]}
 
 
@@ -87,7 +101,11 @@ def card_gib(model: LoadedModel) -> float | None:
     """The size of the card; None on the CPU."""
     import torch
 
-    return torch.cuda.get_device_properties(model.device).total_memory / 2**30 if model.device.type == "cuda" else None
+    return (
+        torch.cuda.get_device_properties(model.device).total_memory / 2**30
+        if model.device.type == "cuda"
+        else None
+    )
 
 
 def reset_peak(model: LoadedModel) -> None:

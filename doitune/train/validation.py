@@ -30,7 +30,9 @@ class Validation:
         """Token losses and trained tokens of each ability's rows. Errors: see `losses`."""
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
-        for (name, row), value in zip(self.pairs, self.losses([row for _, row in self.pairs], budget_tokens, packed=packed), strict=True):
+        for (name, row), value in zip(
+            self.pairs, self.losses([row for _, row in self.pairs], budget_tokens, packed=packed), strict=True
+        ):
             sums[name] = sums.get(name, 0.0) + value
             counts[name] = counts.get(name, 0) + row.trained
         return sums, counts
@@ -38,8 +40,8 @@ class Validation:
     def losses(self, encoded: Sequence[Encoded], budget_tokens: int, *, packed: bool) -> list[float]:
         """Each example's sum of token losses in nats, without gradient.
 
-        Out of memory: the budget is halved, for later calls too, and what is not measured yet is cut anew; OutOfMemory where it is down to
-        one example.
+        Out of memory: the budget is halved, for later calls too, and what is not measured yet is cut anew;
+        OutOfMemory where it is down to one example.
         """
         self.model.training(False)
         sums = [0.0] * len(encoded)
@@ -48,7 +50,11 @@ class Validation:
             budget = int(min(budget_tokens, self.most_tokens))
             lengths = [len(encoded[place].ids) for place in waiting]
             groups = [[waiting[place] for place in group] for group in cut(lengths, budget, packed=packed)]
-            done = list(takewhile(lambda group: _measured(self.model, collate(encoded, group, packed=packed), sums), groups))
+            done = list(
+                takewhile(
+                    lambda group: _measured(self.model, collate(encoded, group, packed=packed), sums), groups
+                )
+            )
             waiting = sorted(place for group in groups[len(done) :] for place in group)
             if waiting and budget <= max(lengths):
                 raise OutOfMemory("validation batch")

@@ -1,9 +1,10 @@
-"""How much of the work is useful: packed, sorted, and random padded batches of 8, on 2,048 rows of realistic length, 64 a step.
-
+"""How much of the work is useful: packed, sorted, and random padded batches of 8, on 2,048 rows of realistic
+length, 64 a step.
     python tests/bench/bench_arrangement.py
 
-Useful = tokens / (positions computed + 128 for each micro-batch, the price of dequantising the base once). Counts, not times: the same on
-every machine. Below the table: the probe's packed-against-separate difference on a tiny base. Targets: packed 0.92, sorted 0.78.
+Useful = tokens / (positions computed + 128 for each micro-batch, the price of dequantising the base once).
+Counts, not times: the same on every machine. Below the table: the probe's packed-against-separate difference
+on a tiny base. Targets: packed 0.92, sorted 0.78.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def realistic(rows: int, seed: int, cap: int = CAP, vocabulary: int = 262) -> li
 
 def useful(batches: Sequence[Batch]) -> tuple[int, int]:
     """Useful tokens, and positions with the price of each micro-batch."""
-    return sum(sum(batch.lengths) for batch in batches), sum(batch.ids.numel() + MICRO_BATCH_COST_TOKENS for batch in batches)
+    return sum(sum(batch.lengths) for batch in batches), sum(
+        batch.ids.numel() + MICRO_BATCH_COST_TOKENS for batch in batches
+    )
 
 
 def random_padded(step: Sequence[Encoded], size: int = 8) -> list[Batch]:
@@ -55,7 +58,10 @@ def measure(encoded: Sequence[Encoded], budget: int) -> dict[str, tuple[float, f
         steps = [make(encoded[start : start + STEP]) for start in range(0, len(encoded), STEP)]
         counts = [useful(batches) for batches in steps]
         assert sum(tokens for tokens, _ in counts) == sum(len(one.ids) for one in encoded)
-        found[name] = (sum(a for a, _ in counts) / sum(b for _, b in counts), sum(map(len, steps)) / len(steps))
+        found[name] = (
+            sum(a for a, _ in counts) / sum(b for _, b in counts),
+            sum(map(len, steps)) / len(steps),
+        )
     return found
 
 
@@ -77,7 +83,9 @@ def probe_difference() -> str:
 
 def main(budget: int, seeds: int) -> None:
     """Print the table over some seeds, and the probe's difference."""
-    print(f"{ROWS} rows, log-normal, median {MEDIAN}, sigma {SIGMA}, cap {CAP}; {STEP} a step; {budget} tokens a micro-batch")
+    print(
+        f"{ROWS} rows, log-normal, median {MEDIAN}, sigma {SIGMA}, cap {CAP}; {STEP} a step; {budget} tokens a micro-batch"
+    )
     print(f"{'arrangement':28}{'useful, each seed':28}{'micro-batches a step':>20}")
     runs = [measure(realistic(ROWS, seed), budget) for seed in range(seeds)]
     for name in runs[0]:

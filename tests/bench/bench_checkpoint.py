@@ -1,5 +1,5 @@
-"""What a checkpoint costs: a 100 MB state saved and verified as a run does it, beside safetensors' bare `save_file`, in the same process.
-
+"""What a checkpoint costs: a 100 MB state saved and verified as a run does it, beside safetensors' bare
+`save_file`, in the same process.
     python tests/bench/bench_checkpoint.py [--mb 100] [--times 5] [--dir FOLDER]
 
 Prints one line a way: seconds (median, worst), and the share of a run that saves every ten minutes.
@@ -26,10 +26,14 @@ INTERVAL_SECONDS = 600
 
 
 def tensors(megabytes: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """An adapter in fp32 and moments in 8 bits, in the shares that a run has: two bytes of moments for four of weights."""
+    """An adapter in fp32 and moments in 8 bits, in the shares that a run has: two bytes of moments for
+    four of weights."""
     dice = torch.Generator().manual_seed(0)
     weights = {f"layer.{n}": torch.randn(1 << 18, generator=dice) for n in range(megabytes * 2 // 3)}
-    moments = {f"layer.{n}/state": torch.randint(0, 255, (1 << 19,), dtype=torch.uint8, generator=dice) for n in range(megabytes * 2 // 3)}
+    moments = {
+        f"layer.{n}/state": torch.randint(0, 255, (1 << 19,), dtype=torch.uint8, generator=dice)
+        for n in range(megabytes * 2 // 3)
+    }
     return weights, moments
 
 
@@ -43,7 +47,9 @@ def measure(name: str, times: int, work: Callable[[int], None], size: int) -> fl
         seconds.append(time.perf_counter() - began)
     median = statistics.median(seconds)
     share = 100 * median / INTERVAL_SECONDS
-    print(f"{name:44} {median:.3f} s median, {max(seconds):.3f} s worst, {size / median / 2**20:,.0f} MiB/s, {share:.3f} % of ten minutes")
+    print(
+        f"{name:44} {median:.3f} s median, {max(seconds):.3f} s worst, {size / median / 2**20:,.0f} MiB/s, {share:.3f} % of ten minutes"
+    )
     return median
 
 
@@ -75,8 +81,12 @@ def main() -> None:
     print(f"state of {size / 1e6:.0f} MB on {given.dir or tempfile.gettempdir()}, {given.times} times")
     plain = measure("safetensors save_file, nothing flushed", given.times, bare, size)
     whole = measure("save, flush, publish, verify, clear away", given.times, saved, size)
-    measure("verify (as a resume does)", given.times, lambda number: _verify(run.checkpoints()[-1].verify()), size)
-    print(f"safety costs {whole - plain:.3f} s a checkpoint; under 1 s: {'yes' if whole < 1 else 'NO'}; under 0.5 %: {'yes' if whole < 3 else 'NO'}")
+    measure(
+        "verify (as a resume does)", given.times, lambda number: _verify(run.checkpoints()[-1].verify()), size
+    )
+    print(
+        f"safety costs {whole - plain:.3f} s a checkpoint; under 1 s: {'yes' if whole < 1 else 'NO'}; under 0.5 %: {'yes' if whole < 3 else 'NO'}"
+    )
     shutil.rmtree(root)
 
 

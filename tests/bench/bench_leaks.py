@@ -1,9 +1,10 @@
-"""Seconds to find leaks of 40,000 train rows into 15,000 judged rows, beside the plain way: a dictionary of shingles.
-
+"""Seconds to find leaks of 40,000 train rows into 15,000 judged rows, beside the plain way: a dictionary of
+shingles.
     python tests/bench/bench_leaks.py [train rows] [judged rows]
 
-The plain way runs on a tenth of both, for its dictionary of every shingle would need gigabytes; its time grows at least in proportion.
-The bound to keep: 30 s. Measured on two shared, busy cores: 3 to 9 s and 0.5 GiB; the plain way 2.3 s for the tenth.
+The plain way runs on a tenth of both, for its dictionary of every shingle would need gigabytes; its time
+grows at least in proportion. The bound to keep: 30 s. Measured on two shared, busy cores: 3 to 9 s and 0.5
+GiB; the plain way 2.3 s for the tenth.
 """
 
 from __future__ import annotations
@@ -22,22 +23,30 @@ BOUND_SECONDS = 30
 
 
 def rows(dice: random.Random, name: str, count: int) -> list[Example]:
-    """Rows of log-normal length; every tenth asks with a stem that is common to many (as exam questions do)."""
+    """Rows of log-normal length; every tenth asks with a stem that is common to many (as exam questions
+    do)."""
     stem = "以下哪项如果为真，最能支持上述论证？"
     made = []
     for number in range(count):
-        question, answer = ("".join(dice.choices(HAN, k=10 + min(2000, int(dice.lognormvariate(4.4, 0.9))))) for _ in range(2))
+        question, answer = (
+            "".join(dice.choices(HAN, k=10 + min(2000, int(dice.lognormvariate(4.4, 0.9))))) for _ in range(2)
+        )
         turns = (Message("user", question + (stem if number % 10 == 0 else "")), Message("assistant", answer))
         made.append(Example(f"{name}#{number}", "math", turns, "open", f"{name}:{number + 1}"))
     return made
 
 
 def planted(train: list[Example], judged: list[Example]) -> set[str]:
-    """Put an exact, a recased and a near copy of a judged row among the train rows; the ids of what they give away."""
-    for place, (number, change) in enumerate([(3, str), (5, lambda text: "，".join(text)), (8, lambda text: text[:40] + "改" + text[41:])]):
+    """Put an exact, a recased and a near copy of a judged row among the train rows; the ids of what they
+    give away."""
+    for place, (number, change) in enumerate(
+        [(3, str), (5, lambda text: "，".join(text)), (8, lambda text: text[:40] + "改" + text[41:])]
+    ):
         source = judged[number]
         question = judged[number].messages[0].content * (2 if place == 2 else 1)
-        judged[number] = Example(source.id, source.ability, (Message("user", question), source.messages[1]), "open", source.place)
+        judged[number] = Example(
+            source.id, source.ability, (Message("user", question), source.messages[1]), "open", source.place
+        )
         turns = (Message("user", change(question)), source.messages[1])
         train[place * 100] = Example(f"copy#{place}", "math", turns, "open", "copy:1")
     return {judged[number].id for number in (3, 5, 8)}
@@ -45,8 +54,11 @@ def planted(train: list[Example], judged: list[Example]) -> set[str]:
 
 def plain(train: list[Example], judged: list[Example]) -> set[str]:
     """The same question by a dictionary from every shingle of the train rows to the rows that hold it."""
+
     def shingles(text: str) -> set[str]:
-        return {text[place : place + SHINGLE_CHARACTERS] for place in range(len(text) - SHINGLE_CHARACTERS + 1)}
+        return {
+            text[place : place + SHINGLE_CHARACTERS] for place in range(len(text) - SHINGLE_CHARACTERS + 1)
+        }
 
     holders = defaultdict(list)
     for place, row in enumerate(train):
@@ -76,9 +88,15 @@ def main(train_rows: int, judged_rows: int) -> None:
     found_plainly = plain(small_train, small_judged)
     plain_seconds = time.perf_counter() - started
     characters = sum(len(turn.content) for row in (*train, *judged) for turn in row.messages)
-    print(f"{train_rows:,} train rows against {judged_rows:,} judged rows, {characters / 1e6:.1f} million characters")
-    print(f"index           {seconds:6.2f} s, {memory:.2f} GiB more, planted {len(expected)}, found {len(found)}")
-    print(f"dictionary      {plain_seconds:6.2f} s on a tenth of both (about {10 * plain_seconds:.0f} s on all), found {len(found_plainly)}")
+    print(
+        f"{train_rows:,} train rows against {judged_rows:,} judged rows, {characters / 1e6:.1f} million characters"
+    )
+    print(
+        f"index           {seconds:6.2f} s, {memory:.2f} GiB more, planted {len(expected)}, found {len(found)}"
+    )
+    print(
+        f"dictionary      {plain_seconds:6.2f} s on a tenth of both (about {10 * plain_seconds:.0f} s on all), found {len(found_plainly)}"
+    )
     assert found == expected, found ^ expected
     assert seconds < BOUND_SECONDS
 

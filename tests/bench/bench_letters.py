@@ -1,11 +1,12 @@
-"""Real benchmark questions asked of a random LLaMA of about 76M weights: the reference way against doitune's, on the CPU in fp32.
-
+"""Real benchmark questions asked of a random LLaMA of about 76M weights: the reference way against doitune's,
+on the CPU in fp32.
     python tests/bench/bench_letters.py [--questions 64] [--repeats 3]
 
-Reference: one question at a time, logits of every position. Ours: sorted batches, the option rows of the head at the last token, and the
-shared examples of a set run once. Both ways ask the released prompts; medians of interleaved repeats. Targets: CMMLU 5-shot 6 times as
-fast, AGIEval few-shot 3 times, the same letter for every question, option logits within 1e-4. Needs `../shared/data`.
-The share that is saved grows with the questions of a set: the real sets have 100 to 600, this takes fewer.
+Reference: one question at a time, logits of every position. Ours: sorted batches, the option rows of the head
+at the last token, and the shared examples of a set run once. Both ways ask the released prompts; medians of
+interleaved repeats. Targets: CMMLU 5-shot 6 times as fast, AGIEval few-shot 3 times, the same letter for
+every question, option logits within 1e-4. Needs `../shared/data`. The share that is saved grows with the
+questions of a set: the real sets have 100 to 600, this takes fewer.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ CLOSE = 1e-4
 
 
 def tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    """About 50k tokens: a byte-level BPE trained on the questions (on Chinese as short as the paper's), or SmolLM2's (four times as long)."""
+    """About 50k tokens: a byte-level BPE trained on the questions (on Chinese as short as the paper's), or
+    SmolLM2's (four times as long)."""
     if kind == "smollm2":
         return AutoTokenizer.from_pretrained(SMOLLM2, local_files_only=True)
     special = ["<unk>", "<s>", "</s>", "<role-user>", "<role-assistant>"]
@@ -49,21 +51,33 @@ def tokenizer(kind: str) -> PreTrainedTokenizerFast:
     texts = [path.read_text(encoding="utf-8") for path in sorted(DATA.glob("cmmlu/*/*.csv"))]
     made.train_from_iterator(
         (line for text in texts for line in text.splitlines()),
-        trainers.BpeTrainer(vocab_size=50_000, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False),
+        trainers.BpeTrainer(
+            vocab_size=50_000,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
     )
-    fast = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
     fast.add_special_tokens({"additional_special_tokens": special[3:]})
     return fast
 
 
 def random_model(rows: int, fast: PreTrainedTokenizerFast) -> HfModel:
-    """A LLaMA of about 76M weights with a LoRA adapter; its head is scaled so that logits are as far apart as a real model's."""
+    """A LLaMA of about 76M weights with a LoRA adapter; its head is scaled so that logits are as far apart
+    as a real model's."""
     torch.manual_seed(0)
     shape = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "num_attention_heads": 8}
-    base = LlamaForCausalLM(LlamaConfig(vocab_size=rows, max_position_embeddings=4096, **shape)).float().eval()
+    base = (
+        LlamaForCausalLM(LlamaConfig(vocab_size=rows, max_position_embeddings=4096, **shape)).float().eval()
+    )
     with torch.no_grad():
         base.lm_head.weight.mul_(5)
-    adapted = get_peft_model(base, LoraConfig(r=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    adapted = get_peft_model(
+        base, LoraConfig(r=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    )
     return HfModel("random", adapted.eval(), fast, torch.device("cpu"), None)
 
 
@@ -80,10 +94,16 @@ def reference(model: HfModel, template: Template, prompts: list[Prompt]) -> dict
 
 def ours(model: HfModel, template: Template, prompts: list[Prompt]) -> dict[str, list[float]]:
     """As `doitune eval` asks."""
-    return {item.id: list(reply.released_scores) for batch in ask(model, template, prompts, Limits()) for item, reply in batch}
+    return {
+        item.id: list(reply.released_scores)
+        for batch in ask(model, template, prompts, Limits())
+        for item, reply in batch
+    }
 
 
-def seconds(way: Callable[..., dict[str, list[float]]], *arguments: object) -> tuple[float, dict[str, list[float]]]:
+def seconds(
+    way: Callable[..., dict[str, list[float]]], *arguments: object
+) -> tuple[float, dict[str, list[float]]]:
     """How long it takes, and what it says."""
     start = time.perf_counter()
     found = way(*arguments)
@@ -92,9 +112,15 @@ def seconds(way: Callable[..., dict[str, list[float]]], *arguments: object) -> t
 
 def tasks(questions: int) -> dict[str, Task]:
     """The two tasks, each cut down to `questions` over two sets."""
-    found = {"cmmlu 5-shot": (cmmlu.task(DATA / "cmmlu", 5), SUBJECTS), "agieval-v1 few-shot": (agieval.task(DATA / "agieval", 5), SETS)}
+    found = {
+        "cmmlu 5-shot": (cmmlu.task(DATA / "cmmlu", 5), SUBJECTS),
+        "agieval-v1 few-shot": (agieval.task(DATA / "agieval", 5), SETS),
+    }
     return {
-        name: replace(task, items=tuple(item for item in task.items if item.set in sets)).limited(questions // 2) for name, (task, sets) in found.items()
+        name: replace(task, items=tuple(item for item in task.items if item.set in sets)).limited(
+            questions // 2
+        )
+        for name, (task, sets) in found.items()
     }
 
 
@@ -102,21 +128,33 @@ def bench(name: str, model: HfModel, template: Template, task: Task, repeats: in
     """Time both ways, print, and say whether the targets are met."""
     prompts = prepare(task.items, template, 4096)
     assert prompts and not any(prompt.too_long for prompt in prompts)
-    both = [(seconds(reference, model, template, prompts), seconds(ours, model, template, prompts)) for _ in range(repeats)]
+    both = [
+        (seconds(reference, model, template, prompts), seconds(ours, model, template, prompts))
+        for _ in range(repeats)
+    ]
     slow, quick = (statistics.median(times[way][0] for times in both) for way in (0, 1))
     wanted, said = both[0][0][1], both[0][1][1]
     assert set(wanted) == set(said)
-    differ = sum(max(range(4), key=wanted[key].__getitem__) != max(range(4), key=said[key].__getitem__) for key in wanted)
+    differ = sum(
+        max(range(4), key=wanted[key].__getitem__) != max(range(4), key=said[key].__getitem__)
+        for key in wanted
+    )
     apart = max(abs(a - b) for key in wanted for a, b in zip(wanted[key], said[key]))
     tokens = sum(len(prompt.rows[-1].ids) for prompt in prompts)
     good = slow / quick >= TARGETS[name] and not differ and apart <= CLOSE
-    print(f"{name}: {len(prompts)} questions, {tokens:,} tokens: reference {slow:.1f} s, ours {quick:.1f} s: {slow / quick:.1f} times as fast")
-    print(f"  other letters: {differ}; largest logit difference {apart:.1e}; target {TARGETS[name]:.0f} times: {'met' if good else 'MISSED'}")
+    print(
+        f"{name}: {len(prompts)} questions, {tokens:,} tokens: reference {slow:.1f} s, ours {quick:.1f} s: {slow / quick:.1f} times as fast"
+    )
+    print(
+        f"  other letters: {differ}; largest logit difference {apart:.1e}; target {TARGETS[name]:.0f} times: {'met' if good else 'MISSED'}"
+    )
     return good
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tokenizer", choices=("trained", "smollm2"), default="trained")
@@ -127,8 +165,12 @@ def main() -> None:
     model = random_model(len(fast), fast)
     template = open_template(fast, kind="doit", tokens="reuse", vocabulary_rows=len(fast))
     weights = sum(parameter.numel() for parameter in model.base.parameters())
-    print(f"{weights / 1e6:.0f}M weights, vocabulary {len(fast):,}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    met = [bench(name, model, template, task, chosen.repeats) for name, task in tasks(chosen.questions).items()]
+    print(
+        f"{weights / 1e6:.0f}M weights, vocabulary {len(fast):,}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+    met = [
+        bench(name, model, template, task, chosen.repeats) for name, task in tasks(chosen.questions).items()
+    ]
     sys.exit(0 if all(met) else 1)
 
 

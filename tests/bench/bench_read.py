@@ -1,8 +1,9 @@
-"""Rows a second of the strict reader, beside json.loads alone (which accepts NaN, repeated keys, half characters and any turn order).
-
+"""Rows a second of the strict reader, beside json.loads alone (which accepts NaN, repeated keys, half
+characters and any turn order).
     python tests/bench/bench_read.py [rows]
 
-Measured on two shared, busy cores, 41,490 rows, 42 MB: 49,000 to 66,000 rows a second strict, 102,000 by json.loads alone.
+Measured on two shared, busy cores, 41,490 rows, 42 MB: 49,000 to 66,000 rows a second strict, 102,000 by
+json.loads alone.
 """
 
 from __future__ import annotations
@@ -24,9 +25,17 @@ def write(path: Path, rows: int) -> None:
     dice = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
-            texts = ["".join(dice.choices(HAN, k=min(2000, 1 + int(dice.lognormvariate(4.5, 1))))) for _ in range(2)]
-            turns = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), texts, strict=True)]
-            file.write(json.dumps({"messages": turns, "idx": number, "type": "math"}, ensure_ascii=False) + "\n")
+            texts = [
+                "".join(dice.choices(HAN, k=min(2000, 1 + int(dice.lognormvariate(4.5, 1)))))
+                for _ in range(2)
+            ]
+            turns = [
+                {"role": role, "content": text}
+                for role, text in zip(("user", "assistant"), texts, strict=True)
+            ]
+            file.write(
+                json.dumps({"messages": turns, "idx": number, "type": "math"}, ensure_ascii=False) + "\n"
+            )
 
 
 def main(rows: int) -> None:
@@ -46,7 +55,9 @@ def main(rows: int) -> None:
         assert len(examples) == len(plain) == rows
         print(f"{rows:,} rows, {path.stat().st_size / 1e6:.0f} MB")
         print(f"strict reader   {min(strict):6.2f} s  {rows / min(strict):9,.0f} rows/s")
-        print(f"json.loads only {min(loose):6.2f} s  {rows / min(loose):9,.0f} rows/s  (ratio {min(strict) / min(loose):.1f})")
+        print(
+            f"json.loads only {min(loose):6.2f} s  {rows / min(loose):9,.0f} rows/s  (ratio {min(strict) / min(loose):.1f})"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What the loop costs: `Training.advance` beside a bare PyTorch loop over the same micro-batches of the same model.
-
+"""What the loop costs: `Training.advance` beside a bare PyTorch loop over the same micro-batches of the same
+model.
     python tests/bench/bench_step.py [--pairs 12] [--hidden 256] [--examples 16]
 
-The bare loop: forward, backward, clip, optimiser step, with the micro-batches ready in memory; the forward is the same. Pairs alternate in
-order, so that a busy machine slows both alike. Target: a median ratio of at most 1.05.
+The bare loop: forward, backward, clip, optimiser step, with the micro-batches ready in memory; the forward is
+the same. Pairs alternate in order, so that a busy machine slows both alike. Target: a median ratio of at most
+1.05.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ def make_corpus(root: Path, rows: int) -> None:
         for number in range(rows):
             length = min(1000, max(8, round(dice.lognormvariate(math.log(90), 1))))
             texts = ["".join(dice.choices("abcdefghij", k=length // 2)) + f" {number}" for _ in range(2)]
-            messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), texts, strict=True)]
+            messages = [
+                {"role": role, "content": text}
+                for role, text in zip(("user", "assistant"), texts, strict=True)
+            ]
             stream.write(json.dumps({"messages": messages, "type": "math", "idx": number}) + "\n")
 
 
@@ -110,9 +114,13 @@ def main(pairs: int, hidden: int, examples: int) -> None:
                 bare.append(times["bare"])
                 ratios.append(times["ours"] / times["bare"])
         packed = "packed" if training.packed else "sorted"
-        print(f"{examples} examples a step, {packed}, hidden {hidden}, 4 layers, nf4, {torch.get_num_threads()} thread(s); {pairs} alternating pairs")
+        print(
+            f"{examples} examples a step, {packed}, hidden {hidden}, 4 layers, nf4, {torch.get_num_threads()} thread(s); {pairs} alternating pairs"
+        )
         print(f"advance {statistics.median(ours):.3f} s, bare loop {statistics.median(bare):.3f} s (medians)")
-        print(f"ratio: median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}; load {os.getloadavg()[0]:.1f}")
+        print(
+            f"ratio: median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}; load {os.getloadavg()[0]:.1f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What only a card can show: bf16 packing, 4-bit layers on CUDA, a short training, and a resume within rounding."""
+"""What only a card can show: bf16 packing, 4-bit layers on CUDA, a short training, and a resume within
+rounding."""
 
 from __future__ import annotations
 
@@ -59,7 +60,10 @@ def test_packed_equals_separate_on_the_card(tiny_base: Path, quantise: str, dtyp
     model = model_of(tiny_base, quantise=quantise, compute_dtype=dtype)
     proof = prove_packing(model, ROWS)
     assert proof.exact, proof
-    assert model.compute_dtype == ("float32" if dtype == "fp32" else model.compute_dtype) and model.compute_dtype != "float64"
+    assert (
+        model.compute_dtype == ("float32" if dtype == "fp32" else model.compute_dtype)
+        and model.compute_dtype != "float64"
+    )
 
 
 def test_a_leak_is_larger_than_what_bf16_rounds(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +90,10 @@ def test_layers_lie_in_4_bits_on_the_card(tiny_base: Path) -> None:
     model = model_of(tiny_base)
     layers = [module for module in model.base.modules() if isinstance(module, Linear4bit)]
     assert len(layers) == 14
-    assert all(layer.weight.is_cuda and layer.weight.dtype == torch.uint8 and layer.weight.quant_state.nested for layer in layers)
+    assert all(
+        layer.weight.is_cuda and layer.weight.dtype == torch.uint8 and layer.weight.quant_state.nested
+        for layer in layers
+    )
     assert all(parameter.is_cuda and parameter.dtype == torch.float32 for _, parameter in model.trainable())
 
 
@@ -116,7 +123,9 @@ def test_replies_in_a_batch_are_those_of_one_at_a_time(tiny_base: Path) -> None:
 
 @pytest.mark.parametrize("checkpointing", ["always", "never"])
 def test_a_short_training_lowers_the_loss(tiny_recipe: Path, tmp_path: Path, checkpointing: str) -> None:
-    resolved = resolve(str(tiny_recipe), overrides=["train.epochs=4", f"train.gradient_checkpointing={checkpointing}"])
+    resolved = resolve(
+        str(tiny_recipe), overrides=["train.epochs=4", f"train.gradient_checkpointing={checkpointing}"]
+    )
     run = start(resolved, runs=tmp_path / "runs", scorer=None, on_event=lambda event: None)
     losses = [line["loss"] for line in run.metrics() if line["event"] == "step"]
     validations = [line["loss"] for line in run.metrics() if line["event"] == "validation"]
@@ -140,7 +149,9 @@ def test_a_resume_is_the_same_run_within_rounding(tiny_recipe: Path, tmp_path: P
         start(resolved, runs=tmp_path / "b", scorer=None, on_event=stop)
     (folder,) = (tmp_path / "b" / "tiny").iterdir()
     resumed = resume(Run(folder), scorer=None, on_event=lambda event: None)
-    first, second = (load_file(run.checkpoints()[-1].folder / "adapter_model.safetensors") for run in (through, resumed))
+    first, second = (
+        load_file(run.checkpoints()[-1].folder / "adapter_model.safetensors") for run in (through, resumed)
+    )
     assert first and set(first) == set(second)
     for name, tensor in first.items():
         assert float((tensor - second[name]).norm() / tensor.norm().clamp(min=1e-6)) < 1e-3, name

@@ -1,4 +1,5 @@
-"""What only a card can show of the unsloth backend: bf16 kernels, offloaded checkpoints, packed rows, and hf's losses beside its own.
+"""What only a card can show of the unsloth backend: bf16 kernels, offloaded checkpoints, packed rows, and
+hf's losses beside its own.
 
 The two backends never share a process, so each is measured in one of its own.
 """
@@ -89,13 +90,22 @@ def measured(name: str, base: Path, folder: Path, **fields: object) -> dict[str,
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"gradient_checkpointing": True}, {"new_rows": 3}, {"quantise": "none"}, {"dropout": 0.1, "gradient_checkpointing": True}],
+    [
+        {},
+        {"gradient_checkpointing": True},
+        {"new_rows": 3},
+        {"quantise": "none"},
+        {"dropout": 0.1, "gradient_checkpointing": True},
+    ],
     ids=["nf4", "offloaded", "new rows", "16 bits", "dropout"],
 )
 def test_unsloth_learns_as_hf_does(tmp_path: Path, fields: dict[str, object]) -> None:
-    """From the same adapter, 20 steps: losses within 2 %; afterwards, with one adapter in both, the same losses and the same letters."""
+    """From the same adapter, 20 steps: losses within 2 %; afterwards, with one adapter in both, the same
+    losses and the same letters."""
     make_tiny_base(tmp_path / "base", tied=False)
-    ours, theirs = (measured(name, tmp_path / "base", tmp_path / "adapters", **fields) for name in ("unsloth", "hf"))
+    ours, theirs = (
+        measured(name, tmp_path / "base", tmp_path / "adapters", **fields) for name in ("unsloth", "hf")
+    )
     assert ours["packed"], ours["proof"]
     assert ours["losses"][-1] < 0.98 * ours["losses"][0]
     assert ours["losses"] == pytest.approx(theirs["losses"], rel=0.02)
@@ -111,7 +121,9 @@ def test_offloaded_checkpoints_change_no_gradient(tmp_path: Path) -> None:
     make_tiny_base(tmp_path / "base", tied=False)
     fields = {"compute_dtype": "fp32", "dropout": 0.2}
     plain = measured("unsloth", tmp_path / "base", tmp_path / "adapters", **fields)
-    offloaded = measured("unsloth", tmp_path / "base", tmp_path / "adapters", gradient_checkpointing=True, **fields)
+    offloaded = measured(
+        "unsloth", tmp_path / "base", tmp_path / "adapters", gradient_checkpointing=True, **fields
+    )
     assert offloaded["losses"] == pytest.approx(plain["losses"], rel=1e-4)
 
 
@@ -145,7 +157,14 @@ def test_a_lack_of_memory_changes_no_result(tiny_recipe: Path, tmp_path: Path) -
     folders = []
     for name, at in (("through", "0"), ("short", "12")):
         words = [sys.executable, "-c", RECOVER, str(tiny_recipe), str(tmp_path / name), at]
-        done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=900, check=False)
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            timeout=900,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-4000:]
         folders.append(Path(done.stdout.strip().splitlines()[-1]))
     metrics = (folders[1].parents[1] / "metrics.jsonl").read_text(encoding="utf-8")

@@ -1,4 +1,5 @@
-"""Unsloth's kernels against plain torch in Triton's interpreter. Prints one JSON object: the largest difference of each."""
+"""Unsloth's kernels against plain torch in Triton's interpreter. Prints one JSON object: the largest
+difference of each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Unsloth's own code on a CPU, in Triton's interpreter, in fp32: imported first by the scripts beside this one.
+"""Unsloth's own code on a CPU, in Triton's interpreter, in fp32: imported first by the scripts beside this
+one.
 
-What is replaced is what only a card can do: the kernel that dequantises NF4 (bitsandbytes' own takes its place), where rotary tables lie, and
-answers about the card. Attention falls to torch's own.
+What is replaced is what only a card can do: the kernel that dequantises NF4 (bitsandbytes' own takes its
+place), where rotary tables lie, and answers about the card. Attention falls to torch's own.
 """
 
 # ruff: noqa: E402  # Unsloth comes first, the order is the point
@@ -52,11 +53,15 @@ llama.get_current_device = lambda: CPU
 llama.DEVICE_COUNT = 1
 llama.get_device_stats = lambda: ("a CPU", "", 0)
 llama._PerDeviceRopeCache._ensure_rope_cache = _tables
-llama._base_weight_dtype = lambda layer: torch.bfloat16  # its fused LoRA kernels serve 16-bit bases; here they compute in fp32
+llama._base_weight_dtype = lambda layer: (
+    torch.bfloat16
+)  # its fused LoRA kernels serve 16-bit bases; here they compute in fp32
 loader.ALLOW_BITSANDBYTES = True
 for module in list(sys.modules.values()):
     if str(getattr(module, "__name__", "")).startswith("unsloth.kernels"):
-        if hasattr(module, "triton_cast"):  # taken from Triton at import, before the interpreter could replace it
+        if hasattr(
+            module, "triton_cast"
+        ):  # taken from Triton at import, before the interpreter could replace it
             module.triton_cast = lambda value, kind: value.to(kind) if hasattr(value, "to") else value
         if hasattr(module, "fast_dequantize"):
             module.fast_dequantize = _dequantised

@@ -1,6 +1,7 @@
 """From a reply to a verdict: `judge`, pure and without a model.
 
-Two protocols. `fixed` reads what a careful person would read; `paper` does as the released scorer did, faults included (see `paper`).
+Two protocols. `fixed` reads what a careful person would read; `paper` does as the released scorer did, faults
+included (see `paper`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from doitune.evals.task import Item, Reply, Verdict
 
 Protocol = Literal["fixed", "paper"]
 JUDGED = ("single_choice", "multi_choice", "tf", "cloze", "math", "math_equiv", "cmmlu_extract", "ppl_rank")
-"""The forms that `judge` knows: the forms of questions, the released equality test alone, and the released reader of CMMLU replies."""
+"""The forms that `judge` knows: the forms of questions, the released equality test alone, and the released
+reader of CMMLU replies."""
 
 READ_HEAD, READ_TAIL = 4_000, 16_000
 """Characters of a reply that `fixed` reads at either end: answers stand there, and reading takes time."""
@@ -37,9 +39,10 @@ def judge(
 ) -> Verdict:
     """Read `reply`, compare it with `label`, and say how.
 
-    `reply`: text; None where only `option_scores` came back; for ppl_rank the candidates' mean losses (`label` is the right one's place).
-    `option_scores`: first-step scores by letter or in the order of `options`; they decide where the text names no option. `mode` ("text",
-    "logits", "both") is the released reader's, for `paper` alone; left out, it follows from what is given. Errors: UsageError.
+    `reply`: text; None where only `option_scores` came back; for ppl_rank the candidates' mean losses
+    (`label` is the right one's place). `option_scores`: first-step scores by letter or in the order of
+    `options`; they decide where the text names no option. `mode` ("text", "logits", "both") is the released
+    reader's, for `paper` alone; left out, it follows from what is given. Errors: UsageError.
     """
     if form not in JUDGED:
         raise UsageError(f"no form of answer {form!r}", f"forms: {', '.join(JUDGED)}")
@@ -51,7 +54,9 @@ def judge(
         return _ranking(reply if reply is not None else option_scores, label)
     text = None if reply is None else _readable(str(reply))
     if form in ("single_choice", "cmmlu_extract"):
-        return _single(text, str(label), _by_letter(option_scores, options), tuple(options or DEFAULT_OPTIONS))
+        return _single(
+            text, str(label), _by_letter(option_scores, options), tuple(options or DEFAULT_OPTIONS)
+        )
     if form == "math_equiv":
         return Verdict(text, equal(text, None if label is None else str(label)))
     readers = {"multi_choice": _several, "tf": _true_false, "cloze": _cloze, "math": _math}
@@ -59,7 +64,8 @@ def judge(
 
 
 def judge_reply(item: Item, reply: Reply, protocol: str) -> Verdict:
-    """The verdict on what came back for `item` under one protocol; a question that was too long to ask is wrong.
+    """The verdict on what came back for `item` under one protocol; a question that was too long to ask is
+    wrong.
 
     `paper` reads the scores of the bare letters where the released code does.
     """
@@ -69,7 +75,14 @@ def judge_reply(item: Item, reply: Reply, protocol: str) -> Verdict:
         return judge("ppl_rank", [one.mean for one in reply.candidates], 0, protocol=protocol)
     found = reply.released_scores if protocol == "paper" and reply.released_scores else reply.option_scores
     scores = dict(zip(item.options, found, strict=False)) if found else None
-    return judge(item.form, reply.text, item.label, protocol=protocol, option_scores=scores, options=item.options or None)
+    return judge(
+        item.form,
+        reply.text,
+        item.label,
+        protocol=protocol,
+        option_scores=scores,
+        options=item.options or None,
+    )
 
 
 def _readable(text: str) -> str:
@@ -86,7 +99,9 @@ def _by_letter(scores: Scores | None, options: Sequence[str] | None) -> dict[str
     return {letter: float(score) for letter, score in zip(options or DEFAULT_OPTIONS, scores, strict=False)}
 
 
-def _single(text: str | None, label: str, scores: Mapping[str, float] | None, options: tuple[str, ...]) -> Verdict:
+def _single(
+    text: str | None, label: str, scores: Mapping[str, float] | None, options: tuple[str, ...]
+) -> Verdict:
     """The text's letter; where the text names none at all, the option with the best first-step score."""
     letters = read_label(label)
     wanted = letters[0] if len(letters) == 1 else None
@@ -107,7 +122,9 @@ def _best(scores: Mapping[str, float], wanted: str | None, options: tuple[str, .
     top = [letter for letter, score in known.items() if score == max(known.values())]
     if len(top) == 1:
         return Verdict(top[0], top[0] == wanted, "by option scores")
-    return Verdict(None, 1 / len(top) if wanted in top else False, f"tie of {', '.join(top)} by option scores")
+    return Verdict(
+        None, 1 / len(top) if wanted in top else False, f"tie of {', '.join(top)} by option scores"
+    )
 
 
 def _several(text: str, label: str, options: tuple[str, ...]) -> Verdict:
@@ -128,7 +145,8 @@ def _cloze(text: str, label: str, options: tuple[str, ...]) -> Verdict:
 
 
 def _math(text: str, label: str, options: tuple[str, ...]) -> Verdict:
-    """The final answer against the label; a reply that is the label, letter for letter, is right however it is read."""
+    """The final answer against the label; a reply that is the label, letter for letter, is right however
+    it is read."""
     if text.strip() and text.strip() == label.strip():
         return Verdict(text.strip(), True)
     found = maths.final_answer(text) or maths.wording(text) or None
@@ -144,12 +162,19 @@ def _number(value: object) -> float:
 
 
 def _ranking(losses: object, label: object) -> Verdict:
-    """The candidate with the least loss a token; equals share the point; a candidate without a finite loss can't be least."""
-    values = list(map(_number, losses)) if isinstance(losses, Sequence) and not isinstance(losses, str) else []
+    """The candidate with the least loss a token; equals share the point; a candidate without a finite loss
+    can't be least."""
+    values = (
+        list(map(_number, losses)) if isinstance(losses, Sequence) and not isinstance(losses, str) else []
+    )
     finite = {place: value for place, value in enumerate(values) if math.isfinite(value)}
     if not finite:
         return Verdict(None, False, "no finite loss")
     best = [place for place, value in finite.items() if value == min(finite.values())]
     right = str(label).strip() in map(str, best)
     note = f"tie of {len(best)}" if len(best) > 1 else ""
-    return Verdict(str(best[0]) if len(best) == 1 else None, (1 / len(best) if len(best) > 1 else True) if right else False, note)
+    return Verdict(
+        str(best[0]) if len(best) == 1 else None,
+        (1 / len(best) if len(best) > 1 else True) if right else False,
+        note,
+    )

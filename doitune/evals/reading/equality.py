@@ -1,7 +1,9 @@
-"""Whether two mathematical answers are the same: numbers, expressions, lists, sets, tuples, intervals, equations, inequalities, words.
+"""Whether two mathematical answers are the same: numbers, expressions, lists, sets, tuples, intervals,
+equations, inequalities, words.
 
-Text equality comes first, so every label equals itself. Lists and sets have no order, tuples and intervals do. Units and degree signs may be
-left out on one side, but two different units are two answers. Work is bounded by `expression`, which refuses what would take long.
+Text equality comes first, so every label equals itself. Lists and sets have no order, tuples and intervals
+do. Units and degree signs may be left out on one side, but two different units are two answers. Work is
+bounded by `expression`, which refuses what would take long.
 """
 
 from __future__ import annotations
@@ -15,7 +17,20 @@ from doitune.evals.reading.numerals import arabic
 
 FOLDED = str.maketrans(
     {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
-    | {"、": ",", "，": ",", "−": "-", "–": "-", "—": "-", "﹣": "-", "：": ":", "∶": ":", "；": ";", "　": " ", "\u00a0": " ", "％": "%"}
+    | {
+        "、": ",",
+        "，": ",",
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "﹣": "-",
+        "：": ":",
+        "∶": ":",
+        "；": ";",
+        "　": " ",
+        "\u00a0": " ",
+        "％": "%",
+    }
 )
 SYMBOLS = {
     "×": "\\times ",
@@ -38,7 +53,10 @@ SYMBOLS = {
     "²": "^2",
     "³": "^3",
     "°": "^\\circ ",
-} | {one: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", one).split("\u2044")) for one in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
+} | {
+    one: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", one).split("\u2044"))
+    for one in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+}
 SPELT = {
     "\\leq": "\\le",
     "\\geq": "\\ge",
@@ -48,7 +66,9 @@ SPELT = {
     "\\cfrac": "\\frac",
     "\\varnothing": "\\emptyset",
 }
-INVISIBLE = re.compile(r"\\(?:left|right|displaystyle|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!,;: ]|~|\$|\*\*|\\(?=\$)")
+INVISIBLE = re.compile(
+    r"\\(?:left|right|displaystyle|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!,;: ]|~|\$|\*\*|\\(?=\$)"
+)
 THOUSANDS = re.compile(r"(?<![\d.,])(-?\d{1,3})((?:,\d{3})+|(?: \d{3})+)(?![\d,])")
 WORDS = (
     "(?:hour|minute|second|day|week|month|year|inch|mile|meter|metre|unit|degree|dollar|cent|point)(?:s|es)?|foot|feet|ft|people|mph"
@@ -61,12 +81,25 @@ UNIT = re.compile(
     rf"|(?P<degree>\^\{{?\s*\\circ\s*\}}?\s*C?)|(?P<percent>\\?%)|(?P<word>(?:{WORDS})(?:/(?:{WORDS}))?)(?:\^\{{?\d\}}?)?"
     r"|(?P<han>[\u4e00-\u9fff]{1,6}(?:/[\u4e00-\u9fff]{1,4})?))\s*$"
 )
-SAME_UNIT = {"厘米": "cm", "米": "m", "千米": "km", "公里": "km", "毫米": "mm", "千克": "kg", "公斤": "kg", "克": "g", "度": "degree", "元": "dollar"}
+SAME_UNIT = {
+    "厘米": "cm",
+    "米": "m",
+    "千米": "km",
+    "公里": "km",
+    "毫米": "mm",
+    "千克": "kg",
+    "公斤": "kg",
+    "克": "g",
+    "度": "degree",
+    "元": "dollar",
+}
 WRAPPED_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|mathbb)\s*\{([^{}]*)\}")
 RELATION = re.compile(r"\\(?:le|ge|ne)(?![a-zA-Z])|<=|>=|[<>=]")
 FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne": "\\ne"}
 BARE_NAME = re.compile(r"\([a-z](?:\s*,\s*[a-z])+\)|[a-zA-Z](?:_\{?\w+\}?)?(?:\([a-zA-Z]\))?|\\[a-zA-Z]+")
-AND = re.compile(r"或者|或|和|以及|及|与|\\text\s*\{\s*(?:or|and|或|和)\s*\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|;")
+AND = re.compile(
+    r"或者|或|和|以及|及|与|\\text\s*\{\s*(?:or|and|或|和)\s*\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|;"
+)
 MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix)\}(.*)\\end\{\1\}", re.DOTALL)
 MIXED = re.compile(r"^(-?)(\d+)\s+(\d+)\s*/\s*(\d+)$")
 BASE = re.compile(r"^(\d+)_\{?\d+\}?$")
@@ -75,7 +108,8 @@ KNOWN_WORD = re.compile(r"frac|sqrt|(?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|exp|
 
 
 def equal(answer: str | None, label: str | None) -> bool:
-    """Whether `answer` says the same as `label`. Two Nones are equal (as in the released scorer); a None and a text are not."""
+    """Whether `answer` says the same as `label`. Two Nones are equal (as in the released scorer); a None
+    and a text are not."""
     if answer is None or label is None:
         return answer is label
     if answer.strip() == label.strip():
@@ -143,10 +177,17 @@ def _equal(answer: str, label: str) -> bool:
     thousands = _as_number(answer), _as_number(label)
     if thousands[0] is not None and thousands[1] is not None:
         return _same_value(thousands[0], thousands[1])
-    joined = [number if number is not None else text for number, text in zip(thousands, (answer, label), strict=True)]
+    joined = [
+        number if number is not None else text
+        for number, text in zip(thousands, (answer, label), strict=True)
+    ]
     if joined != [answer, label] and _one(joined[0], joined[1]):
         return True
-    if any(re.search(r",0\d\d", text) for number, text in zip(thousands, (answer, label), strict=True) if number is not None):
+    if any(
+        re.search(r",0\d\d", text)
+        for number, text in zip(thousands, (answer, label), strict=True)
+        if number is not None
+    ):
         return False
     answers, labels = _list(answer), _list(label)
     sets = _bracket(answer), _bracket(label)
@@ -167,7 +208,8 @@ def _as_number(text: str) -> str | None:
 
 
 def _list(text: str) -> list[str]:
-    r"""The members of an unordered list: split at top-level commas and at words for "and", `\pm` told apart."""
+    r"""The members of an unordered list: split at top-level commas and at words for "and", `\pm` told
+    apart."""
     members = []
     for part in _split(AND.sub(",", text)):
         if "\\pm" in part:
@@ -244,7 +286,8 @@ def _bracket(text: str) -> tuple[str, list[str]] | None:
 
 
 def _interval(text: str, other: str) -> tuple[str, list[str]] | None:
-    """The interval that an inequality of one letter means (1 <= x < 3, x > 5), asked for where the other side is given as one."""
+    """The interval that an inequality of one letter means (1 <= x < 3, x > 5), asked for where the other
+    side is given as one."""
     if not _bracket(other):
         return None
     signs = [{"<=": "\\le", ">=": "\\ge"}.get(sign, sign) for sign in RELATION.findall(text)]
@@ -293,12 +336,16 @@ def _relation(text: str) -> tuple[str, str, str] | None:
     return text[: sign.start()].strip(), spelling, text[sign.end() :].strip()
 
 
-def _same_relation(answer: str, label: str, first: tuple[str, str, str] | None, second: tuple[str, str, str] | None) -> bool:
+def _same_relation(
+    answer: str, label: str, first: tuple[str, str, str] | None, second: tuple[str, str, str] | None
+) -> bool:
     """x = 5 against 5, or two relations with equal sides, turned round where need be."""
     if first is None or second is None:
         value, relation = (label, first) if first else (answer, second)
         assert relation is not None
-        sides = _solved(relation) or ([relation[2]] if first else [])  # 5 x 2 = 10 is an answer of 10; a label 2x + 3y = 7 is not 7
+        sides = _solved(relation) or (
+            [relation[2]] if first else []
+        )  # 5 x 2 = 10 is an answer of 10; a label 2x + 3y = 7 is not 7
         return relation[1] == "=" and any(_one(side, value) for side in sides)
     if first[1] == second[1] and _sides(first[0], first[2], second):
         return True
@@ -306,7 +353,9 @@ def _same_relation(answer: str, label: str, first: tuple[str, str, str] | None, 
         return True
     if first[1] == second[1] == "=":
         differences = [f"({left})-({right})" for left, _, right in (first, second)]
-        return _same_value(differences[0], differences[1]) or _same_value(f"-({differences[0]})", differences[1])
+        return _same_value(differences[0], differences[1]) or _same_value(
+            f"-({differences[0]})", differences[1]
+        )
     return False
 
 
@@ -334,8 +383,12 @@ def _split_unit(text: str) -> tuple[str, str]:
     elif kinds["percent"]:
         unit = "%"
     else:
-        unit = next(word for word in (kinds["latex"], kinds["word"], kinds["han"]) if word is not None).strip()
-    return text[: found.start()].strip(), SAME_UNIT.get(unit, unit.removesuffix("s") if unit.isalpha() and len(unit) > 2 else unit)
+        unit = next(
+            word for word in (kinds["latex"], kinds["word"], kinds["han"]) if word is not None
+        ).strip()
+    return text[: found.start()].strip(), SAME_UNIT.get(
+        unit, unit.removesuffix("s") if unit.isalpha() and len(unit) > 2 else unit
+    )
 
 
 def _same_value(answer: str, label: str) -> bool:
@@ -354,7 +407,10 @@ def _same_value(answer: str, label: str) -> bool:
         if same(mixed[0], mixed[1]):
             return True
         if (unit == "%") != (other == "%"):
-            hundredth = [f"({mixed[0]})/100" if unit == "%" else mixed[0], f"({mixed[1]})/100" if other == "%" else mixed[1]]
+            hundredth = [
+                f"({mixed[0]})/100" if unit == "%" else mixed[0],
+                f"({mixed[1]})/100" if other == "%" else mixed[1],
+            ]
             return same(hundredth[0], hundredth[1])
     except Unreadable:
         pass

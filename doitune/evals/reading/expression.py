@@ -1,7 +1,9 @@
-"""A small reader and evaluator of mathematical expressions in LaTeX or plain text: enough to say whether two answers are one value.
+"""A small reader and evaluator of mathematical expressions in LaTeX or plain text: enough to say whether two
+answers are one value.
 
-Exact fractions where an expression is rational, else complex floats at fixed sample points for the variables. The work is bounded by
-construction: MAX_CHARACTERS, MAX_DEPTH and MAX_POWER_BITS are refused with Unreadable, so no clock is needed.
+Exact fractions where an expression is rational, else complex floats at fixed sample points for the variables.
+The work is bounded by construction: MAX_CHARACTERS, MAX_DEPTH and MAX_POWER_BITS are refused with Unreadable,
+so no clock is needed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ MAX_POWER_BITS = 4096
 MAX_FACTORIAL = 170
 
 SAMPLES = (0.7390851, 1.3247179, 2.2360679)
-"""Where variables are tried: each variable takes sample * a factor of its own, so that no two of them coincide."""
+"""Where variables are tried: each variable takes sample * a factor of its own, so that no two of them
+coincide."""
 
 TOLERANCE = 1e-9
 """Relative difference under which two floats are one value."""
@@ -80,7 +83,9 @@ def same(left: str, right: str) -> bool:
     (first, these), (second, those) = read(left), read(right)
     names = these | those
     for sample in SAMPLES if names else SAMPLES[:1]:
-        point: dict[str, Value] = {name: complex(sample * (1 + place / 7)) for place, name in enumerate(sorted(names))}
+        point: dict[str, Value] = {
+            name: complex(sample * (1 + place / 7)) for place, name in enumerate(sorted(names))
+        }
         try:
             if not close(first(point), second(point)):
                 return False
@@ -176,7 +181,8 @@ class _Reader:
         return node
 
     def argument(self, *, whole_number: bool = False) -> Node:
-        r"""What \frac, \sqrt and ^ take: a group, a command, a letter, or a digit (a whole number where asked for: `2^10`)."""
+        r"""What \frac, \sqrt and ^ take: a group, a command, a letter, or a digit (a whole number where
+        asked for: `2^10`)."""
         token = self.peek()
         if token == "{":
             return self.group()
@@ -219,7 +225,8 @@ class _Reader:
         raise Unreadable(f"{token!r} is not known")
 
     def number(self, token: str) -> Node:
-        r"""A decimal number; a mixed number where a fraction of two whole numbers follows a whole one: 1\frac{1}{2}."""
+        r"""A decimal number; a mixed number where a fraction of two whole numbers follows a whole one:
+        1\frac{1}{2}."""
         value = Fraction(token.rstrip(".") if token != "." else "0")
         rest = "".join(self.tokens[self.at : self.at + 7])
         if token.isdigit() and re.match(r"\\frac(\d\d|\{\d+\}\{\d+\})", rest):
@@ -312,7 +319,13 @@ def _root(inner: Node, degree: Node | None) -> Node:
         if degree is None:
             return _exact_root(value)
         power = degree(point)
-        if isinstance(value, Fraction) and value < 0 and isinstance(power, Fraction) and power.numerator % 2 and power.denominator == 1:
+        if (
+            isinstance(value, Fraction)
+            and value < 0
+            and isinstance(power, Fraction)
+            and power.numerator % 2
+            and power.denominator == 1
+        ):
             return complex(-(abs(complex(value)) ** (1 / complex(power))))
         return complex(value) ** (1 / complex(power))
 

@@ -1,8 +1,9 @@
 """Reading chosen letters out of a reply: one letter, or a set of them.
 
-Order of evidence: a reply (or its first line) of letters alone; an explicit choice ("答案是B", "故选 D", "Answer: C"), the last that is not
-negated; verdicts on one option after another; letters that a clause calls right; letters at the start; letters that stand alone. What a reply
-takes back ("B。不对，应为A") counts no more. Letters of words ("DNA", "A股", "维生素C") are none.
+Order of evidence: a reply (or its first line) of letters alone; an explicit choice ("答案是B", "故选 D",
+"Answer: C"), the last that is not negated; verdicts on one option after another; letters that a clause calls
+right; letters at the start; letters that stand alone. What a reply takes back ("B。不对，应为A") counts no
+more. Letters of words ("DNA", "A股", "维生素C") are none.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ SPECIAL_TOKEN = re.compile(r"</?(?:[a-z]|[A-Za-z_]{2,20})>|<\|[^|>]{1,30}\|>|\[/
 LATEX_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed|fbox|mbox)\s*\{([^{}]*)\}")
 QUOTES = re.compile(r"[\"'“”‘’「」『』`*$#]|\\[()\[\]]|_{2,}|(?<=[ _])_|_(?=[ _])")
 FOLDED = str.maketrans("選對錯誤確應項為這說題無沒АВСЕΑΒΕ🅰🅱", "选对错误确应项为这说题无没ABCEABEAB")
-"""Traditional characters of the words that matter here, and letters of other scripts that look like options."""
+"""Traditional characters of the words that matter here, and letters of other scripts that look like
+options."""
 
 MARK = r"[(\[{【<]?[ \t]*(?:选项|字母|options?[ \t]+|choices?[ \t]+)?[ \t]*"
 JOIN = r"(?:[)\]}】>]|选项|项|[ \t、,;/&.+|]|和|及|与|或者?|还是|跟|加|以及|还有|and\b|or\b)*"
 TO = r"[ \t]*(?:到|至|~|-|—|－|–)[ \t]*"
-RUN = re.compile(rf"(?:{MARK}(?<![A-Za-z0-9_])[A-F]+(?![A-Za-z0-9])(?:{TO}[A-F](?![A-Za-z0-9]))?{JOIN})+", re.IGNORECASE)
+RUN = re.compile(
+    rf"(?:{MARK}(?<![A-Za-z0-9_])[A-F]+(?![A-Za-z0-9])(?:{TO}[A-F](?![A-Za-z0-9]))?{JOIN})+", re.IGNORECASE
+)
 RANGE = re.compile(rf"([A-F]){TO}([A-F])", re.IGNORECASE)
 LOOSE_END = re.compile(r"(?:[ \t、,;/&.+|]|和|及|与|或者?|还是|跟|加|以及|还有|and|or)+$")
 ASIDE = re.compile(r"(?<=[A-Fa-f])\s*\((?=\s*[A-F]\s*[、,和与]\s*[A-F])")
@@ -39,7 +43,9 @@ HAN_AFTER = re.compile(
     r"是|为|对|正|错|不|都|均|皆|全|当|符|最|也|的(?=[,。;!?\s)]|$|说法|选项|表述|观点)|才|应|更|两|三|四|因|所|故|选|可|即|属|有误|没|吧|啊|呢|呀|哦|嘛|哈|而|并|项|答|说|合|恰|同|要|必|和|与|及|或|二|这[两二三四]|就|一定|肯定|必|显然|明显"
     r"|能|这|比|优于|胜过|无误|无疑|入选"
 )
-ENGLISH_ARTICLE = re.compile(r"\s+(?!is\b|are\b|and\b|or\b|because\b|since\b|as\b|was\b|seems\b|fits\b|but\b|not\b)[a-z]{2}")
+ENGLISH_ARTICLE = re.compile(
+    r"\s+(?!is\b|are\b|and\b|or\b|because\b|since\b|as\b|was\b|seems\b|fits\b|but\b|not\b)[a-z]{2}"
+)
 
 CHOICE = re.compile(
     r"(?:(?:正确|最终|参考|本题|标准)?(?:答案|选项|选择)(?:应该|应|就)?(?:是|为|选|在|:)+|答案|故选|(?<![A-F])应选|选择|(?<![A-F])(?<![A-F][要可能应当必])选[出中定了]?|答|选取|猜"
@@ -57,9 +63,13 @@ NOT_BEFORE = re.compile(
     re.IGNORECASE,
 )
 WRONG = r"(?:不(?:正确|对|符|选|当|能选|应选|恰当|合|是|成立|准确|属|可|妥|行|够|太|完全|道德|一定|见得|该|应该?|能(?=[,。;!\s]|$|成立|推出)|合理|可选)|未必|并非|而不是(?=[,。;]|$)|说反|无关|假的|干扰|有问题|不[如比全]|没有(?:[A-F]|依据|根据|道理)|倒置|缺乏|无稽|错|误|排除|[×✗✘❌✖✕╳]|(?:以|之)?外|incorrect|wrong|false|unlikely|impossible|is out\b|not\b)"
-WRONG_AFTER = re.compile(rf"^\s*(?:(?!因为|由于|其他|其余|所以|而|because|since|others?).){{0,18}}?{WRONG}", re.IGNORECASE)
+WRONG_AFTER = re.compile(
+    rf"^\s*(?:(?!因为|由于|其他|其余|所以|而|because|since|others?).){{0,18}}?{WRONG}", re.IGNORECASE
+)
 WRONG_RIGHT_AFTER = re.compile(rf"^\s*(?:选?项|说法|都|均|全|也|是|为|的|is|are|\s)*{WRONG}", re.IGNORECASE)
-WRONG_APART = re.compile(rf"^\s*[,:(\[]\s*(?:说法|是|为)?{WRONG}[^,。;!()\nA-Za-z]{{0,3}}(?=[,。;!)\]\n]|$)", re.IGNORECASE)
+WRONG_APART = re.compile(
+    rf"^\s*[,:(\[]\s*(?:说法|是|为)?{WRONG}[^,。;!()\nA-Za-z]{{0,3}}(?=[,。;!)\]\n]|$)", re.IGNORECASE
+)
 """A verdict behind a comma or in brackets, with nothing else: "B，不对，...", "A（错误）"."""
 DOUBTED = re.compile(r"^[^,。;!?\n]{0,6}\?\s*(?:不|错|否|no\b)", re.IGNORECASE)
 FORMULA_AFTER = re.compile(r"\s*(?:→|⇒|[-=]>|[=∩∪<>])")
@@ -73,7 +83,8 @@ SAYING = frozenset(
         " clearly obviously maybe perhaps",
     )
 )
-"""English words that may stand right before an option's letter; behind another word it is a name: "Vitamin A", "sin A"."""
+"""English words that may stand right before an option's letter; behind another word it is a name: "Vitamin
+A", "sin A"."""
 NO_ERROR = re.compile(r"(?:没有?|并?无|毫无)(?:任何|什么)?(?:错误|错|误|问题|不当|不妥|疑问?)(?!的)")
 RIGHT_AFTER = re.compile(
     r"^\s*[,(]?\s*(?:这[个一][个项]?|这?[两二三四][个项条]?|选?项|说法|都|均|皆|全部?|也|才|最|更|比较|较|一定|肯定|必然|显然|明显|确实|的确|当然|应该|应|就|完全|不仅|不但"
@@ -82,9 +93,7 @@ RIGHT_AFTER = re.compile(
     r"|[要可能应必]?选(?=[,。;!]|$)|答案|正解|更?好(?=[,。;!]|$)|比[A-F]|优于|胜过|[√✓✔✅☑]|right|correct|best|true)",
     re.IGNORECASE,
 )
-WHICH = (
-    r"(?:以上|上述|这些?|这?四[个项种]?|每一?[个项条]?|所有|全部|其余|各)(?:的)?(?:所有|全部|[四4][个项种])?(?:选?项|各项|说法|做法|观点|表述|答案)*"
-)
+WHICH = r"(?:以上|上述|这些?|这?四[个项种]?|每一?[个项条]?|所有|全部|其余|各)(?:的)?(?:所有|全部|[四4][个项种])?(?:选?项|各项|说法|做法|观点|表述|答案)*"
 ALL = re.compile(
     r"(?:(?:正确)?答案|应该?|故|因此|所以|综上(?:所述)?|本题|[此该]题|这道?题|我(?:认为|觉得|会)?|选择?|是|为|[A-F、,\s])*"
     rf"(?:全选|全部选?|所有(?:选项)?|{WHICH}|(?:{WHICH})?(?:全部|全都|全|都|均|皆)(?:要|应该?|可以?|能|是|为)*(?:选择?|对|正确|是|可以?|行|要|符合(?:题意|要求)?)的?"
@@ -94,8 +103,13 @@ ALL = re.compile(
 )
 """A whole clause that chooses every option."""
 
-ALL_BUT = re.compile(r"除了?([^。;!?\n]{1,20}?)(?:(?:以|之)?外|(?=都|均|全|其余|其他))[^。;!?\n]{0,20}(?:都|均|全|其余|其他)[^。;!?\n]{0,20}")
-HEAD = re.compile(r"(?:^|(?<=[\s:;,。、)和与]))[(\[]?([A-Fa-f])(?:[)\].、:(]|(?<=[A-F])[ \t])\s*(?=[\u4e00-\u9fff“\"《])", re.MULTILINE)
+ALL_BUT = re.compile(
+    r"除了?([^。;!?\n]{1,20}?)(?:(?:以|之)?外|(?=都|均|全|其余|其他))[^。;!?\n]{0,20}(?:都|均|全|其余|其他)[^。;!?\n]{0,20}"
+)
+HEAD = re.compile(
+    r"(?:^|(?<=[\s:;,。、)和与]))[(\[]?([A-Fa-f])(?:[)\].、:(]|(?<=[A-F])[ \t])\s*(?=[\u4e00-\u9fff“\"《])",
+    re.MULTILINE,
+)
 LIST_LEAD = re.compile(r"^\s*(?:(?:正确|最终)?(?:答案|选择|选)(?:是|为)?\s*:?\s*)?(?:[-*•·]\s*)?")
 NUMBERED = re.compile(r"(?:^|(?<=\s))\(?\d{1,2}[.、)]\s*(?=[A-Fa-f](?![A-Za-z0-9]))")
 LED = re.compile(r"[(\[]?([A-F])(?:[.、](?![A-F])|[)\]]+|[ \t]+(?=以上|上述))\s*(?=[^\s、,;.])")
@@ -105,16 +119,24 @@ SUBJECT = re.compile(
     r"(?![、,和与及或 \t]*(?:选项)?[A-F](?![A-Za-z]))"
 )
 CALLED_WRONG = re.compile(rf"{WRONG}|^\W*否\W*$|\bno\b", re.IGNORECASE)
-CALLED_RIGHT = re.compile(r"正确|符合|对(?!比|于|应|待|象|照)|成立|当选|[√✓✔✅☑]|^\W*是\W*$|\byes\b|\bcorrect|\bright|\btrue", re.IGNORECASE)
+CALLED_RIGHT = re.compile(
+    r"正确|符合|对(?!比|于|应|待|象|照)|成立|当选|[√✓✔✅☑]|^\W*是\W*$|\byes\b|\bcorrect|\bright|\btrue",
+    re.IGNORECASE,
+)
 TAKEN_BACK = re.compile(
     r"(?:(?<=[,。;:!?\s…—])|(?<=\.\.))(?:哦|噢|啊|唔|呃|嗯|但|后来|现在|最后|最终)?\s*"
     r"(?:不对(?=[,。;!?:…\s]|应[为该是选])|不(?=[,。;!?\s])|等等|等一下|更正|改[为成选]|纠正|修正|[说写搞选]错了|抱歉|(?:其实|实际上)(?=是|应|选|正确|答案)|\bwait\b|\bactually\b|\bcorrection\b|\bno(?=\s*[,.!]))[,.。:;!…\s为]*",
     re.IGNORECASE,
 )
-CONCEDED = re.compile(r"(?:虽然?|尽管|原以为|本以为|以为|看似|看起来|看上去|似乎|貌似|乍一看|表面上|一开始|起初|最初|原来[选以]|我先)[^,。;!?\n]*$")
+CONCEDED = re.compile(
+    r"(?:虽然?|尽管|原以为|本以为|以为|看似|看起来|看上去|似乎|貌似|乍一看|表面上|一开始|起初|最初|原来[选以]|我先)[^,。;!?\n]*$"
+)
 CLAUSE = re.compile(r"[,。;!?()\n]|但是?|而(?!且)|然而")
 SENTENCE = re.compile(r"[。;!?\n]")
-REFUSAL = re.compile(r"无法|不能|不知道|不清楚|不确定|难以|不会|没有(?:正确)?(?:答案|选项)|都不|均不|cannot|can't|don't know|none of", re.IGNORECASE)
+REFUSAL = re.compile(
+    r"无法|不能|不知道|不清楚|不确定|难以|不会|没有(?:正确)?(?:答案|选项)|都不|均不|cannot|can't|don't know|none of",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +154,9 @@ class Run:
 
 def clean(text: str) -> str:
     """Full-width folded (NFKC), special tokens, LaTeX wrappers, quotes and markdown taken off; lines kept."""
-    text = unicodedata.normalize("NFKC", re.sub(r"[①-⑳]", " ", SPECIAL_TOKEN.sub(" ", text).translate(FOLDED)))
+    text = unicodedata.normalize(
+        "NFKC", re.sub(r"[①-⑳]", " ", SPECIAL_TOKEN.sub(" ", text).translate(FOLDED))
+    )
     for _ in range(3):
         text = LATEX_TEXT.sub(r" \1 ", text)
     text = ASIDE.sub("; ", text)
@@ -167,7 +191,8 @@ def _good(found: Sequence[Run]) -> list[Run]:
 
 
 def _latest(text: str) -> str:
-    """What follows the last place where the reply takes back what it said, where that names letters; else the whole text."""
+    """What follows the last place where the reply takes back what it said, where that names letters; else
+    the whole text."""
     for found in reversed(list(TAKEN_BACK.finditer(text))[-5:]):
         rest = text[found.end() :]
         if any(not run.negated for run in runs(rest)):
@@ -182,11 +207,16 @@ def _lead(text: str, start: int) -> str:
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where runs start and end, loose joining marks behind them left out. "AC,B" is two runs: the comma parts what stands closer."""
+    """Where runs start and end, loose joining marks behind them left out. "AC,B" is two runs: the comma
+    parts what stands closer."""
     for match in RUN.finditer(text):
         span = match[0]
         closer = re.search(r"[A-Fa-f]{2}|、|和|与|及", span)
-        pieces = re.finditer(r"[^,;]+", span) if closer and re.search(r"[,;]", span) else [re.match(r".*", span, re.DOTALL)]
+        pieces = (
+            re.finditer(r"[^,;]+", span)
+            if closer and re.search(r"[,;]", span)
+            else [re.match(r".*", span, re.DOTALL)]
+        )
         for piece in pieces:
             assert piece is not None
             bare = LOOSE_END.sub("", piece[0])
@@ -196,7 +226,8 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _expand(span: str) -> tuple[str, ...]:
-    """Distinct letters of a run in order, ranges filled: A-C is A, B, C. Empty where a "letter" is part of a word."""
+    """Distinct letters of a run in order, ranges filled: A-C is A, B, C. Empty where a "letter" is part of
+    a word."""
     bare = re.sub(r"(?i)options?|choices?|\band\b|\bor\b", " ", span)
     bare = RANGE.sub(lambda found: " ".join(_between(found[1], found[2])), bare)
     words = re.findall(r"[A-Za-z]+", bare)
@@ -213,14 +244,19 @@ def _between(first: str, last: str) -> list[str]:
 
 
 def _stands_alone(text: str, start: int, end: int, chosen: bool) -> bool:
-    """Whether no word goes on at either edge of a run; an explicit choice may be followed by any Chinese character."""
+    """Whether no word goes on at either edge of a run; an explicit choice may be followed by any Chinese
+    character."""
     span, after = text[start:end], text[end : end + NEAR]
     if span.islower() and not chosen:
         return False
     if after[:1].isascii() and re.match(r"[A-Za-z0-9_'+^]|-[A-Za-z0-9]", after) and span[-1].isalnum():
         return False
     word = WORD_BEFORE.search(text[max(0, start - NEAR) : start])
-    if FORMULA_AFTER.match(after) or (text[start - 1 : start] or " ") in "∠△⊥∥°" or (word and not chosen and word[1].lower() not in SAYING):
+    if (
+        FORMULA_AFTER.match(after)
+        or (text[start - 1 : start] or " ") in "∠△⊥∥°"
+        or (word and not chosen and word[1].lower() not in SAYING)
+    ):
         return False
     if not chosen and span == "A" and ENGLISH_ARTICLE.match(after):
         return False
@@ -228,14 +264,24 @@ def _stands_alone(text: str, start: int, end: int, chosen: bool) -> bool:
     if HAN.match(after) and not (chosen or marked or HAN_AFTER.match(after)):
         return False
     previous = text[start - 1 : start]
-    return chosen or marked or bool(RIGHT_AFTER.match(after)) or not (HAN.match(previous) and previous not in HAN_BEFORE)
+    return (
+        chosen
+        or marked
+        or bool(RIGHT_AFTER.match(after))
+        or not (HAN.match(previous) and previous not in HAN_BEFORE)
+    )
 
 
 def letters_only(text: str) -> tuple[str, ...]:
-    """The letters of a text that holds nothing else but joining marks; empty otherwise. `a` counts like `A`."""
+    """The letters of a text that holds nothing else but joining marks; empty otherwise. `a` counts like
+    `A`."""
     text = NUMBERED.sub(" ", text)
-    rest = re.sub(r"(?i)选项|项|以及|和|及|与|或|\band\b|\bor\b|\bboth\b|[^A-Za-z0-9\u4e00-\u9fff]", " ", text)
-    if not re.fullmatch(r"[\sA-Fa-f]*[A-Fa-f]\s*", RANGE.sub(r"\1 \2", rest)) or re.search(r"[=^_@%]|[^\x00-\x7f、。—–…·】【\u4e00-\u9fff]", text):
+    rest = re.sub(
+        r"(?i)选项|项|以及|和|及|与|或|\band\b|\bor\b|\bboth\b|[^A-Za-z0-9\u4e00-\u9fff]", " ", text
+    )
+    if not re.fullmatch(r"[\sA-Fa-f]*[A-Fa-f]\s*", RANGE.sub(r"\1 \2", rest)) or re.search(
+        r"[=^_@%]|[^\x00-\x7f、。—–…·】【\u4e00-\u9fff]", text
+    ):
         return ()
     bare = re.sub(r"(?i)选项|\b(?:both|and|or)\b", " ", text)
     return _expand(bare) if not (re.search("[a-f]", bare) and re.search("[A-F]", bare)) else ()
@@ -254,7 +300,8 @@ def _first_line(text: str) -> tuple[str, ...]:
 
 
 def read_single(reply: str, options: Sequence[str] = DEFAULT_OPTIONS) -> tuple[str | None, str]:
-    """(letter, how it was read), or (None, why not). "no letter" means that the reply says nothing that could be a choice."""
+    """(letter, how it was read), or (None, why not). "no letter" means that the reply says nothing that
+    could be a choice."""
     text = clean(reply)
     lines = text.splitlines()
     alone = letters_only(text) or (letters_only(lines[0]) if lines else ())
@@ -285,14 +332,18 @@ def read_single(reply: str, options: Sequence[str] = DEFAULT_OPTIONS) -> tuple[s
     if found:
         left = set(options) - {letter for run in found for letter in run.letters}
         return (
-            _one_of(tuple(left), options, "the only one left") if len(left) == 1 and len(options) > 2 else (None, "only letters that are ruled out")
+            _one_of(tuple(left), options, "the only one left")
+            if len(left) == 1 and len(options) > 2
+            else (None, "only letters that are ruled out")
         )
     return None, "refused" if REFUSAL.search(text) else "no letter"
 
 
 def _leads(text: str, run: Run) -> bool:
     """Whether a run starts the text and an end or a mark follows, not more of a sentence."""
-    return run.start <= 1 and (run.end >= len(text) or not HAN.match(text[run.end]) or text[run.end - 1] in "项)]】")
+    return run.start <= 1 and (
+        run.end >= len(text) or not HAN.match(text[run.end]) or text[run.end - 1] in "项)]】"
+    )
 
 
 def _one_of(letters: Sequence[str], options: Sequence[str], how: str) -> tuple[str | None, str]:
@@ -302,14 +353,20 @@ def _one_of(letters: Sequence[str], options: Sequence[str], how: str) -> tuple[s
 
 
 def read_several(reply: str, options: Sequence[str] = ()) -> tuple[list[str] | None, str]:
-    """(sorted letters, how they were read), or (None, why not). `options` say what "all of them" means (A to D where none are given)."""
+    """(sorted letters, how they were read), or (None, why not). `options` say what "all of them" means (A
+    to D where none are given)."""
     whole = clean(reply)
     text = whole if _verdicts(whole) else _latest(whole)
     every = tuple(options) or DEFAULT_OPTIONS
     but = ALL_BUT.search(text)
     for how, letters in (
         ("letters alone", letters_only(text)),
-        ("all but", tuple(letter for letter in every if letter not in _expand(but[1])) if but and not re.search(r"不|错", but[0]) else ()),
+        (
+            "all but",
+            tuple(letter for letter in every if letter not in _expand(but[1]))
+            if but and not re.search(r"不|错", but[0])
+            else (),
+        ),
         ("all options", every if _all(text) else ()),
         ("first line", _first_line(text)),
         ("listed", _listed(text)),
@@ -325,7 +382,8 @@ def read_several(reply: str, options: Sequence[str] = ()) -> tuple[list[str] | N
 
 
 def read_label(label: str) -> list[str]:
-    """The sorted letters of a right answer as the data gives it: "AC", "B、D", "D. 以上都不是". Empty where it has none."""
+    """The sorted letters of a right answer as the data gives it: "AC", "B、D", "D. 以上都不是". Empty
+    where it has none."""
     text = clean(label)
     found = letters_only(text) or _listed(text)
     if not found and (head := RUN.match(text)):
@@ -336,11 +394,14 @@ def read_label(label: str) -> list[str]:
 def _all(text: str) -> bool:
     """Whether a clause says that every option is chosen, and no letters say otherwise."""
     clauses = [clause.strip(" 【】") for clause in re.split(r"[,。;:!()\n]", text)]
-    return any(ALL.fullmatch(clause) for clause in clauses if clause) and not any(set(run.letters) < set(DEFAULT_OPTIONS) for run in runs(text))
+    return any(ALL.fullmatch(clause) for clause in clauses if clause) and not any(
+        set(run.letters) < set(DEFAULT_OPTIONS) for run in runs(text)
+    )
 
 
 def _listed(text: str) -> tuple[str, ...]:
-    """Letters that head the parts of a list ("A. ...; C. ..."), where the text starts with one; parts that are called wrong are left out."""
+    """Letters that head the parts of a list ("A. ...; C. ..."), where the text starts with one; parts that
+    are called wrong are left out."""
     lead = LIST_LEAD.match(text)
     heads = list(HEAD.finditer(text))
     if len(heads) < 2 or heads[0].start() > (lead.end() if lead else 0) + 1:
@@ -349,12 +410,16 @@ def _listed(text: str) -> tuple[str, ...]:
     parts = [(head[1].upper(), text[head.end() : end]) for head, end in zip(heads, ends, strict=True)]
     if any(CHOICE.search(part[: run.start]) for _, part in parts for run in runs(part) if run.chosen):
         return ()
-    return () if _verdicts(text) else tuple(dict.fromkeys(letter for letter, part in parts if not WRONG_AFTER.match(part)))
+    return (
+        ()
+        if _verdicts(text)
+        else tuple(dict.fromkeys(letter for letter, part in parts if not WRONG_AFTER.match(part)))
+    )
 
 
 def _verdicts(text: str) -> tuple[str, ...]:
-    """Letters called right where one option after another is judged, each in a stretch of its own; or the first one, which stands without a
-    verdict, where all others are called wrong."""
+    """Letters called right where one option after another is judged, each in a stretch of its own; or the
+    first one, which stands without a verdict, where all others are called wrong."""
     heads = list(SUBJECT.finditer(text))
     letters = [head[1] for head in heads]
     if len(letters) < 2 or len(set(letters)) < len(letters):
@@ -362,7 +427,9 @@ def _verdicts(text: str) -> tuple[str, ...]:
     ends = [head.start() for head in heads[1:]] + [len(text)]
     stretches = [NO_ERROR.sub("正确", text[head.end() : end]) for head, end in zip(heads, ends, strict=True)]
     wrong = [bool(CALLED_WRONG.search(stretch)) for stretch in stretches]
-    right = [not no and bool(CALLED_RIGHT.search(stretch)) for no, stretch in zip(wrong, stretches, strict=True)]
+    right = [
+        not no and bool(CALLED_RIGHT.search(stretch)) for no, stretch in zip(wrong, stretches, strict=True)
+    ]
     if all(wrong[1:]) and not (wrong[0] or right[0]):
         return (letters[0],)
     judged = all(no or yes for no, yes in zip(wrong, right, strict=True))
@@ -370,16 +437,24 @@ def _verdicts(text: str) -> tuple[str, ...]:
 
 
 def _from_runs(text: str) -> tuple[str, ...]:
-    """Letters of prose: the last sentence with an explicit choice, else clauses that call letters right, else a leading or a single run."""
+    """Letters of prose: the last sentence with an explicit choice, else clauses that call letters right,
+    else a leading or a single run."""
     found = runs(text)
     good = _good(found)
     chosen = [run for run in good if run.chosen]
     if chosen:
-        same = [run for run in chosen if not SENTENCE.search(text[run.end : chosen[-1].start].replace(";", ","))]
+        same = [
+            run for run in chosen if not SENTENCE.search(text[run.end : chosen[-1].start].replace(";", ","))
+        ]
         return tuple(dict.fromkeys(letter for run in same for letter in run.letters))
     right = [run for run in good if run.right]
     if right:
         return tuple(dict.fromkeys(letter for run in right for letter in run.letters))
     if good and _leads(text, good[0]):
         return good[0].letters
-    return good[0].letters if len(good) == 1 and (len(found) > 1 or not re.search(r"[A-Za-z]{2}", text[good[0].start : good[0].end])) else ()
+    return (
+        good[0].letters
+        if len(good) == 1
+        and (len(found) > 1 or not re.search(r"[A-Za-z]{2}", text[good[0].start : good[0].end]))
+        else ()
+    )

@@ -1,5 +1,5 @@
-r"""Finding the final answer in a worked solution: the last box; else what follows the last 答案 that has a value; else the last formula; else the
-last value of the text. `equality` then compares it with the label."""
+r"""Finding the final answer in a worked solution: the last box; else what follows the last 答案 that has a
+value; else the last formula; else the last value of the text. `equality` then compares it with the label."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ BOXES_TRIED = 20
 """How many unbalanced boxes are looked behind."""
 
 BOX_EDGE = re.compile(r"\$|\\text\s*\{|\}")
-BEFORE = re.compile(r"(?:^|[,。;\n])([^,。;\n]*?)\s*(?:就|便|即)?(?:是|为)(?:本题|最终|最后|正确|所求)?的?答案")
+BEFORE = re.compile(
+    r"(?:^|[,。;\n])([^,。;\n]*?)\s*(?:就|便|即)?(?:是|为)(?:本题|最终|最后|正确|所求)?的?答案"
+)
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 JOINT = re.compile(r"\s*(?:或者?|和|与|及|以及|、|,|，|;|or|and)\s*")
 LEAD = re.compile(
     r"^[\s:：,，。#*]*?(?:(?:所以|因此|故|即|因而|于是|从而|那么|则|综上|可得|得到|得|最终|最后|正确|本题|答案|答|结果|应该|应|就|我们)*"
     r"(?:是|为|等于|选择?|:|：|约为?|大约|共|一共|共有|有)*)[\s:：*]*"
 )
-TURN = re.compile(r"所以|因此|因而|于是|从而|故|综上|可得|得到|解得|求得|得出|等于|值为|结果为|结果是|为(?!了)|是|得|即|共有?|约")
+TURN = re.compile(
+    r"所以|因此|因而|于是|从而|故|综上|可得|得到|解得|求得|得出|等于|值为|结果为|结果是|为(?!了)|是|得|即|共有?|约"
+)
 DENIED = re.compile(r"(?:不是|不等于|并非|而非|不为|不能是|不可能是|不可能为)(?:(?!而是|[,，。;；]).)*")
-COUNTED = re.compile(r"第\s*\d+\s*[题步章节问行页]|步骤\s*\d+|\bstep\s*\d+|[a-z)]\s*[-+*/^]\s*\d+(?:\.\d+)?", re.IGNORECASE)
+COUNTED = re.compile(
+    r"第\s*\d+\s*[题步章节问行页]|步骤\s*\d+|\bstep\s*\d+|[a-z)]\s*[-+*/^]\s*\d+(?:\.\d+)?", re.IGNORECASE
+)
 """Numbers that count lines and questions or are a part of a formula, and answer none."""
 REMARK = re.compile(r"[(（][^()（）]*(?:单位|注|约|其中|答案|保留)[^()（）]*[)）]")
 NUMBER = re.compile(
@@ -57,12 +63,15 @@ def wording(reply: str) -> str:
 
 
 def last_box(text: str) -> str | None:
-    r"""The content of the last \boxed{} or \fbox{} whose braces balance, with those that "or" or a comma joins to it; None without one."""
+    r"""The content of the last \boxed{} or \fbox{} whose braces balance, with those that "or" or a comma
+    joins to it; None without one."""
     found: list[str] = []
     start = -1
     for box in reversed([*BOX.finditer(text)][-BOXES_TRIED:]):
         end = _closing(text, box.end())
-        if end < 0 or (found and (end > start or not JOINT.fullmatch(BOX_EDGE.sub(" ", text[end + 1 : start])))):
+        if end < 0 or (
+            found and (end > start or not JOINT.fullmatch(BOX_EDGE.sub(" ", text[end + 1 : start])))
+        ):
             if found:
                 break
             continue
@@ -82,7 +91,8 @@ def _closing(text: str, start: int) -> int:
 
 
 def _of_tail(tail: str) -> str | None:
-    """The value of the first line behind 答案 that holds anything: its first formula, the whole of it, or its first clause with a value."""
+    """The value of the first line behind 答案 that holds anything: its first formula, the whole of it, or
+    its first clause with a value."""
     for line in tail.splitlines():
         if not re.search(r"[^\W_]|[\\$√]", line):
             continue
@@ -92,7 +102,9 @@ def _of_tail(tail: str) -> str | None:
         bare = LEAD.sub("", _trimmed(line), count=1)
         if bare and _whole(bare):
             return bare
-        clauses = [clause for clause in re.split(r"[,，;；。]", line) if not re.search(r"不是|并非|而非", clause)]
+        clauses = [
+            clause for clause in re.split(r"[,，;；。]", line) if not re.search(r"不是|并非|而非", clause)
+        ]
         return next((value for value in map(_value, clauses) if value is not None), None)
     return None
 
@@ -110,7 +122,8 @@ def _last(text: str) -> str | None:
 
 
 def _formulas(text: str, *, last: bool) -> str | None:
-    """The first or last group of formulas between dollar signs or LaTeX brackets; those joined by "or" or a comma are one group."""
+    """The first or last group of formulas between dollar signs or LaTeX brackets; those joined by "or" or
+    a comma are one group."""
     groups: list[list[str]] = []
     end = -1
     for found in FORMULA.finditer(text):
@@ -129,13 +142,15 @@ def _formulas(text: str, *, last: bool) -> str | None:
 
 
 def _trimmed(line: str) -> str:
-    """A line without remarks in brackets and without what ends a sentence; the exclamation mark behind a number is a factorial."""
+    """A line without remarks in brackets and without what ends a sentence; the exclamation mark behind a
+    number is a factorial."""
     text = REMARK.sub("", line).strip().lstrip("*# ").rstrip("。.;；* ")
     return text if re.search(r"\d[!！]$", text) else text.rstrip("！! ")
 
 
 def _value(line: str) -> str | None:
-    """The value of one line without formulas: the whole of it, else what follows its last turn, else its last number."""
+    """The value of one line without formulas: the whole of it, else what follows its last turn, else its
+    last number."""
     text = _trimmed(line)
     for candidate in (text, LEAD.sub("", text, count=1)):
         if candidate and _whole(candidate):

@@ -1,4 +1,5 @@
-"""Chinese numerals as digits: 五 is 5, 一百二十 is 120, 四分之三 is 3/4, 百分之五十 is 50%, 一又二分之一 is 1 1/2, 负三点五 is -3.5."""
+"""Chinese numerals as digits: 五 is 5, 一百二十 is 120, 四分之三 is 3/4, 百分之五十 is 50%, 一又二分之一
+is 1 1/2, 负三点五 is -3.5."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ MOST = 40
 
 
 def arabic(text: str) -> str:
-    """The text with digits where the whole of it is a numeral that holds Chinese characters (one counting word behind it kept); else as it is."""
+    """The text with digits where the whole of it is a numeral that holds Chinese characters (one counting
+    word behind it kept); else as it is."""
     found = WHOLE.fullmatch(text.strip()) if len(text) <= MOST else None
     if not found or not re.search(r"[零〇一二两三四五六七八九十百千万亿负]", text):
         return text
@@ -45,7 +47,11 @@ def _value(text: str | None) -> str | None:
         return str(int(whole + part) * 10 ** (zeros - len(part))) if len(part) <= zeros else None
     whole, _, part = text.partition("点")
     value = _whole(whole)
-    return None if value is None else str(value) + ("." + "".join(str(DIGITS[one]) for one in part) if part else "")
+    return (
+        None
+        if value is None
+        else str(value) + ("." + "".join(str(DIGITS[one]) for one in part) if part else "")
+    )
 
 
 def _whole(text: str) -> int | None:

@@ -1,7 +1,9 @@
-"""Protocol `paper`: replies read as the released scorer reads them, faults included, so that its numbers can be reproduced.
+"""Protocol `paper`: replies read as the released scorer reads them, faults included, so that its numbers can
+be reproduced.
 
-Source: behaviour of DoIT evaluate/parse_utils.py, scorer.py, utils.py and of cmmlu/mp_utils.py, written anew from its description and tested
-case by case. Known faults are kept on purpose: "A." is not read as A, every capital of the last line counts, 不正确 is true.
+Source: behaviour of DoIT evaluate/parse_utils.py, scorer.py, utils.py and of cmmlu/mp_utils.py, written anew
+from its description and tested case by case. Known faults are kept on purpose: "A." is not read as A, every
+capital of the last line counts, 不正确 is true.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ FIRST_HAN = re.compile(r"[\u4e00-\u9fff]+.*?[^\w\s]*")
 LAST_LINE_LETTER = re.compile(r"[A-F]")
 
 
-def judge(form: str, reply: object, label: object, *, scores: Mapping[str, float] | None, mode: str | None) -> Verdict:
+def judge(
+    form: str, reply: object, label: object, *, scores: Mapping[str, float] | None, mode: str | None
+) -> Verdict:
     """The released verdict. `mode` left out: "both" where there are a text and scores, else what there is."""
     text = None if reply is None else str(reply)
     if form == "ppl_rank":
@@ -36,13 +40,16 @@ def judge(form: str, reply: object, label: object, *, scores: Mapping[str, float
         value = _true_false(text or "", mode or ("text" if scores is None else "both"))
         return Verdict(value, value == _label_value(str(label)))
     if form == "math_equiv":
-        return Verdict(paper_maths.normalised(text), paper_maths.equal(text, None if label is None else str(label)))
+        return Verdict(
+            paper_maths.normalised(text), paper_maths.equal(text, None if label is None else str(label))
+        )
     readers = {"multi_choice": _several, "cloze": _cloze, "math": _math, "cmmlu_extract": _benchmark_letter}
     return readers[form](text or "", str(label))
 
 
 def _single(text: str, scores: Mapping[str, float], mode: str) -> str:
-    """both: a reply of one character is the answer (E if it is no option), any other is left to the scores. text: the first capital."""
+    """both: a reply of one character is the answer (E if it is no option), any other is left to the
+    scores. text: the first capital."""
     bare = text.strip()
     if mode == "text":
         found = re.search(f"[{LETTERS}]", bare)
@@ -64,7 +71,8 @@ def _several(text: str, label: str) -> Verdict:
 
 
 def _true_false(text: str, mode: str) -> str:
-    """Marks of one kind decide, whatever the mode. Else: E in text mode; in the others no score is ever added up, so the answer is true."""
+    """Marks of one kind decide, whatever the mode. Else: E in text mode; in the others no score is ever
+    added up, so the answer is true."""
     says_true, says_false = bool(TRUE_MARK.search(text)), bool(FALSE_MARK.search(text))
     if says_true != says_false:
         return "T" if says_true else "F"
@@ -89,8 +97,13 @@ def _math(text: str, label: str) -> Verdict:
 
 
 def _ranking(reply: object) -> Verdict:
-    """Right where the first perplexity equals the least as Python's `min` finds it: ties are right, a NaN is right nowhere."""
-    values = [float(value) for value in reply] if isinstance(reply, Sequence) and not isinstance(reply, str) else []
+    """Right where the first perplexity equals the least as Python's `min` finds it: ties are right, a NaN
+    is right nowhere."""
+    values = (
+        [float(value) for value in reply]
+        if isinstance(reply, Sequence) and not isinstance(reply, str)
+        else []
+    )
     return Verdict(None, bool(values) and values[0] == min(values))
 
 
@@ -116,7 +129,8 @@ ONLY = re.compile(r"[^ABCD]*([ABCD])[^ABCD]*")
 
 
 def _benchmark_letter(text: str, label: str) -> Verdict:
-    """The released reader of CMMLU replies. It fails with an IndexError on an empty reply, and guesses where it finds nothing."""
+    """The released reader of CMMLU replies. It fails with an IndexError on an empty reply, and guesses
+    where it finds nothing."""
     if not text:
         return Verdict(None, False, "IndexError")
     letter = text[0] if text[0] in LETTERS else _phrase_letter(text)
@@ -126,7 +140,8 @@ def _benchmark_letter(text: str, label: str) -> Verdict:
 
 
 def _phrase_letter(text: str) -> str | None:
-    """By certain phrases, then the letter nearest before 当选 or 正确, then 是X, then a letter that is the only one."""
+    """By certain phrases, then the letter nearest before 当选 or 正确, then 是X, then a letter that is the
+    only one."""
     for pattern in CERTAIN:
         if found := pattern.search(text):
             return found[1]
@@ -144,7 +159,8 @@ def _phrase_letter(text: str) -> str | None:
 
 
 def paper_chance(item: Item) -> float:
-    """What the released scorer expects of guessing: 0.33 for three options, and for k right letters 1 / C(4, k), as if k were known."""
+    """What the released scorer expects of guessing: 0.33 for three options, and for k right letters 1 /
+    C(4, k), as if k were known."""
     if item.form == "single_choice":
         return 0.33 if len(item.options) == 3 else 0.25
     if item.form == "multi_choice":
@@ -154,10 +170,12 @@ def paper_chance(item: Item) -> float:
 
 
 def keeps(label: object) -> bool:
-    """Whether the released AGIEval loader keeps an item: its label, a text or a list, has exactly one part."""
+    """Whether the released AGIEval loader keeps an item: its label, a text or a list, has exactly one
+    part."""
     return isinstance(label, str | list | tuple) and len(label) == 1
 
 
 def released_average(scores: Mapping[str, float]) -> float:
-    """The released `average`: it divides by the scores and the expected scores together, so it is half of the mean."""
+    """The released `average`: it divides by the scores and the expected scores together, so it is half of
+    the mean."""
     return sum(scores.values()) / (2 * len(scores))

@@ -1,5 +1,6 @@
-"""How the released scorer finds and compares mathematical answers, faults included. Source: behaviour of DoIT evaluate/parse_utils.py and
-math_equivalence.py (a normaliser after Hendrycks' MATH), described in words and written anew; see `paper`."""
+"""How the released scorer finds and compares mathematical answers, faults included. Source: behaviour of
+DoIT evaluate/parse_utils.py and math_equivalence.py (a normaliser after Hendrycks' MATH), described in words
+and written anew; see `paper`."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ BOXES = ("\\boxed", "\\fbox")
 DOLLARS = re.compile(r"\$(.*)\$")
 NUMBER = re.compile(r"\$?-?(?<!\d)\d+(?:\.\d+)?(?![\w\d])")
 PLAIN = re.compile(r"[,-?\d]+")
-"""The released class `[,-?\\d]`: a range from the comma to the question mark, so it holds `. / : ; < = >` too."""
+"""The released class `[,-?\\d]`: a range from the comma to the question mark, so it holds `. / : ; < = >`
+too."""
 LATIN = re.compile(r"[a-zA-Z0-9]*")
 ROOT = re.compile(r"sqrt\([^)]*\)")
 OPENING = re.compile(r"[\[(]")
@@ -17,8 +19,8 @@ OPTION = re.compile(r"\\text\{\(([A-F])\)")
 
 
 def final_answer(reply: str) -> str | None:
-    """What the released parser takes for the answer: the last box that closes, else the last line between dollars, else what `_special` or
-    `_loose` finds."""
+    """What the released parser takes for the answer: the last box that closes, else the last line between
+    dollars, else what `_special` or `_loose` finds."""
     text = reply.rsplit("答案", 1)[-1].strip() if "答案" in reply else reply
     box = _last_box(text)
     if box is not None:
@@ -40,7 +42,8 @@ def _behind_equals(text: str) -> str:
 
 
 def _last_box(text: str) -> str | None:
-    r"""The last \boxed with what its braces hold, else the last \fbox (which is never opened); None where its braces do not close."""
+    r"""The last \boxed with what its braces hold, else the last \fbox (which is never opened); None where
+    its braces do not close."""
     start = next((place for place in (text.rfind(box) for box in BOXES) if place >= 0), None)
     if start is None:
         return None
@@ -80,7 +83,8 @@ def _last_bracket(text: str) -> str | None:
 
 
 def _loose(text: str) -> str | None:
-    """What stands behind the last equals sign, else the last number that no letter or Chinese character follows."""
+    """What stands behind the last equals sign, else the last number that no letter or Chinese character
+    follows."""
     if "=" in text:
         return _behind_equals(text).rstrip(".").split("\\n")[0]
     numbers = NUMBER.findall(text)
@@ -88,7 +92,8 @@ def _loose(text: str) -> str | None:
 
 
 def equal(answer: str | None, label: str | None) -> bool:
-    """Equal after normalising; where either side makes the normaliser fail, as every plain number does, equal as they stand."""
+    """Equal after normalising; where either side makes the normaliser fail, as every plain number does,
+    equal as they stand."""
     if answer is None and label is None:
         return True
     if answer is None or label is None:
@@ -148,11 +153,14 @@ def _without_unit(text: str) -> str:
 def _braced_roots(text: str) -> str:
     r"""\sqrt2 -> \sqrt{2}. IndexError where nothing follows."""
     head, *tails = text.split("\\sqrt")
-    return head + "".join("\\sqrt" + (tail if tail[0] == "{" else "{" + tail[0] + "}" + tail[1:]) for tail in tails)
+    return head + "".join(
+        "\\sqrt" + (tail if tail[0] == "{" else "{" + tail[0] + "}" + tail[1:]) for tail in tails
+    )
 
 
 def _whole_fractions(text: str) -> str:
-    r"""\frac12 -> \frac{1}{2}; the text as it is where a \frac has one character. IndexError where nothing follows."""
+    r"""\frac12 -> \frac{1}{2}; the text as it is where a \frac has one character. IndexError where nothing
+    follows."""
     head, *tails = text.split("\\frac")
     done = head
     for tail in tails:
@@ -167,7 +175,8 @@ def _whole_fractions(text: str) -> str:
 
 
 def _slash(text: str) -> str:
-    r"""3/4 -> \frac{3}{4} for whole numbers in their shortest spelling, -3/4 -> -\frac{3}{4} in any. IndexError where nothing stands before /."""
+    r"""3/4 -> \frac{3}{4} for whole numbers in their shortest spelling, -3/4 -> -\frac{3}{4} in any.
+    IndexError where nothing stands before /."""
     if text.count("/") != 1:
         return text
     upper, lower = text.split("/")

@@ -1,9 +1,11 @@
-"""AGIEval v1 as a task: ten Chinese sets with four options, zero-shot or with solved examples as earlier turns, from its JSON lines.
+"""AGIEval v1 as a task: ten Chinese sets with four options, zero-shot or with solved examples as earlier
+turns, from its JSON lines.
 
-Only questions with exactly one right letter are kept, as the reference protocol does (3,269 of 4,299). The text is the reference's under
-both protocols, its numbering included: an example keeps its number when examples with several letters were dropped, the question is
-numbered by how many are left. Version 1.1 has other questions and is another suite. Licences differ by set (`data/v1/LICENSE`): LogiQA is
-CC BY-NC-SA 4.0, JEC-QA for academic research only; none is bundled.
+Only questions with exactly one right letter are kept, as the reference protocol does (3,269 of 4,299). The
+text is the reference's under both protocols, its numbering included: an example keeps its number when
+examples with several letters were dropped, the question is numbered by how many are left. Version 1.1 has
+other questions and is another suite. Licences differ by set (`data/v1/LICENSE`): LogiQA is CC BY-NC-SA 4.0,
+JEC-QA for academic research only; none is bundled.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ SETS = (
     "logiqa-zh", "gaokao-chinese", "gaokao-geography", "gaokao-history", "gaokao-biology", "gaokao-chemistry", "gaokao-mathqa",
     "jec-qa-kd", "jec-qa-ca", "gaokao-physics",
 )  # fmt: skip
-"""The sets of the reference protocol, in its order; those in English, gaokao-english and gaokao-mathcloze are none of them."""
+"""The sets of the reference protocol, in its order; those in English, gaokao-english and gaokao-mathcloze
+are none of them."""
 
 EXAMPLES = "few_shot_prompts.csv"
 LETTERS = ("A", "B", "C", "D")
@@ -38,7 +41,8 @@ _CURE = "name the folder that holds v1 and few_shot_prompts.csv: --data agieval-
 
 
 class Row(NamedTuple):
-    """One question or example. `number` counts from 0: the line of the file, or the example's place among all of its set."""
+    """One question or example. `number` counts from 0: the line of the file, or the example's place among
+    all of its set."""
 
     number: int
     passage: str
@@ -63,7 +67,9 @@ class Row(NamedTuple):
     def as_example(self) -> tuple[Message, Message]:
         """The two turns of an example; options in a single text stand for four."""
         count = 4 if len(self.options) == 1 else len(self.options)
-        return Message("user", self.numbered(self.number + 1, "ABCDEFG"[count - 1])), Message("assistant", self.label)
+        return Message("user", self.numbered(self.number + 1, "ABCDEFG"[count - 1])), Message(
+            "assistant", self.label
+        )
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -90,14 +96,22 @@ def _row(line: str, number: int, place: str) -> Row | None:
         read = json.loads(line)
         row = _made(read, number) if keeps(read["label"]) else None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not a record of AGIEval v1: {error!r}", "fetch the data again", place=place) from None
+        raise DataError(
+            f"not a record of AGIEval v1: {error!r}", "fetch the data again", place=place
+        ) from None
     if row is not None and (len(row.options) != 4 or row.label not in LETTERS):
-        raise DataError(f"{len(row.options)} options and the label {row.label!r}", "questions of these sets have four options", place=place)
+        raise DataError(
+            f"{len(row.options)} options and the label {row.label!r}",
+            "questions of these sets have four options",
+            place=place,
+        )
     return row
 
 
 def _made(read: Mapping[str, Any], number: int) -> Row:
-    return Row(number, read["passage"] or "", read["question"], tuple(read["options"] or ()), str(read["label"][0]))
+    return Row(
+        number, read["passage"] or "", read["question"], tuple(read["options"] or ()), str(read["label"][0])
+    )
 
 
 def read_examples(path: Path, name: str) -> list[Row]:
@@ -112,11 +126,14 @@ def read_examples(path: Path, name: str) -> list[Row]:
     except FileNotFoundError:
         raise DataError("no such file", _CURE, place=str(path)) from None
     except (ValueError, SyntaxError, KeyError, IndexError, TypeError, csv.Error) as error:
-        raise DataError(f"no examples of {name} can be read: {error!r}", "fetch the data again", place=str(path)) from error
+        raise DataError(
+            f"no examples of {name} can be read: {error!r}", "fetch the data again", place=str(path)
+        ) from error
 
 
 def task(folder: Path, shots: int = 0) -> Task:
-    """The task over the sets that `folder` has (`v1/<set>.jsonl`), with at most `shots` examples each (`few_shot_prompts.csv`).
+    """The task over the sets that `folder` has (`v1/<set>.jsonl`), with at most `shots` examples each
+    (`few_shot_prompts.csv`).
 
     A set may have fewer usable ones. Headline: the mean over the sets. Errors: UsageError, DataError.
     """
@@ -131,7 +148,9 @@ def task(folder: Path, shots: int = 0) -> Task:
 
 def _items(folder: Path, name: str, shots: int) -> Iterator[Item]:
     rows = read_rows(folder / "v1" / f"{name}.jsonl")
-    turns = [example.as_example() for example in read_examples(folder / EXAMPLES, name)[:shots]] if shots else []
+    turns = (
+        [example.as_example() for example in read_examples(folder / EXAMPLES, name)[:shots]] if shots else []
+    )
     shared = Counter(_shares(row) for row in rows)
     for row in rows:
         cluster = f"{name}:{_shares(row)}" if shared[_shares(row)] > 1 else ""
@@ -139,7 +158,8 @@ def _items(folder: Path, name: str, shots: int) -> Iterator[Item]:
 
 
 def _shares(row: Row) -> str:
-    """What questions share that aren't independent: their passage; without one, the whole question (a duplicate)."""
+    """What questions share that aren't independent: their passage; without one, the whole question (a
+    duplicate)."""
     return digest([row.passage] if row.passage else [row.question, *row.options])
 
 
@@ -165,7 +185,8 @@ def _item(name: str, row: Row, turns: Sequence[tuple[Message, Message]], cluster
 
 
 def _released(row: Row, turns: Sequence[tuple[Message, Message]]) -> Released:
-    """The reference's way with long prompts: examples are added in order until their joined text outgrows what the question leaves.
+    """The reference's way with long prompts: examples are added in order until their joined text outgrows
+    what the question leaves.
 
     Source: DoIT evaluate/agieval/src/dataset_loader.py; same counts.
     """
@@ -178,6 +199,9 @@ def _released(row: Row, turns: Sequence[tuple[Message, Message]]) -> Released:
             if count(text) > room:
                 break
             kept += 1
-        return (*(turn for pair in turns[:kept] for turn in pair), Message("user", row.numbered(kept + 1))), kept
+        return (
+            *(turn for pair in turns[:kept] for turn in pair),
+            Message("user", row.numbered(kept + 1)),
+        ), kept
 
     return question

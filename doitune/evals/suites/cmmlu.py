@@ -1,8 +1,10 @@
-"""CMMLU as a task: 67 subjects of Chinese questions with four options, without or with solved examples, from a folder of its CSV files.
+"""CMMLU as a task: 67 subjects of Chinese questions with four options, without or with solved examples, from
+a folder of its CSV files.
 
-The text of a question is the reference protocol's, character for character, under both protocols; they differ in the token that is scored
-and in which examples are left out of a prompt that is too long. Licence of the data: CC BY-NC-SA 4.0; none is bundled.
-Source: subjects, their Chinese names and categories are those of the repository haonan-li/CMMLU (src/categories.py).
+The text of a question is the reference protocol's, character for character, under both protocols; they differ
+in the token that is scored and in which examples are left out of a prompt that is too long. Licence of the
+data: CC BY-NC-SA 4.0; none is bundled. Source: subjects, their Chinese names and categories are those of the
+repository haonan-li/CMMLU (src/categories.py).
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ COLUMNS = ["", "Question", *LETTERS, "Answer"]
 
 
 class Subject(NamedTuple):
-    """A subject's Chinese name, as the prompt gives it, and its category; `china`: also of the category China specific."""
+    """A subject's Chinese name, as the prompt gives it, and its category; `china`: also of the category
+    China specific."""
 
     title: str
     category: str
@@ -112,7 +115,8 @@ CATEGORIES = ("STEM", "Humanities", "Social Science", "Other", "China specific")
 
 
 def categories(subjects: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The subjects of each category, in their order; a subject of China specific is in two. Empty categories are left out."""
+    """The subjects of each category, in their order; a subject of China specific is in two. Empty
+    categories are left out."""
     found = {name: tuple(one for one in subjects if SUBJECTS[one].category == name) for name in CATEGORIES}
     found["China specific"] = tuple(one for one in subjects if SUBJECTS[one].china)
     return {name: members for name, members in found.items() if members}
@@ -128,13 +132,20 @@ class Row(NamedTuple):
 
     def text(self, answered: bool) -> str:
         """As it stands in a prompt, with its answer as an example or without."""
-        options = "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True))
+        options = "".join(
+            f"\n{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True)
+        )
         return f"题目：{self.question}{options}\n答案是：" + (f"{self.answer}\n\n" if answered else "")
 
     @property
     def stem(self) -> str:
         """Question and options for people to read."""
-        return "\n".join([self.question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True))])
+        return "\n".join(
+            [
+                self.question,
+                *(f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True)),
+            ]
+        )
 
     @property
     def content(self) -> str:
@@ -157,32 +168,52 @@ def read_rows(path: Path) -> list[Row]:
                 raise DataError(f"its columns are {header}", f"expected {COLUMNS}", place=f"{path}:1")
             return [_row(cells, f"{path}:{reader.line_num}") for cells in reader if cells]
     except FileNotFoundError:
-        raise DataError("no such file", "name the folder that holds dev and test: --data cmmlu=PATH", place=str(path)) from None
+        raise DataError(
+            "no such file", "name the folder that holds dev and test: --data cmmlu=PATH", place=str(path)
+        ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot be read: {error}", "fetch the data again", place=str(path)) from error
 
 
 def _row(cells: Sequence[str], place: str) -> Row:
     if len(cells) != len(COLUMNS) or cells[-1] not in LETTERS:
-        raise DataError(f"not a question with four options and its answer: {cells[-1:]}", "fetch the data again", place=place)
+        raise DataError(
+            f"not a question with four options and its answer: {cells[-1:]}",
+            "fetch the data again",
+            place=place,
+        )
     return Row(cells[0], cells[1], tuple(cells[2:6]), cells[6])
 
 
 def task(folder: Path, shots: int = 0) -> Task:
-    """The task over the subjects that `folder` has (`test/<subject>.csv`, `dev/<subject>.csv`), with the first `shots` rows of dev.
+    """The task over the subjects that `folder` has (`test/<subject>.csv`, `dev/<subject>.csv`), with the
+    first `shots` rows of dev.
 
-    Its headline is the mean over the subjects. Errors: UsageError for more shots than dev has, DataError for missing or broken files.
+    Its headline is the mean over the subjects. Errors: UsageError for more shots than dev has, DataError for
+    missing or broken files.
     """
     if not 0 <= shots <= MOST_SHOTS:
         raise UsageError(f"CMMLU has {MOST_SHOTS} examples a subject, not {shots}", "try --shots 0,5")
     subjects = sorted(path.stem for path in (folder / "test").glob("*.csv"))
     unknown = [name for name in subjects if name not in SUBJECTS]
     if unknown or not subjects:
-        problem = f"subjects that CMMLU doesn't have: {', '.join(unknown)}" if unknown else "no file test/<subject>.csv"
-        raise DataError(problem, "name the folder that holds dev and test: --data cmmlu=PATH", place=str(folder))
-    halves = sorted(path for path in (folder / "dev").glob("*.csv") if path.stem in SUBJECTS and path.stem not in subjects)
+        problem = (
+            f"subjects that CMMLU doesn't have: {', '.join(unknown)}"
+            if unknown
+            else "no file test/<subject>.csv"
+        )
+        raise DataError(
+            problem, "name the folder that holds dev and test: --data cmmlu=PATH", place=str(folder)
+        )
+    halves = sorted(
+        path for path in (folder / "dev").glob("*.csv") if path.stem in SUBJECTS and path.stem not in subjects
+    )
     if halves:
-        raise DataError(f"no such file, though {halves[0]} is there", "fetch the data again", place=str(folder / "test" / halves[0].name))
+        raise DataError(
+            f"no such file, though {halves[0]} is there",
+            "fetch the data again",
+            place=str(folder / "test" / halves[0].name),
+        )
     items = tuple(item for subject in subjects for item in _items(folder, subject, shots))
     return Task(SUITE, items, headline=tuple(subjects), shots=shots, groups=categories(subjects))
 
@@ -190,11 +221,22 @@ def task(folder: Path, shots: int = 0) -> Task:
 def _items(folder: Path, subject: str, shots: int) -> list[Item]:
     """The questions of one subject."""
     rows = read_rows(folder / "test" / f"{subject}.csv")
-    examples = tuple(row.text(answered=True) for row in read_rows(folder / "dev" / f"{subject}.csv")[:shots]) if shots else ()
+    examples = (
+        tuple(row.text(answered=True) for row in read_rows(folder / "dev" / f"{subject}.csv")[:shots])
+        if shots
+        else ()
+    )
     if len(examples) < shots:
-        raise DataError(f"{len(examples)} examples instead of {shots}", "fetch the data again", place=str(folder / "dev" / f"{subject}.csv"))
+        raise DataError(
+            f"{len(examples)} examples instead of {shots}",
+            "fetch the data again",
+            place=str(folder / "dev" / f"{subject}.csv"),
+        )
     often = Counter(row.content for row in rows)
-    return [_item(subject, row, examples, f"{SUITE}:{row.content}" if often[row.content] > 1 else "") for row in rows]
+    return [
+        _item(subject, row, examples, f"{SUITE}:{row.content}" if often[row.content] > 1 else "")
+        for row in rows
+    ]
 
 
 def _item(subject: str, row: Row, examples: tuple[str, ...], cluster: str) -> Item:
@@ -221,10 +263,11 @@ def _item(subject: str, row: Row, examples: tuple[str, ...], cluster: str) -> It
 
 
 def _released(first_line: str, examples: tuple[str, ...], query: str) -> Released:
-    """The reference's way with long prompts: it leaves out every example that is as long as the longest, and again, until the rest fits; a
-    query that is too long by itself loses its first line instead.
+    """The reference's way with long prompts: it leaves out every example that is as long as the longest, and
+    again, until the rest fits; a query that is too long by itself loses its first line instead.
 
-    Source: DoIT evaluate/cmmlu/src/mp_utils.py; same counts, the tokens that an encoder adds to each piece included.
+    Source: DoIT evaluate/cmmlu/src/mp_utils.py; same counts, the tokens that an encoder adds to each piece
+    included.
     """
 
     def question(count: Count) -> tuple[tuple[Message, ...], int]:

@@ -1,7 +1,8 @@
 """The paper's own sets as tasks: ten abilities, and three out-of-domain sets where the corpus has them.
 
-Forms and caps: a choice by the first step's option scores (one forward; `choice="write"` lets the model write, as the released code does),
-true/false, cloze, multi-select and maths as text, a ranking of three by mean token loss with the end token.
+Forms and caps: a choice by the first step's option scores (one forward; `choice="write"` lets the model
+write, as the released code does), true/false, cloze, multi-select and maths as text, a ranking of three by
+mean token loss with the end token.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from doitune.data.example import Example
     from doitune.prompt.template import Template
 
-MAX_NEW_TOKENS: Mapping[Form, int] = MappingProxyType({"single_choice": 16, "multi_choice": 16, "tf": 8, "cloze": 32, "math": 256})
+MAX_NEW_TOKENS: Mapping[Form, int] = MappingProxyType(
+    {"single_choice": 16, "multi_choice": 16, "tf": 8, "cloze": 32, "math": 256}
+)
 """How long a written reply may get, by form. (The released code gives every reply 1,024.)"""
 
 ORDER: tuple[str, ...] = tuple(ability.name for ability in (*ABILITIES, *OUT_OF_DOMAIN))
@@ -32,7 +35,9 @@ def item(example: Example, *, choice: Way = "letters", caps: Mapping[Form, int] 
     """One example as a question. Errors: DataError for an example without a form to be scored by."""
     if example.form == "open":
         raise DataError(
-            "this row has no form that a scorer can read", "a valid or test row is a choice, a ranking or has an answer", place=example.place
+            "this row has no form that a scorer can read",
+            "a valid or test row is a choice, a ranking or has an answer",
+            place=example.place,
         )
     way: Way = {"ppl_rank": "rank", "single_choice": choice}.get(example.form, "write")  # type: ignore[assignment]
     return Item(
@@ -57,8 +62,9 @@ def task(
 ) -> Task:
     """The task `suite` ("doit-valid", "doit-test") from examples by set name.
 
-    Its headline is the mean over the ten abilities; the out-of-domain sets count in the mean over all sets only. `caps` overrides
-    MAX_NEW_TOKENS for the forms that it names. Errors: DataError for an empty task, a repeated id, a row without a form.
+    Its headline is the mean over the ten abilities; the out-of-domain sets count in the mean over all sets
+    only. `caps` overrides MAX_NEW_TOKENS for the forms that it names. Errors: DataError for an empty task, a
+    repeated id, a row without a form.
     """
     known = {**MAX_NEW_TOKENS, **(caps or {})}
     names = sorted(examples, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))

@@ -1,7 +1,9 @@
-"""Where the public benchmarks' data lie: a folder that is named, or the user's cache, fetched from each one's own source.
+"""Where the public benchmarks' data lie: a folder that is named, or the user's cache, fetched from each one's
+own source.
 
-None of the data is bundled. A fetch records the sha256 of every file; each use compares them, so a score never silently belongs to other
-questions. `known` digests are those of the files that this release was tried with.
+None of the data is bundled. A fetch records the sha256 of every file; each use compares them, so a score
+never silently belongs to other questions. `known` digests are those of the files that this release was tried
+with.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ MOST_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One public benchmark. `files`: the paths that are its own, below `root`; `repository`, `archive`: where a fetch gets them.
+    """One public benchmark. `files`: the paths that are its own, below `root`; `repository`, `archive`: where
+    a fetch gets them.
 
     `known`: a digest over all files (see `digest_of`) of the version that this release was tried with.
     """
@@ -79,7 +82,8 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
         )
     }
 )
-"""By suite. Unverified, as this release was made without a connection: that the archives still lie at these addresses, with these names inside."""
+"""By suite. Unverified, as this release was made without a connection: that the archives still lie at
+these addresses, with these names inside."""
 
 
 def find(suite: str, given: Path | None = None) -> Path:
@@ -92,7 +96,9 @@ def find(suite: str, given: Path | None = None) -> Path:
         for folder in (given.expanduser(), given.expanduser() / "data"):
             if _files(folder, benchmark):
                 return folder
-        raise DataError(f"no files of {benchmark.title} in it", f"expected {_layout(benchmark)}", place=str(given))
+        raise DataError(
+            f"no files of {benchmark.title} in it", f"expected {_layout(benchmark)}", place=str(given)
+        )
     folder = benchmarks_folder() / suite
     if not (folder / CHECKSUMS).is_file():
         hint = f"fetch it (`doitune data fetch {suite}`), or name a folder: --data {suite}=PATH"
@@ -102,7 +108,8 @@ def find(suite: str, given: Path | None = None) -> Path:
 
 
 def task(suite: str, shots: int, given: Path | None = None) -> Task:
-    """A benchmark's task at one number of shots, from the folder that `find` gives. Errors: DataError, UsageError."""
+    """A benchmark's task at one number of shots, from the folder that `find` gives. Errors: DataError,
+    UsageError."""
     return BENCHMARKS[suite].task(find(suite, given), shots)
 
 
@@ -112,9 +119,11 @@ def missing_sets(suite: str, names: Sequence[str]) -> list[str]:
 
 
 def fetch(suite: str, source: str = "", on_file: OnFile | None = None) -> Path:
-    """Bring a benchmark into the cache and record the sha256 of every file; the same version again changes nothing.
+    """Bring a benchmark into the cache and record the sha256 of every file; the same version again changes
+    nothing.
 
-    `source`: a folder or zip archive with its files; "" is its own source. Errors: UsageError, DataError, DiskError.
+    `source`: a folder or zip archive with its files; "" is its own source. Errors: UsageError, DataError,
+    DiskError.
     """
     if suite not in BENCHMARKS:
         raise UsageError(f"no benchmark is called {suite!r}", f"there are {', '.join(BENCHMARKS)}")
@@ -131,7 +140,9 @@ def fetch(suite: str, source: str = "", on_file: OnFile | None = None) -> Path:
         shutil.rmtree(final, ignore_errors=True)
         fresh.rename(final)
     except OSError as error:
-        raise DiskError(f"cannot write in {final.parent}: {error.strerror}", "set XDG_CACHE_HOME to a folder elsewhere") from error
+        raise DiskError(
+            f"cannot write in {final.parent}: {error.strerror}", "set XDG_CACHE_HOME to a folder elsewhere"
+        ) from error
     return final
 
 
@@ -141,7 +152,8 @@ def benchmarks_folder() -> Path:
 
 
 def digest_of(folder: Path, suite: str) -> str:
-    """One digest (hex) over the names and contents of a benchmark's files in `folder`, the licence's text left out."""
+    """One digest (hex) over the names and contents of a benchmark's files in `folder`, the licence's text
+    left out."""
     names = (name for name in _files(folder, BENCHMARKS[suite]) if not name.endswith("LICENSE"))
     return sha256("".join(f"{name} {file_sha256(folder / name)}\n" for name in names).encode()).hexdigest()
 
@@ -155,20 +167,37 @@ def _files(folder: Path, benchmark: Benchmark) -> list[str]:
     """The benchmark's files in a folder, by their paths in it, sorted."""
     if not folder.is_dir():
         return []
-    paths = (path.relative_to(folder).as_posix() for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
+    paths = (
+        path.relative_to(folder).as_posix()
+        for pattern in ("*", "*/*")
+        for path in folder.glob(pattern)
+        if path.is_file()
+    )
     return sorted(path for path in paths if benchmark.files.fullmatch(path))
 
 
 def _layout(benchmark: Benchmark) -> str:
-    return "dev/<subject>.csv and test/<subject>.csv" if benchmark.name == cmmlu.SUITE else "v1/<set>.jsonl and few_shot_prompts.csv"
+    return (
+        "dev/<subject>.csv and test/<subject>.csv"
+        if benchmark.name == cmmlu.SUITE
+        else "v1/<set>.jsonl and few_shot_prompts.csv"
+    )
 
 
 def _verify(folder: Path, suite: str) -> None:
     recorded = read_checksums(folder)
-    wrong = [name for name, one in recorded.items() if not (folder / name).is_file() or file_sha256(folder / name) != one.sha256]
+    wrong = [
+        name
+        for name, one in recorded.items()
+        if not (folder / name).is_file() or file_sha256(folder / name) != one.sha256
+    ]
     wrong += sorted(set(_files(folder, BENCHMARKS[suite])) - set(recorded))
     if wrong:
-        raise DataError(f"{len(wrong)} files are not as they were fetched, first {wrong[0]}", f"`doitune data fetch {suite}` again", place=str(folder))
+        raise DataError(
+            f"{len(wrong)} files are not as they were fetched, first {wrong[0]}",
+            f"`doitune data fetch {suite}` again",
+            place=str(folder),
+        )
 
 
 def _record(benchmark: Benchmark, folder: Path, source: str) -> None:
@@ -176,8 +205,16 @@ def _record(benchmark: Benchmark, folder: Path, source: str) -> None:
     names = _files(folder, benchmark)
     if not names:
         raise DataError(f"no files of {benchmark.title} in {source}", f"expected {_layout(benchmark)}")
-    entries = {name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
-    origin = {"name": benchmark.name, "source": source, "licence": benchmark.licence, "known": is_known(folder, benchmark.name)}
+    entries = {
+        name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in names
+    }
+    origin = {
+        "name": benchmark.name,
+        "source": source,
+        "licence": benchmark.licence,
+        "known": is_known(folder, benchmark.name),
+    }
     write_json(folder / CHECKSUMS, {"schema": CHECKSUMS_SCHEMA, **origin, "files": entries})
 
 
@@ -195,11 +232,14 @@ def _gather(benchmark: Benchmark, place: Path, target: Path, tell: OnFile) -> No
             for name, member in wanted:
                 _write(target / name, archive.read(member), tell)
     except (FileNotFoundError, BadZipFile) as error:
-        raise DataError(f"neither a folder nor a zip archive: {error}", f"expected {_layout(benchmark)}", place=str(place)) from error
+        raise DataError(
+            f"neither a folder nor a zip archive: {error}", f"expected {_layout(benchmark)}", place=str(place)
+        ) from error
 
 
 def _refuse_bomb(archive: ZipFile, members: Sequence[str], place: Path) -> None:
-    """DataError for an archive that would unpack to more than any benchmark is; a member never gives more than it declares."""
+    """DataError for an archive that would unpack to more than any benchmark is; a member never gives more
+    than it declares."""
     unpacked = sum(archive.getinfo(member).file_size for member in members)
     if unpacked > MOST_BYTES:
         problem = f"would unpack to {unpacked / 2**20:,.0f} MiB, more than the {MOST_BYTES >> 20} that a benchmark may have"
@@ -241,18 +281,26 @@ def _from_hub(benchmark: Benchmark, folder: Path) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(benchmark.repository, benchmark.archive, repo_type="dataset", local_dir=folder))
+        return Path(
+            hf_hub_download(benchmark.repository, benchmark.archive, repo_type="dataset", local_dir=folder)
+        )
     except (OSError, HTTPError) as error:  # the client's own errors are OSErrors
         raise _unreachable(benchmark, error) from error
 
 
 def _unreachable(benchmark: Benchmark, error: Exception) -> DataError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return DataError(f"{benchmark.repository} cannot be fetched: {reason}", "name a folder or a zip archive of it: --from PATH")
+    return DataError(
+        f"{benchmark.repository} cannot be fetched: {reason}",
+        "name a folder or a zip archive of it: --from PATH",
+    )
 
 
-def judged_rows(suites: Sequence[str], given: Mapping[str, Path] | None = None, *, only_present: bool = False) -> dict[str, list[Example]]:
-    """The questions of benchmarks as rows for a search for leaks: question and options only, without the frame that all share.
+def judged_rows(
+    suites: Sequence[str], given: Mapping[str, Path] | None = None, *, only_present: bool = False
+) -> dict[str, list[Example]]:
+    """The questions of benchmarks as rows for a search for leaks: question and options only, without the
+    frame that all share.
 
     `only_present`: leave out a benchmark whose data is not on this machine. Errors: as `find`.
     """
@@ -267,7 +315,14 @@ def judged_rows(suites: Sequence[str], given: Mapping[str, Path] | None = None, 
                 continue
             raise
         found[suite] = [
-            Example(one.id, one.set, (Message("user", one.to_read), Message("assistant", one.label)), one.form, one.id, one.label)
+            Example(
+                one.id,
+                one.set,
+                (Message("user", one.to_read), Message("assistant", one.label)),
+                one.form,
+                one.id,
+                one.label,
+            )
             for one in asked.items
         ]
     return found

@@ -27,7 +27,10 @@ class Comparison:
         """As a part of the plan's document."""
         named = ("static", "gradients", "working", "model_part")
         return {
-            **{f"{name}_gib": round(real / GIB, 4) for name, (_, _, real) in zip(named, self.rows, strict=True)},
+            **{
+                f"{name}_gib": round(real / GIB, 4)
+                for name, (_, _, real) in zip(named, self.rows, strict=True)
+            },
             "apart": round(self.rows[-1][1] / self.rows[-1][2] - 1, 5),
             "how": self.title,
         }

@@ -1,7 +1,9 @@
-"""A plan by simulation alone: for an architecture that transformers can build and the closed form does not know.
+"""A plan by simulation alone: for an architecture that transformers can build and the closed form does not
+know.
 
-One step of the model's real code on the hf backend (Unsloth has no kernels of its own for such models) says what the model part takes; context,
-fragmentation and the slack are those of the closed form. Levers, a largest micro-batch and hours need the closed form: there are none.
+One step of the model's real code on the hf backend (Unsloth has no kernels of its own for such models) says
+what the model part takes; context, fragmentation and the slack are those of the closed form. Levers, a
+largest micro-batch and hours need the closed form: there are none.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 STANDING = {
     "linear layers": ("weights", "linear layers, in NF4 if model.quantise is nf4"),
     "embedding and head": ("embeddings", "embedding and head, frozen"),
-    "norms": ("norms", "what is no linear layer and stays in 16 bits: norms, biases, the experts of a mixture"),
+    "norms": (
+        "norms",
+        "what is no linear layer and stays in 16 bits: norms, biases, the experts of a mixture",
+    ),
     "adapter": ("lora", "trained weights"),
     "optimiser": ("optimizer", "two moments"),
     "other": ("other", "positions and the batch"),
@@ -56,11 +61,18 @@ class ForeignPlan(Verdict):
     @property
     def way_out(self) -> str:
         """What may make it fit, in words: settings, where the base itself does."""
-        base = sum(term.high for term in self.terms if term.name in ("weights", "embeddings", "norms", "context")) / GIB
+        base = (
+            sum(
+                term.high for term in self.terms if term.name in ("weights", "embeddings", "norms", "context")
+            )
+            / GIB
+        )
         if base < self.card.usable_gib:
             return "try a smaller lora.rank or train.max_tokens"
         size = smallest_card(self.gib(2))
-        return "no change of settings is enough: take a smaller model" + (f" or a card of {size} GiB" if size else "")
+        return "no change of settings is enough: take a smaller model" + (
+            f" or a card of {size} GiB" if size else ""
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The document of `doitune plan --json`; what only the closed form knows is null or empty."""
@@ -102,8 +114,11 @@ def is_foreign(section: ModelSection) -> bool:
     return str(find_config(section.name, section.revision)[0].get("model_type", "")) not in GATED
 
 
-def plan_foreign(resolved: Resolved, card: Card, *, backend: str = "", what_if: Iterable[str] = ()) -> ForeignPlan:
-    """Seconds, and torch. Errors: ModelError where transformers cannot build or run the model, UsageError for what is not simulated."""
+def plan_foreign(
+    resolved: Resolved, card: Card, *, backend: str = "", what_if: Iterable[str] = ()
+) -> ForeignPlan:
+    """Seconds, and torch. Errors: ModelError where transformers cannot build or run the model, UsageError
+    for what is not simulated."""
     from doitune.memory.simulation.step import count_weights, simulate_config
 
     recipe = resolved.recipe
@@ -112,7 +127,9 @@ def plan_foreign(resolved: Resolved, card: Card, *, backend: str = "", what_if: 
     if tuple(what_if):
         raise UsageError("--simulate runs what doitune does, and no --what-if", "leave one of the two out")
     if (backend or recipe.model.backend) not in ("auto", "hf"):
-        raise UsageError(f"blocks of model_type {kind!r} are simulated on the hf backend alone", "--backend hf")
+        raise UsageError(
+            f"blocks of model_type {kind!r} are simulated on the hf backend alone", "--backend hf"
+        )
     case = _case(recipe)
     found = simulate_config(config, place, case)
     parameters, largest = count_weights(config, place)
@@ -147,17 +164,32 @@ def _case(recipe: Recipe) -> Case:
 
 
 def _terms(found: Simulation) -> tuple[Term, ...]:
-    stands = [Term(STANDING[name][0], amount, amount, amount, STANDING[name][1]) for name, amount in found.terms.items()]
-    gradients = Term("gradients", found.gradient_bytes, found.gradient_bytes, found.gradient_bytes, "of the adapter")
-    working = ranged("working", max(0, found.working_bytes), SLACK, "activations, dequantised weights, the loss")
+    stands = [
+        Term(STANDING[name][0], amount, amount, amount, STANDING[name][1])
+        for name, amount in found.terms.items()
+    ]
+    gradients = Term(
+        "gradients", found.gradient_bytes, found.gradient_bytes, found.gradient_bytes, "of the adapter"
+    )
+    working = ranged(
+        "working", max(0, found.working_bytes), SLACK, "activations, dequantised weights, the loss"
+    )
     adapter = found.gradient_bytes + found.terms["adapter"] + found.terms["optimiser"]
-    low, nominal, high = (share * (adapter + level(working, number)) for number, share in enumerate(FRAGMENTATION))
+    low, nominal, high = (
+        share * (adapter + level(working, number)) for number, share in enumerate(FRAGMENTATION)
+    )
     return (
         *stands,
         gradients,
         working,
         ranged("context", GIB, CONTEXT_GIB, "CUDA and cuBLAS themselves: assumed, not measured"),
-        Term("fragmentation", low, nominal, high, "what the allocator loses: 0 to 6 % of the adapter and of what comes and goes"),
+        Term(
+            "fragmentation",
+            low,
+            nominal,
+            high,
+            "what the allocator loses: 0 to 6 % of the adapter and of what comes and goes",
+        ),
     )
 
 

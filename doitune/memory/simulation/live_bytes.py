@@ -1,8 +1,10 @@
-"""How many bytes of tensors are alive, and the most there ever were: counted storage by storage as operations run, on real or fake tensors.
+"""How many bytes of tensors are alive, and the most there ever were: counted storage by storage as operations
+run, on real or fake tensors.
 
-Every operation below autograd is seen, so that what autograd keeps for the backward pass is in the count. What is not seen: buffers that a
-kernel allocates and frees inside one operation. bitsandbytes' 4-bit product is one operation that dequantises a whole matrix, so it is
-taken apart here into the steps that its kernels take.
+Every operation below autograd is seen, so that what autograd keeps for the backward pass is in the count.
+What is not seen: buffers that a kernel allocates and frees inside one operation. bitsandbytes' 4-bit product
+is one operation that dequantises a whole matrix, so it is taken apart here into the steps that its kernels
+take.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from torch.utils._pytree import tree_iter
 class LiveBytes(TorchDispatchMode):
     """While it is on, counts each storage that an operation returns, once, until it is freed.
 
-    `now`: bytes alive; `peaks`: the most bytes alive in each phase that `enter` named, in the order of their first entry.
+    `now`: bytes alive; `peaks`: the most bytes alive in each phase that `enter` named, in the order of their
+    first entry.
     """
 
     def __init__(self) -> None:
@@ -54,7 +57,8 @@ class LiveBytes(TorchDispatchMode):
 
     @contextmanager
     def inside_kernel(self) -> Iterator[None]:
-        """Inside, new storages are not counted: a fused kernel computes in registers what needs tensors here."""
+        """Inside, new storages are not counted: a fused kernel computes in registers what needs tensors
+        here."""
         before, self._kernel = self._kernel, True
         try:
             yield
@@ -81,7 +85,9 @@ class LiveBytes(TorchDispatchMode):
     def _drop(self, key: int) -> None:
         self.now -= self._sizes.pop(key)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         if func is torch.ops.bitsandbytes.gemm_4bit.default:
             with self:
                 return _product_4bit(*args, **(kwargs or {}))
@@ -93,15 +99,20 @@ class LiveBytes(TorchDispatchMode):
 
 
 class FakeLiveBytes(LiveBytes):
-    """The count under fake tensors, which have no values: a mask of the loss selects every place, a number read from a float tensor is 1.
+    """The count under fake tensors, which have no values: a mask of the loss selects every place, a number
+    read from a float tensor is 1.
 
-    In a model's layers a mask, or a whole number read from a tensor, would decide about shapes (which expert a token goes to): refused as
-    fake tensors refuse it.
+    In a model's layers a mask, or a whole number read from a tensor, would decide about shapes (which expert
+    a token goes to): refused as fake tensors refuse it.
     """
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         aten = torch.ops.aten
-        selects = func is aten.index.Tensor and any(one is not None and one.dtype == torch.bool for one in args[1])
+        selects = func is aten.index.Tensor and any(
+            one is not None and one.dtype == torch.bool for one in args[1]
+        )
         if (selects or func is aten.nonzero.default) and "loss" not in self._phases:
             raise DataDependentOutputException(func)
         if func is aten.nonzero.default:
@@ -118,8 +129,14 @@ class FakeLiveBytes(LiveBytes):
 
 
 def layer_phases(place: int, layers: int) -> tuple[str, ...]:
-    """Names of a layer's backward pass, counted from both ends, so that runs of different depths share them."""
-    named = ((layers - 1, "top layer"), (layers - 2, "second layer"), (1, "last layer but one"), (0, "bottom layer"))
+    """Names of a layer's backward pass, counted from both ends, so that runs of different depths share
+    them."""
+    named = (
+        (layers - 1, "top layer"),
+        (layers - 2, "second layer"),
+        (1, "last layer but one"),
+        (0, "bottom layer"),
+    )
     return tuple(name for at, name in named if at == place) or ("a layer between",)
 
 
@@ -142,8 +159,12 @@ def _product_4bit(
     absmax_code: torch.Tensor | None = None,
     absmax_offset: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """a [..., K] times the 4-bit matrix `shape` [N, K], in bitsandbytes' steps on CUDA for more than a few rows, and on the CPU."""
+    """a [..., K] times the 4-bit matrix `shape` [N, K], in bitsandbytes' steps on CUDA for more than a few
+    rows, and on the CPU."""
     ops = torch.ops.bitsandbytes
     if absmax_8bit is not None:
-        absmax = ops.dequantize_blockwise.default(absmax_8bit, absmax, absmax_code, 256, torch.float32) + absmax_offset
+        absmax = (
+            ops.dequantize_blockwise.default(absmax_8bit, absmax, absmax_code, 256, torch.float32)
+            + absmax_offset
+        )
     return linear(a, ops.dequantize_4bit.default(b, absmax, blocksize, quant_type, shape, a.dtype), bias)

@@ -1,7 +1,9 @@
-"""A base of random 4-bit weights at any size, without a download and without its bytes on a disk: for measuring on a card.
+"""A base of random 4-bit weights at any size, without a download and without its bytes on a disk: for
+measuring on a card.
 
-`hollow` writes a folder as `doitune base make` would, but as sparse files: all of its numbers are holes, which take no room. Both backends load it
-by their own way. `fill` then draws the numbers on the device, so that a card computes with what costs the power of real weights.
+`hollow` writes a folder as `doitune base make` would, but as sparse files: all of its numbers are holes,
+which take no room. Both backends load it by their own way. `fill` then draws the numbers on the device, so
+that a card computes with what costs the power of real weights.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from doitune.demo.folder import BASE
 
 POSITIONS = 4096
 OFFSET, SPREAD = 0.02, 0.005
-"""Scales of a block of weights: their mean and how far they lie from it; a layer then keeps the size of what passes through."""
+"""Scales of a block of weights: their mean and how far they lie from it; a layer then keeps the size of
+what passes through."""
 
 
 def hollow(folder: Path, architecture: Architecture) -> None:
@@ -31,15 +34,26 @@ def hollow(folder: Path, architecture: Architecture) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(BASE / name, folder / name)
     demo = json.loads((BASE / "config.json").read_text(encoding="utf-8"))
-    words = {name: demo[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id", "rms_norm_eps") if name in demo}
-    config = {**words, **config_of(architecture), "architectures": [_class_of(architecture)], "max_position_embeddings": POSITIONS}
+    words = {
+        name: demo[name]
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id", "rms_norm_eps")
+        if name in demo
+    }
+    config = {
+        **words,
+        **config_of(architecture),
+        "architectures": [_class_of(architecture)],
+        "max_position_embeddings": POSITIONS,
+    }
     config |= {"hidden_act": "silu", "dtype": "bfloat16", "quantization_config": QUANTISED}
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     _write(folder / "model.safetensors", architecture)
 
 
 def _class_of(architecture: Architecture) -> str:
-    return {"qwen3": "Qwen3ForCausalLM", "qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}[str(config_of(architecture)["model_type"])]
+    return {"qwen3": "Qwen3ForCausalLM", "qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}[
+        str(config_of(architecture)["model_type"])
+    ]
 
 
 def _write(path: Path, architecture: Architecture) -> None:
@@ -61,7 +75,9 @@ def _write(path: Path, architecture: Architecture) -> None:
         filled[f"{name}.{STATE}"] = state
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     place = 0
-    for name, (kind, shape, size) in sorted(entries.items(), key=lambda pair: -pair[1][2]):  # wide numbers first: every one is aligned
+    for name, (kind, shape, size) in sorted(
+        entries.items(), key=lambda pair: -pair[1][2]
+    ):  # wide numbers first: every one is aligned
         end = place + size * int(torch.Size(shape).numel())
         header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [place, end]}
         place = end
@@ -77,7 +93,10 @@ def _write(path: Path, architecture: Architecture) -> None:
 
 def _plain(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     shape = architecture
-    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocabulary, shape.hidden), "model.norm.weight": (shape.hidden,)}
+    found: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (shape.vocabulary, shape.hidden),
+        "model.norm.weight": (shape.hidden,),
+    }
     found |= {} if shape.tied else {"lm_head.weight": (shape.vocabulary, shape.hidden)}
     for number in range(shape.layers):
         at = f"model.layers.{number}"
@@ -87,7 +106,10 @@ def _plain(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 def _packed(architecture: Architecture) -> dict[str, tuple[int, int]]:
     """(outputs, inputs) of each linear layer by its full name."""
-    halves = {name: "self_attn" if name in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp" for name in architecture.linears}
+    halves = {
+        name: "self_attn" if name in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
+        for name in architecture.linears
+    }
     return {
         f"model.layers.{number}.{halves[name]}.{name}.weight": shape
         for number in range(architecture.layers)
@@ -108,7 +130,8 @@ def _state(outputs: int, inputs: int) -> tuple[bytes, dict[str, torch.Tensor]]:
 
 @torch.no_grad()
 def fill(model: Any, seed: int = 0) -> None:
-    """Random numbers for every frozen weight of a loaded hollow base, where they lie; nothing is allocated that stays."""
+    """Random numbers for every frozen weight of a loaded hollow base, where they lie; nothing is allocated
+    that stays."""
     torch.manual_seed(seed)
     for module in model.modules():
         if isinstance(module, Linear4bit):

@@ -1,10 +1,13 @@
-"""A model of Unsloth's engine, for counting its memory without a card: not its code, but a block that keeps and reuses the same tensors.
+"""A model of Unsloth's engine, for counting its memory without a card: not its code, but a block that keeps
+and reuses the same tensors.
 
-What is modelled, from its published design: checkpoints wait in main memory and come back through two buffers on the card (the last block's
-stays); a block keeps its input, both norms' outputs, queries, keys, values, the attention's output, the residual, and the feed-forward's two
-halves; the feed-forward's backward pass writes over them; dequantised weights go through one global buffer, and through a second one in the
-feed-forward's backward pass. The loss is not modelled: it is this project's own (`head_loss`). What Unsloth does in one kernel is computed
-under `inside_kernel`. The sums are those of a LLaMA block, so that its gradients can be checked against plain autograd.
+What is modelled, from its published design: checkpoints wait in main memory and come back through two buffers
+on the card (the last block's stays); a block keeps its input, both norms' outputs, queries, keys, values, the
+attention's output, the residual, and the feed-forward's two halves; the feed-forward's backward pass writes
+over them; dequantised weights go through one global buffer, and through a second one in the feed-forward's
+backward pass. The loss is not modelled: it is this project's own (`head_loss`). What Unsloth does in one
+kernel is computed under `inside_kernel`. The sums are those of a LLaMA block, so that its gradients can be
+checked against plain autograd.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ SMALLEST_OFFLOAD = 2 << 20
 
 
 class Adapted(torch.nn.Linear):
-    """A frozen linear layer and its adapter: `weight` a plain matrix or bitsandbytes' packed one (with `quant_state`)."""
+    """A frozen linear layer and its adapter: `weight` a plain matrix or bitsandbytes' packed one (with
+    `quant_state`)."""
 
     def __init__(self, outputs: int, inputs: int, rank: int) -> None:
         super().__init__(inputs, outputs, bias=False, device="meta")
@@ -39,7 +43,8 @@ class Adapted(torch.nn.Linear):
 
 @dataclass
 class Workspace:
-    """What all blocks share: the counter, the dequantisation buffers and the two buffers for returning checkpoints."""
+    """What all blocks share: the counter, the dequantisation buffers and the two buffers for returning
+    checkpoints."""
 
     dtype: torch.dtype
     live: LiveBytes | None = None
@@ -69,10 +74,15 @@ class Workspace:
             return layer.weight
         count, blocks = state.shape.numel(), state.absmax.numel()
         scales = self.scales[:blocks] if shared else torch.empty(blocks)
-        matrix = self.matrix[:count].view(state.shape) if shared else torch.empty(state.shape, dtype=self.dtype)
+        matrix = (
+            self.matrix[:count].view(state.shape) if shared else torch.empty(state.shape, dtype=self.dtype)
+        )
         with self.kernel():
             ops, nested = torch.ops.bitsandbytes, state.state2
-            scales.copy_(ops.dequantize_blockwise(state.absmax, nested.absmax, nested.code, 256, torch.float32) + state.offset)
+            scales.copy_(
+                ops.dequantize_blockwise(state.absmax, nested.absmax, nested.code, 256, torch.float32)
+                + state.offset
+            )
             matrix.copy_(ops.dequantize_4bit(layer.weight, scales, 64, "nf4", state.shape, self.dtype))
         return matrix
 
@@ -81,12 +91,22 @@ class Workspace:
         out = x @ self.weight(layer).t()
         return out.addmm_(x @ layer.a.to(self.dtype).t(), layer.b.to(self.dtype).t(), alpha=self.scale)
 
-    def adapter_gradients(self, x: torch.Tensor, arriving: torch.Tensor, layer: Adapted) -> tuple[torch.Tensor, torch.Tensor]:
+    def adapter_gradients(
+        self, x: torch.Tensor, arriving: torch.Tensor, layer: Adapted
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients of the adapter's two matrices."""
         a, b = layer.a.to(self.dtype), layer.b.to(self.dtype)
         return ((arriving @ b).t() @ x).mul_(self.scale), (arriving.t() @ (x @ a.t())).mul_(self.scale)
 
-    def input_gradient(self, arriving: torch.Tensor, layer: Adapted, out: torch.Tensor, *, shared: bool = True, add: bool = False) -> None:
+    def input_gradient(
+        self,
+        arriving: torch.Tensor,
+        layer: Adapted,
+        out: torch.Tensor,
+        *,
+        shared: bool = True,
+        add: bool = False,
+    ) -> None:
         """The gradient of the layer's input, written over `out` or added to it."""
         weight = self.weight(layer, shared=shared)
         if add:
@@ -129,10 +149,13 @@ class Norm(torch.autograd.Function):
 
 
 class Project(torch.autograd.Function):
-    """One input through one layer (output) or three (queries, keys, values), whose input gradient is written over the input."""
+    """One input through one layer (output) or three (queries, keys, values), whose input gradient is
+    written over the input."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, work: Workspace, layers: tuple[Adapted, ...], *adapters: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(
+        ctx: Any, x: torch.Tensor, work: Workspace, layers: tuple[Adapted, ...], *adapters: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         ctx.save_for_backward(x)
         ctx.work, ctx.layers = work, layers
         return tuple(work.product(x, layer) for layer in layers)
@@ -140,7 +163,9 @@ class Project(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *arriving: torch.Tensor) -> tuple[Any, ...]:
         (x,), work = ctx.saved_tensors, ctx.work
-        pairs = [work.adapter_gradients(x, one, layer) for one, layer in zip(arriving, ctx.layers, strict=True)]
+        pairs = [
+            work.adapter_gradients(x, one, layer) for one, layer in zip(arriving, ctx.layers, strict=True)
+        ]
         out = x if len(ctx.layers) > 1 else torch.empty_like(x)
         for place, (one, layer) in enumerate(zip(arriving, ctx.layers, strict=True)):
             work.input_gradient(one, layer, out, add=place > 0)
@@ -148,10 +173,13 @@ class Project(torch.autograd.Function):
 
 
 class FeedForward(torch.autograd.Function):
-    """down(silu(gate(x)) * up(x)); keeps x and the two halves, and its backward pass writes over all of them."""
+    """down(silu(gate(x)) * up(x)); keeps x and the two halves, and its backward pass writes over all of
+    them."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, work: Workspace, layers: tuple[Adapted, ...], *adapters: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, x: torch.Tensor, work: Workspace, layers: tuple[Adapted, ...], *adapters: torch.Tensor
+    ) -> torch.Tensor:
         gate, up, down = layers
         e, g = work.product(x, gate), work.product(x, up)
         h = torch.empty_like(e)
@@ -171,8 +199,16 @@ class FeedForward(torch.autograd.Function):
             share = torch.sigmoid(e.float())
             half, slope = (e * share), (dh * g) * share * (1 + e * (1 - share))
             h, de, dg = half * g, slope, dh * half
-            dh.copy_(h), e.copy_(de), g.copy_(dg)  # each half now holds its own gradient, and dh what goes into down
-        pairs = [work.adapter_gradients(x, e, gate), work.adapter_gradients(x, g, up), work.adapter_gradients(dh, arriving, down)]
+            (
+                dh.copy_(h),
+                e.copy_(de),
+                g.copy_(dg),
+            )  # each half now holds its own gradient, and dh what goes into down
+        pairs = [
+            work.adapter_gradients(x, e, gate),
+            work.adapter_gradients(x, g, up),
+            work.adapter_gradients(dh, arriving, down),
+        ]
         work.input_gradient(g, up, x, shared=False)
         work.input_gradient(e, gate, x, shared=False, add=True)
         return x, None, None, *(matrix for pair in pairs for matrix in pair)
@@ -182,7 +218,9 @@ class Turn(torch.autograd.Function):
     """Rotary positions, written over queries or keys [T, width]."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor], work: Workspace) -> torch.Tensor:
+    def forward(
+        ctx: Any, x: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor], work: Workspace
+    ) -> torch.Tensor:
         ctx.mark_dirty(x)
         ctx.tables, ctx.work = tables, work
         return _turned(x, tables, work, 1)
@@ -192,7 +230,9 @@ class Turn(torch.autograd.Function):
         return _turned(arriving, ctx.tables, ctx.work, -1), None, None
 
 
-def _turned(x: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor], work: Workspace, sign: int) -> torch.Tensor:
+def _turned(
+    x: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor], work: Workspace, sign: int
+) -> torch.Tensor:
     with work.kernel():
         cos, sin = tables
         heads = x.view(x.shape[0], -1, cos.shape[-1]).float()
@@ -206,7 +246,9 @@ class Attend(torch.autograd.Function):
     """Causal flash attention: keeps queries, keys, values, output, and a sum for each head and row."""
 
     @staticmethod
-    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, head: int, work: Workspace) -> torch.Tensor:
+    def forward(
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, head: int, work: Workspace
+    ) -> torch.Tensor:
         out, sums = torch.empty_like(q), torch.empty(q.shape[1] // head, q.shape[0])
         with work.kernel():
             out.copy_(_attention(q, k, v, head))
@@ -220,7 +262,11 @@ class Attend(torch.autograd.Function):
         gradients = [torch.empty_like(one) for one in (q, k, v)]
         with ctx.work.kernel(), torch.enable_grad():
             own_q, own_k, own_v = own = [one.detach().requires_grad_() for one in (q, k, v)]
-            for to, found in zip(gradients, torch.autograd.grad(_attention(own_q, own_k, own_v, ctx.head), own, arriving), strict=True):
+            for to, found in zip(
+                gradients,
+                torch.autograd.grad(_attention(own_q, own_k, own_v, ctx.head), own, arriving),
+                strict=True,
+            ):
                 to.copy_(found)
         return (*gradients, None, None)
 
@@ -228,7 +274,9 @@ class Attend(torch.autograd.Function):
 def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, head: int) -> torch.Tensor:
     """[T, width] each -> [T, query width]."""
     queries, keys, values = (one.view(1, one.shape[0], -1, head).transpose(1, 2) for one in (q, k, v))
-    out = scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+    out = scaled_dot_product_attention(
+        queries, keys, values, is_causal=True, enable_gqa=q.shape[1] != k.shape[1]
+    )
     return out.transpose(1, 2).reshape(q.shape)
 
 
@@ -238,7 +286,9 @@ class Block(torch.nn.Module):
     def __init__(self, shape: Architecture, rank: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.head = shape.query // shape.heads
-        self.layers = torch.nn.ModuleDict({name: Adapted(*size, rank) for name, size in shape.linears.items()})
+        self.layers = torch.nn.ModuleDict(
+            {name: Adapted(*size, rank) for name, size in shape.linears.items()}
+        )
         self.norms = torch.nn.ParameterList([torch.ones(shape.hidden, dtype=dtype) for _ in range(2)])
 
     def some(self, *names: str) -> tuple[tuple[Any, ...], list[torch.Tensor]]:
@@ -246,7 +296,9 @@ class Block(torch.nn.Module):
         found: tuple[Any, ...] = tuple(self.layers[name] for name in names)
         return found, [matrix for layer in found for matrix in (layer.a, layer.b)]
 
-    def forward(self, hidden: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor], work: Workspace) -> torch.Tensor:
+    def forward(
+        self, hidden: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor], work: Workspace
+    ) -> torch.Tensor:
         """[T, H] -> [T, H]."""
         layers, adapters = self.some("q_proj", "k_proj", "v_proj")
         q, k, v = Project.apply(Norm.apply(hidden, self.norms[0], work), work, layers, *adapters)
@@ -256,14 +308,22 @@ class Block(torch.nn.Module):
         residual = hidden + out
         del q, k, v, attended, out
         layers, adapters = self.some("gate_proj", "up_proj", "down_proj")
-        return residual + FeedForward.apply(Norm.apply(residual, self.norms[1], work), work, layers, *adapters)
+        return residual + FeedForward.apply(
+            Norm.apply(residual, self.norms[1], work), work, layers, *adapters
+        )
 
 
 class Checkpoint(torch.autograd.Function):
     """A block whose input waits elsewhere until its backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, run: Callable[[torch.Tensor], torch.Tensor], work: Workspace, names: tuple[str, ...]) -> torch.Tensor:
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        run: Callable[[torch.Tensor], torch.Tensor],
+        work: Workspace,
+        names: tuple[str, ...],
+    ) -> torch.Tensor:
         ctx.stays = "top layer" in names or hidden.nbytes < SMALLEST_OFFLOAD
         ctx.kept = hidden if ctx.stays else work.park(hidden)
         ctx.run, ctx.work, ctx.names = run, work, names
@@ -280,7 +340,8 @@ class Checkpoint(torch.autograd.Function):
 
 
 class LeanModel(torch.nn.Module):
-    """A decoder of such blocks with one row of tokens; weights come from the caller (`weight` of each Adapted, `embedding`, `head`)."""
+    """A decoder of such blocks with one row of tokens; weights come from the caller (`weight` of each
+    Adapted, `embedding`, `head`)."""
 
     def __init__(self, shape: Architecture, rank: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -288,7 +349,11 @@ class LeanModel(torch.nn.Module):
         self.blocks = torch.nn.ModuleList([Block(shape, rank, dtype) for _ in range(shape.layers)])
         self.norm = torch.nn.Parameter(torch.ones(shape.hidden, dtype=dtype))
         self.embedding = torch.nn.Parameter(torch.empty(shape.vocabulary, shape.hidden, dtype=dtype))
-        self.head = self.embedding if shape.tied else torch.nn.Parameter(torch.empty(shape.vocabulary, shape.hidden, dtype=dtype))
+        self.head = (
+            self.embedding
+            if shape.tied
+            else torch.nn.Parameter(torch.empty(shape.vocabulary, shape.hidden, dtype=dtype))
+        )
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name.endswith((".a", ".b")))
 
@@ -296,17 +361,26 @@ class LeanModel(torch.nn.Module):
         """Make the shared buffers for rows of `tokens`; gives the rotary tables."""
         largest = max(outputs * inputs for outputs, inputs in self.shape.linears.values())
         if not self.work.returning:
-            self.work.matrix, self.work.scales = torch.empty(largest, dtype=self.work.dtype), torch.empty(-(-largest // 64))
+            self.work.matrix, self.work.scales = (
+                torch.empty(largest, dtype=self.work.dtype),
+                torch.empty(-(-largest // 64)),
+            )
             kept = tokens * self.shape.hidden * self.work.dtype.itemsize >= SMALLEST_OFFLOAD
-            self.work.returning = [torch.empty(tokens, self.shape.hidden, dtype=self.work.dtype) for _ in range(2 if kept else 0)]
+            self.work.returning = [
+                torch.empty(tokens, self.shape.hidden, dtype=self.work.dtype) for _ in range(2 if kept else 0)
+            ]
         size = self.shape.query // self.shape.heads
-        places = torch.outer(torch.arange(tokens).float(), 10000.0 ** (-torch.arange(0, size, 2).float() / size))
+        places = torch.outer(
+            torch.arange(tokens).float(), 10000.0 ** (-torch.arange(0, size, 2).float() / size)
+        )
         both = torch.cat((places, places), dim=-1)
         return both.cos(), both.sin()
 
     def trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
         """The adapters' matrices by name, sorted."""
-        return sorted((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
+        return sorted(
+            (name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad
+        )
 
     def loss(self, batch: Batch, trained_tokens: int) -> Loss:
         """The first row's mean token loss."""
@@ -315,8 +389,12 @@ class LeanModel(torch.nn.Module):
         tables = self.prepare(batch.ids.shape[1])
         hidden = embedding(batch.ids[0], self.embedding).requires_grad_()
         for place, block in enumerate(self.blocks):
-            hidden = Checkpoint.apply(hidden, lambda x, b=block: b(x, tables, work), work, layer_phases(place, len(self.blocks)))
+            hidden = Checkpoint.apply(
+                hidden, lambda x, b=block: b(x, tables, work), work, layer_phases(place, len(self.blocks))
+            )
         work.enter("loss")
         at_once = max(1, LOGITS_AT_ONCE // self.shape.vocabulary)
-        losses = HeadLoss.apply(Norm.apply(hidden, self.norm, work)[:-1], batch.labels[0, 1:], self.head, None, at_once)
+        losses = HeadLoss.apply(
+            Norm.apply(hidden, self.norm, work)[:-1], batch.labels[0, 1:], self.head, None, at_once
+        )
         return Loss(losses.sum() / trained_tokens, losses.detach().sum()[None])
