@@ -53,7 +53,7 @@ if sys.argv[1] == "CRASH":
     import doitune.prepare.material
     def broken(*_):
         raise ZeroDivisionError("a bug that says " + " ".join(os.environ.values()))
-    doitune.prepare.draw = broken
+    doitune.prepare.material.draw = broken
     del sys.argv[1]
 try:
     main()

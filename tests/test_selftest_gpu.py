@@ -50,7 +50,7 @@ class Begun(Exception): pass
 def begin(wanted, base):
     print(wanted, [name for name in ("transformers", "peft", "trl") if name in sys.modules])
     raise Begun
-doitune.backends.begin = begin
+doitune.backends.pick.begin = begin
 folder = Path(sys.argv[1])
 setting = gpu_part.setting_for(Architecture("llama", 64, 128, 2, 64, 32, 8192, 4), "unsloth", 32)
 for part in (lambda: gpu_part.measure(setting, folder / "base", None), lambda: gpu_part.learn("unsloth", "demo", folder / "adapter")):

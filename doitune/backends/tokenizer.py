@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoTokenizer
-
 from doitune.base.find import find_base
 from doitune.base.folder import Base
 from doitune.errors import ModelError
@@ -27,25 +24,26 @@ FAULTS = (
     LookupError,
     OSError,
     RuntimeError,
-    StrictDataclassError,
     TypeError,
     ValueError,
 )
-"""What transformers raises over files that hold no tokenizer."""
+"""What transformers raises over files that hold no tokenizer, beside the hub library's StrictDataclassError."""
 
 
 def load_tokenizer(folder: Path) -> Any:
     """The fast tokenizer of a base, from its folder alone and without any code from there. ModelError
     where it cannot be read."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoTokenizer  # here: Unsloth has to be imported before it
+
     try:
         with _unheard():
             tokenizer = AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
     except Exception as error:
-        if (
-            not isinstance(error, FAULTS) and type(error) is not Exception
-        ):  # the tokenizers library raises it bare
+        known = isinstance(error, (*FAULTS, StrictDataclassError))
+        if not known and type(error) is not Exception:  # the tokenizers library raises it bare
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(

@@ -169,11 +169,14 @@ class _Reader:
             pass
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            self.report(
-                self._place(mark),
-                f"not readable as YAML: {error.problem or error.context}",
-                "see the line and the one before",
-            )
+            if "nesting depth" in str(error.problem):  # PyYAML from 6.0.4 on has a bound of its own
+                self._report_depth(self._place(mark))
+            else:
+                self.report(
+                    self._place(mark),
+                    f"not readable as YAML: {error.problem or error.context}",
+                    "see the line and the one before",
+                )
         except (
             yaml.YAMLError,
             ValueError,
@@ -204,8 +207,11 @@ class _Reader:
         return self._fields(path, depth, place)
 
     def _too_deep(self, place: str) -> NoReturn:
-        self.report(place, f"nested deeper than {MAX_DEPTH} levels", "a recipe has sections and fields")
+        self._report_depth(place)
         raise _TooDeep
+
+    def _report_depth(self, place: str) -> None:
+        self.report(place, f"nested deeper than {MAX_DEPTH} levels", "a recipe has sections and fields")
 
     def _items(self, path: str, depth: int, place: str) -> Items:
         found: list[Node] = []
