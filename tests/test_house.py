@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,58 +17,59 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "doitune"
+HOUSE = PACKAGE.parent / "ARCHITECTURE.md"
 
-ORDER = (
-    "errors", "stopping", "streams", "redact", "faults", "record", "disk", "ability", "demo", "example", "corpus", "budget", "recipe", "drift", "cookbook", "explain", "architecture", "base", "patience", "checkpoint", "run", "encoded",
-    "batch", "rendering", "prompt", "course", "events", "shortage", "distributed", "optimiser", "backends", "probe", "guards", "prepare", "preview", "stats", "trackers", "memory", "doctor", "train", "trained", "session", "selftest",
-    "evals", "export", "page", "console", "displays", "scoreboard", "cli",
-)  # fmt: skip
-"""Rooms from the ground up (design.md, section 2): each may import those before it and its own family
-(`corpus`, `corpus.check`; a folder)."""
+MOST_NAMES = 22
+MOST_LINES = {"file": 400, "definition": 60}
+"""Of a file; of a function or a class, its docstring included."""
 
 HEAVY = {
-    "torch",
-    "transformers",
-    "peft",
-    "bitsandbytes",
-    "datasets",
-    "accelerate",
-    "tokenizers",
-    "safetensors",
-    "unsloth",
-    "numpy",
+    *("torch", "transformers", "peft", "bitsandbytes", "datasets", "accelerate", "tokenizers", "safetensors"),
+    *("unsloth", "numpy", "pynvml", "sentencepiece", "scipy"),
 }
-HEAVY_ROOMS = {
-    "backends.asking",
-    "backends.documents",
-    "backends.dropout",
-    "backends.four_bits",
-    "backends.head_loss",
-    "backends.hf",
-    "backends.lean",
-    "backends.live_bytes",
-    "backends.random_base",
-    "backends.simulate",
-    "backends.unsloth_model",
-    "backends.token_rows",
+HEAVY_PLACES = ("backends", "memory.simulation", "demo.build", "demo.start")
+"""Only here may a module import heavy libraries as it is imported; elsewhere an import stands inside the
+function that needs it."""
+LIGHT_MODULES = {
+    "backends.pick",
+    "backends.loaded",
     "backends.tokenizer",
-    "demo.build",
-    "demo.start",
+    "backends.unsloth",
+    "backends.out_of_memory",
 }
-"""Modules that may import heavy libraries as they are imported; everywhere else an import stands inside
-the function that needs it."""
+"""Those of them that commands load before a backend is chosen, and before Unsloth is imported."""
 
 MODEL_LIBRARIES = {"transformers", "peft", "bitsandbytes", "unsloth", "accelerate", "datasets"}
 ALLOWED_OUTSIDE = {
-    ("optimiser", "bitsandbytes"),  # its 8-bit optimisers
     ("base.nf4", "bitsandbytes"),  # the quantiser of `base make`
-    ("trackers", "accelerate"),  # its trackers
+    ("train.trackers", "accelerate"),  # its trackers
     ("selftest.kernels", "unsloth"),  # its kernels, the subject of the test
+    ("memory.simulation", "transformers"),  # the model's own code, under fake tensors
+    ("memory.simulation", "peft"),
+    ("memory.simulation", "bitsandbytes"),
     ("demo.build", "transformers"),  # the scripts that make the demo's base
     ("demo.start", "transformers"),
 }
 
-PRINTS = {"console", "demo.build", "demo.start"}
+PRINTS = ("console", "demo.build")
+
+
+def lies_in(module: str, *places: str) -> bool:
+    """Whether a module is one of these places or below one."""
+    return any(module == place or module.startswith(f"{place}.") for place in places)
+
+
+@cache
+def rooms() -> tuple[str, ...]:
+    """The rooms from the ground up, as ARCHITECTURE.md lists them."""
+    text = (
+        HOUSE.read_text(encoding="utf-8")
+        .partition("## The rooms, from the ground up")[2]
+        .partition("\n## ")[0]
+    )
+    found = tuple(re.findall(r"^- `(\w+)`: ", text, re.MULTILINE))
+    assert len(found) > 15, "ARCHITECTURE.md has no list of rooms where this test looks for it"
+    return found
 
 
 @dataclass(frozen=True)
@@ -85,18 +87,20 @@ class Import:
 
 
 @cache
-def modules() -> dict[str, ast.Module]:
-    """Every module of the package by its name below `doitune`."""
+def paths() -> dict[str, Path]:
+    """Every file of the package by its module's name below `doitune`."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        name = (
-            ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-            .removesuffix("__init__")
-            .removesuffix(".")
-        )
-        found[name or "__init__"] = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    assert len(found) > 30, "the package is not where this test looks for it"
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "__init__"] = path
+    assert len(found) > 100, "the package is not where this test looks for it"
     return found
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package, parsed, by its name below `doitune`."""
+    return {name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, path in paths().items()}
 
 
 def _imports(room: str, node: ast.AST, lazy: bool = False, typing: bool = False) -> Iterator[Import]:
@@ -131,108 +135,160 @@ def imports() -> tuple[Import, ...]:
 
 
 def own() -> list[Import]:
-    """Imports of one room by another that happen when the program runs."""
-    found = [one for one in imports() if one.name.split(".")[0] == "doitune" and not one.typing]
-    assert len(found) > 50
+    """Imports of one module of the package by another: at the top, inside functions, for typing."""
+    found = [one for one in imports() if one.name.split(".")[0] == "doitune"]
+    assert len(found) > 500
     return found
 
 
-def family(module: str) -> str:
-    """`corpus.check` -> corpus, `evals.ask` -> evals; the process around the desk is part of it."""
-    return "cli" if module == "__main__" else module.split(".")[0].split("_")[0]
+def target(one: Import) -> str:
+    """The imported module's name below the package; "" for the package itself."""
+    return one.name.removeprefix("doitune").removeprefix(".")
 
 
-def test_every_room_has_a_place_in_the_order() -> None:
-    placed = set(ORDER)
-    homeless = sorted(
-        name for name in modules() if name not in ("__init__", "__main__") and family(name) not in placed
-    )
-    assert not homeless, f"give these a place in ORDER: {homeless}"
+def room_of(module: str) -> str:
+    """`data.check` -> data, `evals.suites.cmmlu` -> evals; the process around the command line is part of it."""
+    return "cli" if module == "__main__" else module.split(".")[0]
+
+
+def test_every_room_stands_in_the_plan_and_no_other() -> None:
+    there = {room_of(name) for name in modules() if name not in ("__init__", "__main__")}
+    assert there == set(rooms())
+    assert len(there) <= MOST_NAMES
+    assert len(rooms()) == len(set(rooms()))
 
 
 def test_no_room_imports_uphill() -> None:
-    """Not even inside a function: a lazy import is for weight, not for a ring."""
-    place = {name: number for number, name in enumerate(ORDER)}
-    uphill = []
-    for one in own():
-        target = one.name.removeprefix("doitune").removeprefix(".")
-        if one.room in ("__init__", "__main__") or target == "":
-            continue
-        mine, theirs = family(one.room), family(target)
-        if mine != theirs and place.get(theirs, 0) >= place.get(mine, len(ORDER)):
-            uphill.append(str(one))
+    """Not even inside a function or for typing: a lazy import is for weight, not for a circle."""
+    place = {name: number for number, name in enumerate(rooms())}
+    uphill = [
+        str(one)
+        for one in own()
+        if target(one) and one.room != "__init__" and place[room_of(target(one))] > place[room_of(one.room)]
+    ]
     assert not uphill
 
 
-def test_no_two_modules_import_each_other() -> None:
+def circles(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that reach each other, each sorted (Tarjan)."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        number[module] = low[module] = len(number)
+        stack.append(module)
+        for other in sorted(edges.get(module, ())):
+            if other not in number:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], number[other])
+        if low[module] == number[module]:
+            group = stack[stack.index(module) :]
+            del stack[stack.index(module) :]
+            if len(group) > 1 or module in edges.get(module, ()):
+                found.append(sorted(group))
+
+    for module in sorted(edges):
+        if module not in number:
+            visit(module)
+    return found
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}}) == [["b", "c"], ["d"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_files_import_each_other() -> None:
+    """In one room or over several, at the top, inside functions or for typing: a stranger reads one first."""
     edges: dict[str, set[str]] = {}
     for one in own():
-        if not one.lazy:
-            edges.setdefault(one.room, set()).add(one.name.removeprefix("doitune."))
+        if target(one) and one.room != "__init__":
+            edges.setdefault(one.room, set()).add(target(one))
+    assert circles(edges) == []
 
-    def walk(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, f"a ring: {' -> '.join((*path, module))}"
-        for target in edges.get(module, ()):
-            walk(target, (*path, module))
 
-    for module in list(edges):
-        walk(module, ())
+def test_an_init_hands_on_or_says_one_sentence() -> None:
+    """The main noun of a room has a file of its own name: who looks for it finds it in the list of files."""
+    faces = {
+        name: modules()[name] for name, path in paths().items() if path.name == "__init__.py" != name + ".py"
+    }
+    assert len(faces) > 15
+    for name, tree in faces.items():
+        assert ast.get_docstring(tree), f"{name} says nothing"
+        assert all(isinstance(node, (ast.ImportFrom, ast.Expr)) for node in tree.body), (
+            f"{name} defines something"
+        )
+
+
+@pytest.mark.xfail(reason="being split", strict=False)
+def test_nothing_is_too_long_to_read() -> None:
+    """Counted as a reader does: a file's lines; from `def` or `class` to the last line."""
+    long = []
+    for name, tree in modules().items():
+        lines = paths()[name].read_text(encoding="utf-8").count("\n")
+        if lines > MOST_LINES["file"]:
+            long.append(f"{name}: {lines} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > MOST_LINES["definition"]:
+                    long.append(f"{name}.{node.name}: {lines} lines")
+    assert not long
 
 
 def test_heavy_libraries_are_imported_where_they_are_needed() -> None:
     seen = [one for one in imports() if one.name.split(".")[0] in HEAVY and not one.typing]
-    assert {one.room for one in seen} & HEAVY_ROOMS
-    early = [str(one) for one in seen if not one.lazy and one.room not in HEAVY_ROOMS]
+    assert any(lies_in(one.room, *HEAVY_PLACES) for one in seen) and set(modules()) >= LIGHT_MODULES
+    early = [
+        str(one)
+        for one in seen
+        if not one.lazy and (one.room in LIGHT_MODULES or not lies_in(one.room, *HEAVY_PLACES))
+    ]
     assert not early
 
 
 def test_only_backends_know_the_model_libraries() -> None:
-    seen = [
-        (one.room, one.name.split(".")[0], str(one))
-        for one in imports()
-        if one.name.split(".")[0] in MODEL_LIBRARIES
-    ]
-    assert any(room.startswith("backends") for room, _, _ in seen)
+    seen = [one for one in imports() if one.name.split(".")[0] in MODEL_LIBRARIES]
+    assert any(lies_in(one.room, "backends") for one in seen)
     foreign = [
-        text
-        for room, library, text in seen
-        if not room.startswith("backends") and (room, library) not in ALLOWED_OUTSIDE
+        str(one)
+        for one in seen
+        if not lies_in(one.room, "backends")
+        and not any(
+            lies_in(one.room, place) and one.name.split(".")[0] == library
+            for place, library in ALLOWED_OUTSIDE
+        )
     ]
     assert not foreign
 
 
 def test_training_and_evaluation_do_not_know_each_other() -> None:
     """A run directory lies between them, also for the type checker."""
-    training = {"train", "session", "probe", "optimiser", "prepare"}
-    for one in imports():
-        target = one.name.removeprefix("doitune.")
-        if family(one.room) in training:
-            assert family(target) != "evals" or not one.name.startswith("doitune."), one
-        if family(one.room) == "evals" and one.name.startswith("doitune."):
-            assert family(target) not in {"train", "session"}, one
+    pairs = {(room_of(one.room), room_of(target(one))) for one in own()}
+    assert ("evals", "run") in pairs and ("train", "run") in pairs
+    assert not pairs & {("train", "evals"), ("prepare", "evals"), ("run", "evals"), ("evals", "train")}
 
 
-def test_only_the_desk_knows_the_console_and_typer() -> None:
-    callers = {family(one.room) for one in own() if one.name == "doitune.console.screen"}
-    assert callers == {"cli", "displays", "scoreboard"}, "displays and scoreboard are parts of the console"
-    assert {family(one.room) for one in own() if one.name == "doitune.console.progress"} == {"cli"}
-    typer = {family(one.room) for one in imports() if one.name.split(".")[0] == "typer"}
-    assert "cli" in typer and typer <= {"cli", "console"}
-    assert not [str(one) for one in imports() if one.name.split(".")[0] == "click"], (
-        "recent releases of typer carry their own click"
-    )
-    assert {family(one.room) for one in imports() if one.name.split(".")[0] == "rich"} <= {
-        "console",
-        "displays",
-        "cli",
+def test_only_the_command_line_knows_the_console_and_typer() -> None:
+    assert {room_of(one.room) for one in own() if room_of(target(one)) == "console"} == {"cli", "console"}
+    using = {
+        library: {room_of(one.room) for one in imports() if one.name.split(".")[0] == library}
+        for library in ("typer", "rich", "click")
     }
+    assert "cli" in using["typer"] <= {"cli", "console"}
+    assert "console" in using["rich"] <= {"cli", "console"}
+    assert not using["click"], "recent releases of typer carry their own click"
 
 
 def test_only_the_console_prints() -> None:
     calls = [
-        f"{room}:{node.lineno}"
-        for room, tree in modules().items()
-        if room not in PRINTS
+        f"{module}:{node.lineno}"
+        for module, tree in modules().items()
+        if not lies_in(module, *PRINTS)
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]

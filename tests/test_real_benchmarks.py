@@ -60,8 +60,10 @@ def ask(
 
 
 def test_a_real_model_is_asked_and_five_interruptions_change_nothing(
-    smollm2: Path, data: dict[str, Path], tmp_path: Path
-) -> None:  # noqa: F811
+    smollm2: Path,  # noqa: F811
+    data: dict[str, Path],
+    tmp_path: Path,
+) -> None:
     whole = ask(smollm2, data, tmp_path / "whole")
     assert set(whole) == {("cmmlu", 0), ("cmmlu", 5), ("agieval-v1", 0), ("agieval-v1", 5)}
     for (suite, _), report in whole.items():

@@ -43,9 +43,9 @@ class HeldWeights(Weights):
         with safe_open(self.table[name].path, framework="pt") as opened:
             return {
                 key.removeprefix(prefix): opened.get_tensor(key)
-                for key in opened.keys()
+                for key in opened.keys()  # noqa: SIM118
                 if key.startswith(prefix)
-            }  # noqa: SIM118
+            }
 
 
 def hold_quantised(weights: Weights, linears: Collection[str]) -> HeldWeights:
