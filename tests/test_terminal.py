@@ -17,10 +17,6 @@ from pathlib import Path
 
 import pytest
 from hostile import TERMINAL
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from doitune.console.screen import safe
 
 OWN = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[lh]|2K|1A|K)|\r")
 """Colours of ours, and what a live line needs to write over itself."""
@@ -174,18 +170,6 @@ def test_only_our_own_codes_reach_the_terminal(way: str) -> None:
 
 def test_our_colours_are_there_so_the_test_above_can_see_codes() -> None:
     assert "\x1b[1;31m" in typed("error", ["x"])[0]
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.text())
-def test_safe_leaves_nothing_that_hides(text: str) -> None:
-    assert not FORBIDDEN.search(safe(text))
-
-
-def test_no_character_of_unicode_slips_through() -> None:
-    hidden = [chr(number) for number in range(sys.maxunicode + 1) if FORBIDDEN.match(chr(number))]
-    assert len(hidden) > 100_000 and not FORBIDDEN.search(safe("".join(hidden)))
-    assert safe("中文 ÄÖ, ❤️\n\t[x]") == "中文 ÄÖ, ❤️\n\t[x]"
 
 
 def test_hidden_characters_in_json_read_back_the_same(capsys: pytest.CaptureFixture[str]) -> None:

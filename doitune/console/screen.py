@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import DoituneError
 from doitune.system.secrets import redact
+from doitune.system.visible import hidden, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,31 +32,13 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
-_KEPT = "\n\t"
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164"
-    "\u2065\ufe00-\ufe0d\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff\U000ffffe\U000fffff\U0010fffe\U0010ffff]"
-)
-"""Letters, marks and places without a character that Unicode lets a screen leave out; the two selectors of
-emoji (U+FE0E, U+FE0F) stay."""
-
 
 def safe(text: str) -> str:
-    """`text` as a screen may have it: secrets as `***`; control, bidirectional, zero-width and private
-    characters as visible marks.
+    """`text` as a screen may have it: secrets as `***`, hidden characters as their codes.
 
-    Line breaks and tabs stay. The consoles here read no markup, so brackets need no escape.
+    The consoles here read no markup, so brackets need no escape.
     """
-    text = redact(text)
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(f"<U+{ord(char):04X}>" if char not in _KEPT and _hides(char) else char for char in text)
-
-
-def _hides(char: str) -> bool:
-    """Whether a character is not seen, or changes how others are."""
-    return unicodedata.category(char) in _HIDDEN or _INVISIBLE.match(char) is not None
+    return visible(redact(text))
 
 
 def out() -> Console:
@@ -109,7 +90,7 @@ def show_json(document: Mapping[str, Any]) -> None:
 
 def _escaped(char: str) -> str:
     """A character of a JSON text, as an escape where it would hide."""
-    return json.dumps(char)[1:-1] if not char.isascii() and _hides(char) else char
+    return json.dumps(char)[1:-1] if not char.isascii() and hidden(char) else char
 
 
 def _plain(value: object) -> object:

@@ -3,8 +3,8 @@ data is escaped, never markup."""
 
 from __future__ import annotations
 
+import html
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,26 +13,17 @@ from doitune.evals.compare import Comparison
 from doitune.evals.report import Mean, Report, SetScore, Table
 from doitune.evals.saved import Line, read_lines
 from doitune.evals.suites.files import missing_sets
+from doitune.system.visible import visible
 
-MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>^$=:@])")
+MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|~^$=:@])")
 
 
 def escape(text: str, at_most: int = 400) -> str:
-    """Text that Markdown and HTML show as it is, on one line: markup escaped, control and direction
-    characters named, long texts cut with a count."""
-    shown = text if len(text) <= at_most else text[:at_most]
-    plain = "".join(_visible(character) for character in shown)
-    escaped = MARKUP.sub(r"\\\1", plain).replace("&", "&amp;").replace("<", "&lt;")
-    return escaped + (f" … ({len(text)} characters)" if len(text) > at_most else "")
-
-
-def _visible(character: str) -> str:
-    """A character, or its code where it is invisible or would change what stands around it."""
-    if character == "\n":
-        return " ⏎ "
-    if character != " " and unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}:
-        return f"[U+{ord(character):04X}]"
-    return character
+    """Text that Markdown and HTML show as it is, on one line: markup escaped, line breaks as ⏎, hidden
+    characters as their codes; longer ones than `at_most` characters are cut with a count."""
+    plain = visible(text[:at_most].replace("\n", " ⏎ "), kept="")
+    cut = f" … ({len(text)} characters)" if len(text) > at_most else ""
+    return MARKUP.sub(r"\\\1", html.escape(plain, quote=False)) + cut
 
 
 def report_markdown(

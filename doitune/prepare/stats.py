@@ -20,6 +20,7 @@ from doitune.prepare.draw import draw
 from doitune.prompt.encode import encode_all
 from doitune.prompt.encoded import Encoded
 from doitune.prompt.template import Template
+from doitune.system.visible import visible
 
 if TYPE_CHECKING:
     from doitune.recipe.resolve import Resolved
@@ -220,8 +221,8 @@ def histogram_svg(found: Stats) -> str:
     the same lengths.
 
     Each strip has its own scale of rows, an orange line at its median, and its figures beside it. It follows
-    the reader's light or dark scheme. Names are escaped, and characters that XML cannot hold are shown as
-    U+FFFD.
+    the reader's light or dark scheme. Names are escaped; hidden characters, and with them all that XML cannot
+    hold, are shown as their codes.
     """
     height = _TOP + _HIGH + 46 + _STRIP * len(found.abilities) + 18
     parts = [
@@ -277,7 +278,7 @@ def _axes(found: Stats) -> Iterator[str]:
 def _strip(found: Stats, line: Lengths, top: int) -> Iterator[str]:
     """One ability: its name, its bars, its figures."""
     base = top + _STRIP - 6
-    yield _text(_LEFT - 8, base - 4, _short(line.name), "", "end", full=line.name)
+    yield _text(_LEFT - 8, base - 4, _short(visible(line.name, kept="")), "", "end", full=line.name)
     yield from _panel(found, line, top + 4, _STRIP - 10)
     yield _text(_LEFT + _WIDTH + 8, base - 12, f"{line.rows:,} rows", "small")
     yield _text(
@@ -297,19 +298,13 @@ def _across(found: Stats, tokens: float) -> float:
 
 
 def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start", *, full: str = "") -> str:
-    tip = f"<title>{escape(_holdable(full))}</title>" if full else ""
+    tip = f"<title>{_shown(full)}</title>" if full else ""
     styled = f' class="{style}"' if style else ""
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{styled}>{tip}{escape(_holdable(text))}</text>'
-    )
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{styled}>{tip}{_shown(text)}</text>'
 
 
-def _holdable(text: str) -> str:
-    """The text without characters that XML cannot hold or that would turn or hide what follows."""
-    return "".join(
-        "\ufffd" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp") else char
-        for char in text
-    )
+def _shown(text: str) -> str:
+    return escape(visible(text, kept=""))
 
 
 def _short(name: str, columns: int = 22) -> str:

@@ -1,24 +1,24 @@
 """Text to HTML, escaped by construction: whatever is not `Html` is text, and only this module makes `Html`.
 
-Text from models, data and names can hold markup, scripts, control and direction characters: markup is
-escaped, the others are named as on a screen (`console.safe`). Secrets are left out. There are no scripts and
-no event handlers, so there is nothing to escape for them.
+Texts of models, data and names can hold markup, scripts, secrets and hidden characters: markup is escaped,
+secrets are left out, hidden characters shown as their codes. The page has no scripts and no event handlers, so
+there is nothing to escape for them.
 """
 
 from __future__ import annotations
 
+import html
 import re
-import unicodedata
 from collections.abc import Iterable
 
 from doitune.system.secrets import redact
+from doitune.system.visible import visible
 
 CONTENT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 )
 """What a browser may load for the page: nothing but the style inside it."""
 
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*")
 _VOID = {"meta", "br"}
 
@@ -29,20 +29,7 @@ class Html(str):
 
 def text(value: object) -> Html:
     """A text as the page shows it."""
-    plain = "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in _HIDDEN else f"[U+{ord(char):04X}]"
-        for char in redact(str(value))
-    )
-    for char, escape in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ('"', "&quot;"),
-        ("'", "&#39;"),
-        ("`", "&#96;"),
-    ):
-        plain = plain.replace(char, escape)
-    return Html(plain)
+    return Html(html.escape(visible(redact(str(value)))))
 
 
 def tag(element: str, *children: object, **attributes: object) -> Html:

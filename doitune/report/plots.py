@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from doitune.report.html import Html, tag
 from doitune.report.read import Point, Scored
+from doitune.system.visible import visible
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 48, 24, 12, 26
 ROW = 30
@@ -152,4 +153,6 @@ def _rule(left: float, right: float, y: float) -> Html:
 
 
 def _short(name: str, most: int = 26) -> str:
+    """A label of at most `most` characters: a hidden one counts as the code that is shown for it."""
+    name = visible(name)
     return name if len(name) <= most else name[: most - 1] + "…"
