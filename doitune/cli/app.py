@@ -8,7 +8,7 @@ import typer
 from doitune.cli.bases import base_app
 from doitune.cli.data import data_app
 from doitune.cli.evaluation import compare, evaluate, score
-from doitune.cli.handover import export
+from doitune.cli.export import export
 from doitune.cli.machine import doctor
 from doitune.cli.plan import plan
 from doitune.cli.recipes import recipes_app

@@ -8,12 +8,20 @@ from typing import Annotated
 import typer
 
 from doitune.cli.options import Json
+from doitune.errors import ModelError
 
 base_app = typer.Typer(
     help="Base models on this machine: list, fetch, assemble, check.", no_args_is_help=True
 )
 
 GIB = 2**30
+
+COMPARED_WITH = {
+    "record": "its record",
+    "hub": "the hub's digests",
+    "": "their headers only: there is no record",
+}
+"""What a check of a base names as the other side, in words."""
 
 
 @base_app.command("list")
@@ -57,11 +65,10 @@ def base_fetch(
 
     wanted = look_up(*on_the_hub(name, revision))
     here = wanted.bytes - wanted.missing_bytes
-    screen.note(
-        f"{wanted.name} at {wanted.revision[:12]}: {wanted.bytes / GIB:.1f} GiB, {here / GIB:.1f} GiB of them here; into {wanted.folder}"
-    )
-    with progress.FetchDisplay() as display:
-        base = fetch_base(wanted, display)
+    size = f"{wanted.bytes / GIB:.1f} GiB, {here / GIB:.1f} GiB of them here"
+    screen.note(f"{wanted.name} at {wanted.revision[:12]}: {size}; into {wanted.folder}")
+    with progress.LiveLine() as line:
+        base = fetch_base(wanted, line.file)
     if as_json:
         found = {
             "name": wanted.name,
@@ -106,9 +113,9 @@ def base_make(
     from doitune.base.order import Wish, take_order
     from doitune.console import progress, screen
 
-    with progress.FetchDisplay() as display:
-        order = take_order(Wish(name, source, tuple(loras or ()), out, to), screen.note, display)
-        made = make_base(order, display)
+    with progress.LiveLine() as line:
+        order = take_order(Wish(name, source, tuple(loras or ()), out, to), screen.note, line.file)
+        made = make_base(order, line.file)
     if as_json:
         found = {
             "name": name,
@@ -144,14 +151,9 @@ def base_check(
     else:
         for one in report.differences:
             screen.say(f"{one.file}: {one.problem}" if one.file else one.problem)
-        against = {
-            "record": "its record",
-            "hub": "the hub's digests",
-            "": "their headers only: there is no record",
-        }[report.compared_with]
+        against = COMPARED_WITH[report.compared_with]
         verdict = f"{len(report.differences)} difference(s)" if report.differences else "whole"
-        screen.say(
-            f"{report.folder}: {report.files} files, {report.bytes / GIB:.2f} GiB, compared with {against}: {verdict}"
-        )
+        size = f"{report.files} files, {report.bytes / GIB:.2f} GiB"
+        screen.say(f"{report.folder}: {size}, compared with {against}: {verdict}")
     if report.differences:
-        raise typer.Exit(65)
+        raise typer.Exit(ModelError.exit_code)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from doitune.cli.options import CorpusName, Json, Model, RecipeName, Sets, folders, words
+from doitune.errors import DataError
 
 data_app = typer.Typer(
     help="Get a corpus, check it, and see what a recipe learns from.", no_args_is_help=True
@@ -27,7 +28,7 @@ def draw(
 
     Example: doitune data draw curated-160 --corpus demo --out ids.txt
     """
-    from doitune.console import screen
+    from doitune.console import examples, screen
     from doitune.prepare.draw import drawn
     from doitune.recipe.resolve import resolve
     from doitune.system.disk import write_whole
@@ -38,7 +39,7 @@ def draw(
     if as_json:
         screen.show_json(found)
     else:
-        screen.show_draw(found, None if out is None else str(out))
+        examples.show_draw(found, None if out is None else str(out))
 
 
 @data_app.command("check")
@@ -69,7 +70,7 @@ def check(
 
     Example: doitune data check demo --model demo
     """
-    from doitune.console import screen
+    from doitune.console import examples, screen
     from doitune.data.check import check as check_corpus
     from doitune.evals.suites.files import judged_rows
     from doitune.prepare.draw import own_corpus
@@ -88,9 +89,9 @@ def check(
     if as_json:
         screen.show_json(report.to_json())
     else:
-        screen.show_check(report)
+        examples.show_check(report)
     if not report.clean:
-        raise typer.Exit(65)
+        raise typer.Exit(DataError.exit_code)
 
 
 @data_app.command("fetch")
@@ -128,8 +129,8 @@ def fetch(
         else:
             screen.say(f"{name} is in {place}; licence: {licence}")
         return
-    with progress.FetchDisplay() as display:
-        corpus = bring(name, source or "huggingface", revision=revision, on_progress=display)
+    with progress.LiveLine() as line:
+        corpus = bring(name, source or "huggingface", revision=revision, on_progress=line.file)
     found = {
         "schema": "doitune.fetch/1",
         "name": corpus.name,
@@ -160,7 +161,7 @@ def preview(
     from dataclasses import asdict
 
     from doitune.backends.tokenizer import recipe_template
-    from doitune.console import screen
+    from doitune.console import examples, screen
     from doitune.prepare.preview import preview as rows_of
     from doitune.recipe.resolve import resolve
 
@@ -169,7 +170,7 @@ def preview(
     if as_json:
         screen.show_json({"schema": "doitune.preview/1", "rows": [asdict(row) for row in rows]})
     else:
-        screen.show_preview(rows)
+        examples.show_preview(rows)
 
 
 @data_app.command("stats")
@@ -190,7 +191,7 @@ def stats(
     from dataclasses import asdict
 
     from doitune.backends.tokenizer import recipe_template
-    from doitune.console import screen
+    from doitune.console import examples, screen
     from doitune.prepare.stats import histogram_svg, measure
     from doitune.recipe.resolve import resolve
     from doitune.system.disk import write_whole
@@ -202,4 +203,4 @@ def stats(
     if as_json:
         screen.show_json({"schema": "doitune.stats/1", **asdict(found)})
     else:
-        screen.show_stats(found, None if picture is None else str(picture))
+        examples.show_stats(found, None if picture is None else str(picture))

@@ -80,11 +80,11 @@ def evaluate(
         exact,
         write_choices,
     )
-    with progress.EvaluationDisplay() as display:
+    with progress.LiveLine() as line:
         found = [
             one
             for target in targets
-            for one in evaluate_target(target, request, runs=runs, on_progress=display)
+            for one in evaluate_target(target, request, runs=runs, on_progress=line.questions)
         ]
     if as_json:
         screen.show_json(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from doitune.cli.options import Json, Runs
+from doitune.errors import FitError
 
 
 def doctor(
@@ -29,4 +30,4 @@ def doctor(
     found = diagnose(runs, network=network)
     screen.show_json(found.to_json()) if as_json else machine.show_diagnosis(found, commands=fix_hint)
     if found.state == "problem":
-        raise typer.Exit(78)
+        raise typer.Exit(FitError.exit_code)

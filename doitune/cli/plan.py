@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from doitune.cli.options import CardSize, CorpusName, Json, Model, RecipeName, Sets, words
+from doitune.errors import FitError
 
 if TYPE_CHECKING:
     from doitune.memory.simulation.foreign import ForeignPlan
@@ -45,8 +46,9 @@ def plan(
     Example: doitune plan reconstruct --model 33b --card 24gb
     """
     from doitune.console import screen
-    from doitune.memory import plan as memory
+    from doitune.console.plan import show_memory
     from doitune.memory.cards import choose_card
+    from doitune.memory.plan import document, outlook, plan_memory
     from doitune.recipe.resolve import resolve
 
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
@@ -55,33 +57,28 @@ def plan(
         from doitune.memory.simulation.foreign import is_foreign, plan_foreign
 
         if is_foreign(resolved.recipe.model):
-            _show_foreign(
-                plan_foreign(resolved, choose_card(card), backend=backend, what_if=words(what_if)),
-                as_json=as_json,
-            )
+            foreign = plan_foreign(resolved, choose_card(card), backend=backend, what_if=words(what_if))
+            _show_foreign(foreign, as_json=as_json)
             return
-    found = memory.plan_memory(resolved, choose_card(card), backend=backend, what_if=words(what_if))
-    seen = memory.outlook(resolved.recipe, found)
+    found = plan_memory(resolved, choose_card(card), backend=backend, what_if=words(what_if))
+    seen = outlook(resolved.recipe, found)
     simulated = compare(found) if simulate else None
     if as_json:
-        screen.show_json(
-            {**memory.document(found, seen), **({"simulation": simulated.to_json()} if simulated else {})}
-        )
+        more = {"simulation": simulated.to_json()} if simulated else {}
+        screen.show_json({**document(found, seen), **more})
     else:
-        from doitune.console import plan as displays_plan
-
-        displays_plan.show_memory(found, seen, simulated)
-    if not found.fits:
-        raise typer.Exit(78)
+        show_memory(found, seen, simulated)
+    _refuse(fits=found.fits)
 
 
 def _show_foreign(plan: ForeignPlan, *, as_json: bool) -> None:
-    from doitune.console import plan as displays_plan
     from doitune.console import screen
+    from doitune.console.plan import show_foreign
 
-    if as_json:
-        screen.show_json(plan.to_json())
-    else:
-        displays_plan.show_foreign(plan)
-    if not plan.fits:
-        raise typer.Exit(78)
+    screen.show_json(plan.to_json()) if as_json else show_foreign(plan)
+    _refuse(fits=plan.fits)
+
+
+def _refuse(*, fits: bool) -> None:
+    if not fits:
+        raise typer.Exit(FitError.exit_code)

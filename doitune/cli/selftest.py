@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from doitune.cli.options import Json
+from doitune.errors import DoituneError
 
 selftest_app = typer.Typer(help="Prove on this machine what doitune promises.", no_args_is_help=True)
 
@@ -37,14 +38,14 @@ def selftest_crash(
 
     Example: doitune selftest crash --kills 50
     """
-    from doitune.console import progress, screen
+    from doitune.console import machine, progress, screen
     from doitune.selftest.crash import crash
 
-    with progress.SelftestDisplay() as display:
-        report = crash(folder, kills=kills, corruptions=corruptions, seed=seed, on_progress=display)
-    screen.show_json(report.to_json()) if as_json else screen.show_crash_report(report)
+    with progress.LiveLine() as line:
+        report = crash(folder, kills=kills, corruptions=corruptions, seed=seed, on_progress=line.kills)
+    screen.show_json(report.to_json()) if as_json else machine.show_crash_report(report)
     if not report.passed:
-        raise typer.Exit(70)
+        raise typer.Exit(DoituneError.exit_code)
 
 
 @selftest_app.command("gpu")
@@ -64,10 +65,10 @@ def selftest_gpu(
     from doitune.selftest.gpu import selftest_gpu as test_card
     from doitune.system.disk import write_json
 
-    with progress.GpuDisplay() as display:
-        document = test_card(Path("runs"), quick=quick, on_part=display)
+    with progress.LiveLine() as line:
+        document = test_card(Path("runs"), quick=quick, on_part=line.part)
     if out is not None:
         write_json(out, document)
     screen.show_json(document) if as_json else machine.show_gpu(document, str(out or ""))
     if not document["passed"]:
-        raise typer.Exit(70)
+        raise typer.Exit(DoituneError.exit_code)

@@ -29,7 +29,7 @@ def train(
 
     Example: doitune train demo --set train.epochs=2
     """
-    from doitune.console import progress, screen
+    from doitune.console import progress, screen, training
     from doitune.evals.suites.doit import validation_score
     from doitune.evals.suites.files import BENCHMARKS, judged_rows
     from doitune.memory.cards import read_card
@@ -47,7 +47,7 @@ def train(
         return None if dry_run else follow(resolved, judged)
     if dry_run:
         plan = plan_training(resolved, judged)
-        return screen.show_json(describe(plan)) if as_json else screen.show_plan(plan)
+        return screen.show_json(describe(plan)) if as_json else training.show_plan(plan)
     with progress.TrainingDisplay() as display:
         run = start(
             resolved,
@@ -59,7 +59,7 @@ def train(
             card=size,
         )
         last_words()
-    return screen.show_run(run, as_json=as_json)
+    return training.show_run(run, as_json=as_json)
 
 
 def resume(
@@ -89,7 +89,7 @@ def resume(
 
     Example: doitune resume last
     """
-    from doitune.console import progress, screen
+    from doitune.console import progress, training
     from doitune.evals.suites.doit import validation_score
     from doitune.run.changes import Wishes
     from doitune.run.folder import find_run
@@ -104,7 +104,7 @@ def resume(
     with progress.TrainingDisplay() as display:
         found = go_on(find_run(run, runs), scorer=validation_score, on_event=display, wishes=wishes)
         last_words()
-    return screen.show_run(found, as_json=as_json)
+    return training.show_run(found, as_json=as_json)
 
 
 @runs_app.command("list")
@@ -113,21 +113,11 @@ def runs_list(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 
     Example: doitune runs list
     """
-    from doitune.console import screen
+    from doitune.console import screen, training
     from doitune.run.folder import list_runs, summarise
 
     entries = [summarise(run) for run in list_runs(runs)]
     if as_json:
         screen.show_json({"schema": "doitune.runs/1", "runs": entries})
-        return
-    rows = [
-        [
-            one["name"],
-            one["state"],
-            str(one["step"]),
-            str(one["best"] or ""),
-            screen.scores_text(one["scores"]),
-        ]
-        for one in entries
-    ]
-    screen.show_table(["run", "state", "step", "best", "scores"], rows, right=(2, 3))
+    else:
+        training.show_runs(entries)

@@ -1,4 +1,4 @@
-"""What the doctor and the test of a card found, as tables. A part of the console."""
+"""What this machine can and does: the doctor's checks, the test of a card, the crash test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from doitune.console.screen import duration, say, show_table
 
 if TYPE_CHECKING:
     from doitune.doctor.checks import Diagnosis
+    from doitune.selftest.crash import Report
+
+VERDICTS = {
+    "ok": "all is well",
+    "warning": "training is possible; see the warnings",
+    "problem": "no training is possible here: see the problems",
+}
+
+FIRST_FAILURES = 5
+"""How many are shown; all are counted."""
 
 
 def show_diagnosis(found: Diagnosis, *, commands: bool) -> None:
@@ -20,29 +30,33 @@ def show_diagnosis(found: Diagnosis, *, commands: bool) -> None:
     if commands:
         for line in found.commands or ("# no command is needed",):
             say(line)
-    verdicts = {
-        "ok": "all is well",
-        "warning": "training is possible; see the warnings",
-        "problem": "no training is possible here: see the problems",
-    }
-    say(
-        verdicts[found.state]
-        + ("" if commands or not found.commands else " (--fix-hint prints the commands)")
-    )
+    more = "" if commands or not found.commands else " (--fix-hint prints the commands)"
+    say(VERDICTS[found.state] + more)
 
 
 def show_gpu(document: Mapping[str, Any], written: str) -> None:
-    """The verdict on each part, and where the document lies."""
+    """The verdict on each part of a document of `selftest.gpu`. `written`: its file, or empty."""
     rows = [
         [part["verdict"], name, part["said"], duration(part["seconds"])]
         for name, part in document["parts"].items()
     ]
-    show_table(
-        ["", "part", "found", "time"],
-        rows,
-        title=f"{document['card']['name']}, {document['card']['gib']:.1f} GiB",
-        right=(3,),
-    )
+    title = f"{document['card']['name']}, {document['card']['gib']:.1f} GiB"
+    show_table(["", "part", "found", "time"], rows, title=title, right=(3,))
     say(f"{document['verdict']}: {document['said']}")
     if written:
         say(f"wrote {written}: please send it in with an issue, it holds no names, paths or secrets")
+
+
+def show_crash_report(report: Report) -> None:
+    """What the crash test counted, and its verdict."""
+    during = f"{report.kills} kills, {report.kills_during_save} of them while a checkpoint was being written"
+    place = f"{duration(report.seconds)} on {report.filesystem or 'this disk'}"
+    say(f"{during}; {report.runs} runs, {report.processes} processes, {place}")
+    lost = f"steps lost beyond a checkpoint interval: {report.steps_lost_beyond}"
+    say(f"{lost}; differing bytes: {report.differing_bytes}")
+    if report.corruptions:
+        say(f"damaged checkpoints: {report.corruptions}, found and survived: {report.corruptions_found}")
+    for text in report.failures[:FIRST_FAILURES]:
+        say(f"failure: {text}")
+    failed = f"FAILED: {len(report.failures)} failures"
+    say("passed: a run survives being killed here" if report.passed else failed)

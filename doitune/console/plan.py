@@ -1,29 +1,29 @@
-"""A memory plan on the screen: terms with their ranges, the verdict, the way out, and what else the
-machine needs. A part of the console."""
+"""A memory plan: terms with their ranges, the verdict, the way out, and what else the machine needs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from doitune.console.screen import say, show_table
+from doitune.console.screen import duration, say, show_table
+from doitune.memory.cards import LEFT_FREE
+from doitune.memory.terms import GIB
 
 if TYPE_CHECKING:
     from doitune.memory.cards import Card
     from doitune.memory.plan import MemoryPlan, Outlook
     from doitune.memory.simulation.compare import Comparison
     from doitune.memory.simulation.foreign import ForeignPlan
-    from doitune.memory.terms import Term
 
-GIB = 1 << 30
+LOW, NOMINAL, HIGH = range(3)
+"""Places of a plan's three estimates; the verdict is by the highest."""
 
 
 def show_memory(plan: MemoryPlan, seen: Outlook, simulated: Comparison | None = None) -> None:
     """The whole plan."""
     setting = plan.setting
-    title = f"{plan.recipe}: {plan.model} ({setting.architecture.parameters / 1e9:.1f} billion weights), rank {setting.rank}, "
-    title += f"micro-batches of {setting.tokens:,} tokens, backend {setting.backend}"
-    _terms(title, plan.terms, [plan.gib(number) for number in range(3)], plan.findings)
+    model = f"{plan.model} ({setting.architecture.parameters / 1e9:.1f} billion weights)"
+    _terms(plan, f"{plan.recipe}: {model}, {_batches(setting.rank, setting.tokens, setting.backend)}")
     _verdict(plan)
     if simulated is not None:
         _comparison(simulated)
@@ -34,29 +34,27 @@ def show_memory(plan: MemoryPlan, seen: Outlook, simulated: Comparison | None = 
 
 def show_foreign(plan: ForeignPlan) -> None:
     """A plan by simulation alone."""
-    title = f"{plan.recipe}: {plan.model} ({plan.kind}, {plan.parameters / 1e9:.1f} billion weights), rank {plan.case.rank}, "
-    title += f"micro-batches of {plan.case.tokens:,} tokens, backend {plan.case.backend}"
-    _terms(title, plan.terms, [plan.gib(number) for number in range(3)], (*plan.findings, plan.how))
+    model = f"{plan.model} ({plan.kind}, {plan.parameters / 1e9:.1f} billion weights)"
+    _terms(plan, f"{plan.recipe}: {model}, {_batches(plan.case.rank, plan.case.tokens, plan.case.backend)}")
+    say(f"note: {plan.how}")
     _usable(plan.card)
-    if plan.fits:
-        say(
-            f"it fits: {plan.gib(2):.1f} GiB at the high estimate, {plan.card.usable_gib - plan.gib(2):.1f} GiB are left"
-        )
-    else:
-        too_much = plan.gib(2) - plan.card.usable_gib
-        say(
-            f"it does not fit: {plan.gib(2):.1f} GiB at the high estimate, {too_much:.1f} GiB too much; {plan.way_out}"
-        )
+    say(_fit(plan) + ("" if plan.fits else f"; {plan.way_out}"))
     _machine(plan)
 
 
-def _terms(title: str, terms: Sequence[Term], together: Sequence[float], notes: Sequence[str]) -> None:
+def _batches(rank: int, tokens: int, backend: str) -> str:
+    return f"rank {rank}, micro-batches of {tokens:,} tokens, backend {backend}"
+
+
+def _terms(plan: MemoryPlan | ForeignPlan, title: str) -> None:
     rows = [
-        [term.name, *_range((term.low, term.nominal, term.high)), term.why] for term in terms if term.high > 0
+        [term.name, *_range((term.low, term.nominal, term.high)), term.why]
+        for term in plan.terms
+        if term.high > 0
     ]
-    rows.append(["together", *(f"{gib:.2f}" for gib in together), ""])
+    rows.append(["together", *(f"{plan.gib(place):.2f}" for place in (LOW, NOMINAL, HIGH)), ""])
     show_table(["GiB", "low", "nominal", "high", "what it is"], rows, title=title, right=(1, 2, 3))
-    for note in notes:
+    for note in plan.findings:
         say(f"note: {note}")
 
 
@@ -67,27 +65,29 @@ def _range(three: Sequence[float]) -> list[str]:
 def _verdict(plan: MemoryPlan) -> None:
     from doitune.memory.plan import way_out_text
 
-    card = plan.card
-    _usable(card)
+    _usable(plan.card)
+    say(_fit(plan))
     if plan.fits:
-        say(
-            f"it fits: {plan.gib(2):.1f} GiB at the high estimate, {card.usable_gib - plan.gib(2):.1f} GiB are left"
-        )
-        say(
-            f"largest micro-batch that fits: {plan.max_tokens:,} tokens; a run that leaves it unset is given {plan.tokens_per_micro_batch:,}"
-        )
+        unset = f"a run that leaves it unset is given {plan.tokens_per_micro_batch:,}"
+        say(f"largest micro-batch that fits: {plan.max_tokens:,} tokens; {unset}")
     else:
-        say(
-            f"it does not fit: {plan.gib(2):.1f} GiB at the high estimate, {plan.gib(2) - card.usable_gib:.1f} GiB too much"
-        )
         say(f"the cheapest way out: {way_out_text(plan)}")
+
+
+def _fit(plan: MemoryPlan | ForeignPlan) -> str:
+    """Whether it fits, and by how much."""
+    high, usable = plan.gib(HIGH), plan.card.usable_gib
+    if plan.fits:
+        return f"it fits: {high:.1f} GiB at the high estimate, {usable - high:.1f} GiB are left"
+    return f"it does not fit: {high:.1f} GiB at the high estimate, {high - usable:.1f} GiB too much"
 
 
 def _usable(card: Card) -> None:
     name = f"{card.name}, {card.gib:.1f} GiB" if card.name else f"a card of {card.gib:g} GiB"
-    usable = f"{card.usable_gib:.1f} GiB are usable of {name}"
-    rule = "a sixteenth, at most 2 GiB, is left to driver, screen and others"
-    say(f"{usable} ({rule})" if card.free_gib is None else f"{usable} ({card.free_gib:.1f} free now; {rule})")
+    part, most_gib = LEFT_FREE
+    rule = f"1/{part} of it, at most {most_gib:g} GiB, is left to driver, screen and others"
+    free = "" if card.free_gib is None else f"{card.free_gib:.1f} free now; "
+    say(f"{card.usable_gib:.1f} GiB are usable of {name} ({free}{rule})")
 
 
 def _levers(plan: MemoryPlan) -> None:
@@ -101,26 +101,19 @@ def _levers(plan: MemoryPlan) -> None:
         for one in plan.levers
     ]
     if rows:
-        show_table(
-            ["change alone", "saves GiB", "fits", "costs"],
-            rows,
-            title="what would make it smaller, the cheapest first",
-            right=(1,),
-        )
+        title = "what would make it smaller, the cheapest first"
+        show_table(["change alone", "saves GiB", "fits", "costs"], rows, title=title, right=(1,))
 
 
 def _machine(plan: MemoryPlan | ForeignPlan) -> None:
     host = plan.host
-    say(
-        f"main memory: {host.ram_gib:.1f} GiB, as weights are read tensor by tensor ({host.whole_gib:.0f} GiB if the whole 16-bit base were held)"
-    )
+    whole = f"{host.whole_gib:.0f} GiB if the whole 16-bit base were held"
+    say(f"main memory: {host.ram_gib:.1f} GiB, as weights are read tensor by tensor ({whole})")
     base = f"base {host.base_16_bit_gib:.1f} GiB in 16 bits, or {host.base_nf4_gib:.1f} GiB quantised before"
     say(f"disk: {host.disk_gib:.1f} GiB ({base}; {host.checkpoints_gib:.1f} GiB of checkpoints)")
 
 
 def _hours(seen: Outlook) -> None:
-    from doitune.console.screen import duration
-
     if not seen.paces:
         return
     rows = [
@@ -134,12 +127,8 @@ def _hours(seen: Outlook) -> None:
         for one in seen.paces
     ]
     title = f"{seen.work.tokens:,} tokens in {seen.work.steps:,} steps: {seen.work.told}; without evaluation"
-    show_table(
-        ["card", "expected", "at the very best", "tokens/s", "of its rate"],
-        rows,
-        title=title,
-        right=(1, 2, 3, 4),
-    )
+    columns = ["card", "expected", "at the very best", "tokens/s", "of its rate"]
+    show_table(columns, rows, title=title, right=range(1, 5))
     if any(one.derived for one in seen.paces):
         say("* its rate is derived from units and clock, not from a data sheet")
 

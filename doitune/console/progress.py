@@ -1,44 +1,101 @@
-"""Long work as it goes on, on stderr: a live line on a terminal, plain lines elsewhere. A part of the
-console."""
+"""Long work as it goes on, on stderr: a live line or bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from doitune.console.screen import duration, err, safe
+from doitune.console.screen import duration, err, safe, styled
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from rich.console import Console
 
-    from doitune.data.fetch import Progress
+    from doitune.data.fetch import Progress as FileProgress
+    from doitune.evals.evaluate import Progress as QuestionProgress
+    from doitune.selftest.crash import Report as CrashReport
     from doitune.train.events import Event, StepLog, ValidationLog
+
+PLAIN_LINE_SECONDS = 10.0
+"""Elsewhere than on a terminal, at most one line of the same work in this time."""
+
+PLAIN_STEP_SECONDS = 5.0
+"""The same for the steps of a training."""
+
+
+class LiveLine:
+    """One line that is written over on a terminal. Its methods are the callbacks of the rooms that work."""
+
+    def __init__(self) -> None:
+        self.screen = err()
+        self.label = ""
+        self.last_line = -float("inf")
+        self.status: Any = None
+
+    def __enter__(self) -> LiveLine:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+    def file(self, progress: FileProgress) -> None:
+        """A file that is fetched, read or written."""
+        done, total = progress.bytes / 2**20, progress.total_bytes / 2**20
+        text = f"{progress.file} ({progress.number} of {progress.files}): {done:,.0f} of {total:,.0f} MiB"
+        self._show(text, progress.file, whole=progress.bytes >= progress.total_bytes)
+
+    def questions(self, label: str, progress: QuestionProgress) -> None:
+        """The questions of the evaluation called `label`."""
+        text = f"{label}: {progress.done} of {progress.total} questions"
+        self._show(text, label, whole=progress.done == progress.total)
+
+    def kills(self, report: CrashReport) -> None:
+        """The counts of a crash test so far."""
+        found = f"{report.corruptions_found} of {report.corruptions} damages found"
+        text = f"{report.kills} kills, {report.kills_during_save} during a save"
+        text += f", {found}" if report.corruptions else ""
+        self._show(f"{text}; {len(report.failures)} failures ({duration(report.seconds)})", "", whole=False)
+
+    def part(self, name: str, number: int, parts: int) -> None:
+        """Part `number` of `parts` of the test of a card."""
+        self._show(f"part {number} of {parts}: {name}", name, whole=False)
+
+    def note(self, text: str) -> None:
+        """What is done next."""
+        self._show(text, text, whole=True)
+
+    def _show(self, text: str, label: str, *, whole: bool) -> None:
+        """Elsewhere than on a terminal only at a new label, at its end, and now and then."""
+        if self.screen.is_terminal:
+            if self.status is None:
+                self.status = self.screen.status(styled((text, "")))
+                self.status.start()
+            self.status.update(styled((text, "")))  # a plain str would be read as markup
+        elif label != self.label or whole or time.monotonic() - self.last_line > PLAIN_LINE_SECONDS:
+            self.screen.print(safe(text))
+            self.last_line = time.monotonic()
+        self.label = label
 
 
 class TrainingDisplay:
-    """A training as it goes: a live bar on a terminal, plain lines elsewhere."""
+    """The events of a training: a bar on a terminal, plain lines elsewhere."""
 
-    def __init__(self, every_seconds: float = 5.0) -> None:
-        """`every_seconds`: how often a plain line is written."""
-        self.screen = err()
-        self.screen.on_broken_pipe = self._unread  # type: ignore[method-assign]  # rich would end the process
-        self.every_seconds = every_seconds
-        self.started: float | None = None
-        self.first_step = 0
-        self.last_line = -1e9
-        self.closed = False
-        self.progress: Any = None
-        self.task: Any = None
+    def __init__(self) -> None:
+        self.screen = _until_unread()
+        self.pace = _Pace()
+        self.last_line = -float("inf")
+        self.bar: Any = None
 
     def __enter__(self) -> TrainingDisplay:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-            self.progress = None
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -47,157 +104,72 @@ class TrainingDisplay:
         if isinstance(event, StepLog):
             self._step(event)
         elif isinstance(event, ValidationLog):
-            self._line(_validation_line(event))
+            self.screen.print(safe(_validation_line(event)))
         elif isinstance(event, Note):
-            self._line(event.text)
-
-    def _line(self, text: str) -> None:
-        """A line, unless nobody reads any more: a run of hours does not end because a pager was closed."""
-        if self.closed:
-            return
-        self.screen.print(safe(text))
-
-    def _unread(self) -> None:
-        self.closed = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+            self.screen.print(safe(event.text))
 
     def _step(self, log: StepLog) -> None:
+        line = _step_line(log, self.pace.seconds_left(log))
+        if self.screen.is_terminal and not os.environ.get("NO_COLOR"):
+            if self.bar is None:
+                self.bar = _bar(self.screen, log.total_steps)
+                self.bar.start()
+            self.bar.update(self.bar.task_ids[0], completed=log.step, description=safe(line))
+        elif time.monotonic() - self.last_line >= PLAIN_STEP_SECONDS or log.step == log.total_steps:
+            self.last_line = time.monotonic()
+            self.screen.print(safe(line))
+
+
+@dataclass
+class _Pace:
+    """How fast the steps of this process come: when its first one began, and which that was."""
+
+    started: float | None = None
+    first_step: int = 0
+
+    def seconds_left(self, log: StepLog) -> float:
+        """Until the last step, at the mean pace so far; validations and checkpoints count."""
         now = time.monotonic()
         if self.started is None:
             self.started, self.first_step = now - log.seconds, log.step - 1
-        left = (now - self.started) / max(1, log.step - self.first_step) * (log.total_steps - log.step)
-        if self.screen.is_terminal and not os.environ.get("NO_COLOR"):
-            self._bar(log, left)
-        elif now - self.last_line >= self.every_seconds or log.step == log.total_steps:
-            self.last_line = now
-            self._line(_step_line(log, left))
-
-    def _bar(self, log: StepLog, left: float) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        if self.progress is None:
-            self.progress = Progress(
-                BarColumn(bar_width=24), TextColumn("{task.description}", markup=False), console=self.screen
-            )
-            self.progress.start()
-            self.task = self.progress.add_task("", total=log.total_steps)
-        self.progress.update(self.task, completed=log.step, description=_step_line(log, left))
+        return (now - self.started) / max(1, log.step - self.first_step) * (log.total_steps - log.step)
 
 
-def _step_line(log: StepLog, left_seconds: float) -> str:
+def _until_unread() -> Console:
+    """stderr of a run of hours, which does not end because a pager was closed: from then on nothing is shown."""
+    screen = err()
+
+    def unread() -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+    screen.on_broken_pipe = unread  # type: ignore[method-assign]  # rich would end the process
+    return screen
+
+
+def _bar(screen: Console, total_steps: int) -> Any:
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
+    bar = Progress(*columns, console=screen)
+    bar.add_task("", total=total_steps)
+    return bar
+
+
+def _step_line(log: StepLog, seconds_left: float) -> str:
     speed = log.tokens / log.seconds if log.seconds else 0.0
-    return (
-        f"step {log.step}/{log.total_steps}  epoch {log.epoch:.2f}  loss {log.loss:.4f}  rate {log.learning_rate:.2e}  "
-        f"norm {log.grad_norm:.2f}  {speed:,.0f} tokens/s  {log.peak_memory_gib:.1f} GiB  {duration(left_seconds)} left"
-    )
+    parts = [
+        f"step {log.step}/{log.total_steps}",
+        f"epoch {log.epoch:.2f}",
+        f"loss {log.loss:.4f}",
+        f"rate {log.learning_rate:.2e}",
+        f"norm {log.grad_norm:.2f}",
+        f"{speed:,.0f} tokens/s",
+        f"{log.peak_memory_gib:.1f} GiB",
+        f"{duration(seconds_left)} left",
+    ]
+    return "  ".join(parts)
 
 
 def _validation_line(log: ValidationLog) -> str:
     score = "" if log.score is None else f"  score {100 * log.score:.1f}"
     return f"validation after step {log.step}: loss {log.loss:.4f}{score}  ({duration(log.seconds)})"
-
-
-class _LineDisplay:
-    """One live line on a terminal; elsewhere a plain line now and then."""
-
-    def __init__(self) -> None:
-        self.screen = err()
-        self.label = ""
-        self.last_line = -1e9
-        self.status: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.status is not None:
-            self.status.stop()
-
-    def show(self, text: str, label: str, *, whole: bool) -> None:
-        """A line of progress; elsewhere than on a terminal only at a new label, at its end, and every ten
-        seconds."""
-        if self.screen.is_terminal:
-            from rich.text import Text  # a plain str would be read as markup
-
-            if self.status is None:
-                self.status = self.screen.status(Text(safe(text)))
-                self.status.start()
-            self.status.update(Text(safe(text)))
-        elif label != self.label or whole or time.monotonic() - self.last_line > 10:
-            self.screen.print(safe(text))
-            self.last_line = time.monotonic()
-        self.label = label
-
-
-class EvaluationDisplay(_LineDisplay):
-    """How far an evaluation is."""
-
-    def __call__(self, label: str, progress: Any) -> None:
-        """Show `progress` (done, total) of the evaluation called `label`."""
-        self.show(
-            f"{label}: {progress.done} of {progress.total} questions",
-            label,
-            whole=progress.done == progress.total,
-        )
-
-
-class SelftestDisplay(_LineDisplay):
-    """How far the crash lab is."""
-
-    def __call__(self, report: Any) -> None:
-        """Show what is counted so far."""
-        found = (
-            f", {report.corruptions_found} of {report.corruptions} damages found"
-            if report.corruptions
-            else ""
-        )
-        self.show(
-            f"{report.kills} kills, {report.kills_during_save} during a save{found}; {len(report.failures)} failures ({duration(report.seconds)})",
-            "",
-            whole=False,
-        )
-
-
-class FetchDisplay(_LineDisplay):
-    """How far a download is."""
-
-    def __call__(self, progress: Progress) -> None:
-        """Show one file's progress."""
-        self.show(
-            f"{progress.file} ({progress.number} of {progress.files}): {progress.bytes / 2**20:,.0f} of {progress.total_bytes / 2**20:,.0f} MiB",
-            progress.file,
-            whole=progress.bytes >= progress.total_bytes,
-        )
-
-
-class ExportDisplay(_LineDisplay):
-    """How far an export is: its shards, then the questions asked before and after."""
-
-    def shard(self, progress: Progress) -> None:
-        """Show the progress of the merge."""
-        done, total = progress.bytes / 2**20, progress.total_bytes / 2**20
-        self.show(
-            f"{progress.file} ({progress.number} of {progress.files}): {done:,.0f} of {total:,.0f} MiB",
-            progress.file,
-            whole=False,
-        )
-
-    def question(self, label: str, progress: Any) -> None:
-        """Show `progress` (done, total) of the questions asked of one side."""
-        self.show(
-            f"{label}: {progress.done} of {progress.total} questions",
-            label,
-            whole=progress.done == progress.total,
-        )
-
-    def note(self, text: str) -> None:
-        """What is done next."""
-        self.show(text, text, whole=True)
-
-
-class GpuDisplay(_LineDisplay):
-    """Which part of the test of a card is at work."""
-
-    def __call__(self, name: str, number: int, parts: int) -> None:
-        """Show part `number` of `parts`."""
-        self.show(f"part {number} of {parts}: {name}", name, whole=False)

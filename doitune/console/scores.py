@@ -1,4 +1,4 @@
-"""How evaluations and comparisons look on the screen. A part of the console."""
+"""Evaluations and comparisons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from doitune.console.screen import say, show_table
 from doitune.evals.suites.files import missing_sets
 
 if TYPE_CHECKING:
-    from doitune.evals.compare import Comparison
+    from doitune.evals.compare import Comparison, Pair
     from doitune.evals.report import Mean, SetScore, Table
     from doitune.evals.targets import Evaluation
 
@@ -42,21 +42,16 @@ def _show(evaluations: Sequence[Evaluation], protocol: str) -> None:
     show_table(
         columns, rows, title=f"{report.suite}{shots}{partial}: {targets}", right=range(1, len(columns))
     )
-    say(
-        f"protocol {protocol}; scores in %, with 95 % intervals; ≈ marks a score that guessing could give, ? one with many unread replies"
-    )
+    marks = "≈ marks a score that guessing could give, ? one with many unread replies"
+    say(f"protocol {protocol}; scores in %, with 95 % intervals; {marks}")
 
 
 def _mean_rows(tables: Sequence[Table]) -> list[list[str]]:
     """The headline mean, the mean over all sets where that is another, means of groups, and the mean over
     questions."""
     first = tables[0]
-    rows = [
-        _mean_row(
-            f"mean of {first.mean.sets} {'abilities' if first.mean.sets < len(first.sets) else 'sets'} (macro)",
-            [t.mean for t in tables],
-        )
-    ]
+    kind = "abilities" if first.mean.sets < len(first.sets) else "sets"
+    rows = [_mean_row(f"mean of {first.mean.sets} {kind} (macro)", [t.mean for t in tables])]
     if first.mean_all.sets != first.mean.sets:
         rows.append(_mean_row(f"mean of all {first.mean_all.sets} sets", [t.mean_all for t in tables]))
     rows += [_mean_row(f"mean of {name}", [t.groups[name] for t in tables]) for name in first.groups]
@@ -77,70 +72,64 @@ def _cell(score: SetScore | Mean) -> str:
 def _show_delta(evaluations: Sequence[Evaluation]) -> None:
     for one in evaluations:
         fixed, paper = (one.report.table(protocol).mean.score for protocol in ("fixed", "paper"))
-        say(
-            f"{one.checkpoint}: fixed {100 * fixed:.1f}, paper {100 * paper:.1f}, delta {100 * (fixed - paper):+.1f}"
-        )
+        delta = f"delta {100 * (fixed - paper):+.1f}"
+        say(f"{one.checkpoint}: fixed {100 * fixed:.1f}, paper {100 * paper:.1f}, {delta}")
 
 
 def _notes(evaluations: Sequence[Evaluation]) -> None:
     """What a reader of the numbers must know."""
     for one in evaluations:
-        sets = one.report.sets
+        report, sets = one.report, one.report.sets
         unread, too_long, fewer = (
             sum(getattr(line, name) for line in sets) for name in ("unread", "too_long", "fewer_shots")
         )
-        if lacking := missing_sets(one.report.suite, [line.name for line in sets]):
-            say(
-                f"{one.checkpoint}: {len(lacking)} sets of {one.report.suite} are not in the data that was given, first {lacking[0]}"
-            )
-        if one.report.batching:
-            say(f"{one.checkpoint}: {one.report.batching}")
+        found = []
+        if lacking := missing_sets(report.suite, [line.name for line in sets]):
+            sets_of = f"{len(lacking)} sets of {report.suite}"
+            found.append(f"{sets_of} are not in the data that was given, first {lacking[0]}")
+        if report.batching:
+            found.append(report.batching)
         if unread:
-            say(
-                f"{one.checkpoint}: {unread} of {one.report.n} replies held no answer that could be read (scored wrong)"
-            )
+            replies = f"{unread} of {report.n} replies held no answer that could be read"
+            found.append(f"{replies} (scored wrong)")
         if too_long:
-            say(f"{one.checkpoint}: {too_long} questions are longer than the model's context (scored wrong)")
+            found.append(f"{too_long} questions are longer than the model's context (scored wrong)")
         if fewer:
-            say(f"{one.checkpoint}: {fewer} questions were asked with fewer shots, to fit the context")
+            found.append(f"{fewer} questions were asked with fewer shots, to fit the context")
+        for text in found:
+            say(f"{one.checkpoint}: {text}")
         if one.leaks:
-            say(
-                f"warning: {one.leaks} rows that {one.checkpoint} learnt from leak into judged sets; its scores are too high"
-            )
-        if one.report.mean.within_chance:
+            rows = f"{one.leaks} rows that {one.checkpoint} learnt from leak into judged sets"
+            say(f"warning: {rows}; its scores are too high")
+        if report.mean.within_chance:
             say(f"warning: the mean of {one.checkpoint} is within what guessing gives")
 
 
 def show_comparisons(found: Sequence[Comparison]) -> None:
     """Paired differences, a table for each pair."""
     for one in found:
-        rows = []
-        for pair in (one.mean, *one.sets):
-            p = f"{pair.mcnemar_p:.3g}" if pair.set == one.mean.set else f"{pair.holm_p:.3g}"
-            flips = f"+{pair.flips_up} -{pair.flips_down}"
-            scores = (
-                f"{100 * pair.score_a:.1f}",
-                f"{100 * pair.score_b:.1f}",
-                f"{100 * pair.difference:+.1f}",
-            )
-            interval = f"[{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
-            judged = [pair.verdict] if one.margin is None else [pair.verdict, one.against_margin(pair)]
-            rows.append(
-                [
-                    pair.set,
-                    str(pair.n),
-                    *scores,
-                    interval,
-                    p,
-                    flips,
-                    f"{100 * pair.smallest_detectable:.1f}",
-                    *judged,
-                ]
-            )
         columns = ["set", "n", "A", "B", "B - A", "95 % interval", "p", "flips", "detectable", "verdict"]
         if one.margin is not None:
             columns.append(f"worse by at most {100 * one.margin:g}")
+        rows = [_pair_row(one, pair) for pair in (one.mean, *one.sets)]
         show_table(columns, rows, title=f"{one.suite}: A = {one.a}, B = {one.b}", right=range(1, 9))
         say("scores in %; exact McNemar, Holm-corrected over the sets; flips: wrong to right, right to wrong")
         if one.unpaired:
             say(f"{one.unpaired} questions were answered by one side only and are left out")
+
+
+def _pair_row(found: Comparison, pair: Pair) -> list[str]:
+    p = pair.mcnemar_p if pair.set == found.mean.set else pair.holm_p
+    return [
+        pair.set,
+        str(pair.n),
+        f"{100 * pair.score_a:.1f}",
+        f"{100 * pair.score_b:.1f}",
+        f"{100 * pair.difference:+.1f}",
+        f"[{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]",
+        f"{p:.3g}",
+        f"+{pair.flips_up} -{pair.flips_down}",
+        f"{100 * pair.smallest_detectable:.1f}",
+        pair.verdict,
+        *([] if found.margin is None else [found.against_margin(pair)]),
+    ]

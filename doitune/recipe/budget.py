@@ -9,10 +9,10 @@ share is taken whole, and the others share the rest.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from hashlib import sha256
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 from doitune.ability import BY_NAME, NAMES
 from doitune.data.example import Example, content_key
@@ -81,8 +81,7 @@ class Ledger:
     def total(self) -> Line:
         """All abilities together."""
         lines = self.lines.values()
-        sums = ((line.asked, line.found, line.kept, line.truncated, line.trained) for line in lines)
-        return Line(*(sum(column) for column in zip(*sums, strict=True))) if lines else Line(0, 0, 0)
+        return Line(*(sum(getattr(line, field.name) for line in lines) for field in fields(Line)))
 
     def with_trained(self, trained: Mapping[str, int], truncated: Mapping[str, int] | None = None) -> Ledger:
         """The same with the rows that were encoded for training, and those cut, by ability (0 where not
@@ -94,19 +93,16 @@ class Ledger:
         }
         return Ledger(lines)
 
+    def table(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """Titles and rows to show: an ability and its counts, last all abilities together."""
+        titles = ("ability", *(field.name for field in fields(Line)))
+        lines = {**self.lines, "together": self.total()}
+        return titles, [(name, *astuple(line)) for name, line in lines.items()]
+
     def to_json(self) -> dict[str, dict[str, int]]:
         """`{ability: {asked, found, kept, truncated, trained}}`, as `ledger.json` and `doitune data draw`
         write it."""
-        return {
-            name: {
-                "asked": line.asked,
-                "found": line.found,
-                "kept": line.kept,
-                "truncated": line.truncated,
-                "trained": line.trained,
-            }
-            for name, line in self.lines.items()
-        }
+        return {name: asdict(line) for name, line in self.lines.items()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Mapping[str, int]]) -> Ledger:

@@ -30,7 +30,7 @@ PROGRAM = """
 import json, sys, warnings
 from types import SimpleNamespace as Any
 from doitune import __main__ as process
-from doitune.console import screen as console, progress as displays, scores as scoreboard
+from doitune.console import examples, progress, screen, scores
 from doitune.data.check import CheckReport
 from doitune.data.fetch import Progress
 from doitune.errors import DataError, Problem
@@ -40,54 +40,56 @@ from doitune.evals.report import Mean, Report, SetScore, Table
 from doitune.evals.targets import Evaluation
 from doitune.data.jsonl import Finding
 from doitune.prepare.preview import Piece, Row
+from doitune.recipe.budget import Ledger, Line
 
 way, texts = sys.argv[1], json.loads(sys.stdin.read())
 sys.stdin = open("/dev/tty")
 warnings.showwarning = process._warn
 
 
-def scores(text):
+def evaluation(text):
     one = SetScore(text, 10, 0.5, 0.2, 0.8, 0.25, 0.1, unread=1, within_chance=True, too_long=1, fewer_shots=1)
     mean = Mean(0.5, 0.2, 0.8, 0.25, 0.1, 1, 10, True)
     report = Report(text, 1, {}, tuple(Table(name, (one,), mean, mean, mean, groups={text: mean}) for name in ("fixed", "paper")), 10, 20, (text,))
-    scoreboard.show_evaluations([Evaluation(text, text, report, 3)], ("fixed", "paper"))
+    scores.show_evaluations([Evaluation(text, text, report, 3)], ("fixed", "paper"))
 
 
 def pairs(text):
     pair = Pair(text, text, text, 9, 0.1, 0.2, 0.1, 0, 0.2, 0.5, 0.5, 1, 2, 0.3, False, text)
-    scoreboard.show_comparisons([Comparison(text, text, text, 0, "fixed", pair, (pair,), 1, None)])
+    scores.show_comparisons([Comparison(text, text, text, 0, "fixed", pair, (pair,), 1, None)])
 
 
 def crash(text):
     try:
         raise RuntimeError(text)
     except RuntimeError as error:
-        console.show_crash(error)
+        screen.show_crash(error)
 
 
 def live(text):
-    with displays.FetchDisplay() as display:
-        display(Progress(text, 1, 2, 1, 2))
-    with displays.EvaluationDisplay() as display:
-        display(text, Any(done=1, total=2))
+    with progress.LiveLine() as line:
+        line.file(Progress(text, 1, 2, 1, 2))
+        line.questions(text, Any(done=1, total=2))
+        line.part(text, 1, 2)
+        line.note(text)
 
 
 def training(text):
-    with displays.TrainingDisplay() as display:
+    with progress.TrainingDisplay() as display:
         display(Note(text))
 
 
 WAYS = {
-    "say": console.say,
-    "note": console.note,
-    "table": lambda text: console.show_table([text, "b"], [[text, text]], title=text),
-    "error": lambda text: console.show_error(DataError.of([Problem(text, text, text)]), as_json=False),
-    "json": lambda text: console.show_json({text: [text], "schema": text}),
-    "json error": lambda text: console.show_error(DataError.of([Problem(text, text, text)]), as_json=True),
-    "preview": lambda text: console.show_preview([Row(text, text, text, (Piece(text, True, ""), Piece(text, False, text)), 1, 1, False)]),
-    "check": lambda text: console.show_check(CheckReport({}, [Finding(text, text, 1, text, text)], [])),
-    "ledger": lambda text: console.show_ledger({text: dict.fromkeys(("asked", "found", "kept", "truncated", "trained"), 1)}, text),
-    "scores": scores, "pairs": pairs, "crash": crash, "live": live, "training": training,
+    "say": screen.say,
+    "note": screen.note,
+    "table": lambda text: screen.show_table([text, "b"], [[text, text]], title=text),
+    "error": lambda text: screen.show_error(DataError.of([Problem(text, text, text)]), as_json=False),
+    "json": lambda text: screen.show_json({text: [text], "schema": text}),
+    "json error": lambda text: screen.show_error(DataError.of([Problem(text, text, text)]), as_json=True),
+    "preview": lambda text: examples.show_preview([Row(text, text, text, (Piece(text, True, ""), Piece(text, False, text)), 1, 1, False)]),
+    "check": lambda text: examples.show_check(CheckReport({}, [Finding(text, text, 1, text, text)], [])),
+    "ledger": lambda text: examples.show_ledger(Ledger({text: Line(1, 1, 1)}), text),
+    "scores": evaluation, "pairs": pairs, "crash": crash, "live": live, "training": training,
     "warning": lambda text: warnings.warn(text),
 }
 for text in texts:
@@ -195,6 +197,6 @@ def test_every_printer_of_the_package_is_known_here() -> None:
                 and node.func.attr in ("print", "write", "status", "update")
             ):
                 said = ", ".join(ast.unparse(argument) for argument in node.args)
-                if said and not re.search(r"safe\(|_styled\(|grid\(|table|_escaped|self\.task", said):
+                if said and not re.search(r"^(safe|styled|grid)\(|^self\.bar\.task_ids|^text\.replace", said):
                     raw.append(f"{path.name}:{node.lineno} {said}")
     assert not raw

@@ -1,0 +1,62 @@
+"""`doitune export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from doitune.cli.options import Json, Runs
+from doitune.errors import UsageError
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="A run: its folder, a part of its name, or `last`.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write; a new or an empty one.")],
+    to: Annotated[
+        str, typer.Option("--to", help="merged: one folder of safetensors that plain transformers loads.")
+    ] = "merged",
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last or a step number.")] = "best",
+    into: Annotated[
+        str,
+        typer.Option(
+            "--into",
+            help="trained: the values that the adapter was trained on, 4-bit ones too. base: the base's own weights.",
+        ),
+    ] = "trained",
+    dtype: Annotated[str, typer.Option("--dtype", help="bf16, fp16 or fp32. Default: the base's own.")] = "",
+    questions: Annotated[
+        int,
+        typer.Option(
+            "--questions", min=0, help="At most so many validation questions are scored before and after."
+        ),
+    ] = 200,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Merge a run's adapter into its base and prove that the result is the trained model: exit 70, and a mark
+    in export.json, where it is not.
+
+    Stopped or killed, the same command goes on. A merged model whose likeliest token differs for more than 2
+    % of the answers is refused.
+
+    Example: doitune export last --to merged --out my-model
+    """
+    from doitune.console import progress, screen
+    from doitune.console.export import show_export
+    from doitune.export.merged import Wish, export_merged
+    from doitune.run.folder import find_run
+
+    if to != "merged":
+        raise UsageError(
+            f"there is no export to {to!r} yet", "--to merged writes a folder that other tools convert"
+        )
+    wish = Wish(find_run(run, runs), out, checkpoint, into, dtype, questions)
+    with progress.LiveLine() as line:
+        found = export_merged(wish, line.note, line.file, line.questions)
+    if not as_json:
+        show_export(found)
+    found.refuse_other()
+    if as_json:
+        screen.show_json({**found.document, "folder": str(found.folder)})

@@ -1,0 +1,45 @@
+"""What came of an export: the merged model beside the trained one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from doitune.console.screen import say, show_table
+
+if TYPE_CHECKING:
+    from doitune.export.merged import Export
+
+VALUES = {"nf4": "the base's 4-bit values", "own": "the base's own weights"}
+"""What export.json calls the values that an adapter was trained on, or merged into."""
+
+
+def show_export(found: Export) -> None:
+    """The parity report as a table, scores, what could not be measured, and the verdict."""
+    document = found.document
+    trained, merged = VALUES[document["trained_against"]], VALUES[document["merged_into"]]
+    rows = [
+        [
+            f"{pair['a']} / {pair['b']}",
+            str(pair["positions"]),
+            f"{100 * pair['agreement']:.2f}",
+            *(f"{pair[key]:.3g}" for key in ("kl_nats", "most_kl_nats")),
+        ]
+        for pair in document["parity"]
+    ]
+    title = f"{document['run']} {document['checkpoint']}: trained on {trained}, merged into {merged}"
+    columns = ["models", "answer tokens", "same likeliest %", "mean KL (nats)", "most"]
+    show_table(columns, rows, title=f"{title}, {document['dtype']}", right=range(1, 5))
+    score = document["evaluation"]
+    if score is not None:
+        before, after = 100 * score["before"]["score"], 100 * score["after"]["score"]
+        flips = f"answers that became right: {score['flips_up']}, wrong: {score['flips_down']}"
+        means = f"{before:.1f} before, {after:.1f} after"
+        say(f"{score['suite']}, {score['questions']} questions: {means}; {flips}")
+    for text in document["left_out"]:
+        say(text)
+    changed, compared = (document["matrices"][key] for key in ("changed", "compared"))
+    matrices = f"{changed} of {compared} adapted matrices that were compared have changed"
+    say(f"{matrices}; {document['prompt']['chats']} chats have the ids of training")
+    verdict = "the same model" if found.same else "NOT the same model"
+    again = ", as an earlier export found" if found.again else ""
+    say(f"{verdict}{again}: {found.folder} ({document['bytes'] / 2**30:.2f} GiB)")

@@ -1,0 +1,63 @@
+"""What a training would do, what it left, and the runs there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from doitune.console.examples import show_ledger
+from doitune.console.screen import duration, say, show_json, show_table
+
+if TYPE_CHECKING:
+    from doitune.run.folder import Run
+    from doitune.train.session import Plan
+
+RUN_SCHEMA = "doitune.run/1"
+
+
+def show_plan(plan: Plan) -> None:
+    """What a training would do: the ledger, tokens and steps."""
+    from doitune.train.session import describe
+
+    found, train = describe(plan), plan.recipe.train
+    show_ledger(plan.material.ledger, f"recipe {plan.resolved.name}")
+    share = 100 * found["trained_tokens"] / found["tokens"]
+    tokens = f"{found['tokens']:,} tokens, {found['trained_tokens']:,} of them trained ({share:.0f} %)"
+    rate = f"rate {train.learning_rate:g} to {train.end_rate:g} ({train.schedule})"
+    say(f"{found['examples']:,} examples, {tokens}")
+    say(f"{found['steps']:,} steps of {train.examples_per_step} examples, {rate}")
+    say(f"base {plan.base.name} in {plan.base.folder}")
+
+
+def show_run(run: Run, *, as_json: bool) -> None:
+    """What a training left, and what to do next."""
+    from doitune.run.folder import summarise
+
+    done = run.done() or {}
+    if as_json:
+        show_json({"schema": RUN_SCHEMA, **summarise(run), "done": done})
+        return
+    early = " (early: no better validation)" if done.get("stopped_early") else ""
+    steps = f"trained {done['final_step']} steps in {duration(done['seconds'])}{early}"
+    say(f"{steps}; best checkpoint: step {done['best_step']}")
+    say(f"run {run.name} in {run.folder}")
+    say("next: doitune eval last")
+
+
+def show_runs(entries: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each run, as `run.folder.summarise` gives it."""
+    rows = [
+        [one["name"], one["state"], str(one["step"]), str(one["best"] or ""), _scores(one["scores"])]
+        for one in entries
+    ]
+    show_table(["run", "state", "step", "best", "scores"], rows, right=(2, 3))
+
+
+def _scores(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Headline means in a line."""
+    parts = [
+        f"{suite} {checkpoint} {100 * score:.1f}"
+        for suite, found in scores.items()
+        for checkpoint, score in found.items()
+    ]
+    return "; ".join(parts)
