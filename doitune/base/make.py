@@ -29,14 +29,13 @@ from doitune.data.fetch import OnProgress, Progress
 from doitune.errors import DiskError, ModelError
 from doitune.system.disk import (
     file_sha256,
-    hold,
-    make_folder,
     need_room,
     rename,
     sync_folder,
     write_json,
     write_whole,
 )
+from doitune.system.publish import alone
 from doitune.system.signals import StopAsked, stopped
 
 if TYPE_CHECKING:
@@ -115,14 +114,10 @@ def make_base(order: Order, on_progress: OnProgress | None = None) -> Made:
     """Write the base, or go on with it. Errors: ModelError, DiskError, LockedError; Stopped when
     interrupted."""
     tell = on_progress or (lambda progress: None)
-    make_folder(order.out.parent)
-    lock = order.out.with_name(f".{order.out.name}.lock")
-    with hold(lock, str(order.out)), _leaving(order.out):
+    with _leaving(order.out), alone(order.out, str(order.out)):
         ingredients = _ingredients(order, tell)
         journal = Journal(order.out, ingredients)
-        made = _already(order, journal) or _write(order, ingredients, journal, tell)
-        lock.unlink(missing_ok=True)
-        return made
+        return _already(order, journal) or _write(order, ingredients, journal, tell)
 
 
 @contextmanager

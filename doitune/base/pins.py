@@ -12,9 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from doitune.data.corpus import corpora_folder
+from doitune.data.corpus import CACHE_CURE, corpora_folder
 from doitune.errors import DiskError, ModelError
-from doitune.system.disk import file_sha256, make_folder, write_json
+from doitune.system.disk import Wait, file_sha256, write_json
+from doitune.system.publish import alone
 
 SCHEMA = "doitune.pins/1"
 SMALL_BYTES = 64 << 20
@@ -35,12 +36,11 @@ def pinned_commit(name: str) -> str:
 def pin(name: str, revision: str, files: list[Path]) -> None:
     """Write down a name's first use; the next ones must find the same. ModelError where a pinned commit
     has other files than then."""
-    pins = _read()
-    entry, now = pins.get(name), {path.name: _content(path) for path in files}
+    now = {path.name: _content(path) for path in files}
+    entry = _read().get(name)
     if entry is None:
-        pins[name] = {"revision": revision, "files": now}
-        _write(pins)
-    elif entry["revision"] == revision:
+        entry = _add(name, {"revision": revision, "files": now})
+    if entry["revision"] == revision:
         changed = sorted(
             file for file in entry["files"].keys() | now.keys() if entry["files"].get(file) != now.get(file)
         )
@@ -76,12 +76,14 @@ def _read() -> dict[str, Any]:
     return pins
 
 
-def _write(pins: dict[str, Any]) -> None:
+def _add(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """What is pinned for `name` from now on: `entry`, unless another process was quicker."""
     path = pins_path()
     try:
-        make_folder(path.parent)
-        write_json(path, {"schema": SCHEMA, "pins": pins})
+        with alone(path, "the list of pinned models", Wait(seconds=30.0)):
+            pins = _read()
+            found: dict[str, Any] = pins.setdefault(name, entry)
+            write_json(path, {"schema": SCHEMA, "pins": pins})
+            return found
     except DiskError as error:
-        raise DiskError(
-            error.problem, "free some room, or set XDG_CACHE_HOME to a folder elsewhere"
-        ) from error
+        raise DiskError(error.problem, CACHE_CURE) from error

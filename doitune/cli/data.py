@@ -31,11 +31,11 @@ def draw(
     from doitune.console import examples, screen
     from doitune.prepare.draw import drawn
     from doitune.recipe.resolve import resolve
-    from doitune.system.disk import write_whole
+    from doitune.system.publish import write_result
 
     found = drawn(resolve(recipe, model=model, corpus=corpus, overrides=sets or []))
     if out is not None:
-        write_whole(out, "".join(f"{name}\n" for name in found["ids"]))
+        write_result(out, "".join(f"{name}\n" for name in found["ids"]))
     if as_json:
         screen.show_json(found)
     else:
@@ -194,12 +194,12 @@ def stats(
     from doitune.console import examples, screen
     from doitune.prepare.stats import histogram_svg, measure
     from doitune.recipe.resolve import resolve
-    from doitune.system.disk import write_whole
+    from doitune.system.publish import write_result
 
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
     found = measure(resolved, recipe_template(resolved.recipe))
     if picture is not None:
-        write_whole(picture, histogram_svg(found))
+        write_result(picture, histogram_svg(found))
     if as_json:
         screen.show_json({"schema": "doitune.stats/1", **asdict(found)})
     else:

@@ -28,11 +28,11 @@ def report(
     from doitune.console import screen
     from doitune.report.page import default_path, page
     from doitune.run.folder import find_run
-    from doitune.system.disk import write_whole
+    from doitune.system.publish import write_result
 
     found = [find_run(name, runs) for name in names]
     written, text = out or default_path(found), page(found)
-    write_whole(written, text)
+    write_result(written, text)
     if as_json:
         screen.show_json(
             {

@@ -63,12 +63,13 @@ def selftest_gpu(
     """
     from doitune.console import machine, progress, screen
     from doitune.selftest.gpu import selftest_gpu as test_card
-    from doitune.system.disk import write_json
+    from doitune.system.disk import json_bytes
+    from doitune.system.publish import write_result
 
     with progress.LiveLine() as line:
         document = test_card(Path("runs"), quick=quick, on_part=line.part)
     if out is not None:
-        write_json(out, document)
+        write_result(out, json_bytes(document))
     screen.show_json(document) if as_json else machine.show_gpu(document, str(out or ""))
     if not document["passed"]:
         raise typer.Exit(DoituneError.exit_code)

@@ -21,12 +21,16 @@ from doitune.data.example import Example, Scan, Split, is_ability_name, refuse, 
 from doitune.data.jsonl import Finding, RowError, numbered_lines, parse_line
 from doitune.data.other_formats import RowForm
 from doitune.errors import DataError, DiskError
-from doitune.system.disk import file_sha256, whole_folder, write_json
+from doitune.system.disk import Wait, file_sha256, whole_folder, write_json
+from doitune.system.publish import alone
 
 SOURCES = ("curated/1000", "curated/full", "curated/valid", "curated/test", "synthetic/40960")
 CHECKSUMS = "checksums.json"
 CHECKSUMS_SCHEMA = "doitune.checksums/1"
 KNOWN = ("demo", "doit")
+
+CACHE_CURE = "make room, or set XDG_CACHE_HOME to a folder elsewhere"
+"""What helps where the cache cannot be written."""
 
 _ORDER = {ability.name: place for place, ability in enumerate((*ABILITIES, *OUT_OF_DOMAIN, GENERAL))}
 
@@ -300,17 +304,15 @@ def _demo_folder() -> Path:
     folder = corpora_folder() / f"demo-{FINGERPRINT[:16]}"
     if (folder / CHECKSUMS).is_file():
         return folder
-    shutil.rmtree(folder, ignore_errors=True)
     try:
-        with whole_folder(folder) as beside:
-            write_corpus(beside)
-            write_checksums(beside, {"name": "demo", "fingerprint": FINGERPRINT})
+        with alone(folder, "the demo corpus", Wait(seconds=120.0)):
+            if not (folder / CHECKSUMS).is_file():  # else another process was quicker
+                shutil.rmtree(folder, ignore_errors=True)
+                with whole_folder(folder) as beside:
+                    write_corpus(beside)
+                    write_checksums(beside, {"name": "demo", "fingerprint": FINGERPRINT})
     except DiskError as error:
-        if (folder / CHECKSUMS).is_file():  # another process was quicker
-            return folder
-        raise DiskError(
-            error.problem, "free some room, or set XDG_CACHE_HOME to a folder elsewhere"
-        ) from error
+        raise DiskError(error.problem, CACHE_CURE) from error
     return folder
 
 

@@ -16,6 +16,7 @@ from hashlib import sha1, sha256
 from pathlib import Path
 
 from doitune.data.corpus import (
+    CACHE_CURE,
     CHECKSUMS,
     Checksum,
     Corpus,
@@ -26,6 +27,8 @@ from doitune.data.corpus import (
 )
 from doitune.data.hubs import LAYOUT, Hub, HuggingFace, ModelScope, RemoteFile
 from doitune.errors import DataError, DiskError, Problem, UsageError
+from doitune.system import faults
+from doitune.system.publish import alone, publish
 
 PINNED_REVISION = ""
 """The commit on the Hugging Face hub that a first fetch brings; empty: the newest one, which is then
@@ -61,7 +64,7 @@ def fetch(
 
     `source`: huggingface, modelscope, or the path of a folder or git clone in the layout. `revision`: a
     commit; "" is the one of the first fetch, or the newest. Errors: UsageError for an unknown name, DataError
-    when the source lacks or changes files, DiskError.
+    when the source lacks or changes files, LockedError while another process fetches it, DiskError.
     """
     if name != "doit":
         raise UsageError(
@@ -73,19 +76,22 @@ def fetch(
     tell = on_progress or (lambda progress: None)
     staging = final.with_name(f".{name}.part")
     try:
-        if hub is None:
-            _copy(Path(source).expanduser(), staging, tell)
-            origin = {
-                "source": "folder",
-                "repository": str(Path(source).expanduser().resolve()),
-                "revision": clone_commit(Path(source).expanduser()),
-            }
-        else:
-            origin = _download(hub, staging, final, revision or _pinned(final, hub), tell)
-        _publish(staging, final, origin)
-    except OSError as error:
-        problem = f"cannot write in {final.parent}: {error.strerror or error}"
-        raise DiskError(problem, "make room, or set XDG_CACHE_HOME to a folder elsewhere") from error
+        with alone(final, f"the corpus {name}"):
+            if hub is None:
+                _copy(Path(source).expanduser(), staging, tell)
+                origin = {
+                    "source": "folder",
+                    "repository": str(Path(source).expanduser().resolve()),
+                    "revision": clone_commit(Path(source).expanduser()),
+                }
+            else:
+                origin = _download(hub, staging, final, revision or _pinned(final, hub), tell)
+            _publish(staging, final, origin)
+    except (OSError, DiskError) as error:
+        problem = (
+            error.problem if isinstance(error, DiskError) else f"cannot write in {final.parent}: {error}"
+        )
+        raise DiskError(problem, CACHE_CURE) from error
     return open_corpus(name)
 
 
@@ -253,12 +259,8 @@ def _publish(staging: Path, final: Path, origin: dict[str, str]) -> None:
     before, now = origin_of(Corpus("doit", final)), read_checksums(staging)
     if before == origin and origin["revision"] and _readable(final):
         _refuse_changes(read_checksums(final), now)
-    old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    staging.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    faults.reach("fetch.whole")
+    publish(staging, final)
 
 
 def _readable(root: Path) -> bool:

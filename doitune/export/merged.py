@@ -107,7 +107,7 @@ def export_merged(
     except DiskError as error:
         raise DiskError(error.problem, ROOM) from error
     lock = out.with_name(f".{out.name}.export.lock")
-    with hold(lock, str(out)):
+    with hold(lock, str(out), remove=True):
         made = make_base(order, on_progress)
         found = _finished(out, made, trial)
         if found is None:
@@ -115,7 +115,6 @@ def export_merged(
             found = _report(
                 wish, source, order, made, trial, on_note, on_question or (lambda label, progress: None)
             )
-        lock.unlink(missing_ok=True)
     return found
 
 

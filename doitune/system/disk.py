@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, document: Any) -> None:
     """Put a JSON document under `path`, wholly or not at all; keys keep their order."""
-    write_whole(path, _json_bytes(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)))
+    write_whole(path, json_bytes(document))
+
+
+def json_bytes(document: Any) -> bytes:
+    """A JSON document as a file holds it."""
+    return _json_bytes(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
 
 
 def _json_bytes(text: str) -> bytes:
@@ -142,18 +148,22 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line is not None]
 
 
+@dataclass(frozen=True)
+class Wait:
+    """How long to wait for another process that holds a lock; `tell` is told once whom for."""
+
+    seconds: float = 0.5  # as long as a look at the lock, and an owner's signature, may take
+    tell: Callable[[str], None] | None = None
+
+
 @contextmanager
-def hold(path: Path, what: str) -> Iterator[None]:
+def hold(path: Path, what: str, wait: Wait = Wait(), *, remove: bool = False) -> Iterator[None]:  # frozen
     """Hold the lock file `path` for as long as this process works on `what`; LockedError names the owner.
 
-    The kernel frees it after any death. Another reader's look (`is_held`) is waited for; an owner is not.
+    The kernel frees it after any death. `remove`: the file is gone afterwards, too.
     """
+    descriptor = _locked(path, what, wait)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise disk_error(path.parent, error) from error
-    try:
-        _take(descriptor, path, what)
         with suppress(OSError):  # on a full disk the lock holds without its owner's name
             os.ftruncate(descriptor, 0)
             os.pwrite(
@@ -163,23 +173,46 @@ def hold(path: Path, what: str) -> Iterator[None]:
             )
         yield
     finally:
+        if remove:
+            path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def _take(descriptor: int, path: Path, what: str, tries: int = 10) -> None:
-    """The lock, or LockedError after half a second of trying: as long as a look at the lock, and an
-    owner's signature, may take."""
-    for turn in range(tries):
+def _locked(path: Path, what: str, wait: Wait) -> int:
+    """A descriptor that holds the lock on the file that `path` names now: an owner may have removed the one
+    that was waited for."""
+    end, said = time.monotonic() + wait.seconds, False
+    while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if turn + 1 < tries:
-                time.sleep(0.05)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise disk_error(path.parent, error) from error
-    owner = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "another process"
-    raise LockedError(f"{what} is being worked on by {owner}", "wait for it, or stop it")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _names(path, descriptor):
+                return descriptor
+        except BlockingIOError:
+            owner = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "another process"
+            problem = f"{what} is being worked on by {owner}"
+            if time.monotonic() >= end:
+                os.close(descriptor)
+                raise LockedError(problem, "wait for it, or stop it") from None
+            if wait.tell is not None and not said:
+                wait.tell(f"{problem}: waiting for it")
+                said = True
+            time.sleep(0.05)
+        except OSError as error:
+            os.close(descriptor)
+            raise disk_error(path.parent, error) from error
+        os.close(descriptor)
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    """Whether `path` still is the file that the descriptor has open."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def is_held(path: Path) -> bool:

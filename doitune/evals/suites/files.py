@@ -19,12 +19,13 @@ from types import MappingProxyType
 from urllib.request import urlopen
 from zipfile import BadZipFile, ZipFile
 
-from doitune.data.corpus import CHECKSUMS, CHECKSUMS_SCHEMA, corpora_folder, read_checksums
+from doitune.data.corpus import CACHE_CURE, CHECKSUMS, CHECKSUMS_SCHEMA, corpora_folder, read_checksums
 from doitune.data.example import Example, Message
 from doitune.errors import DataError, DiskError, UsageError
 from doitune.evals.suites import agieval, cmmlu
 from doitune.evals.task import Task
 from doitune.system.disk import file_sha256, whole_folder, write_json
+from doitune.system.publish import alone, publish
 
 OnFile = Callable[[str], None]
 """Called with the name of each file that is being fetched."""
@@ -129,20 +130,17 @@ def fetch(suite: str, source: str = "", on_file: OnFile | None = None) -> Path:
         raise UsageError(f"no benchmark is called {suite!r}", f"there are {', '.join(BENCHMARKS)}")
     benchmark, final = BENCHMARKS[suite], benchmarks_folder() / suite
     tell = on_file or (lambda name: None)
-    with TemporaryDirectory() as scratch:
-        place = Path(source).expanduser() if source else _download(benchmark, Path(scratch), tell)
-        fresh = final.with_name(f".{suite}.fresh")
-        shutil.rmtree(fresh, ignore_errors=True)
-        with whole_folder(fresh) as beside:
-            _gather(benchmark, place, beside, tell)
-            _record(benchmark, beside, source or benchmark.repository)
     try:
-        shutil.rmtree(final, ignore_errors=True)
-        fresh.rename(final)
-    except OSError as error:
-        raise DiskError(
-            f"cannot write in {final.parent}: {error.strerror}", "set XDG_CACHE_HOME to a folder elsewhere"
-        ) from error
+        with TemporaryDirectory() as scratch, alone(final, f"the benchmark {suite}"):
+            place = Path(source).expanduser() if source else _download(benchmark, Path(scratch), tell)
+            fresh = final.with_name(f".{suite}.fresh")
+            shutil.rmtree(fresh, ignore_errors=True)
+            with whole_folder(fresh) as beside:
+                _gather(benchmark, place, beside, tell)
+                _record(benchmark, beside, source or benchmark.repository)
+            publish(fresh, final)
+    except DiskError as error:
+        raise DiskError(error.problem, CACHE_CURE) from error
     return final
 
 
