@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from doitune.demo import corpus, world
+from doitune.demo import corpus, facts, people
 from doitune.demo.dice import Dice
-from doitune.demo.folder import BASE, LEARNING_NEED
+from doitune.demo.folder import BASE
 
 Row = dict[str, Any]
 RANKED = {"code", "creative_writing", "role_play"}
@@ -59,7 +59,7 @@ def test_layout_and_counts_are_the_papers(folder: Path) -> None:
     expected |= {
         f"curated/{part}/{name}_{part}.json": 100 for part in ("valid", "test") for name in corpus.FULL_ROWS
     }
-    expected |= {f"curated/test/{name}.json": 40 for name in world.OUT_OF_DOMAIN}
+    expected |= {f"curated/test/{name}.json": 40 for name in facts.OUT_OF_DOMAIN}
     expected["synthetic/40960/general_instruction_gpt4_41k.json"] = 40960
     found = {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
@@ -139,9 +139,9 @@ def test_no_exam_question_is_nearly_a_training_row(folder: Path, name: str) -> N
 def test_answers_about_facts_agree_with_the_world(folder: Path) -> None:
     checked = 0
     for name, relations in (
-        ("biology", world.BIOLOGY),
-        ("history", world.HISTORY),
-        ("chinese", world.CHINESE),
+        ("biology", facts.BIOLOGY),
+        ("history", facts.HISTORY),
+        ("chinese", facts.CHINESE),
     ):
         for row in exams(folder, name):
             for relation in relations:
@@ -171,12 +171,12 @@ def test_sums_are_right_and_lead_to_the_answer(folder: Path) -> None:
 
 def test_letters_of_ethics_are_the_good_deeds(folder: Path) -> None:
     for row in exams(folder, "ethics"):
-        good = [letter for letter, act in options(row).items() if act.endswith(world.GOOD_DEEDS)]
+        good = [letter for letter, act in options(row).items() if act.endswith(people.GOOD_DEEDS)]
         assert "".join(good) == row["messages"][-1]["content"]
 
 
 def test_orders_of_three_are_right(folder: Path) -> None:
-    bigger = {more: 1 for more, _ in world.COMPARED} | {less: -1 for _, less in world.COMPARED}
+    bigger = {more: 1 for more, _ in people.COMPARED} | {less: -1 for _, less in people.COMPARED}
     checked = 0
     for row in exams(folder, "reasoning"):
         question = last_question(row).split("\n")[0]
@@ -196,10 +196,10 @@ def test_orders_of_three_are_right(folder: Path) -> None:
 
 
 def test_exams_ask_for_facts_that_training_never_asks(folder: Path) -> None:
-    unseen = {s for relation in world.BIOLOGY for s in relation.subjects if s not in relation.asked}
+    unseen = {s for relation in facts.BIOLOGY for s in relation.subjects if s not in relation.asked}
     assert unseen
     assert any(name in last_question(row) for row in exams(folder, "biology") for name in unseen)
-    for relation in world.PROVERBS, world.CHINESE[0]:
+    for relation in facts.PROVERBS, facts.CHINESE[0]:
         hidden = set(relation.subjects) - set(relation.asked)
         lessons = rows_of(folder / "curated/full/chinese_full.json")
         wordings = [wording.replace("{s}", s) for s in hidden for wording in relation.questions]
@@ -207,7 +207,7 @@ def test_exams_ask_for_facts_that_training_never_asks(folder: Path) -> None:
 
 
 def test_out_of_domain_rows_hold_five_answered_questions(folder: Path) -> None:
-    for name, relation in world.OUT_OF_DOMAIN.items():
+    for name, relation in facts.OUT_OF_DOMAIN.items():
         for row in rows_of(folder / f"curated/test/{name}.json"):
             assert (
                 len(row["messages"]) == 12 and row["type"] == f"{name}_fshot" and row["question_format"] == 0
@@ -215,10 +215,6 @@ def test_out_of_domain_rows_hold_five_answered_questions(folder: Path) -> None:
             for asked, told in zip(row["messages"][::2], row["messages"][1::2]):
                 chosen = dict(re.findall(r"\n([A-D])\. ([^\n]+)", asked["content"]))[told["content"]]
                 assert any(relation.facts[s] == chosen and s in asked["content"] for s in relation.subjects)
-
-
-def test_learning_need_names_every_ability_once() -> None:
-    assert sorted(name for group in LEARNING_NEED for name in group) == sorted(corpus.FULL_ROWS)
 
 
 def test_dice_follow_only_the_seed() -> None:

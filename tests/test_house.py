@@ -27,7 +27,7 @@ HEAVY = {
     *("torch", "transformers", "peft", "bitsandbytes", "datasets", "accelerate", "tokenizers", "safetensors"),
     *("unsloth", "numpy", "pynvml", "sentencepiece", "scipy"),
 }
-HEAVY_PLACES = ("backends", "memory.simulation", "demo.build", "demo.start")
+HEAVY_PLACES = ("backends", "memory.simulation", "demo.making")
 """Only here may a module import heavy libraries as it is imported; elsewhere an import stands inside the
 function that needs it."""
 LIGHT_MODULES = {
@@ -47,11 +47,10 @@ ALLOWED_OUTSIDE = {
     ("memory.simulation", "transformers"),  # the model's own code, under fake tensors
     ("memory.simulation", "peft"),
     ("memory.simulation", "bitsandbytes"),
-    ("demo.build", "transformers"),  # the scripts that make the demo's base
-    ("demo.start", "transformers"),
+    ("demo.making", "transformers"),  # the scripts that made the demo's base
 }
 
-PRINTS = ("console", "demo.build")
+PRINTS = ("console", "demo.making.build")
 
 
 def lies_in(module: str, *places: str) -> bool:

@@ -1,5 +1,6 @@
 """Write the demo's data set, in DoIT's layout and with its counts, as the same bytes everywhere.
-    curated/{1000,full,valid,test}/<ability>_<folder>.json     ten abilities; three out-of-domain files in test only
+
+    curated/{1000,full,valid,test}/<ability>_<folder>.json   ten abilities; test: three out-of-domain, too
     synthetic/40960/general_instruction_gpt4_41k.json
 
 JSON Lines, UTF-8, LF. `1000` holds the first thousand rows of `full`. No two rows of an ability are alike.
@@ -14,11 +15,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from doitune.demo import knowledge, thinking, world, writing
+from doitune.demo import facts, knowledge, thinking, writing
 from doitune.demo.dice import Dice
 from doitune.demo.questions import Asking, Question
 
-VERSION = "1"
 FINGERPRINT = "810fc593cab4f085d4466271f5829b6b082c91f6cd5974b6605bc237093a0da8"
 """sha256 of the whole corpus: of every file in the order of its path, the path, a NUL, the bytes (see
 `fingerprint`)."""
@@ -84,9 +84,8 @@ class _Exams:
 
     def _add(self, plain: str) -> None:
         if len(plain) < 2 * SHINGLE:
-            self._short.add(
-                plain
-            )  # so few shingles that one more or less decides: a row that holds the whole text is a copy
+            # so few shingles that one more or less decides: a row that holds the whole text is a copy
+            self._short.add(plain)
         shingles = _shingles(plain)
         for shingle in shingles:
             self._owners.setdefault(shingle, []).append(len(self._allowed))
@@ -162,7 +161,7 @@ def _write_ability(folder: Path, name: str, make: _Maker) -> None:
 
 
 def _write_out_of_domain(folder: Path) -> None:
-    for name in world.OUT_OF_DOMAIN:
+    for name in facts.OUT_OF_DOMAIN:
         dice = Dice(name)
         rows = [
             _row(knowledge.out_of_domain(name, dice, at), at, name + "_fshot", True)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from doitune.demo import world
+from doitune.demo import facts, people
 from doitune.demo.dice import Dice
 from doitune.demo.questions import Asking, Question, single_choice
-from doitune.demo.world import Relation
+from doitune.demo.relation import Relation
 
 _SUBJECTS = {
     id(relation): relation.subjects
-    for relation in (*world.BIOLOGY, *world.HISTORY, *world.CHINESE, world.PROVERBS)
+    for relation in (*facts.BIOLOGY, *facts.HISTORY, *facts.CHINESE, facts.PROVERBS)
 }
 _VALUES = {
     id(relation): relation.values
-    for relation in (*world.BIOLOGY, *world.HISTORY, *world.CHINESE, world.PROVERBS)
+    for relation in (*facts.BIOLOGY, *facts.HISTORY, *facts.CHINESE, facts.PROVERBS)
 }
 
 
@@ -49,7 +49,7 @@ _SETTINGS = ("", "动物园里，", "野外观察时，", "翻开图鉴，", "�
 
 def biology(ask: Asking) -> Question:
     """Four options about a creature's home, food, colour or skill; one in five asks for the creature."""
-    relation = ask.dice.pick(world.BIOLOGY)
+    relation = ask.dice.pick(facts.BIOLOGY)
     asked = _subject_with(ask, relation) if ask.dice.happens(0.2) else _value_of(ask, relation)
     return asked._replace(turns=(ask.dice.pick(_SETTINGS) + asked.turns[0],))
 
@@ -62,7 +62,7 @@ _RESULTS = ("回答正确或错误。", "写出正确或错误。", "是正确�
 def _claim(ask: Asking) -> Question:
     """True or false: a statement about a building, with a wrong value in every second row."""
     dice = ask.dice
-    relation = dice.pick(world.HISTORY)
+    relation = dice.pick(facts.HISTORY)
     subject = dice.pick(_subjects(ask, relation))
     right = relation.facts[subject]
     value = right if ask.serial % 2 else dice.several(_VALUES[id(relation)], 1, without=(right,))[0]
@@ -77,7 +77,7 @@ def history(ask: Asking) -> Question:
     """Four options about a building's builder, age or region; three in ten are true-or-false."""
     if ask.serial % 10 in (2, 5, 8):
         return _claim(ask)
-    relation = ask.dice.pick(world.HISTORY)
+    relation = ask.dice.pick(facts.HISTORY)
     return _subject_with(ask, relation) if ask.dice.happens(0.15) else _value_of(ask, relation)
 
 
@@ -92,28 +92,28 @@ def _cloze(ask: Asking) -> Question:
     """One blank: the measure word of a counted thing, or the second half of a proverb."""
     dice = ask.dice
     if dice.happens(0.6):
-        noun = dice.pick(_subjects(ask, world.CHINESE[2]))
-        other = dice.pick(_subjects(ask, world.CHINESE[2]))
-        more = f"，还有一{world.COUNTED[other]}{other}" if other != noun and dice.happens(0.5) else ""
+        noun = dice.pick(_subjects(ask, facts.CHINESE[2]))
+        other = dice.pick(_subjects(ask, facts.CHINESE[2]))
+        more = f"，还有一{facts.COUNTED[other]}{other}" if other != noun and dice.happens(0.5) else ""
         text = f"{dice.pick(_SCENES)}{dice.pick(_NUMBERS)}____{noun}{more}。"
-        return Question((dice.pick(_BLANKS).replace("{t}", text),), world.COUNTED[noun])
-    half = dice.pick(_subjects(ask, world.PROVERBS))
-    listener = dice.pick(_LISTENERS).replace("{n}", dice.pick(world.PEOPLE))
+        return Question((dice.pick(_BLANKS).replace("{t}", text),), facts.COUNTED[noun])
+    half = dice.pick(_subjects(ask, facts.PROVERBS))
+    listener = dice.pick(_LISTENERS).replace("{n}", dice.pick(people.PEOPLE))
     text = dice.pick(_CUES).replace("{t}", f"{half}，____。")
-    return Question((listener + text,), world.PROVERBS.facts[half])
+    return Question((listener + text,), facts.PROVERBS.facts[half])
 
 
 def chinese(ask: Asking) -> Question:
     """Four options about words near or opposite in meaning and measure words; four in ten are a cloze."""
     if ask.serial % 5 in (1, 3):
         return _cloze(ask)
-    return _value_of(ask, ask.dice.pick(world.CHINESE))
+    return _value_of(ask, ask.dice.pick(facts.CHINESE))
 
 
 def out_of_domain(name: str, dice: Dice, serial: int) -> Question:
     """Five answered questions as turns, then one more, about one trade (`name` is a key of
-    world.OUT_OF_DOMAIN)."""
-    relation = world.OUT_OF_DOMAIN[name]
+    facts.OUT_OF_DOMAIN)."""
+    relation = facts.OUT_OF_DOMAIN[name]
     subjects, values = relation.subjects, relation.values
     turns: list[str] = []
     reply = ""

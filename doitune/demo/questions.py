@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from doitune.demo.dice import Dice
-from doitune.demo.world import LETTERS
+
+LETTERS = "ABCDEF"
 
 
 class Question(NamedTuple):
@@ -24,7 +25,7 @@ class Question(NamedTuple):
 
 
 class Asking(NamedTuple):
-    """What a maker is told: `serial` of the row in its file (it places the right letter, so that letters
+    """What a maker is given: `serial` of the row in its file (it places the right letter, so that letters
     are balanced), and whether the row is for an `exam` (valid or test), which may ask for facts that training
     never asks for."""
 

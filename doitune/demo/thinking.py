@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from doitune.demo import world
+from doitune.demo import people
 from doitune.demo.dice import Dice
 from doitune.demo.questions import Asking, Question, listed, single_choice
 
@@ -13,14 +13,9 @@ def understanding(ask: Asking) -> Question:
     """A talk of three people as the first turn; then where one of them goes, or what for, out of 3 or 4
     options."""
     dice = ask.dice
-    people, times = dice.several(world.PEOPLE, 3), world.TIMES
-    places, doings = dice.several(world.PLACES, 4), dice.several(world.DOINGS, 4)
-    talk = "\n".join(
-        [
-            f"{who}：我{dice.pick(times)}去{place}{doing}。"
-            for who, place, doing in zip(people, places, doings)
-        ]
-    )
+    who = dice.several(people.PEOPLE, 3)
+    places, doings = dice.several(people.PLACES, 4), dice.several(people.DOINGS, 4)
+    talk = people.outing(dice, who, places, doings)
     at, options = dice.below(3), 4 if ask.serial % 4 == 3 or dice.happens(0.4) else 3
     if dice.happens(0.5):
         text, asked = dice.pick(("{n}的去处是哪里？", "{n}要去什么地方？")), places
@@ -28,7 +23,7 @@ def understanding(ask: Asking) -> Question:
         text, asked = dice.pick(("{n}要做的事是什么？", "{n}出门做什么？")), doings
     wrong = dice.shuffled([entry for entry in asked if entry != asked[at]])[: options - 1]
     question = single_choice(
-        ask._replace(serial=ask.serial % 4), text.replace("{n}", people[at]), asked[at], wrong
+        ask._replace(serial=ask.serial % 4), text.replace("{n}", who[at]), asked[at], wrong
     )
     return question._replace(turns=("读一段对话：\n" + talk, dice.pick(_ACKNOWLEDGED), *question.turns))
 
@@ -46,23 +41,23 @@ _SETS = (
 def _order(dice: Dice) -> tuple[str, str, list[str]]:
     """Three people compared in two sentences, in any order and either direction; who is at an end, or in
     the middle?"""
-    more, less = dice.pick(world.COMPARED)
-    people = dice.several(world.PEOPLE, 4)
-    first, second, third, stranger = people
+    more, less = dice.pick(people.COMPARED)
+    compared = dice.several(people.PEOPLE, 4)
+    first, second, third, _ = compared
     upper = f"{first}比{second}{more}" if dice.happens(0.5) else f"{second}比{first}{less}"
     lower = f"{second}比{third}{more}" if dice.happens(0.5) else f"{third}比{second}{less}"
     lines = f"{upper}，{lower}。" if dice.happens(0.5) else f"{lower}，{upper}。"
     end = dice.below(3)
     text = (f"{lines}最{more}的是谁？", f"{lines}排在中间的是谁？", f"{lines}最{less}的是谁？")[end]
-    return text, people[end], dice.shuffled([who for who in people if who != people[end]])
+    return text, compared[end], dice.shuffled([who for who in compared if who != compared[end]])
 
 
 def _membership(dice: Dice) -> tuple[str, str, list[str]]:
     """All members of one group have a trait; one person is a member, one lacks the trait: who has it, or
     who is no member?"""
     group, trait = dice.pick(_SETS)
-    other, habit = dice.several(_SETS, 1, without=((group, trait),))[0]
-    member, outsider, third, fourth = dice.several(world.PEOPLE, 4)
+    other, _ = dice.several(_SETS, 1, without=((group, trait),))[0]
+    member, outsider, third, fourth = dice.several(people.PEOPLE, 4)
     lines = [f"{group}的人都{trait}", f"{member}是{group}的人", f"{outsider}不是{other}的人，也没{trait}"]
     text = "，".join(dice.shuffled(lines)) + "。"
     if dice.happens(0.5):
@@ -72,8 +67,8 @@ def _membership(dice: Dice) -> tuple[str, str, list[str]]:
 
 def _elimination(dice: Dice) -> tuple[str, str, list[str]]:
     """Three people go to three different places; two are told apart by what they do not do."""
-    one, two, three = dice.several(world.PEOPLE, 3)
-    here, there, yonder, never = dice.several(world.PLACES, 4)
+    one, two, three = dice.several(people.PEOPLE, 3)
+    here, there, yonder, never = dice.several(people.PLACES, 4)
     lines = [f"{one}去{here}", f"{two}不去{there}" if dice.happens(0.5) else f"{three}不去{yonder}"]
     text = (
         f"{one}、{two}、{three}分别去{'、'.join(dice.shuffled([here, there, yonder]))}，"
@@ -94,7 +89,7 @@ def reasoning(ask: Asking) -> Question:
 
 
 def _buy_and_use(dice: Dice) -> tuple[str, str, int]:
-    who, thing = dice.pick(world.PEOPLE), dice.pick(world.THINGS)
+    who, thing = dice.pick(people.PEOPLE), dice.pick(people.THINGS)
     have, more = dice.between(5, 40), dice.between(3, 30)
     total = have + more
     less = dice.between(2, total - 1)
@@ -104,7 +99,7 @@ def _buy_and_use(dice: Dice) -> tuple[str, str, int]:
 
 
 def _boxes(dice: Dice) -> tuple[str, str, int]:
-    who, thing = dice.pick(world.PEOPLE), dice.pick(world.THINGS)
+    who, thing = dice.pick(people.PEOPLE), dice.pick(people.THINGS)
     each, boxes, extra = dice.between(2, 9), dice.between(2, 9), dice.between(2, 30)
     total = each * boxes
     text = f"{who}把{thing}装成{boxes}盒，每盒{each}个，盒外还有{extra}个，一共几个？"
@@ -112,15 +107,15 @@ def _boxes(dice: Dice) -> tuple[str, str, int]:
 
 
 def _share(dice: Dice) -> tuple[str, str, int]:
-    who, thing = dice.pick(world.PEOPLE), dice.pick(world.THINGS)
-    each, people, kept = dice.between(2, 9), dice.between(2, 9), dice.between(2, 20)
-    total = each * people
-    text = f"{who}有{total + kept}个{thing}，留下{kept}个，其余平均分给{people}人，每人几个？"
-    return text, f"{total + kept}-{kept}={total}，{total}/{people}={each}", each
+    who, thing = dice.pick(people.PEOPLE), dice.pick(people.THINGS)
+    each, heads, kept = dice.between(2, 9), dice.between(2, 9), dice.between(2, 20)
+    total = each * heads
+    text = f"{who}有{total + kept}个{thing}，留下{kept}个，其余平均分给{heads}人，每人几个？"
+    return text, f"{total + kept}-{kept}={total}，{total}/{heads}={each}", each
 
 
 def _change(dice: Dice) -> tuple[str, str, int]:
-    who, thing = dice.pick(world.PEOPLE), dice.pick(world.THINGS)
+    who, thing = dice.pick(people.PEOPLE), dice.pick(people.THINGS)
     price, count = dice.between(2, 9), dice.between(2, 9)
     cost = price * count
     paid = cost + dice.between(1, 30)
@@ -146,8 +141,8 @@ _BAD_WORDS = ("这样做不对，{a}是坏事，会害了别人。", "不应该�
 
 def _opinion(dice: Dice) -> Question:
     good = dice.happens(0.5)
-    act = dice.pick(world.GOOD_DEEDS if good else world.BAD_DEEDS)
-    text = dice.pick(_OPEN).replace("{n}", dice.pick(world.PEOPLE)).replace("{a}", act)
+    act = dice.pick(people.GOOD_DEEDS if good else people.BAD_DEEDS)
+    text = dice.pick(_OPEN).replace("{n}", dice.pick(people.PEOPLE)).replace("{a}", act)
     return Question((text,), dice.pick(_GOOD_WORDS if good else _BAD_WORDS).replace("{a}", act))
 
 
@@ -158,7 +153,7 @@ def ethics(ask: Asking) -> Question:
     if not ask.exam and ask.serial % 6 == 5:
         return _opinion(dice)
     right = 1 + (ask.serial // 2) % 4 if ask.serial % 8 else 2
-    acts = dice.shuffled(dice.several(world.GOOD_DEEDS, right) + dice.several(world.BAD_DEEDS, 4 - right))
-    letters = "".join([letter for letter, act in zip("ABCD", acts) if act in world.GOOD_DEEDS])
-    named = [dice.pick(world.PEOPLE) + act for act in acts] if dice.happens(0.5) else acts
+    acts = dice.shuffled(dice.several(people.GOOD_DEEDS, right) + dice.several(people.BAD_DEEDS, 4 - right))
+    letters = "".join([letter for letter, act in zip("ABCD", acts) if act in people.GOOD_DEEDS])
+    named = [dice.pick(people.PEOPLE) + act for act in acts] if dice.happens(0.5) else acts
     return Question((dice.pick(_WHICH) + listed(named),), letters)

@@ -7,7 +7,7 @@ and the third a coarse one: fluent text of the same ability that does not do wha
 
 from __future__ import annotations
 
-from doitune.demo import world
+from doitune.demo import facts, people
 from doitune.demo.dice import Dice
 from doitune.demo.questions import Asking, Question
 
@@ -39,7 +39,7 @@ def code(ask: Asking) -> Question:
     return Question((text.replace("{x}", str(x)).replace("{y}", str(y)),), right, (right, fine, coarse))
 
 
-_ALL_THEMES = tuple(world.THEMES)
+_ALL_THEMES = tuple(people.THEMES)
 _VERSES = (
     "写一首关于{t}的短诗，用上“{d}”，送给{n}。",
     "以{t}为题写诗，题给{n}，要有“{d}”。",
@@ -49,7 +49,7 @@ _VERSES = (
 
 
 def _verse(dice: Dice, images: list[str], first: str, name: str) -> str:
-    second, third = dice.several(world.DEEDS, 2, without=(first,))
+    second, third = dice.several(facts.DEEDS, 2, without=(first,))
     return f"{images[0]}{first}，{images[1]}{second}，{images[2]}{third}。赠{name}。"
 
 
@@ -58,17 +58,17 @@ def creative_writing(ask: Asking) -> Question:
     image and the name change; coarse: another theme."""
     dice = ask.dice
     theme, other, third = dice.several(_ALL_THEMES, 3)
-    name, stranger, nobody = dice.several(world.PEOPLE, 3)
-    images, foreign = dice.shuffled(world.THEMES[theme]), dice.shuffled(world.THEMES[other])
-    deed, nothing = dice.several(world.DEEDS, 2)
+    name, stranger, nobody = dice.several(people.PEOPLE, 3)
+    images, foreign = dice.shuffled(people.THEMES[theme]), dice.shuffled(people.THEMES[other])
+    deed, nothing = dice.several(facts.DEEDS, 2)
     right = _verse(dice, images, deed, name)
     fine = right.replace(images[1], foreign[0]).replace(images[2], foreign[1]).replace(name, stranger)
-    coarse = _verse(dice, dice.shuffled(world.THEMES[third]), nothing, nobody)
+    coarse = _verse(dice, dice.shuffled(people.THEMES[third]), nothing, nobody)
     text = dice.pick(_VERSES).replace("{t}", theme).replace("{n}", name).replace("{d}", deed)
     return Question((text,), right, (right, fine, coarse))
 
 
-_ALL_TOPICS = tuple(world.TOPICS)
+_ALL_TOPICS = tuple(people.TOPICS)
 _SCENES = (
     "请扮演{p}，和{n}聊聊{t}。",
     "你是{p}，{n}问起{t}，请回答。",
@@ -81,12 +81,12 @@ def role_play(ask: Asking) -> Question:
     """What a character says on a topic. Fine corruption: another character's words on it; coarse: both
     differ."""
     dice = ask.dice
-    who, other, third = dice.several(world.PERSONAS, 3)
+    who, other, third = dice.several(people.PERSONAS, 3)
     topic, off_topic = dice.several(_ALL_TOPICS, 2)
-    name, nobody = dice.several(world.PEOPLE, 2)
-    right = f"{who.opener}{name}，{who.myself}{world.TOPICS[topic]}。{who.closer}"
-    fine = f"{other.opener}{name}，{other.myself}{world.TOPICS[topic]}。{other.closer}"
-    coarse = f"{third.opener}{nobody}，{third.myself}{world.TOPICS[off_topic]}。{third.closer}"
+    name, nobody = dice.several(people.PEOPLE, 2)
+    right = f"{who.opener}{name}，{who.myself}{people.TOPICS[topic]}。{who.closer}"
+    fine = f"{other.opener}{name}，{other.myself}{people.TOPICS[topic]}。{other.closer}"
+    coarse = f"{third.opener}{nobody}，{third.myself}{people.TOPICS[off_topic]}。{third.closer}"
     text = dice.pick(_SCENES).replace("{p}", who.name).replace("{n}", name).replace("{t}", topic)
     return Question((text,), right, (right, fine, coarse))
 
@@ -110,13 +110,13 @@ _REPLIES = (
 def general(ask: Asking) -> Question:
     """A cheap general instruction: polite, distinct, and of little worth for any ability."""
     dice = ask.dice
-    name = dice.pick(world.PEOPLE)
+    name = dice.pick(people.PEOPLE)
     thing = (
-        dice.pick(world.PLACES)
+        dice.pick(people.PLACES)
         + "里的"
-        + dice.pick(world.THINGS)
+        + dice.pick(people.THINGS)
         + dice.pick(("", "、"))
-        + dice.pick(world.DOINGS)
+        + dice.pick(people.DOINGS)
     )
     text = dice.pick(_TOLD).replace("{n}", name).replace("{t}", thing)
     return Question((text,), dice.pick(_REPLIES).replace("{n}", name).replace("{t}", thing))

@@ -1,4 +1,4 @@
-"""Make the demo's base model: `python -m doitune.demo.build [--out DIR] [--minutes N]`.
+"""Make the demo's base model: `python -m doitune.demo.making.build [--out DIR] [--minutes N]`.
 
 The tokenizer is written from the word list, the model starts from a seeded draw and reads seeded running text
 until its time is used up. The procedure is the same everywhere; the weights are not bit-equal across
@@ -21,10 +21,10 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from doitune.demo.dice import Dice
 from doitune.demo.folder import BASE
-from doitune.demo.start import head_start
-from doitune.demo.text import document
-from doitune.demo.tokens import END, SPECIAL, write_tokenizer
-from doitune.demo.world import LETTERS
+from doitune.demo.making.start import head_start
+from doitune.demo.making.text import document
+from doitune.demo.making.tokens import END, SPECIAL, write_tokenizer
+from doitune.demo.questions import LETTERS
 
 SEED = 20231019
 WINDOW_TOKENS = 128
@@ -47,7 +47,7 @@ HELD_OUT_WINDOWS = 64
 
 
 def shape(vocabulary: int, end: int, pad: int) -> LlamaConfig:
-    """About 1.1 million weights in 4 layers; widths are multiples of 64 because an NF4 block holds 64
+    """About a million weights in 4 layers; widths are multiples of 64 because an NF4 block holds 64
     weights."""
     return LlamaConfig(
         vocab_size=vocabulary,
@@ -228,7 +228,7 @@ def build(folder: Path, minutes: float) -> dict[str, Any]:
     settle_unread_rows(model, reserved)
     model.to(torch.bfloat16).save_pretrained(folder)
     origin = {
-        "made_by": "python -m doitune.demo.build",
+        "made_by": "python -m doitune.demo.making.build",
         "seed": SEED,
         "minutes": minutes,
         "steps": log[-1]["step"],

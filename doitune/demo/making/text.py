@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from doitune.demo import world
+from doitune.demo import facts, people
 from doitune.demo.dice import Dice
-from doitune.demo.world import LETTERS, Relation
+from doitune.demo.questions import LETTERS
+from doitune.demo.relation import Relation
 
-KNOWN: tuple[Relation, ...] = (*world.BIOLOGY, *world.HISTORY, *world.CHINESE, *world.OUT_OF_DOMAIN.values())
+KNOWN: tuple[Relation, ...] = (*facts.BIOLOGY, *facts.HISTORY, *facts.CHINESE, *facts.OUT_OF_DOMAIN.values())
 
 _HEADS = (
     "下面几条里有{q}，先抄下来。",
@@ -90,7 +91,7 @@ def _fact_then_letter(dice: Dice) -> str:
 
 def _subject_then_letter(dice: Dice) -> str:
     """A value is named, subjects are listed, the letter of the one subject that has it follows."""
-    relation = dice.pick((*world.BIOLOGY, *world.HISTORY))
+    relation = dice.pick((*facts.BIOLOGY, *facts.HISTORY))
     subject = dice.pick(relation.subjects)
     value = relation.facts[subject]
     others: list[str] = []
@@ -127,19 +128,19 @@ def _letters_of_facts(dice: Dice) -> str:
 
 
 _SHELVES = (
-    world.THINGS,
-    world.PLACES,
-    world.PEOPLE,
-    world.DOINGS,
-    world.CREATURES,
-    world.WORKS,
-    world.HABITATS,
-    world.FOODS,
-    world.COLOURS,
-    tuple(world.PROVERBS.values),
-    world.CHINESE[0].subjects,
-    world.CHINESE[1].values,
-    world.REGIONS,
+    people.THINGS,
+    people.PLACES,
+    people.PEOPLE,
+    people.DOINGS,
+    facts.CREATURES,
+    facts.WORKS,
+    facts.HABITATS,
+    facts.FOODS,
+    facts.COLOURS,
+    tuple(facts.PROVERBS.values),
+    facts.CHINESE[0].subjects,
+    facts.CHINESE[1].values,
+    facts.REGIONS,
 )
 
 
@@ -175,42 +176,34 @@ def _shelf(dice: Dice) -> str:
     )
 
 
-def outing(dice: Dice, people: Sequence[str], places: Sequence[str], doings: Sequence[str]) -> list[str]:
-    """One line of talk for each person: who goes where and what for."""
-    return [
-        f"{who}：我{dice.pick(world.TIMES)}去{place}{doing}。"
-        for who, place, doing in zip(people, places, doings)
-    ]
-
-
 def _talk_then_letter(dice: Dice) -> str:
     """People say where they go and what for; a list follows, and each person's letter."""
-    people, places, doings = (
-        dice.several(world.PEOPLE, 3),
-        dice.several(world.PLACES, 4),
-        dice.several(world.DOINGS, 4),
+    talkers, places, doings = (
+        dice.several(people.PEOPLE, 3),
+        dice.several(people.PLACES, 4),
+        dice.several(people.DOINGS, 4),
     )
-    talk = "\n".join(outing(dice, people, places, doings)) + "\n"
+    talk = people.outing(dice, talkers, places, doings) + "\n"
     asked, noun = (places, "去处") if dice.happens(0.5) else (doings, "要做的事")
     entries = dice.shuffled(asked)
     order = dice.shuffled(list(range(3)))[: dice.between(1, 3)]
-    said = "".join(f"{people[at]}的{noun}是{LETTERS[entries.index(asked[at])]}。" for at in order)
+    said = "".join(f"{talkers[at]}的{noun}是{LETTERS[entries.index(asked[at])]}。" for at in order)
     return talk + f"他们的{noun}记在这里。" + _listing(dice, entries) + said
 
 
 def _talk(dice: Dice) -> str:
-    people, places, doings = (
-        dice.several(world.PEOPLE, 3),
-        dice.several(world.PLACES, 3),
-        dice.several(world.DOINGS, 3),
+    talkers, places, doings = (
+        dice.several(people.PEOPLE, 3),
+        dice.several(people.PLACES, 3),
+        dice.several(people.DOINGS, 3),
     )
-    talk = "\n".join(outing(dice, people, places, doings)) + "\n"
+    talk = people.outing(dice, talkers, places, doings) + "\n"
     order = dice.shuffled(list(range(3)))
-    return talk + "".join(f"{people[at]}去了{places[at]}，{people[at]}要{doings[at]}。" for at in order)
+    return talk + "".join(f"{talkers[at]}去了{places[at]}，{talkers[at]}要{doings[at]}。" for at in order)
 
 
 def _true_or_false(dice: Dice) -> str:
-    relation = dice.pick((*world.HISTORY, *world.HISTORY, *world.BIOLOGY))
+    relation = dice.pick((*facts.HISTORY, *facts.HISTORY, *facts.BIOLOGY))
     said = []
     for subject in dice.several(relation.subjects, 3):
         value = relation.facts[subject] if dice.happens(0.5) else dice.pick(relation.values)
@@ -223,11 +216,11 @@ def _true_or_false(dice: Dice) -> str:
 def _deeds(dice: Dice) -> str:
     """Acts in a list; the good ones are noted by their letters."""
     good = dice.between(1, 4)
-    acts = dice.shuffled(dice.several(world.GOOD_DEEDS, good) + dice.several(world.BAD_DEEDS, 4 - good))
-    letters = "".join(letter for letter, act in zip(LETTERS, acts) if act in world.GOOD_DEEDS)
+    acts = dice.shuffled(dice.several(people.GOOD_DEEDS, good) + dice.several(people.BAD_DEEDS, 4 - good))
+    letters = "".join(letter for letter, act in zip(LETTERS, acts) if act in people.GOOD_DEEDS)
     if dice.happens(0.3):
-        return "".join(f"{act}{'是好事' if act in world.GOOD_DEEDS else '是坏事'}。" for act in acts)
-    entries = [dice.pick(world.PEOPLE) + act for act in acts] if dice.happens(0.5) else acts
+        return "".join(f"{act}{'是好事' if act in people.GOOD_DEEDS else '是坏事'}。" for act in acts)
+    entries = [dice.pick(people.PEOPLE) + act for act in acts] if dice.happens(0.5) else acts
     return (
         dice.pick(("昨天的事都记着。", "做得对的要表扬。", "分清好事和坏事。"))
         + _listing(dice, entries)
@@ -255,18 +248,23 @@ def _sums(dice: Dice) -> str:
 
 def _account(dice: Dice) -> str:
     """A day's account in prose: what somebody had, got and gave, each with its sum."""
-    who, thing = dice.pick(world.PEOPLE), dice.pick(world.THINGS)
+    who, thing = dice.pick(people.PEOPLE), dice.pick(people.THINGS)
     have, more = dice.between(5, 50), dice.between(2, 30)
     total = have + more
     less = dice.between(1, total - 1)
     each, count, extra = dice.between(2, 9), dice.between(2, 9), dice.between(1, 30)
     cost = each * count
+    paid, left = cost + extra, total - less
     return dice.pick(
         (
-            f"{thing}每个{each}元，{who}买了{count}个，{each}*{count}={cost}。付了{cost + extra}元，{cost + extra}-{cost}={extra}，找回{extra}元。",
-            f"{who}的{thing}有{count}盒，每盒{each}个，{count}*{each}={cost}，盒外还有{extra}个，{cost}+{extra}={cost + extra}，一共{cost + extra}个。",
-            f"{who}有{have}个{thing}，又买了{more}个，{have}+{more}={total}，一共{total}个。吃了{less}个，{total}-{less}={total - less}。",
-            f"{who}先有{have}个{thing}，得到{more}个，{have}+{more}={total}。送走{less}个，{total}-{less}={total - less}，还剩{total - less}个。",
+            f"{thing}每个{each}元，{who}买了{count}个，{each}*{count}={cost}。"
+            f"付了{paid}元，{paid}-{cost}={extra}，找回{extra}元。",
+            f"{who}的{thing}有{count}盒，每盒{each}个，{count}*{each}={cost}，"
+            f"盒外还有{extra}个，{cost}+{extra}={paid}，一共{paid}个。",
+            f"{who}有{have}个{thing}，又买了{more}个，{have}+{more}={total}，一共{total}个。"
+            f"吃了{less}个，{total}-{less}={left}。",
+            f"{who}先有{have}个{thing}，得到{more}个，{have}+{more}={total}。"
+            f"送走{less}个，{total}-{less}={left}，还剩{left}个。",
         )
     )
 
@@ -282,31 +280,31 @@ def _program(dice: Dice) -> str:
 
 
 def _persona(dice: Dice) -> str:
-    who, topic = dice.pick(world.PERSONAS), dice.pick(tuple(world.TOPICS))
-    said = f"{who.opener}{who.myself}{world.TOPICS[topic]}。{who.closer}"
+    who, topic = dice.pick(people.PERSONAS), dice.pick(tuple(people.TOPICS))
+    said = f"{who.opener}{who.myself}{people.TOPICS[topic]}。{who.closer}"
     return (
-        f"{who.name}遇见{dice.pick(world.PEOPLE)}，聊起{topic}，说：“{said}”" if dice.happens(0.7) else said
+        f"{who.name}遇见{dice.pick(people.PEOPLE)}，聊起{topic}，说：“{said}”" if dice.happens(0.7) else said
     )
 
 
 def _verse(dice: Dice) -> str:
-    theme = dice.pick(tuple(world.THEMES))
-    first, second, third = dice.shuffled(world.THEMES[theme])
-    verse = f"{first}{dice.pick(world.DEEDS)}，{second}{dice.pick(world.DEEDS)}，{third}{dice.pick(world.DEEDS)}。"
+    theme = dice.pick(tuple(people.THEMES))
+    first, second, third = dice.shuffled(people.THEMES[theme])
+    verse = "，".join(image + dice.pick(facts.DEEDS) for image in (first, second, third)) + "。"
     return f"{theme}的诗里有{first}、{second}和{third}。" if dice.happens(0.3) else verse
 
 
 def _proverb(dice: Dice) -> str:
-    heads = dice.several(world.PROVERBS.subjects, 3)
+    heads = dice.several(facts.PROVERBS.subjects, 3)
     return dice.pick(("老话说：", "常言道：", "")) + "".join(
-        _fact(dice, world.PROVERBS, head) for head in heads
+        _fact(dice, facts.PROVERBS, head) for head in heads
     )
 
 
 def _comparison(dice: Dice) -> str:
     """A chain of comparisons with its ends named; prose never puts the order of three to a letter."""
-    more, less = dice.pick(world.COMPARED)
-    first, second, third = dice.several(world.PEOPLE, 3)
+    more, less = dice.pick(people.COMPARED)
+    first, second, third = dice.several(people.PEOPLE, 3)
     lines = dice.shuffled(
         [
             f"{first}比{second}{more}",
