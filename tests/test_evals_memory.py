@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_evals_engine import with_examples
+from test_evals_prefixes import with_examples
 from tiny_evals import examples, tiny
 
 from doitune.errors import FitError

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from doitune.cli.options import CorpusName, Json, Model, RecipeName, Sets, folders, words
+from doitune.cli.options import BenchmarkData, CorpusName, Json, Model, RecipeName, Sets, folders, words
+from doitune.data.suites import BENCHMARKS, Benchmark
 from doitune.errors import DataError
 
 data_app = typer.Typer(
@@ -57,12 +59,11 @@ def check(
     ability: Annotated[str, typer.Option("--ability", help="With --rows: the ability of every row.")] = "",
     against: Annotated[
         str | None,
-        typer.Option("--against", help="Leaks into these benchmarks too, with commas: cmmlu, agieval-v1."),
+        typer.Option(
+            "--against", help=f"Leaks into these benchmarks too, with commas: {', '.join(BENCHMARKS)}."
+        ),
     ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable."),
-    ] = None,
+    data: BenchmarkData = None,
     as_json: Json = False,
 ) -> None:
     """Bad rows, hidden characters, control tokens, duplicates, and leaks into the sets that a model is judged
@@ -94,9 +95,17 @@ def check(
         raise typer.Exit(DataError.exit_code)
 
 
+def _listed(benchmarks: Iterable[Benchmark]) -> str:
+    return "; ".join(
+        f"{one.name} ({one.title}; {one.mib:g} MiB; licence {one.licence})" for one in benchmarks
+    )
+
+
 @data_app.command("fetch")
 def fetch(
-    name: Annotated[str, typer.Argument(help="doit, or a benchmark: cmmlu, agieval-v1.")] = "doit",
+    name: Annotated[
+        str, typer.Argument(help=f"doit, or a benchmark: {_listed(BENCHMARKS.values())}.")
+    ] = "doit",
     source: Annotated[
         str,
         typer.Option(
@@ -117,7 +126,6 @@ def fetch(
     from doitune.console import progress, screen
     from doitune.data.fetch import fetch as bring
     from doitune.data.fetch import origin_of
-    from doitune.evals.suites.files import BENCHMARKS
     from doitune.evals.suites.files import fetch as bring_benchmark
 
     if name in BENCHMARKS:

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import CorpusName, Json, Runs, folders, words
+from doitune.cli.options import BenchmarkData, CorpusName, Json, Runs, folders, words
+from doitune.data.suites import BENCHMARKS, SUITES
 from doitune.errors import UsageError
+
+MOST_SHOTS = ", ".join(f"{name} {benchmark.most_shots}" for name, benchmark in BENCHMARKS.items())
 
 
 def evaluate(
@@ -20,7 +23,7 @@ def evaluate(
     ],
     suite: Annotated[
         str | None,
-        typer.Option("--suite", help="doit-valid, doit-test, cmmlu, agieval-v1. Default: the recipe's."),
+        typer.Option("--suite", help=f"{', '.join(SUITES)}; several with commas. Default: the recipe's."),
     ] = None,
     checkpoint: Annotated[
         str, typer.Option("--checkpoint", help="best, last, all or step numbers; several with commas.")
@@ -31,12 +34,12 @@ def evaluate(
     ] = None,
     corpus: CorpusName = None,
     shots: Annotated[
-        str | None, typer.Option("--shots", help="Solved examples before a benchmark's question, e.g. 0,5.")
+        str | None,
+        typer.Option(
+            "--shots", help=f"Solved examples before a benchmark's question, e.g. 0,5; at most: {MOST_SHOTS}."
+        ),
     ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable."),
-    ] = None,
+    data: BenchmarkData = None,
     protocol: Annotated[
         str,
         typer.Option(
@@ -147,7 +150,12 @@ def compare(
             help="Runs (RUN, RUN@base, RUN@STEP) or evaluation folders; alone: the base beside it.",
         ),
     ],
-    suite: Annotated[str, typer.Option("--suite", help="Which evaluation of a run.")] = "doit-test",
+    suite: Annotated[
+        str,
+        typer.Option(
+            "--suite", help=f"Which evaluation of a run: {', '.join(SUITES)}, with shots e.g. cmmlu-5shot."
+        ),
+    ] = "doit-test",
     margin: Annotated[
         float | None, typer.Option("--margin", help="Points in %: is B no worse than A by more than this?")
     ] = None,

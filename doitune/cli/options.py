@@ -40,6 +40,10 @@ WaitForDisk = Annotated[
         help="How long a run on a full disk waits for room before it ends.",
     ),
 ]
+BenchmarkData = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable."),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout; progress and notes go to stderr.")
 ]

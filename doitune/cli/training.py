@@ -30,8 +30,9 @@ def train(
     Example: doitune train demo --set train.epochs=2
     """
     from doitune.console import progress, screen, training
+    from doitune.data.suites import BENCHMARKS
     from doitune.evals.suites.doit import validation_score
-    from doitune.evals.suites.files import BENCHMARKS, judged_rows
+    from doitune.evals.suites.files import judged_rows
     from doitune.memory.cards import read_card
     from doitune.recipe.resolve import resolve
     from doitune.system.signals import last_words

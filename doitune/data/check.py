@@ -13,6 +13,7 @@ from doitune.data.corpus import Corpus
 from doitune.data.example import Example
 from doitune.data.jsonl import Finding, shown
 from doitune.data.leaks import Leak, duplicates, leaks_of
+from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError
 
 CONTROL_TOKENS = (
@@ -21,7 +22,6 @@ CONTROL_TOKENS = (
 )  # fmt: skip
 """Tokens that some template gives a meaning; a model's own role tokens are given to `check` beside them."""
 
-SUITES = {"curated/valid": "doit-valid", "curated/test": "doit-test"}
 SCHEMA = "doitune.data_check/1"
 
 _ODD_TEXT = {
@@ -232,10 +232,11 @@ def _leaks(
 ) -> list[Leak]:
     train: list[Example] = []
     judged: dict[str, list[Example]] = {}
+    suites = {suite.source: name for name, suite in CORPUS_SUITES.items()}
     for source, by_ability in examples.items():
         every = [example for group in by_ability.values() for example in group]
-        if source in SUITES:
-            judged[SUITES[source]] = every
+        if source in suites:
+            judged[suites[source]] = every
         else:
             train += every
     return leaks_of(train, {**judged, **against})

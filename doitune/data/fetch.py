@@ -26,6 +26,7 @@ from doitune.data.corpus import (
     write_checksums,
 )
 from doitune.data.hubs import LAYOUT, Hub, HuggingFace, ModelScope, RemoteFile
+from doitune.data.suites import BENCHMARKS
 from doitune.errors import DataError, DiskError, Problem, UsageError
 from doitune.system import faults
 from doitune.system.publish import alone, publish
@@ -69,7 +70,7 @@ def fetch(
     if name != "doit":
         raise UsageError(
             f"`{name}` is not fetched from anywhere",
-            "`doitune data fetch doit`; your own data need no fetch, name their path",
+            f"there are {', '.join(('doit', *BENCHMARKS))}; your own data need no fetch, name their path",
         )
     final = corpora_folder() / name
     hub = _hub(source, repository)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doitune.data.suites import BENCHMARKS
 from doitune.errors import CheckpointError
 from doitune.evals import saved
 from doitune.evals.batching import read_batching
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from doitune.prompt.template import Template
 
 PROTOCOLS = ("fixed", "paper")
-NOT_HALVED = ("cmmlu", "agieval-v1")
-"""Suites whose released scorers print the whole mean."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,7 @@ def _finish(folder: Path, manifest: saved.Manifest, lines: Sequence[saved.Line])
             headline=manifest.headline,
             totals=manifest.totals,
             groups=manifest.groups,
-            halved=manifest.suite not in NOT_HALVED,
+            halved=manifest.suite not in BENCHMARKS,
         )
         for protocol in PROTOCOLS
     )

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from doitune.base.find import find_base
 from doitune.base.folder import Base
 from doitune.data.corpus import open_corpus
+from doitune.data.suites import BENCHMARKS, CORPUS_SUITES, SUITES
 from doitune.errors import CheckpointError, DataError, UsageError
 from doitune.evals.evaluate import Progress, evaluate
 from doitune.evals.markdown import report_markdown, wrong_answers
 from doitune.evals.report import Report
-from doitune.evals.suites.files import BENCHMARKS
 from doitune.evals.suites.files import task as benchmark_task
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run, find_run
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from doitune.evals.task import Task
     from doitune.prompt.template import Template
     from doitune.recipe.fields import Recipe
-
-SOURCES = {"doit-valid": "curated/valid", "doit-test": "curated/test"}
-"""The corpus folder behind each suite of the paper's own sets; the public benchmarks have data of their
-own (`benchmarks`)."""
 
 BASE = "base"
 """The name under which an untrained base is evaluated beside its adapter."""
@@ -179,7 +175,7 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
 
     corpus = request.corpus or ("demo" if target == "demo" else None)
     recipe = resolve("baseline", model=target, corpus=corpus).recipe
-    if corpus is None and set(request.suites or recipe.eval.suite) & set(SOURCES):
+    if corpus is None and set(request.suites or recipe.eval.suite) & set(CORPUS_SUITES):
         raise UsageError("a base has no corpus of its own to be asked from", "name one: --corpus NAME|PATH")
     tasks = _tasks(recipe, request)
     base = find_base(recipe.model.name, recipe.model.revision)
@@ -264,13 +260,12 @@ def _tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
     """What is asked, by the name of its folder below `evals`: `doit-test`, `cmmlu`, `doit-test-written`,
     `cmmlu-5shot`, each with `-exact` where that was wanted."""
     suites = request.suites or recipe.eval.suite
-    known = (*SOURCES, *BENCHMARKS)
-    unknown = [suite for suite in (*suites, *request.data) if suite not in known]
+    unknown = [suite for suite in (*suites, *request.data) if suite not in SUITES]
     if unknown:
-        raise UsageError(f"no suite is called {unknown[0]!r}", f"there are {', '.join(known)}")
+        raise UsageError(f"no suite is called {unknown[0]!r}", f"there are {', '.join(SUITES)}")
     tasks: dict[str, Task] = {}
     for suite in suites:
-        if suite in SOURCES:
+        if suite in CORPUS_SUITES:
             tasks[f"{suite}-written" if request.write_choices else suite] = own_task(suite, recipe, request)
         for shots in (request.shots or recipe.eval.shots) if suite in BENCHMARKS else ():
             tasks[f"{suite}-{shots}shot" if shots else suite] = benchmark_task(
@@ -285,9 +280,10 @@ def own_task(suite: str, recipe: Recipe, request: Request) -> Task:
     from doitune.prepare.draw import recipe_corpus
 
     corpus = open_corpus(request.corpus) if request.corpus else recipe_corpus(recipe.data)
-    if SOURCES[suite] not in corpus.sources():
+    source = CORPUS_SUITES[suite].source
+    if source not in corpus.sources():
         raise DataError(
-            f"corpus {corpus.name} has no {SOURCES[suite]} to ask",
+            f"corpus {corpus.name} has no {source} to ask",
             "add it, or name another corpus: --corpus PATH",
         )
     caps = (
@@ -296,7 +292,7 @@ def own_task(suite: str, recipe: Recipe, request: Request) -> Task:
         else None
     )
     choice = "write" if request.write_choices else "letters"
-    return doit.task(suite, corpus.read(SOURCES[suite]), choice=choice, caps=caps)  # type: ignore[arg-type]
+    return doit.task(suite, corpus.read(source), choice=choice, caps=caps)  # type: ignore[arg-type]
 
 
 def _steps(run: Run, wanted: Sequence[str]) -> list[int]:

@@ -10,6 +10,7 @@ from doitune.data.corpus import Corpus, open_corpus
 from doitune.data.leaks import Leak, leaks_of
 from doitune.data.other_formats import Form as OwnForm
 from doitune.data.other_formats import RowForm
+from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError, Problem, UsageError
 from doitune.prompt.batch import epoch_order
 from doitune.recipe.budget import Pick, Shortfall, pick
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 VALIDATION_SOURCE = "curated/valid"
 
-JUDGED_SOURCES = ("curated/valid", "curated/test")
+JUDGED_SOURCES = tuple(suite.source for suite in CORPUS_SUITES.values())
 
 SYNTHETIC_SOURCE = "synthetic/40960"
 

@@ -12,12 +12,13 @@ import types
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from doitune.ability import GENERAL, NAMES
+from doitune.data.suites import SUITES
 from doitune.recipe.budget import Budget, Share
 
 BUDGET_NAMES: tuple[str, ...] = (*NAMES, GENERAL.name)
@@ -100,8 +101,11 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 Share01 = Annotated[float, Field(ge=0, lt=1)]
 ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
 Modules = Annotated[tuple[ModuleName, ...], Field(min_length=1), AfterValidator(_distinct)]
-Suite = Literal["doit-valid", "doit-test", "cmmlu", "agieval-v1"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+if TYPE_CHECKING:
+    Suite: TypeAlias = str
+else:
+    Suite = Literal[tuple(SUITES)]
 
 
 class ArchitectureSection(Section):
@@ -418,7 +422,7 @@ class EvalSection(Section):
     """What the result is asked, unless the command line says otherwise."""
 
     suite: Annotated[tuple[Suite, ...], Field(min_length=1), AfterValidator(_distinct)] = Field(
-        default=("doit-test",), description="sets of questions: doit-valid, doit-test, cmmlu, agieval-v1"
+        default=("doit-test",), description=f"sets of questions: {', '.join(SUITES)}"
     )
     shots: Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_distinct)] = Field(
         default=(0,),

@@ -13,13 +13,14 @@ from __future__ import annotations
 import ast
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from doitune.data.example import Message
-from doitune.errors import DataError, UsageError
+from doitune.errors import DataError
 from doitune.evals.reading.paper import keeps
 from doitune.evals.task import Count, Item, Released, Task, digest
 
@@ -32,12 +33,13 @@ SETS = (
 are none of them."""
 
 EXAMPLES = "few_shot_prompts.csv"
+FILES = re.compile(rf"v1/(?:{'|'.join(SETS)})\.jsonl|v1/LICENSE|few_shot_prompts\.csv")
+LAYOUT = f"v1/<set>.jsonl and {EXAMPLES}"
 LETTERS = ("A", "B", "C", "D")
-MOST_SHOTS = 5
 RELEASED_TOKENS, SPARE_TOKENS = 2048, 48
 """The reference's longest prompt, and what it keeps free of examples besides the question."""
 
-_CURE = "name the folder that holds v1 and few_shot_prompts.csv: --data agieval-v1=PATH"
+_CURE = f"name the folder that holds v1 and {EXAMPLES}: --data {SUITE}=PATH"
 
 
 class Row(NamedTuple):
@@ -135,10 +137,8 @@ def task(folder: Path, shots: int = 0) -> Task:
     """The task over the sets that `folder` has (`v1/<set>.jsonl`), with at most `shots` examples each
     (`few_shot_prompts.csv`).
 
-    A set may have fewer usable ones. Headline: the mean over the sets. Errors: UsageError, DataError.
+    A set may have fewer usable ones. Headline: the mean over the sets. Errors: DataError.
     """
-    if not 0 <= shots <= MOST_SHOTS:
-        raise UsageError(f"AGIEval has at most {MOST_SHOTS} examples a set, not {shots}", "try --shots 0,5")
     names = [name for name in SETS if (folder / "v1" / f"{name}.jsonl").is_file()]
     if not names:
         raise DataError("no file v1/<set>.jsonl of the ten Chinese sets", _CURE, place=str(folder))

@@ -10,6 +10,7 @@ repository haonan-li/CMMLU (src/categories.py).
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,18 +18,19 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from doitune.data.example import Message
-from doitune.errors import DataError, UsageError
+from doitune.errors import DataError
 from doitune.evals.task import Count, Item, Released, Task, digest
 
 SUITE = "cmmlu"
 LETTERS = ("A", "B", "C", "D")
-MOST_SHOTS = 5
-"""Rows of each `dev` file."""
-
 RELEASED_TOKENS = 2048
 """The longest prompt of the reference protocol."""
 
+FILES = re.compile(r"(?:dev|test)/[a-z_]+\.csv")
+LAYOUT = "dev/<subject>.csv and test/<subject>.csv"
 COLUMNS = ["", "Question", *LETTERS, "Answer"]
+
+_CURE = f"name the folder that holds dev and test: --data {SUITE}=PATH"
 
 
 class Subject(NamedTuple):
@@ -111,6 +113,7 @@ SUBJECTS: Mapping[str, Subject] = MappingProxyType(
         "world_religions": Subject("世界宗教", "Humanities"),
     }
 )
+SETS = tuple(SUBJECTS)
 CATEGORIES = ("STEM", "Humanities", "Social Science", "Other", "China specific")
 
 
@@ -168,9 +171,7 @@ def read_rows(path: Path) -> list[Row]:
                 raise DataError(f"its columns are {header}", f"expected {COLUMNS}", place=f"{path}:1")
             return [_row(cells, f"{path}:{reader.line_num}") for cells in reader if cells]
     except FileNotFoundError:
-        raise DataError(
-            "no such file", "name the folder that holds dev and test: --data cmmlu=PATH", place=str(path)
-        ) from None
+        raise DataError("no such file", _CURE, place=str(path)) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot be read: {error}", "fetch the data again", place=str(path)) from error
 
@@ -189,11 +190,9 @@ def task(folder: Path, shots: int = 0) -> Task:
     """The task over the subjects that `folder` has (`test/<subject>.csv`, `dev/<subject>.csv`), with the
     first `shots` rows of dev.
 
-    Its headline is the mean over the subjects. Errors: UsageError for more shots than dev has, DataError for
-    missing or broken files.
+    Its headline is the mean over the subjects. Errors: DataError for missing or broken files, or fewer rows
+    in dev.
     """
-    if not 0 <= shots <= MOST_SHOTS:
-        raise UsageError(f"CMMLU has {MOST_SHOTS} examples a subject, not {shots}", "try --shots 0,5")
     subjects = sorted(path.stem for path in (folder / "test").glob("*.csv"))
     unknown = [name for name in subjects if name not in SUBJECTS]
     if unknown or not subjects:
@@ -202,9 +201,7 @@ def task(folder: Path, shots: int = 0) -> Task:
             if unknown
             else "no file test/<subject>.csv"
         )
-        raise DataError(
-            problem, "name the folder that holds dev and test: --data cmmlu=PATH", place=str(folder)
-        )
+        raise DataError(problem, _CURE, place=str(folder))
     halves = sorted(
         path for path in (folder / "dev").glob("*.csv") if path.stem in SUBJECTS and path.stem not in subjects
     )

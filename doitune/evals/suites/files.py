@@ -1,9 +1,8 @@
-"""Where the public benchmarks' data lie: a folder that is named, or the user's cache, fetched from each one's
-own source.
+"""Where the benchmarks' data lie: a folder that is named, or the user's cache, fetched from each one's own
+source.
 
 None of the data is bundled. A fetch records the sha256 of every file; each use compares them, so a score
-never silently belongs to other questions. `known` digests are those of the files that this release was tried
-with.
+never silently belongs to other questions.
 """
 
 from __future__ import annotations
@@ -11,18 +10,18 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
+from typing import Protocol, cast
 from urllib.request import urlopen
 from zipfile import BadZipFile, ZipFile
 
 from doitune.data.corpus import CACHE_CURE, CHECKSUMS, CHECKSUMS_SCHEMA, corpora_folder, read_checksums
 from doitune.data.example import Example, Message
+from doitune.data.suites import BENCHMARKS, Benchmark
 from doitune.errors import DataError, DiskError, UsageError
-from doitune.evals.suites import agieval, cmmlu
 from doitune.evals.task import Task
 from doitune.system.disk import file_sha256, whole_folder, write_json
 from doitune.system.publish import alone, publish
@@ -34,57 +33,25 @@ MOST_BYTES = 256 << 20
 """What a benchmark's archive may unpack to (the public ones: under 20 MiB)."""
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """One public benchmark. `files`: the paths that are its own, below `root`; `repository`, `archive`: where
-    a fetch gets them.
+class SuiteFile(Protocol):
+    """What a benchmark's file in this folder gives.
 
-    `known`: a digest over all files (see `digest_of`) of the version that this release was tried with.
+    `SUITE`: the benchmark's name. `SETS`: all sets that its data have. `FILES`: the paths that are its own, as
+    a pattern below the folder of its data; `LAYOUT` says them in words. `task(folder, shots)`: its questions;
+    DataError for missing or broken files.
     """
 
-    name: str
-    title: str
-    licence: str
-    repository: str
-    archive: str
-    files: re.Pattern[str]
-    known: str
-    task: Callable[[Path, int], Task]
-    sets: tuple[str, ...]
-    shots: tuple[int, ...] = (0, 5)
+    SUITE: str
+    SETS: Sequence[str]
+    FILES: re.Pattern[str]
+    LAYOUT: str
+
+    def task(self, folder: Path, shots: int) -> Task: ...
 
 
-BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
-    {
-        one.name: one
-        for one in (
-            Benchmark(
-                name=cmmlu.SUITE,
-                title="CMMLU, 67 subjects, 11,582 questions",
-                licence="CC BY-NC-SA 4.0: no commercial use",
-                repository="haonan-li/cmmlu",
-                archive="cmmlu_v1_0_1.zip",
-                files=re.compile(r"(?:dev|test)/[a-z_]+\.csv"),
-                known="15a232ee8699909d8c522a5f9b69030453686f652c116afcaf1068cb2f3ac4d6",
-                task=cmmlu.task,
-                sets=tuple(cmmlu.SUBJECTS),
-            ),
-            Benchmark(
-                name=agieval.SUITE,
-                title="AGIEval v1, ten Chinese sets, 3,269 questions with one right letter",
-                licence="by set (v1/LICENSE): LogiQA CC BY-NC-SA 4.0; JEC-QA academic research only, no commercial use; others MIT",
-                repository="ruixiangcui/AGIEval",
-                archive="https://github.com/ruixiangcui/AGIEval/archive/refs/heads/main.zip",
-                files=re.compile(rf"v1/(?:{'|'.join(agieval.SETS)})\.jsonl|v1/LICENSE|few_shot_prompts\.csv"),
-                known="22f6ccfa49f718d08930b8b74f3f2d95f58360e3f5fa34e19e6b5977dfa07260",
-                task=agieval.task,
-                sets=tuple(agieval.SETS),
-            ),
-        )
-    }
-)
-"""By suite. Unverified, as this release was made without a connection: that the archives still lie at
-these addresses, with these names inside."""
+def suite_file(benchmark: Benchmark) -> SuiteFile:
+    """The module that reads a benchmark's data."""
+    return cast(SuiteFile, import_module(f"doitune.evals.suites.{benchmark.file}"))
 
 
 def find(suite: str, given: Path | None = None) -> Path:
@@ -98,7 +65,9 @@ def find(suite: str, given: Path | None = None) -> Path:
             if _files(folder, benchmark):
                 return folder
         raise DataError(
-            f"no files of {benchmark.title} in it", f"expected {_layout(benchmark)}", place=str(given)
+            f"no files of {benchmark.title} in it",
+            f"expected {suite_file(benchmark).LAYOUT}",
+            place=str(given),
         )
     folder = benchmarks_folder() / suite
     if not (folder / CHECKSUMS).is_file():
@@ -109,14 +78,22 @@ def find(suite: str, given: Path | None = None) -> Path:
 
 
 def task(suite: str, shots: int, given: Path | None = None) -> Task:
-    """A benchmark's task at one number of shots, from the folder that `find` gives. Errors: DataError,
-    UsageError."""
-    return BENCHMARKS[suite].task(find(suite, given), shots)
+    """A benchmark's task at one number of shots, from the folder that `find` gives. Errors: DataError;
+    UsageError for more shots than it has examples."""
+    benchmark = BENCHMARKS[suite]
+    if not 0 <= shots <= benchmark.most_shots:
+        raise UsageError(
+            f"{suite} has at most {benchmark.most_shots} examples for each set, not {shots}",
+            f"try --shots 0,{benchmark.most_shots}" if benchmark.most_shots else "leave --shots away",
+        )
+    return suite_file(benchmark).task(find(suite, given), shots)
 
 
 def missing_sets(suite: str, names: Sequence[str]) -> list[str]:
-    """The sets of a public benchmark that are not among `names`; of another suite, none."""
-    return [name for name in BENCHMARKS[suite].sets if name not in names] if suite in BENCHMARKS else []
+    """The sets of a benchmark that are not among `names`; of another suite, none."""
+    if suite not in BENCHMARKS:
+        return []
+    return [name for name in suite_file(BENCHMARKS[suite]).SETS if name not in names]
 
 
 def fetch(suite: str, source: str = "", on_file: OnFile | None = None) -> Path:
@@ -126,9 +103,7 @@ def fetch(suite: str, source: str = "", on_file: OnFile | None = None) -> Path:
     `source`: a folder or zip archive with its files; "" is its own source. Errors: UsageError, DataError,
     DiskError.
     """
-    if suite not in BENCHMARKS:
-        raise UsageError(f"no benchmark is called {suite!r}", f"there are {', '.join(BENCHMARKS)}")
-    benchmark, final = BENCHMARKS[suite], benchmarks_folder() / suite
+    benchmark, final = _known(suite), benchmarks_folder() / suite
     tell = on_file or (lambda name: None)
     try:
         with TemporaryDirectory() as scratch, alone(final, f"the benchmark {suite}"):
@@ -142,6 +117,13 @@ def fetch(suite: str, source: str = "", on_file: OnFile | None = None) -> Path:
     except DiskError as error:
         raise DiskError(error.problem, CACHE_CURE) from error
     return final
+
+
+def _known(suite: str) -> Benchmark:
+    """The benchmark of this name. UsageError."""
+    if suite not in BENCHMARKS:
+        raise UsageError(f"no benchmark is called {suite!r}", f"there are {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[suite]
 
 
 def benchmarks_folder() -> Path:
@@ -171,15 +153,8 @@ def _files(folder: Path, benchmark: Benchmark) -> list[str]:
         for path in folder.glob(pattern)
         if path.is_file()
     )
-    return sorted(path for path in paths if benchmark.files.fullmatch(path))
-
-
-def _layout(benchmark: Benchmark) -> str:
-    return (
-        "dev/<subject>.csv and test/<subject>.csv"
-        if benchmark.name == cmmlu.SUITE
-        else "v1/<set>.jsonl and few_shot_prompts.csv"
-    )
+    files = suite_file(benchmark).FILES
+    return sorted(path for path in paths if files.fullmatch(path))
 
 
 def _verify(folder: Path, suite: str) -> None:
@@ -202,7 +177,9 @@ def _record(benchmark: Benchmark, folder: Path, source: str) -> None:
     """Write the list of checksums. Errors: DataError for a folder without the benchmark's files."""
     names = _files(folder, benchmark)
     if not names:
-        raise DataError(f"no files of {benchmark.title} in {source}", f"expected {_layout(benchmark)}")
+        raise DataError(
+            f"no files of {benchmark.title} in {source}", f"expected {suite_file(benchmark).LAYOUT}"
+        )
     entries = {
         name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
         for name in names
@@ -231,7 +208,9 @@ def _gather(benchmark: Benchmark, place: Path, target: Path, tell: OnFile) -> No
                 _write(target / name, archive.read(member), tell)
     except (FileNotFoundError, BadZipFile) as error:
         raise DataError(
-            f"neither a folder nor a zip archive: {error}", f"expected {_layout(benchmark)}", place=str(place)
+            f"neither a folder nor a zip archive: {error}",
+            f"expected {suite_file(benchmark).LAYOUT}",
+            place=str(place),
         ) from error
 
 
@@ -246,9 +225,10 @@ def _refuse_bomb(archive: ZipFile, members: Sequence[str], place: Path) -> None:
 
 def _members(names: Iterable[str], benchmark: Benchmark) -> list[tuple[str, str]]:
     """The benchmark's paths and the archive's members that hold them, whatever folder they are packed in."""
+    pattern = re.compile(rf"(?:[^/]+/)*?({suite_file(benchmark).FILES.pattern})")
     found: dict[str, str] = {}
     for member in names:
-        match = re.fullmatch(rf"(?:[^/]+/)*?({benchmark.files.pattern})", member)
+        match = pattern.fullmatch(member)
         if match and "__MACOSX" not in member:
             found.setdefault(match[1], member)
     return sorted(found.items())
@@ -304,8 +284,7 @@ def judged_rows(
     """
     found: dict[str, list[Example]] = {}
     for suite in suites:
-        if suite not in BENCHMARKS:
-            raise UsageError(f"no benchmark is called {suite!r}", f"there are {', '.join(BENCHMARKS)}")
+        _known(suite)
         try:
             asked = task(suite, 0, (given or {}).get(suite))
         except DataError:

@@ -1,4 +1,4 @@
-"""The engine: one run of a shared start says what each whole prompt says alone, on plain, grouped,
+"""Shared starts of prompts: one run of a shared start says what each whole prompt says alone, on plain, grouped,
 quantised and adapted models."""
 
 from __future__ import annotations
