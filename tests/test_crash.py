@@ -42,15 +42,27 @@ def lab(tmp_path: Path, *arguments: str) -> dict[str, Any]:
 
 
 def test_a_run_survives_a_few_kills_and_damages(tmp_path: Path) -> None:
-    report = lab(tmp_path, "--kills", "4", "--corruptions", "2")
+    report = lab(tmp_path, "--kills", "4", "--corruptions", "2", "--command-kills", "0")
     assert report["kills"] == 4 and report["kills_during_save"] >= 2
     assert report["corruptions"] == report["corruptions_found"] == 2
 
 
 @pytest.mark.slow
+def test_every_command_that_writes_survives_kills(tmp_path: Path) -> None:
+    """Trap: two fetches' common staging folder, an export's half shard, a lock or a torn file left behind."""
+    report = lab(tmp_path, "--kills", "0", "--corruptions", "0", "--command-kills", "60")
+    killed = report["commands"]
+    assert set(killed) == {"eval", "score", "report", "export", "data fetch", "base make"}
+    assert sum(one["kills"] for one in killed.values()) == 60 and not any(
+        one["failures"] for one in killed.values()
+    )
+    assert len({site for one in killed.values() for site in one["sites"]}) >= 5
+
+
+@pytest.mark.slow
 def test_a_hundred_kills(tmp_path: Path) -> None:
     """Each site at least once, at least half of the kills while a checkpoint is being written."""
-    report = lab(tmp_path, "--kills", "100", "--corruptions", "0")
+    report = lab(tmp_path, "--kills", "100", "--corruptions", "0", "--command-kills", "0")
     assert report["kills"] >= 100 and report["kills_during_save"] >= 50, report
     visited = {site for site in faults.SITES if not site.startswith("aside.") and site != "ckpt.replaced"}
     assert visited <= set(report["sites"]) and "random time" in report["sites"], visited - set(
@@ -61,7 +73,7 @@ def test_a_hundred_kills(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_damage_is_found_and_survived(tmp_path: Path) -> None:
     """Every file of a checkpoint, six kinds of damage, four times."""
-    report = lab(tmp_path, "--kills", "0", "--corruptions", "120")
+    report = lab(tmp_path, "--kills", "0", "--corruptions", "120", "--command-kills", "0")
     assert report["corruptions"] == report["corruptions_found"] == 120
 
 

@@ -29,12 +29,18 @@ def selftest_crash(
     corruptions: Annotated[
         int, typer.Option("--corruptions", min=0, help="How often a checkpoint is damaged before a resume.")
     ] = 20,
+    command_kills: Annotated[
+        int,
+        typer.Option(
+            "--command-kills", min=0, help="How often eval, score, report, export, fetch, make are killed."
+        ),
+    ] = 12,
     folder: Annotated[Path, typer.Option("--dir", help="A folder on the disk to be proved.")] = Path("runs"),
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of times and places.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Kill a tiny training at every fault point and at random times, resume it, and compare the result byte
-    for byte (CPU).
+    for byte (CPU); then the same with the other commands that write.
 
     Example: doitune selftest crash --kills 50
     """
@@ -42,7 +48,14 @@ def selftest_crash(
     from doitune.selftest.crash import crash
 
     with progress.LiveLine() as line:
-        report = crash(folder, kills=kills, corruptions=corruptions, seed=seed, on_progress=line.kills)
+        report = crash(
+            folder,
+            kills=kills,
+            corruptions=corruptions,
+            command_kills=command_kills,
+            seed=seed,
+            on_progress=line.kills,
+        )
     screen.show_json(report.to_json()) if as_json else machine.show_crash_report(report)
     if not report.passed:
         raise typer.Exit(DoituneError.exit_code)

@@ -56,6 +56,9 @@ def show_crash_report(report: Report) -> None:
     say(f"{lost}; differing bytes: {report.differing_bytes}")
     if report.corruptions:
         say(f"damaged checkpoints: {report.corruptions}, found and survived: {report.corruptions_found}")
+    if report.commands:
+        said = ", ".join(f"{one.command} {one.kills}" for one in report.commands)
+        say(f"other commands killed, and begun again to the same bytes: {said}")
     for text in report.failures[:FIRST_FAILURES]:
         say(f"failure: {text}")
     failed = f"FAILED: {len(report.failures)} failures"

@@ -182,14 +182,25 @@ def score_folder(folder: Path) -> Report:
     """Read and score a folder's replies again, without a model: after a parser changed. Both files are
     replaced.
 
-    Errors: CheckpointError where there is no evaluation, DiskError.
+    Errors: CheckpointError where there is no evaluation, LockedError while it goes on, DiskError.
     """
     manifest = saved.read_manifest(folder)
-    lines = saved.read_lines(folder) if manifest else {}
-    if manifest is None or not lines:
-        raise CheckpointError(
-            f"{folder} holds no evaluation", "give a folder with evaluation.json and outcomes.jsonl in it"
-        )
+    if manifest is None:
+        raise _no_evaluation(folder)
+    with saved.working_on(folder):
+        return _score(folder, manifest)
+
+
+def _no_evaluation(folder: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{folder} holds no evaluation", "give a folder with evaluation.json and outcomes.jsonl in it"
+    )
+
+
+def _score(folder: Path, manifest: saved.Manifest) -> Report:
+    lines = saved.read_lines(folder)
+    if not lines:
+        raise _no_evaluation(folder)
     again = [_line(line.item, line.reply, line.document, line.model) for line in lines.values()]
     saved.rewrite_lines(folder, again)
     return _finish(folder, manifest, again)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from doitune.data.example import Message
 from doitune.errors import CheckpointError, DiskError
 from doitune.evals.task import Item, Reply, Task, Verdict, digest
 from doitune.system.disk import hold, make_folder, write_whole
+from doitune.system.publish import sweep
 
 MANIFEST, OUTCOMES, REPORT = "evaluation.json", "outcomes.jsonl", "report.json"
 LOCK = "evaluation.lock"
@@ -141,11 +142,14 @@ class Line:
         )
 
 
-def working_on(folder: Path) -> AbstractContextManager[None]:
-    """Hold the folder against other processes for as long as this one asks: two would mix their lines.
-    LockedError names the owner."""
+@contextmanager
+def working_on(folder: Path) -> Iterator[None]:
+    """Hold the folder against other processes for as long as this one asks or scores: two would mix their
+    lines. What a killed one left half-written goes. LockedError names the owner."""
     make_folder(folder)
-    return hold(folder / LOCK, f"the evaluation in {folder}")
+    with hold(folder / LOCK, f"the evaluation in {folder}"):
+        sweep(folder)
+        yield
 
 
 def read_manifest(folder: Path) -> Manifest | None:

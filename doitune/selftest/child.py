@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -129,19 +130,35 @@ def warm_up(runs: Path) -> None:
                 import_module(name)
 
 
+Work = Callable[[Watch], None]
+"""What a child does; it may report its steps to the watch."""
+
+
 def live(recipe: Path, runs: Path, blow: Blow) -> Died:
     """Train `recipe` under `runs` in a child, or go on with the run that is there; wait for its end."""
-    watch, log = Watch(), runs / "child.log"
-    runs.mkdir(parents=True, exist_ok=True)
+
+    def train(watch: Watch) -> None:
+        there = list_runs(runs)
+        if there:
+            resume(there[-1], scorer=None, on_event=watch.hear)
+        else:
+            start(resolve(str(recipe)), runs=runs, scorer=None, on_event=watch.hear)
+
+    return live_through(train, runs, blow)
+
+
+def live_through(work: Work, folder: Path, blow: Blow) -> Died:
+    """Do `work` in a child that may be killed; its log is left in `folder`. Wait for its end."""
+    watch, log = Watch(), folder / "child.log"
+    folder.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")  # a child may be killed before it has opened its log
     began = time.monotonic()
     child = os.fork()
     if not child:
-        _be_child(recipe, runs, blow, watch, log)
+        _be_child(work, folder, blow, watch, log)
     code = _wait(child, blow, watch, began)
-    return Died(
-        code, watch, time.monotonic() - began, log.read_text(encoding="utf-8", errors="replace")[-2000:]
-    )
+    said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+    return Died(code, watch, time.monotonic() - began, said)
 
 
 def _wait(child: int, blow: Blow, watch: Watch, began: float) -> int:
@@ -160,7 +177,7 @@ def _wait(child: int, blow: Blow, watch: Watch, began: float) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _be_child(recipe: Path, runs: Path, blow: Blow, watch: Watch, log: Path) -> None:
+def _be_child(work: Work, folder: Path, blow: Blow, watch: Watch, log: Path) -> None:
     """Never returns: the child leaves without any of the parent's cleaning up."""
     code = 70
     try:
@@ -174,12 +191,8 @@ def _be_child(recipe: Path, runs: Path, blow: Blow, watch: Watch, log: Path) -> 
         torch.set_num_threads(1)
         faults.arm(blow.fault)
         with faults.watched(watch.visit):
-            there = list_runs(runs)
-            if there:
-                resume(there[-1], scorer=None, on_event=watch.hear)
-            else:
-                start(resolve(str(recipe)), runs=runs, scorer=None, on_event=watch.hear)
-        (runs / LOADED).write_text("\n".join(sys.modules), encoding="utf-8")
+            work(watch)
+        (folder / LOADED).write_text("\n".join(sys.modules), encoding="utf-8")
         code = 0
     except DoituneError as error:
         sys.stderr.write(f"{error.problem}\n{error.hint}\n")

@@ -24,6 +24,7 @@ from doitune.errors import DoituneError
 from doitune.run.checkpoint import MANIFEST
 from doitune.run.folder import Run, list_runs
 from doitune.selftest.child import Blow, Died, live, warm_up
+from doitune.selftest.commands import Killed, kill_commands
 from doitune.selftest.damage import spoil
 from doitune.selftest.traces import Traces, traces_of
 from doitune.selftest.world import make_world
@@ -50,6 +51,7 @@ class Report:
     corruptions_found: int = 0
     sites: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    commands: list[Killed] = field(default_factory=list)
     seconds: float = 0.0
     filesystem: str = ""
     sha256: str = ""
@@ -77,6 +79,7 @@ class Report:
             "corruptions": self.corruptions,
             "corruptions_found": self.corruptions_found,
             "sites": dict(sorted(self.sites.items())),
+            "commands": {one.command: one.to_json() for one in self.commands},
             "seconds": round(self.seconds, 1),
             "filesystem": self.filesystem,
             "result_sha256": self.sha256,
@@ -247,6 +250,13 @@ class Lab:
         if len(self.report.failures) == failures:
             shutil.rmtree(runs, ignore_errors=True)
 
+    def kill_commands(self, kills: int) -> None:
+        """Kill everything but training: see `commands`."""
+        for found in kill_commands(self.folder / "commands", kills, self.dice.randrange(1 << 30)):
+            self.report.commands.append(found)
+            self.report.failures += [f"{found.command}: {text}" for text in found.failures]
+            self._tell()
+
     def _tell(self) -> None:
         self.report.seconds = time.monotonic() - self._began
         self.on_progress(self.report)
@@ -264,6 +274,7 @@ def crash(
     *,
     kills: int,
     corruptions: int,
+    command_kills: int = 0,
     seed: int = 0,
     on_progress: Callable[[Report], None] = lambda report: None,
 ) -> Report:
@@ -275,4 +286,6 @@ def crash(
             lab.strike(blows)
     lab.kill(kills)
     lab.corrupt(corruptions)
+    if command_kills:
+        lab.kill_commands(command_kills)
     return lab.close()

@@ -50,8 +50,19 @@ def _settle(final: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             rename(old, final)
-    ours = re.compile(rf"\.staging-{re.escape(final.name)}-\d+|\.{re.escape(final.name)}\.\d+\.part")
-    for left in final.parent.iterdir():
+    _sweep(
+        final.parent,
+        re.compile(rf"\.staging-{re.escape(final.name)}-\d+|\.{re.escape(final.name)}\.\d+\.part"),
+    )
+
+
+def sweep(folder: Path) -> None:
+    """Clear away every file that a killed process left half-written in a folder; only under its lock."""
+    _sweep(folder, re.compile(r"\..+\.\d+\.part"))
+
+
+def _sweep(folder: Path, ours: re.Pattern[str]) -> None:
+    for left in folder.iterdir():
         if ours.fullmatch(left.name):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
