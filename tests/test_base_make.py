@@ -22,13 +22,14 @@ from tiny_lora import ADDED, make_parts, merged_by_peft
 from doitune.backends import hf
 from doitune.backends.loaded import LoadRequest
 from doitune.base import make
-from doitune.base.assembly import EMBEDDING, open_assembly
+from doitune.base.assembly import open_assembly
 from doitune.base.find import find_base
 from doitune.base.folder import RECORD
 from doitune.base.headers import ITEM_BYTES, read_header
 from doitune.base.make import Made, Order, make_base
 from doitune.base.nf4 import STATE, nf4_bytes
 from doitune.base.record import check_folder, read_record
+from doitune.base.tensors import EMBEDDING
 from doitune.base.tokens import read_tokens
 from doitune.errors import DiskError, DoituneError, LockedError, ModelError, Stopped
 from doitune.prompt.encoded import IGNORED, Encoded

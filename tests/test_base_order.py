@@ -7,6 +7,7 @@ import json
 import shutil
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tiny_lora import ADDED, make_parts
 
 from doitune.backends.tokenizer import load_tokenizer
 from doitune.base import known, order
+from doitune.base.families import FAMILIES
 from doitune.base.make import make_base
 from doitune.base.order import Wish, take_order
 from doitune.base.sentencepiece import Piece, fast_tokenizer, read_model
@@ -39,7 +41,8 @@ def recipe(monkeypatch: pytest.MonkeyPatch, parts: tuple[Path, Path], tmp_path: 
         )
 
     monkeypatch.setattr(order, "model_section", found)
-    monkeypatch.setitem(known.LANGUAGE_LORAS, "tiny", str(parts[1]))
+    llama = replace(FAMILIES["llama"], language_loras={"tiny": str(parts[1])})
+    monkeypatch.setitem(FAMILIES, "llama", llama)
     monkeypatch.chdir(tmp_path)
     return sizes
 
@@ -79,21 +82,22 @@ def test_parts_of_another_size_than_the_recipe(
 def test_a_base_without_its_lora_names_the_cure(
     parts: tuple[Path, Path], recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(known.LANGUAGE_LORAS, "tiny")
+    monkeypatch.setitem(FAMILIES, "llama", replace(FAMILIES["llama"], language_loras={}))
     with pytest.raises(ModelError, match="vocabulary would be 262") as caught:
         take_order(Wish("tiny", str(parts[0])), print)
     assert "--lora" in caught.value.hint
 
 
 def test_the_loras_stand_in_the_recipes_notes() -> None:
-    """One fact in two places: what a reader of the recipe is told is what is done."""
+    """One fact in two places: what the recipe's note says is what is done."""
+    loras = FAMILIES["llama"].language_loras
     assembled = [
         card.name for card in list_models() if known.model_section(card.name).name.startswith("bases/")
     ]
-    assert {"13b", "33b"} <= set(assembled) <= known.LANGUAGE_LORAS.keys()
+    assert {"13b", "33b"} <= set(assembled) <= loras.keys()
     for name in assembled:
         note = known.model_section(name).note
-        assert known.LANGUAGE_LORAS[name] in note and f"doitune base make {name} --from LLAMA" in note
+        assert loras[name] in note and f"doitune base make {name} --from LLAMA" in note
 
 
 def _varint(value: int) -> bytes:

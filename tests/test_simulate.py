@@ -394,7 +394,7 @@ def test_lists_of_a_value_for_each_layer_are_cut_with_the_layers() -> None:
     """Trap: `layer_types` in a config.json, which has to be as long as the model is deep; and two kinds of
     layers taken for one."""
     config = {
-        **config_of(replace(sized(256, 512, 6, vocabulary=1000), head_norms=True)),
+        **config_of(replace(sized(256, 512, 6, vocabulary=1000), model_type="qwen3")),
         "layer_types": ["full_attention"] * 6,
     }
     assert simulate_config(config, "here", Case(8, 64)).depths == (3, DEEP)

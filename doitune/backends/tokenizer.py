@@ -78,12 +78,11 @@ def _unheard() -> Iterator[None]:
 def tokenizer_template(base: Base, section: PromptSection) -> Template:
     """The template of a base, without its weights."""
     roles = (section.user_token, section.assistant_token, section.end_token)
-    rows = int(base.config.get("vocab_size", 0))
     return open_template(
         load_tokenizer(base.folder),
         kind=section.template,
         tokens=section.tokens,
-        vocabulary_rows=rows,
+        vocabulary_rows=base.size("vocabulary"),
         roles=roles,
     )
 

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doitune.base.families import families
 from doitune.errors import FitError
 from doitune.system.streams import quiet
 
@@ -28,10 +29,6 @@ VERSIONS = {
 }
 """First and last release of each library that this backend was written against: it leans on how Unsloth's
 decoder is called."""
-
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-"""Values of model_type that Unsloth computes by kernels of its own; others it would compile afresh, which
-is another way with other terms."""
 
 TOO_LATE = ("transformers", "peft", "trl")
 
@@ -73,8 +70,9 @@ def _why_not_base(base: Base) -> str | None:
     """A sentence on why Unsloth cannot compute this base as the hf backend does, or None."""
     config = base.config
     family = config.get("model_type")
-    if family not in FAMILIES:
-        return f"it has no kernels for model_type {family!r} of {base.name}, but for {', '.join(FAMILIES)}"
+    if family not in families("unsloth"):  # others it would compile afresh, which takes other memory
+        known = ", ".join(families("unsloth"))
+        return f"it has no kernels for model_type {family!r} of {base.name}, but for {known}"
     if config.get("sliding_window") and config.get("use_sliding_window", True):
         return f"{base.name} attends in a sliding window, which Unsloth counts by places and not by positions"
     stored = config.get("quantization_config") or {}

@@ -69,9 +69,7 @@ def base_words(request: LoadRequest, dtype: torch.dtype) -> dict[str, Any]:
     extended or moved by free memory."""
     return {
         "model_name": str(request.base.folder),
-        "max_seq_length": int(
-            request.base.config.get("max_position_embeddings", request.max_tokens)
-        ),  # more would rescale its positions
+        "max_seq_length": request.base.size("positions") or request.max_tokens,  # more would rescale them
         "dtype": dtype,
         "load_in_4bit": request.quantise == "nf4",
         "device_map": {"": "cuda:0"},
@@ -112,7 +110,7 @@ def _load_base(request: LoadRequest, dtype: torch.dtype) -> Any:
         raise ModelError(
             f"{folder} cannot be loaded by Unsloth: {first_line(error)}", "use --set model.backend=hf"
         ) from error
-    wanted, found = int(request.base.config["vocab_size"]), len(model.get_input_embeddings().weight)
+    wanted, found = request.base.size("vocabulary"), len(model.get_input_embeddings().weight)
     if found != wanted:  # a tokenizer without padding is given a token, and the matrix a row
         raise ModelError(
             f"Unsloth made {found} rows of the {wanted} of {name}",

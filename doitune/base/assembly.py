@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.base.adapter import LanguageLora, open_adapter
 from doitune.base.architecture import Architecture, read_architecture
+from doitune.base.families import families
 from doitune.base.held import hold_quantised, hold_stored
+from doitune.base.tensors import EMBEDDING, HEAD, expected_shapes, is_linear
 from doitune.base.weights import FLOATS, Weights, open_weights
 from doitune.errors import ModelError, Problem
 
 if TYPE_CHECKING:
     import torch
-
-EMBEDDING, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
-ASSEMBLED_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-"""Architectures whose tensors' names `expected_shapes` knows."""
 
 MOST_SHOWN = 10
 _BUFFERS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
@@ -91,7 +89,8 @@ class Assembly:
             for one in self.targets
         )
         vocabulary = self.architecture.vocabulary + longer[EMBEDDING]
-        config = {**self.config, "vocab_size": vocabulary}
+        names = self.architecture.family.names
+        config = {**self.config, **names.config({"vocabulary": vocabulary})}
         return replace(
             self,
             targets=targets,
@@ -109,31 +108,36 @@ def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, as_held: b
     """
     config = read_config(folder, quantised=as_held)
     architecture = read_architecture(config, str(folder / "config.json"))
-    if architecture.model_type not in ASSEMBLED_TYPES:
-        known = ", ".join(ASSEMBLED_TYPES)
+    if not architecture.family.assembled:
         raise ModelError(
             f"bases of model_type {architecture.model_type!r} are not assembled",
-            f"known are {known}",
+            f"known are {', '.join(families('assembled'))}",
             place=str(folder),
+        )
+    if architecture.mlp_bias or architecture.output_bias:
+        raise ModelError(
+            f"{folder} has biases in its layers, which are not assembled",
+            "merge it with peft and give the merged folder as the model",
         )
     base = open_weights(folder, "model")
     if config.get("quantization_config"):
         base = hold_stored(base)
     adapters = tuple(open_adapter(name, path) for name, path in loras)
     architecture = _with_vocabulary(architecture, adapters)
-    expected = expected_shapes(architecture, config)
+    expected = expected_shapes(architecture)
     problems = [*_base_problems(folder, base, expected, adapters), *_lora_problems(adapters, expected)]
     if problems:
         more = (
             [Problem("", f"... and {len(problems) - MOST_SHOWN} more")] if len(problems) > MOST_SHOWN else []
         )
         raise ModelError.of([*problems[:MOST_SHOWN], *more])
-    targets = tuple(Target(name, shape, _is_linear(name, architecture)) for name, shape in expected.items())
+    targets = tuple(Target(name, shape, is_linear(name, architecture)) for name, shape in expected.items())
     held = {base.table[one.name].dtype for one in targets if one.name in base.table} - {"float32"}
     dtype = "float16" if held == {"float16"} else "bfloat16"
     if as_held and not config.get("quantization_config"):
         base = hold_quantised(base, [one.name for one in targets if one.linear])
-    config = {**config, "vocab_size": architecture.vocabulary, "tie_word_embeddings": architecture.tied}
+    names = architecture.family.names
+    config |= names.config({"vocabulary": architecture.vocabulary, "tied": architecture.tied})
     return Assembly(folder, base, adapters, architecture, config, targets, dtype)
 
 
@@ -157,35 +161,7 @@ def read_config(folder: Path, *, quantised: bool = False) -> dict[str, Any]:
             f"{folder} is quantised already",
             "give the base in 16 bits: a language LoRA cannot be merged into 4-bit weights",
         )
-    if config.get("mlp_bias") or (config.get("attention_bias") and config.get("model_type") == "llama"):
-        raise ModelError(
-            f"{folder} has biases in its layers, which are not assembled",
-            "merge it with peft and give the merged folder as the model",
-        )
     return config
-
-
-def expected_shapes(architecture: Architecture, config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Every tensor of such a base by its name, embedding first, then block by block."""
-    hidden, vocabulary = architecture.hidden, architecture.vocabulary
-    found: dict[str, tuple[int, ...]] = {EMBEDDING: (vocabulary, hidden)}
-    for layer in range(architecture.layers):
-        block = f"model.layers.{layer}"
-        found[f"{block}.input_layernorm.weight"] = (hidden,)
-        for name, shape in architecture.linears.items():
-            part = "mlp" if name in ("gate_proj", "up_proj", "down_proj") else "self_attn"
-            found[f"{block}.{part}.{name}.weight"] = shape
-            if architecture.attention_bias and name in ("q_proj", "k_proj", "v_proj"):
-                found[f"{block}.{part}.{name}.bias"] = shape[:1]
-        if architecture.head_norms:
-            head = int(config.get("head_dim") or hidden // config["num_attention_heads"])
-            found |= {
-                f"{block}.self_attn.q_norm.weight": (head,),
-                f"{block}.self_attn.k_norm.weight": (head,),
-            }
-        found[f"{block}.post_attention_layernorm.weight"] = (hidden,)
-    found[NORM] = (hidden,)
-    return found if architecture.tied else {**found, HEAD: (vocabulary, hidden)}
 
 
 def _with_vocabulary(architecture: Architecture, loras: Sequence[LanguageLora]) -> Architecture:
@@ -245,12 +221,6 @@ def _lora_problems(loras: Sequence[LanguageLora], expected: dict[str, tuple[int,
                     f"{name} is {_by(lora.shape(name))}, this base needs {_by(expected[name])}",
                     hint,
                 )
-
-
-def _is_linear(name: str, architecture: Architecture) -> bool:
-    """Whether a tensor is the matrix of a block's linear layer."""
-    parts = name.split(".")
-    return parts[-1] == "weight" and parts[-2] in architecture.linears
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from doitune.base.families import stated
 from doitune.base.headers import read_header
 from doitune.base.trust import refuse_code
 from doitune.errors import ModelError
@@ -51,6 +52,12 @@ class Base:
     def config(self) -> dict[str, Any]:
         """The parsed config.json."""
         return dict(json.loads((self.folder / "config.json").read_text(encoding="utf-8")))
+
+    def size(self, noun: str) -> int:
+        """A size by its noun in the table of families (vocabulary, positions, ...); 0 where config.json leaves
+        it out."""
+        value = stated(self.config, noun)
+        return value if isinstance(value, int) else 0
 
     def files(self) -> list[Path]:
         """The files that make the model, sorted by name."""

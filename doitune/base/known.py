@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from doitune.base.find import find_base
 from doitune.base.folder import ASSEMBLED, Base, find_whole
@@ -13,16 +12,6 @@ from doitune.base.named import make_command, model_section
 from doitune.base.record import model_files, read_record
 from doitune.errors import ModelError
 from doitune.recipe.resolve import find_model, list_models
-
-if TYPE_CHECKING:
-    pass
-
-LANGUAGE_LORAS = {
-    "7b": "hfl/chinese-llama-plus-lora-7b",
-    "13b": "hfl/chinese-llama-plus-lora-13b",
-    "33b": "hfl/chinese-llama-plus-lora-33b",
-}
-"""The language LoRA that makes the paper's base of a LLaMA, by the model recipe's name."""
 
 
 @dataclass(frozen=True)

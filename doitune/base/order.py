@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doitune.base.assembly import open_assembly, read_config
+from doitune.base.families import FAMILIES, Family, stated
 from doitune.base.folder import ASSEMBLED
-from doitune.base.known import LANGUAGE_LORAS
 from doitune.base.make import Order
 from doitune.base.named import model_section
 from doitune.base.tokens import read_tokens
@@ -105,8 +105,8 @@ def _part(name: str, on_note: Callable[[str], None], on_progress: OnProgress | N
 def _default_loras(name: str, base: Path, section: ModelSection) -> tuple[str, ...]:
     """The recipe's language LoRA, unless the base has the recipe's vocabulary already: then it is merged,
     and only quantised."""
-    known = LANGUAGE_LORAS.get(name)
-    has_it = section.architecture.vocabulary == read_config(base).get("vocab_size")
+    known = FAMILIES.get(section.family, Family()).language_loras.get(name)
+    has_it = section.architecture.vocabulary == stated(read_config(base), "vocabulary")
     return () if known is None or has_it else (known,)
 
 
@@ -116,15 +116,14 @@ def _compare(name: str, parts: Assembly, section: ModelSection) -> None:
     if wanted.hidden is None:
         return
     own = parts.architecture
-    heads = parts.config.get("num_attention_heads")
     sizes = {
         "hidden": (own.hidden, wanted.hidden), "intermediate": (own.intermediate, wanted.intermediate), "layers": (own.layers, wanted.layers),
-        "heads": (heads, wanted.heads), "vocabulary": (own.vocabulary, wanted.vocabulary),
+        "heads": (own.heads, wanted.heads), "vocabulary": (own.vocabulary, wanted.vocabulary),
     }  # fmt: skip
     wrong = [(size, found, asked) for size, (found, asked) in sizes.items() if found != asked]
     hint = f"is it the right size? the recipe {name} is of {wanted.hidden} x {wanted.layers} layers"
     if [size for size, _, _ in wrong] == ["vocabulary"]:
-        hint = f"name its language LoRA: --lora {LANGUAGE_LORAS.get(name, 'FOLDER')}"
+        hint = f"name its language LoRA: --lora {own.family.language_loras.get(name, 'FOLDER')}"
     if wrong:
         place = str(parts.folder)
         raise ModelError.of(

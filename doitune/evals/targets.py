@@ -250,7 +250,7 @@ def limits_of(recipe: Recipe, base: Base, exact: bool) -> Limits:
     """Batches and context of an evaluation."""
     from doitune.evals.ask import Limits
 
-    context = int(base.config.get("max_position_embeddings", 0)) or None
+    context = base.size("positions") or None
     budget = recipe.eval.tokens_per_batch
     limits = Limits(context_tokens=context, exact=exact)
     return limits if budget is None else replace(limits, batch_tokens=budget)

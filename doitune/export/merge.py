@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doitune.base.assembly import EMBEDDING, HEAD, Assembly, open_assembly
+from doitune.base.assembly import Assembly, open_assembly
 from doitune.base.folder import REPORT
 from doitune.base.make import Order
+from doitune.base.tensors import EMBEDDING, HEAD
 from doitune.base.weights import open_weights
 from doitune.errors import CheckpointError, UsageError
 from doitune.export.chat import exported_tokens, prove_files

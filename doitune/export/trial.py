@@ -141,7 +141,7 @@ class Trial:
         return said, after
 
     def _asked(self, template: Template, base: Base) -> list[Encoded]:
-        return fitting(self.rows, int(base.config["vocab_size"]) + template.new_rows)
+        return fitting(self.rows, base.size("vocabulary") + template.new_rows)
 
     def _evaluate(
         self,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doitune.ability import GENERAL, NAMES
+from doitune.base.families import FAMILIES, Family
 from doitune.errors import DoituneError
 from doitune.memory.cards import KNOWN, Card, KnownCard
 from doitune.memory.terms import Setting
@@ -24,9 +25,6 @@ BANDWIDTH_REACHED = 0.85
 TOKENS_A_ROW = 300
 """Tokens of a row where the corpus is not there: an assumption; instruction rows of this kind lie between
 100 and 500."""
-TOKENS_A_CHARACTER = {"llama": 0.75, "baichuan": 0.65, "qwen2": 0.65, "qwen3": 0.65}
-"""Tokens that a character of mostly Chinese text becomes, about; the vocabularies of Chinese-LLaMA,
-Baichuan2 and Qwen."""
 SAMPLED_TURNS = 400
 """Turns that a base's own tokenizer is asked about, where it lies here: hundredths of a second."""
 TURN_TOKENS = 2
@@ -148,17 +146,18 @@ def _rate(section: ModelSection, turns: Sequence[str]) -> tuple[float, str]:
     where it lies here, else assumed."""
     from doitune.base.known import folder_here
 
+    assumed = FAMILIES.get(section.family, Family()).tokens_a_character
     folder = folder_here(section.name, section.revision)
     sample = turns[:: max(1, len(turns) // SAMPLED_TURNS)]
     characters = sum(map(len, sample))
     if folder is None or not characters or not (folder / "tokenizer.json").is_file():
-        return TOKENS_A_CHARACTER.get(section.family, 1.0), "assumed: the base's tokenizer.json is not here"
+        return assumed, "assumed: the base's tokenizer.json is not here"
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_buffer((folder / "tokenizer.json").read_bytes())
     except (OSError, ValueError):
-        return TOKENS_A_CHARACTER.get(section.family, 1.0), "assumed: the base's tokenizer.json is damaged"
+        return assumed, "assumed: the base's tokenizer.json is damaged"
     tokens = sum(len(one.ids) for one in tokenizer.encode_batch(list(sample), add_special_tokens=False))
     return tokens / characters, f"the base's tokenizer on {len(sample):,} of {len(turns):,} turns"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.base.architecture import Architecture, read_architecture
+from doitune.base.families import names_of
 from doitune.base.folder import ASSEMBLED
 from doitune.errors import ModelError
 
@@ -88,18 +89,9 @@ def find_config(name: str, revision: str = "") -> tuple[dict[str, Any], str]:
 
 def _as_config(section: ModelSection) -> dict[str, Any]:
     """The sizes of a model recipe under the names of a config.json."""
-    sizes = section.architecture
-    return {
-        "model_type": section.family,
-        "hidden_size": sizes.hidden,
-        "intermediate_size": sizes.intermediate,
-        "num_hidden_layers": sizes.layers,
-        "num_attention_heads": sizes.heads,
-        "num_key_value_heads": sizes.key_value_heads or sizes.heads,
-        "head_dim": sizes.head_size,
-        "vocab_size": sizes.vocabulary,
-        "tie_word_embeddings": sizes.tied,
-    }
+    sizes = section.architecture.model_dump()
+    sizes["key_value_heads"] = sizes["key_value_heads"] or sizes["heads"]
+    return {"model_type": section.family, **names_of(section.family).config(sizes)}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:

@@ -290,7 +290,7 @@ def _saved(setting: Setting) -> float:
         setting.fused
     ):  # both norms' outputs and the residual; gate and up, and the gradient that is written over them
         return t * (attention + size * (3 * shape.hidden + 3 * shape.intermediate))
-    heads = 4 * (shape.query + shape.key_value) if shape.head_norms else 0
+    heads = 4 * (shape.query + shape.key_value) if shape.family.head_norms else 0
     norms = 2 * (4 * shape.hidden + 4) + heads
     gate = 3 * size * shape.intermediate
     # peft gives each adapted layer an fp32 copy of its input (and dropout a mask), and keeps what lies between A and B
@@ -313,8 +313,10 @@ def _block(setting: Setting) -> float:
     # output and scaled it, beside that gradient (and its fp32 copy for down's adapter), the residual and the norm's output; down's own fp32
     # input is not there yet
     _, passes = _buffers(setting)
-    down = "down_proj" in setting.adapted
-    wide = max(0, 8 * bool({"gate_proj", "up_proj"} & set(setting.adapted)) - 4 * down)
+    adapted = [one for one in shape.family.linears if one.name in setting.adapted]
+    down = any(one.inputs == "intermediate" for one in adapted)
+    up = any("intermediate" in one.outputs for one in adapted)
+    wide = max(0, 8 * up - 4 * down)
     widest = max(hidden + passes, 3 * hidden + t * (4 * down * shape.hidden + wide * shape.intermediate))
     return _saved(setting) + widest - passes + around
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from doitune.base.architecture import GATED
+from doitune.base.families import FAMILIES
 from doitune.errors import UsageError
 from doitune.memory.cards import Card, smallest_card
 from doitune.memory.host import PROCESS_GIB, Host
@@ -111,7 +111,7 @@ def is_foreign(section: ModelSection) -> bool:
     """Whether the closed form does not know the blocks of a recipe's base. Errors: ModelError."""
     if section.architecture.hidden is not None:
         return False
-    return str(find_config(section.name, section.revision)[0].get("model_type", "")) not in GATED
+    return str(find_config(section.name, section.revision)[0].get("model_type", "")) not in FAMILIES
 
 
 def plan_foreign(

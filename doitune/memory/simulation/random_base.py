@@ -18,8 +18,9 @@ import torch
 from bitsandbytes.functional import QuantState, create_dynamic_map, get_4bit_type
 from bitsandbytes.nn import Linear4bit
 
-from doitune.base.architecture import Architecture, config_of
+from doitune.base.architecture import Architecture, config_of, read_architecture
 from doitune.base.nf4 import BLOCK, QUANTISED, STATE
+from doitune.base.tensors import expected_shapes, is_linear
 from doitune.demo.folder import BASE
 
 POSITIONS = 4096
@@ -29,7 +30,8 @@ what passes through."""
 
 
 def hollow(folder: Path, architecture: Architecture) -> None:
-    """Write config, the demo's tokenizer and one sparse NF4 file of `architecture` into a new folder."""
+    """Write config, the demo's tokenizer and one sparse NF4 file of `architecture`, as transformers has its
+    blocks, into a new folder."""
     folder.mkdir(parents=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(BASE / name, folder / name)
@@ -39,30 +41,28 @@ def hollow(folder: Path, architecture: Architecture) -> None:
         for name in ("bos_token_id", "eos_token_id", "pad_token_id", "rms_norm_eps")
         if name in demo
     }
+    sizes = config_of(architecture)
+    architecture = read_architecture(sizes, str(folder))
     config = {
         **words,
-        **config_of(architecture),
-        "architectures": [_class_of(architecture)],
-        "max_position_embeddings": POSITIONS,
+        **sizes,
+        "architectures": [architecture.family.model_class],
+        **architecture.family.names.config({"positions": POSITIONS}),
     }
     config |= {"hidden_act": "silu", "dtype": "bfloat16", "quantization_config": QUANTISED}
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     _write(folder / "model.safetensors", architecture)
 
 
-def _class_of(architecture: Architecture) -> str:
-    return {"qwen3": "Qwen3ForCausalLM", "qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}[
-        str(config_of(architecture)["model_type"])
-    ]
-
-
 def _write(path: Path, architecture: Architecture) -> None:
     """The header, the code tables in their places, and holes for all the rest."""
     entries: dict[str, tuple[str, tuple[int, ...], int]] = {}
     filled: dict[str, bytes] = {}
-    for name, shape in _plain(architecture).items():
-        entries[name] = ("BF16", shape, 2)
-    for name, (outputs, inputs) in _packed(architecture).items():
+    for name, shape in expected_shapes(architecture).items():
+        if not is_linear(name, architecture):
+            entries[name] = ("BF16", shape, 2)
+            continue
+        outputs, inputs = shape
         state, tables = _state(outputs, inputs)
         blocks = -(-outputs * inputs // BLOCK)
         entries[name] = ("U8", (-(-outputs * inputs // 2), 1), 1)
@@ -89,32 +89,6 @@ def _write(path: Path, architecture: Architecture) -> None:
             stream.seek(8 + len(text) + header[name]["data_offsets"][0])
             stream.write(content)
         stream.truncate(8 + len(text) + place)
-
-
-def _plain(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    shape = architecture
-    found: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (shape.vocabulary, shape.hidden),
-        "model.norm.weight": (shape.hidden,),
-    }
-    found |= {} if shape.tied else {"lm_head.weight": (shape.vocabulary, shape.hidden)}
-    for number in range(shape.layers):
-        at = f"model.layers.{number}"
-        found |= {f"{at}.{name}_layernorm.weight": (shape.hidden,) for name in ("input", "post_attention")}
-    return found
-
-
-def _packed(architecture: Architecture) -> dict[str, tuple[int, int]]:
-    """(outputs, inputs) of each linear layer by its full name."""
-    halves = {
-        name: "self_attn" if name in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
-        for name in architecture.linears
-    }
-    return {
-        f"model.layers.{number}.{halves[name]}.{name}.weight": shape
-        for number in range(architecture.layers)
-        for name, shape in architecture.linears.items()
-    }
 
 
 def _state(outputs: int, inputs: int) -> tuple[bytes, dict[str, torch.Tensor]]:

@@ -34,6 +34,7 @@ from doitune.backends.four_bits import nf4_weight, state_bytes
 from doitune.backends.loaded import LoadRequest
 from doitune.backends.optimiser import build_optimiser
 from doitune.base.architecture import Architecture, config_of
+from doitune.base.families import names_of
 from doitune.base.folder import Base
 from doitune.errors import ModelError, UsageError
 from doitune.memory.simulation import unsloth_block
@@ -132,7 +133,7 @@ def simulate_config(config: Mapping[str, Any], place: str, case: Case) -> Simula
             "use the hf backend",
         )
     config = {name: value for name, value in config.items() if name != "quantization_config"}
-    depth = config.get("num_hidden_layers")
+    depth = config.get(names_of(str(config.get("model_type", ""))).layers)
     if not isinstance(depth, int) or case.whole or not _is_uniform(config, place):
         return _extended({0: _hf_run(config, place, case)}, 0)
     return _at_depth(depth, lambda layers: _hf_run(_shortened(config, depth, layers), place, case))
@@ -218,7 +219,8 @@ def _shortened(config: Mapping[str, Any], depth: int, layers: int) -> dict[str, 
         for name, value in config.items()
         if isinstance(value, list) and len(value) == depth
     }
-    return {**config, **cut, "num_hidden_layers": layers}
+    names = names_of(str(config.get("model_type", "")))
+    return {**config, **cut, names.layers: layers}
 
 
 def _is_uniform(config: Mapping[str, Any], place: str) -> bool:
