@@ -2,7 +2,7 @@
 step 1. Nothing is trained in silence.
 
 The seventeen inputs are those that a widely used trainer was given (reliability: it took twelve of them
-wrongly, without a word). The kinds of bad lines themselves are in `test_example.py`.
+wrongly, without a word). The kinds of bad lines themselves are in `test_data_example.py`.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ def test_the_catalogue_has_sixty_kinds() -> None:
         )
         >= 40
     )
-    from test_example import BAD
+    from test_data_example import BAD
 
     assert len({case[3] for case in BAD}) + len(ODD) + len(OWN) >= 100
 

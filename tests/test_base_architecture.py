@@ -12,7 +12,8 @@ from doitune.base.architecture import read_architecture
 from doitune.errors import ModelError, RecipeError
 from doitune.memory.shape import find_config, find_shape
 from doitune.recipe.fields import ModelSection
-from doitune.recipe.resolve import list_models, resolve
+from doitune.recipe.files import list_models
+from doitune.recipe.resolve import resolve
 
 LLAMA = {
     "model_type": "llama",

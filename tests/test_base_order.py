@@ -21,7 +21,8 @@ from doitune.base.make import make_base
 from doitune.base.order import Wish, take_order
 from doitune.base.sentencepiece import Piece, fast_tokenizer, read_model
 from doitune.errors import ModelError
-from doitune.recipe.resolve import list_models, resolve
+from doitune.recipe.files import list_models
+from doitune.recipe.resolve import resolve
 
 
 @pytest.fixture(scope="module")

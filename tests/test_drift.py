@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from doitune.errors import CheckpointError, DoituneError, Stopped, UsageError
-from doitune.recipe.fields import field_help
+from doitune.recipe.field_help import field_help
 from doitune.recipe.resolve import freeze, resolve
 from doitune.run.changes import ALLOWED, LONGER, Wishes, recorded
 from doitune.run.folder import Run, list_runs

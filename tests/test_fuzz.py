@@ -21,7 +21,8 @@ from doitune.__main__ import main
 from doitune.data.example import scan_examples
 from doitune.demo.corpus import write_corpus
 from doitune.errors import DoituneError, FitError
-from doitune.recipe.resolve import recipes_folder, resolve
+from doitune.recipe.files import recipes_folder
+from doitune.recipe.resolve import resolve
 
 FULL = pytest.mark.slow
 LIMIT_SECONDS = 0.1

@@ -27,7 +27,8 @@ from doitune.memory.plan import (
 )
 from doitune.memory.shape import find_shape
 from doitune.memory.terms import GIB, LOGITS_AT_ONCE, WHAT_IFS, Setting, count, level, nf4_bytes
-from doitune.recipe.resolve import list_models, resolve
+from doitune.recipe.files import list_models
+from doitune.recipe.resolve import resolve
 
 CELLS = (512, 1024, 2048, 1024, 2048, 4096, 2048, 4096, 8192)
 """Tokens of 1x512, 1x1024, 1x2048, 2x512, ... 4x2048: packed rows count as their tokens."""

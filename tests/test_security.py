@@ -27,7 +27,8 @@ from doitune.base.trust import OWNERS, refuse_lookalike
 from doitune.data.corpus import open_corpus
 from doitune.errors import DataError, DoituneError, FitError, ModelError
 from doitune.prompt.rendering import Renderer, RenderingError
-from doitune.recipe.resolve import list_models, resolve
+from doitune.recipe.files import list_models
+from doitune.recipe.resolve import resolve
 from doitune.system.secrets import TOKENS, known, redact
 
 FULL = pytest.mark.slow

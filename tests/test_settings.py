@@ -21,7 +21,8 @@ from doitune.ability import NAMES
 from doitune.data.corpus import Corpus
 from doitune.prepare.draw import draw
 from doitune.recipe.budget import Pick
-from doitune.recipe.resolve import list_recipes, resolve
+from doitune.recipe.files import list_recipes
+from doitune.recipe.resolve import resolve
 
 FULL = dict(zip(NAMES, (1042, 1893, 4968, 1000, 1450, 4885, 1000, 12751, 11501, 1000), strict=True))
 SYNTHETIC = 40_960

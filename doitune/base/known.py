@@ -11,7 +11,7 @@ from doitune.base.folder import ASSEMBLED, Base, find_whole
 from doitune.base.named import make_command, model_section
 from doitune.base.record import model_files, read_record
 from doitune.errors import ModelError
-from doitune.recipe.resolve import find_model, list_models
+from doitune.recipe.files import find_model, list_models
 
 
 @dataclass(frozen=True)

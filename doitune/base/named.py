@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from doitune.errors import ModelError
-from doitune.recipe.resolve import find_model, list_models, resolve
+from doitune.recipe.files import find_model, list_models
+from doitune.recipe.resolve import resolve
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import ModelSection

@@ -21,7 +21,8 @@ def recipes_list(as_json: Json = False) -> None:
 
     from doitune.console import screen
     from doitune.memory.plan import expected_gib
-    from doitune.recipe.resolve import list_models, list_recipes, resolve
+    from doitune.recipe.files import list_models, list_recipes
+    from doitune.recipe.resolve import resolve
 
     recipes, models = list_recipes(), list_models()
     needs = {
@@ -65,7 +66,7 @@ def recipes_show(
     """
     from doitune.console import screen
     from doitune.recipe.resolve import resolve
-    from doitune.recipe.typed import as_tree, flatten
+    from doitune.recipe.tree import as_tree, flatten
 
     resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
     tree = as_tree(resolved.recipe)
@@ -117,7 +118,7 @@ def recipes_copy(
     Example: doitune recipes copy reconstruct mine.yaml
     """
     from doitune.console import screen
-    from doitune.recipe.resolve import copy
+    from doitune.recipe.files import copy
 
     screen.say(f"wrote {copy(recipe, target)}")
 

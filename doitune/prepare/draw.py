@@ -13,7 +13,7 @@ from doitune.data.other_formats import RowForm
 from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError, Problem, UsageError
 from doitune.prompt.batch import epoch_order
-from doitune.recipe.budget import Pick, Shortfall, pick
+from doitune.recipe.budget import Pick, pick
 
 if TYPE_CHECKING:
     from doitune.data.example import Example
@@ -36,8 +36,8 @@ def draw(section: DataSection) -> tuple[Pick, Corpus]:
     rows = corpus.read(section.source) if wanted - {"synthetic"} or budget.share_equally else {}
     if "synthetic" in wanted:
         rows = {**rows, **corpus.read(SYNTHETIC_SOURCE)}
-    shortfall: Shortfall = "take_all" if section.on_shortfall == "take_all" else "error"
-    return pick(rows, budget, seed=section.seed, select=section.select, on_shortfall=shortfall), corpus
+    picked = pick(rows, budget, seed=section.seed, select=section.select, on_shortfall=section.on_shortfall)
+    return picked, corpus
 
 
 def recipe_corpus(section: DataSection) -> Corpus:

@@ -18,7 +18,7 @@ from doitune.ability import BY_NAME, NAMES
 from doitune.data.example import Example, content_key
 from doitune.errors import DataError, Problem
 
-Shortfall = Literal["error", "take_all"]
+Shortfall = Literal["stop", "take_all"]
 Leftover = Literal["spread", "drop"]
 Select = Literal["nested", "paper"]
 
@@ -123,8 +123,8 @@ def share_equally(total: int, found: Mapping[str, int], leftover: Leftover = "sp
     """`total` rows shared among the abilities of `found` (rows that each has), in its order; never more than
     an ability has.
 
-    The sum is below `total` when all are taken whole, or by the rows that do not divide under "drop" (fewer
-    than the sharing abilities).
+    An ability that has fewer rows than its share (also by a part of a row) is taken whole. The sum is below
+    `total` when all are, or by the rows that do not divide under "drop" (fewer than the sharing abilities).
     """
     return _share(total, found, leftover)[0]
 
@@ -134,12 +134,12 @@ def _share(total: int, found: Mapping[str, int], leftover: Leftover) -> tuple[di
     shares: dict[str, int] = {}
     left, sharing = total, list(found)
     while sharing:
-        share, rest = divmod(left, len(sharing))
-        small = [name for name in sharing if found[name] < share]
+        small = [name for name in sharing if found[name] * len(sharing) < left]
         if not small:
-            luckier = [name for name in sharing if found[name] > share][:rest] if leftover == "spread" else []
+            share, rest = divmod(left, len(sharing))
+            luckier = sharing[:rest] if leftover == "spread" else []
             shares |= {name: share + (name in luckier) for name in sharing}
-            left = rest - len(luckier) if leftover == "spread" else 0
+            left = 0
             break
         shares |= {name: found[name] for name in small}
         left -= sum(found[name] for name in small)
@@ -147,7 +147,7 @@ def _share(total: int, found: Mapping[str, int], leftover: Leftover) -> tuple[di
     return {name: shares[name] for name in found}, left
 
 
-def plan(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall = "error") -> dict[str, int]:
+def plan(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall = "stop") -> dict[str, int]:
     """How many rows of each ability to take from the rows `found`, in the order of ABILITIES, then by name.
 
     Errors: DataError with the numbers of every ability that falls short, unless `on_shortfall` is "take_all";
@@ -162,7 +162,7 @@ def pick(
     *,
     seed: int,
     select: Select = "nested",
-    on_shortfall: Shortfall = "error",
+    on_shortfall: Shortfall = "stop",
 ) -> Pick:
     """The rows that `budget` takes from `examples` (by ability, in file order).
 
@@ -220,7 +220,7 @@ def _account(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall) 
         name: Line(asked[name], found.get(name, 0), min(asked[name], found.get(name, 0)))
         for name in sorted(asked, key=_place)
     }
-    if on_shortfall == "error":
+    if on_shortfall == "stop":
         _refuse_shortfall(budget, lines)
     return lines
 
@@ -259,7 +259,10 @@ def _left_to_share(budget: Budget, fixed: int, somebody_shares: bool) -> int:
         )
         raise DataError(problem, "raise share_equally or lower the numbers", place="data.budget")
     if left and not somebody_shares and budget.leftover == "spread":
-        problem = f"{left:,} of the {budget.share_equally:,} rows of share_equally are left and no ability shares them"
+        problem = (
+            f"{left:,} of the {budget.share_equally:,} rows of share_equally are left "
+            "and no ability shares them"
+        )
         raise DataError(problem, "lower share_equally, or write leftover: drop", place="data.budget")
     return left
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from doitune.recipe.budget import Share
 from doitune.recipe.fields import BudgetSection, PromptSection, TrainSection
-from doitune.recipe.resolve import Resolved, list_recipes, resolve
+from doitune.recipe.files import list_recipes
+from doitune.recipe.resolve import Resolved, resolve
 
 PAPER_PEAK, PAPER_END = 1e-5, 1e-6
 PAPER_EPOCHS = {10: 25, 40: 20, 160: 18}

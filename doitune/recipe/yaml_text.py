@@ -2,8 +2,7 @@
 
 Every scalar stays text with its place (`file:line`); what it means is decided by the field it is written to,
 so `2e-4` is a number because the field holds a number and `no` is never a truth value by accident. Anchors,
-aliases, tags, merge keys, duplicate keys, several documents, deep nesting and big files are refused. Source
-of the list: reliability notes, section 1c, and the promise S7.
+aliases, tags, merge keys, duplicate keys, several documents, deep nesting and big files are refused.
 """
 
 from __future__ import annotations
@@ -11,55 +10,21 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
 from doitune.errors import Problem, RecipeError
+from doitune.recipe.nodes import NULLS, Fields, Items, Node, Scalar, quote
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 MAX_PROBLEMS = 100
 """A file of garbage is reported up to here, then by a count."""
 
-_NULLS = frozenset({"", "null", "~"})
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]*")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """A text and where it stands; `quoted` also for block text (`|`, `>`)."""
-
-    text: str
-    place: str
-    quoted: bool = False
-
-    @property
-    def is_null(self) -> bool:
-        """Nothing is written: empty, `null` or `~` without quotes."""
-        return not self.quoted and self.text in _NULLS
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list."""
-
-    items: tuple[Node, ...]
-    place: str
-
-
-@dataclass(frozen=True)
-class Fields:
-    """A mapping. The `place` of a value is the line of its key."""
-
-    entries: dict[str, Node] = field(default_factory=dict)
-    place: str = ""
-
-
-Node = Scalar | Items | Fields
 
 
 def read_file(path: Path, shown: str) -> Fields:
@@ -88,12 +53,11 @@ def read_bytes(data: bytes, shown: str) -> Fields:
         line = data.count(b"\n", 0, error.start) + 1
         problem = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
         raise RecipeError(problem, "save the file as UTF-8", place=f"{shown}:{line}") from error
-    reader = _Reader(text.removeprefix("\ufeff"), shown)
-    tree = reader.document()
-    if not reader.problems and not isinstance(tree, Fields):
-        reader.report(f"{shown}:1", "a recipe is a mapping of sections", "start with `extends: _base`")
-    raise_all(reader.problems)
-    assert isinstance(tree, Fields)
+    tree = _read(_Text(text.removeprefix("\ufeff"), shown))
+    if not isinstance(tree, Fields):
+        raise RecipeError(
+            "a recipe is a mapping of sections", "start with `extends: _base`", place=f"{shown}:1"
+        )
     return tree
 
 
@@ -103,10 +67,7 @@ def read_value(text: str, place: str) -> Node:
     text = text.strip()
     if not text.startswith(("[", "{", '"', "'")):
         return Scalar(text, place)
-    reader = _Reader(text, place, fixed_place=True)
-    tree = reader.document()
-    raise_all(reader.problems)
-    return tree
+    return _read(_Text(text, place, fixed_place=True))
 
 
 def raise_all(problems: list[Problem]) -> None:
@@ -118,138 +79,125 @@ def raise_all(problems: list[Problem]) -> None:
         raise RecipeError.of(problems)
 
 
-def quote(text: str, most: int = 60) -> str:
-    """`text` as messages show it: what cannot be printed is escaped, what is long is cut."""
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text[:most]
-    )
-    return f"`{shown}{'...' if len(text) > most else ''}`"
-
-
 class _TooDeep(Exception):
     """Nesting beyond MAX_DEPTH: nothing behind it is read."""
 
 
-class _Reader:
-    """Events -> nodes, gathering problems; syntax errors and depth end the reading."""
+class _Text:
+    """A text that is being read: its events, and the problems found so far."""
 
     def __init__(self, text: str, shown: str, *, fixed_place: bool = False) -> None:
         self.problems: list[Problem] = []
-        self._text, self._shown, self._fixed_place = text, shown, fixed_place
-        self._line_starts = [match.end() for match in re.finditer("\n", text)]
-        self._events: Iterator[Any] = iter(())
+        self.shown = shown
+        self.events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
+        self._line_starts = None if fixed_place else [match.end() for match in re.finditer("\n", text)]
 
     def report(self, place: str, problem: str, hint: str = "") -> None:
         self.problems.append(Problem(place, problem, hint))
 
-    def _place(self, mark: Any) -> str:
+    def place(self, mark: Any) -> str:
         """Lines as editors count them: YAML would also count U+0085, U+2028 and U+2029."""
-        if self._fixed_place or mark is None:
-            return self._shown
-        return f"{self._shown}:{bisect.bisect_right(self._line_starts, mark.index) + 1}"
+        if self._line_starts is None or mark is None:
+            return self.shown
+        return f"{self.shown}:{bisect.bisect_right(self._line_starts, mark.index) + 1}"
 
-    def document(self) -> Node:
-        """The one document of the text; an empty mapping where there is none."""
-        tree: Node = Fields({}, self._shown)
-        try:
-            self._events = yaml.parse(self._text, Loader=_LOADER)
-            documents = 0
-            for event in self._events:
-                if isinstance(event, yaml.DocumentStartEvent):
-                    documents += 1
-                    if documents > 1:
-                        self.report(
-                            self._place(event.start_mark),
-                            "a second document starts here",
-                            "one file holds one recipe",
-                        )
-                        break
-                    tree = self._node(next(self._events), "", 0)
-        except _TooDeep:
-            pass
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            if "nesting depth" in str(error.problem):  # PyYAML from 6.0.4 on has a bound of its own
-                self._report_depth(self._place(mark))
-            else:
-                self.report(
-                    self._place(mark),
-                    f"not readable as YAML: {error.problem or error.context}",
-                    "see the line and the one before",
-                )
-        except (
-            yaml.YAMLError,
-            ValueError,
-            OverflowError,
-        ) as error:  # ValueError: the pure-Python scanner, for impossible escapes
-            self.report(self._shown, f"not readable as YAML: {quote(str(error), 120)}")
-        return tree
-
-    def _node(self, event: Any, path: str, depth: int, place: str = "") -> Node:
-        place = place or self._place(event.start_mark)
-        if isinstance(event, yaml.AliasEvent):
-            self.report(place, f"alias `*{event.anchor}` is not allowed in a recipe", "write the value out")
-            return Scalar("", place)
-        if event.anchor is not None:
-            self.report(place, f"anchor `&{event.anchor}` is not allowed in a recipe", "write the value out")
-        if event.tag is not None:
-            self.report(
-                place,
-                f"tag {quote(event.tag)} is not allowed in a recipe",
-                "the field decides what a value means",
-            )
-        if isinstance(event, yaml.ScalarEvent):
-            return Scalar(event.value, place, quoted=event.style not in (None, ""))
-        if depth >= MAX_DEPTH:
-            self._too_deep(place)
-        if isinstance(event, yaml.SequenceStartEvent):
-            return self._items(path, depth, place)
-        return self._fields(path, depth, place)
-
-    def _too_deep(self, place: str) -> NoReturn:
-        self._report_depth(place)
-        raise _TooDeep
-
-    def _report_depth(self, place: str) -> None:
+    def report_depth(self, place: str) -> None:
         self.report(place, f"nested deeper than {MAX_DEPTH} levels", "a recipe has sections and fields")
 
-    def _items(self, path: str, depth: int, place: str) -> Items:
-        found: list[Node] = []
-        for event in self._events:
-            if isinstance(event, yaml.SequenceEndEvent):
-                break
-            found.append(self._node(event, path, depth + 1))
-        return Items(tuple(found), place)
 
-    def _fields(self, path: str, depth: int, place: str) -> Fields:
-        entries: dict[str, Node] = {}
-        lines: dict[str, str] = {}
-        for event in self._events:
-            if isinstance(event, yaml.MappingEndEvent):
-                break
-            key_place = self._place(event.start_mark)
-            key = self._key(event, path, depth)
-            dotted = f"{path}.{key}" if path else str(key)
-            value = self._node(next(self._events), dotted, depth + 1, key_place)
-            if key in lines:
-                first = lines[key].rpartition(":")[2]
-                self.report(
-                    key_place, f"{quote(dotted)} is given twice, first in line {first}", "keep one of them"
-                )
-            elif key is not None:
-                entries[key], lines[key] = value, key_place
-        return Fields(entries, place)
+def _read(text: _Text) -> Node:
+    """The one document of a text; an empty mapping where there is none. Syntax errors and depth end the
+    reading. Errors: RecipeError with every problem."""
+    tree: Node = Fields({}, text.shown)
+    try:
+        tree = _document(text)
+    except _TooDeep:
+        pass
+    except yaml.MarkedYAMLError as error:
+        place = text.place(error.problem_mark or error.context_mark)
+        if "nesting depth" in str(error.problem):  # PyYAML from 6.0.4 on has a bound of its own
+            text.report_depth(place)
+        else:
+            problem = f"not readable as YAML: {error.problem or error.context}"
+            text.report(place, problem, "see the line and the one before")
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # ValueError: the pure-Python scanner, for impossible escapes
+        text.report(text.shown, f"not readable as YAML: {quote(str(error), 120)}")
+    raise_all(text.problems)
+    return tree
 
-    def _key(self, event: Any, path: str, depth: int) -> str | None:
-        """The text of a key; None, and a problem, for one that no recipe can have."""
-        node = self._node(event, path, depth + 1)
-        if not isinstance(node, Scalar):
-            self.report(node.place, "a key must be a name, not a list or mapping")
-            return None
-        if node.text == "<<" and not node.quoted:
-            self.report(node.place, "merge key `<<` is not allowed in a recipe", "use `extends: PARENT`")
-            return None
-        return node.text
+
+def _document(text: _Text) -> Node:
+    tree: Node | None = None
+    for event in text.events:
+        if isinstance(event, yaml.DocumentStartEvent):
+            if tree is not None:
+                place = text.place(event.start_mark)
+                text.report(place, "a second document starts here", "one file holds one recipe")
+                break
+            tree = _node(text, next(text.events), "", 0)
+    return Fields({}, text.shown) if tree is None else tree
+
+
+def _node(text: _Text, event: Any, path: str, depth: int, place: str = "") -> Node:
+    """The node that starts with `event`; `place` is its key's, where it has one."""
+    place = place or text.place(event.start_mark)
+    if isinstance(event, yaml.AliasEvent):
+        text.report(place, f"alias `*{event.anchor}` is not allowed in a recipe", "write the value out")
+        return Scalar("", place)
+    if event.anchor is not None:
+        text.report(place, f"anchor `&{event.anchor}` is not allowed in a recipe", "write the value out")
+    if event.tag is not None:
+        problem = f"tag {quote(event.tag)} is not allowed in a recipe"
+        text.report(place, problem, "the field decides what a value means")
+    if isinstance(event, yaml.ScalarEvent):
+        return Scalar(event.value, place, quoted=event.style not in (None, ""))
+    if depth >= MAX_DEPTH:
+        text.report_depth(place)
+        raise _TooDeep
+    if isinstance(event, yaml.SequenceStartEvent):
+        return _items(text, path, depth, place)
+    return _fields(text, path, depth, place)
+
+
+def _items(text: _Text, path: str, depth: int, place: str) -> Items:
+    found: list[Node] = []
+    for event in text.events:
+        if isinstance(event, yaml.SequenceEndEvent):
+            break
+        found.append(_node(text, event, path, depth + 1))
+    return Items(tuple(found), place)
+
+
+def _fields(text: _Text, path: str, depth: int, place: str) -> Fields:
+    entries: dict[str, Node] = {}
+    lines: dict[str, str] = {}
+    for event in text.events:
+        if isinstance(event, yaml.MappingEndEvent):
+            break
+        key_place = text.place(event.start_mark)
+        key = _key(text, event, path, depth)
+        dotted = f"{path}.{key}" if path else str(key)
+        value = _node(text, next(text.events), dotted, depth + 1, key_place)
+        if key in lines:
+            first = lines[key].rpartition(":")[2]
+            problem = f"{quote(dotted)} is given twice, first in line {first}"
+            text.report(key_place, problem, "keep one of them")
+        elif key is not None:
+            entries[key], lines[key] = value, key_place
+    return Fields(entries, place)
+
+
+def _key(text: _Text, event: Any, path: str, depth: int) -> str | None:
+    """The text of a key; None, and a problem, for one that no recipe can have."""
+    node = _node(text, event, path, depth + 1)
+    if not isinstance(node, Scalar):
+        text.report(node.place, "a key must be a name, not a list or mapping")
+        return None
+    if node.text == "<<" and not node.quoted:
+        text.report(node.place, "merge key `<<` is not allowed in a recipe", "use `extends: PARENT`")
+        return None
+    return node.text
 
 
 def write_tree(tree: dict[str, Any], indent: int = 0) -> str:
@@ -279,7 +227,7 @@ def _write_leaf(value: Any) -> str:
 
 def write_text(text: str) -> str:
     """A text as a YAML scalar: plain where nothing in it could be read otherwise, else in double quotes."""
-    if _PLAIN.fullmatch(text) and text not in _NULLS:
+    if _PLAIN.fullmatch(text) and text not in NULLS:
         return text
     escaped = (char if char.isprintable() and char not in '"\\' else _escape(char) for char in text)
     return f'"{"".join(escaped)}"'

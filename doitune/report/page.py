@@ -15,7 +15,8 @@ from doitune.ability import BY_NAME
 from doitune.evals.compare import Comparison, Pair
 from doitune.evals.report import Mean, SetScore
 from doitune.evals.saved import Line
-from doitune.recipe.yaml_text import Fields, Items, Node, Scalar, read_bytes
+from doitune.recipe.nodes import Fields, Items, Node, Scalar
+from doitune.recipe.yaml_text import read_bytes
 from doitune.report.html import Html, document, join, table, tag
 from doitune.report.plots import curves, intervals
 from doitune.report.read import BASE, RunView, Scored, Suite, view

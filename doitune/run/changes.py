@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import CheckpointError, Problem, UsageError
-from doitune.recipe.typed import as_tree, flatten
+from doitune.recipe.tree import as_tree, flatten
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import Recipe

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from doitune.errors import DoituneError, RecipeError
 from doitune.recipe import yaml_text as recipe_text
-from doitune.recipe.resolve import recipes_folder, resolve
-from doitune.recipe.yaml_text import Fields, Items, Scalar, read_bytes, read_file, read_value, write_tree
+from doitune.recipe.files import recipes_folder
+from doitune.recipe.nodes import Fields, Items, Scalar
+from doitune.recipe.resolve import resolve
+from doitune.recipe.yaml_text import read_bytes, read_file, read_value, write_tree
 
 REFUSED = {
     "anchor": (b"a: 1\nb: &x 2\n", "r.yaml:2: anchor `&x`"),

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from doitune.ability import NAMES
 from doitune.errors import RecipeError
 from doitune.recipe.budget import Budget, Share
-from doitune.recipe.fields import BUDGET_NAMES, BudgetSection, Recipe, TrainSection, field_help
-from doitune.recipe.typed import as_tree, flatten, read_recipe
+from doitune.recipe.field_help import field_help
+from doitune.recipe.fields import BUDGET_NAMES, BudgetSection, Recipe, TrainSection
+from doitune.recipe.tree import as_tree, flatten
+from doitune.recipe.typed import read_recipe
 from doitune.recipe.yaml_text import read_bytes
 
 WHOLE = """\

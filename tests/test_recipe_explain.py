@@ -3,7 +3,8 @@
 import pytest
 
 from doitune.recipe.explain import explain
-from doitune.recipe.resolve import list_recipes, resolve
+from doitune.recipe.files import list_recipes
+from doitune.recipe.resolve import resolve
 
 TOPICS = [
     "data",

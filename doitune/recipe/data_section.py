@@ -1,0 +1,119 @@
+"""The recipe's `data`: which examples are learnt from, and how many of each ability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from doitune.ability import GENERAL, NAMES
+from doitune.data.other_formats import Form
+from doitune.recipe.budget import Budget, Leftover, Select, Share, Shortfall
+from doitune.recipe.section import Contradiction, Count, InnerFolder, Location, Natural, Section, Seed, Token
+
+BUDGET_NAMES: tuple[str, ...] = (*NAMES, GENERAL.name)
+"""Keys that a budget may hold beside its own fields: the ten abilities and the synthetic instructions."""
+
+Amount = Count | Literal["all"] | Share
+
+
+class BudgetSection(Section):
+    """How many examples of each ability. In a file it is flat: the abilities' names stand beside
+    `share_equally` and `leftover`."""
+
+    share_equally: Natural | None = Field(
+        default=None,
+        description="all examples together: abilities not named, or named `share`, get equal parts of what "
+        "the numbers and `all` leave",
+    )
+    leftover: Leftover = Field(
+        default="spread",
+        description="units that do not divide: one each to the sharing abilities in their order, or not used",
+    )
+    abilities: dict[str, Amount] = Field(
+        default_factory=dict,
+        description="a number, `all`, `share` or `share+K`; an ability that is not named gets 0, "
+        "or its share",
+    )
+
+    def to_budget(self) -> Budget:
+        """The rule that `budget.pick` follows."""
+        return Budget(dict(self.abilities), self.share_equally, self.leftover)
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        total = self.share_equally
+        if total is None and not any(self.abilities.values()):
+            yield Contradiction(
+                "", "the budget asks for no example", "write `share_equally: 160`, or a number for an ability"
+            )
+        numbers = sum(amount for amount in self.abilities.values() if isinstance(amount, int))
+        if total is not None and numbers > total:
+            problem = f"the numbers ask for {numbers} examples, more than share_equally {total}"
+            yield Contradiction("share_equally", problem, "raise the total or lower the numbers")
+        for name, amount in self.abilities.items():
+            if name not in BUDGET_NAMES:
+                yield Contradiction(
+                    name, f"no ability `{name}`", f"the abilities are {', '.join(BUDGET_NAMES)}"
+                )
+            elif isinstance(amount, Share) and name == GENERAL.name:
+                yield Contradiction(
+                    name, "`synthetic` is no ability and has no share", "write a number or `all`"
+                )
+            elif isinstance(amount, Share) and total is None:
+                yield Contradiction(
+                    name, f"`{name}` asks for a share of nothing", "write `share_equally: TOTAL` beside it"
+                )
+
+
+class DataSection(Section):
+    """Which examples are learnt from."""
+
+    corpus: Location = Field(
+        description="where rows come from: doit, demo, a fetched corpus's name, or a path"
+    )
+    rows: Literal["doit", Form] = Field(
+        default="doit",
+        description="how the rows are written: the data set's own form, or one that other trainers read, "
+        "for rows of your own",
+    )
+    rows_ability: Token = Field(
+        default="",
+        description="the ability of every row of your own; empty: each row names its own in the field "
+        "`ability`",
+    )
+    source: InnerFolder = Field(
+        default="curated/1000",
+        description="the corpus's folder that the ten abilities are drawn from; synthetic rows have their "
+        "own",
+    )
+    budget: BudgetSection = Field(description="examples of each ability")
+    select: Select = Field(
+        default="nested",
+        description="nested: a smaller budget's examples are among a larger one's; paper: the released "
+        "procedure on sorted files",
+    )
+    seed: Seed = Field(default=0, description="seed of the selection")
+    on_shortfall: Shortfall = Field(
+        default="stop", description="a budget that the corpus cannot meet: stop, or take what is there"
+    )
+    on_overlong: Literal["refuse", "drop"] = Field(
+        default="refuse",
+        description="a row longer than train.max_tokens: refuse to train, or drop and count it; an answer "
+        "is never cut",
+    )
+    allow_leaks: bool = Field(
+        default=False,
+        description="train although chosen rows leak into evaluation sets; every score then says so",
+    )
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        if self.rows_ability and self.rows_ability not in BUDGET_NAMES:
+            problem = f"no ability `{self.rows_ability}`"
+            yield Contradiction("rows_ability", problem, f"the abilities are {', '.join(BUDGET_NAMES)}")
+        if self.rows_ability and self.rows == "doit":
+            yield Contradiction(
+                "rows_ability",
+                "rows_ability is for rows of your own",
+                "write data.rows: messages, alpaca or sharegpt",
+            )

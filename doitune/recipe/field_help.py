@@ -1,0 +1,47 @@
+"""A field's help: its name, type, default and meaning, as `--help`, documents and messages show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import PydanticUndefined
+
+from doitune.recipe.fields import BUDGET_NAMES, BudgetSection, Recipe, Section
+from doitune.recipe.values import AMOUNT, describe
+
+
+@dataclass(frozen=True)
+class FieldHelp:
+    """One field for `--help`, documents and error messages; `default` is text, empty where the field must
+    be written."""
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+
+def field_help(section: type[Section] = Recipe, prefix: str = "") -> tuple[FieldHelp, ...]:
+    """Every field in file order, with its dotted name."""
+    found: list[FieldHelp] = []
+    for name, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            found += field_help(inner, f"{prefix}{name}.")
+        elif section is BudgetSection and name == "abilities":
+            meaning = info.description or ""
+            found += [FieldHelp(prefix + ability, AMOUNT, "unset", meaning) for ability in BUDGET_NAMES]
+        else:
+            found.append(
+                FieldHelp(prefix + name, describe(inner), _default_text(info.default), info.description or "")
+            )
+    return tuple(found)
+
+
+def _default_text(default: Any) -> str:
+    if default is PydanticUndefined:
+        return ""
+    if isinstance(default, tuple):
+        return f"[{', '.join(map(str, default))}]"
+    return "unset" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
