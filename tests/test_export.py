@@ -30,9 +30,10 @@ from doitune.base.tokens import read_tokens
 from doitune.data.example import Message
 from doitune.errors import CheckpointError, DiskError, LockedError, ModelError, ParityError, UsageError
 from doitune.export import parity
-from doitune.export.chat import CHATS, exported_tokens, prove_files
-from doitune.export.merged import Export, Wish, export_merged
+from doitune.export.merged import Wish, export_merged
 from doitune.export.parity import Answers, compare, fitting
+from doitune.export.report import Export
+from doitune.export.tokenizer import CHATS, exported_tokens, prove_files
 from doitune.prompt.batch import pad
 from doitune.prompt.encode import encode, encode_question
 from doitune.prompt.encoded import IGNORED, Encoded
@@ -75,7 +76,7 @@ def run_fp32(world: World) -> Run:
 
 
 def export(run: Run, out: Path, **more: Any) -> Export:
-    return export_merged(Wish(run, out, **more), lambda text: None)
+    return export_merged(Wish(run, out, **more))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -376,7 +377,7 @@ def _kill_at(module: Any, name: str, number: int) -> Callable[[], None]:
 
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     from doitune.evals import saved
-    from doitune.export import merged as room
+    from doitune.export import merged, report
 
     desk = Desk(tmp_path)
     assert desk.do(*desk.train("runs", "--set", "train.max_steps=3")).code == 0
@@ -388,9 +389,9 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     out = tmp_path / "killed 断"
     places = [
         (Journal, "add", 3),
-        (room, "prove_folder", 1),
+        (merged, "prove_folder", 1),
         (saved, "append_lines", 2),
-        (room, "write_json", 1),
+        (report, "write_json", 1),
     ]
     for module, name, number in places:
         assert desk.do(*command, str(out), before=_kill_at(module, name, number)).code == -signal.SIGKILL, (

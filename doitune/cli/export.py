@@ -45,6 +45,7 @@ def export(
     """
     from doitune.console import progress, screen
     from doitune.console.export import show_export
+    from doitune.export.measure import Listener
     from doitune.export.merged import Wish, export_merged
     from doitune.run.folder import find_run
 
@@ -54,7 +55,7 @@ def export(
         )
     wish = Wish(find_run(run, runs), out, checkpoint, into, dtype, questions)
     with progress.LiveLine() as line:
-        found = export_merged(wish, line.note, line.file, line.questions)
+        found = export_merged(wish, Listener(line.note, line.file, line.questions))
     if not as_json:
         show_export(found)
     found.refuse_other()

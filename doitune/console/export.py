@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from doitune.console.screen import say, show_table
 
 if TYPE_CHECKING:
-    from doitune.export.merged import Export
+    from doitune.export.report import Export
 
 VALUES = {"nf4": "the base's 4-bit values", "own": "the base's own weights"}
 """What export.json calls the values that an adapter was trained on, or merged into."""

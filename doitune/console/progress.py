@@ -136,7 +136,7 @@ class _Pace:
 
 
 def _until_unread() -> Console:
-    """stderr of a run of hours, which does not end because a pager was closed: from then on nothing is shown."""
+    """stderr of a run of hours, which does not end because a pager was closed: nothing more is shown."""
     screen = err()
 
     def unread() -> None:

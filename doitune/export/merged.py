@@ -1,53 +1,56 @@
-"""Take a trained model away: base and adapter merged into one folder that plain transformers loads, with a
-report on whether it is the same model.
+"""The format `merged`: base and adapter in one folder that plain transformers loads.
 
-A merge is easily another model (other base values, rounding, a tokenizer that says other prompts) and no
-library tells. So the folder is read back and asked what the trained model is asked: `export.json` says how
-far they agree, and below AGREEMENT it is not called the same.
+A merge is easily another model (other base values, rounding, a tokenizer that gives other prompts) and no
+library reports it. So the folder is read back and asked what the trained model is asked: `export.json` says
+how far they agree, and below AGREEMENT it is not called the same.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.backends.pick import begin
-from doitune.backends.tokenizer import tokenizer_template
-from doitune.base.find import find_base
-from doitune.base.folder import RECORD, REPORT, Base, find_whole
+from doitune.base.assembly import Assembly, open_assembly
+from doitune.base.folder import RECORD, REPORT, find_whole
 from doitune.base.make import ROOM, Made, Order, make_base
-from doitune.base.record import check_folder, read_record
-from doitune.data.fetch import OnProgress
-from doitune.errors import CheckpointError, DiskError, ModelError, ParityError, Problem, UsageError
-from doitune.evals.targets import OnProgress as OnQuestion
-from doitune.evals.targets import refuse_other_encoder
-from doitune.export.chat import prove_folder
-from doitune.export.merge import Source, changed_matrices, order_of
+from doitune.base.record import read_record
+from doitune.base.tensors import EMBEDDING, HEAD
+from doitune.base.weights import open_weights
+from doitune.errors import CheckpointError, DiskError, UsageError
+from doitune.export.measure import Listener, measure
 from doitune.export.parity import AGREEMENT
-from doitune.export.trial import Trial, choose_trial
-from doitune.recipe.resolve import resolve
-from doitune.run.model import checkpoint_step
-from doitune.system.disk import hold, make_folder, write_json
-from doitune.system.secrets import redacted
+from doitune.export.report import NOT_MEASURED, SCHEMA, Export, finish, finished, work_folder
+from doitune.export.source import Source, open_source
+from doitune.export.tokenizer import exported_tokens, prove_files, prove_folder
+from doitune.export.trial import QUESTIONS, Trial, choose_trial
+from doitune.system.disk import file_sha256, hold, make_folder
 
 if TYPE_CHECKING:
+    import torch
+
+    from doitune.data.example import Message
     from doitune.run.folder import Run
 
-SCHEMA = "doitune.export/1"
-QUESTIONS = 200
+INTO = {"trained": "the values that the adapter was trained on", "base": "the base's own weights"}
+"""What an adapter may be merged into. Of a base in 4 bits, `trained` is those values, written in 16.
 
-OnNote = Callable[[str], None]
+Measured on the demo, trained on NF4 (450 steps): of 1,952 answer tokens 99.8 % stay the likeliest after the
+first and 87.1 % after the second; the score of 200 questions goes from 46.0 to 46.5 and to 40.5.
+"""
+
+TYPES = ("bf16", "fp16", "fp32")
+TOKEN_ROWS = "token_rows.safetensors"
+
+MOST_COMPARED = 32
+"""Matrices that are compared with the base's: each may have to be quantised again for it."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """`doitune export`: `checkpoint` is best, last or a step; `into` and `dtype` see `merge.order_of`;
-    `questions`: at most so many are asked."""
+    """`doitune export`: `checkpoint` is best, last or a step; `into` one of INTO; `dtype` one of TYPES, or
+    empty for the base's own; at most `questions` are asked."""
 
     run: Run
     out: Path
@@ -57,64 +60,32 @@ class Wish:
     questions: int = QUESTIONS
 
 
-@dataclass(frozen=True)
-class Export:
-    """A finished export: its folder and what export.json says. `again`: it was finished before, and
-    nothing was done."""
-
-    folder: Path
-    document: Mapping[str, Any]
-    again: bool = False
-
-    @property
-    def same(self) -> bool:
-        """Whether the merged model may be called the trained one."""
-        return bool(self.document["same"])
-
-    def refuse_other(self) -> None:
-        """ParityError where the merged model is another than the trained one; the folder stays, and its
-        export.json says so."""
-        if not self.same:
-            raise ParityError.of(
-                Problem(str(self.folder), problem, self.document["cure"])
-                for problem in self.document["problems"]
-            )
-
-
-def export_merged(
-    wish: Wish, on_note: OnNote, on_progress: OnProgress | None = None, on_question: OnQuestion | None = None
-) -> Export:
+def export_merged(wish: Wish, listener: Listener | None = None) -> Export:
     """Merge, read back and compare, or go on with it; a finished export is recognised.
 
     Errors: UsageError, CheckpointError, ModelError, DataError, DiskError, LockedError, FitError where a model
     does not fit this machine.
     """
+    listener = listener or Listener()
     out = _folder(wish.out)
-    source = _source(wish)
+    source = open_source(wish.run, wish.checkpoint)
     trial = choose_trial(source, wish.questions)
-    for text in (
-        *(
-            []
-            if wish.run.done()
-            else [f"{wish.run.name} has not ended: what it would still learn is not in this"]
-        ),
-        *trial.left_out,
-    ):
-        on_note(text)
-    order = order_of(source, wish.into, wish.dtype, out, trial.chats)
+    if not wish.run.done():
+        listener.note(f"{wish.run.name} has not ended: what it would still learn is not in this")
+    for text in trial.left_out:
+        listener.note(text)
+    order = _order(source, wish, out, trial.chats)
     try:
         make_folder(out.parent)
     except DiskError as error:
         raise DiskError(error.problem, ROOM) from error
     lock = out.with_name(f".{out.name}.export.lock")
     with hold(lock, str(out), remove=True):
-        made = make_base(order, on_progress)
-        found = _finished(out, made, trial)
+        made = make_base(order, listener.file)
+        found = finished(out, trial) if made.kept_shards == made.shards else None
         if found is None:
-            on_note(f"{out} is written; now it is compared with the trained model")
-            found = _report(
-                wish, source, order, made, trial, on_note, on_question or (lambda label, progress: None)
-            )
+            listener.note(f"{out} is written; now it is compared with the trained model")
+            found = finish(out, _measured(source, order, made, trial, listener))
     return found
 
 
@@ -124,103 +95,96 @@ def _folder(wanted: Path) -> Path:
     try:
         out = wanted.expanduser().resolve()
         foreign = out.exists() and not (out.is_dir() and ((out / RECORD).is_file() or not any(out.iterdir())))
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # a name too long, no such user, a null byte, no right to look
-        raise UsageError(
-            f"--out {str(wanted)!r} cannot be written: {getattr(error, 'strerror', None) or error}",
-            "name a folder of yours",
-        ) from None
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a null byte
+        reason = getattr(error, "strerror", None) or error
+        problem = f"--out {str(wanted)!r} cannot be written: {reason}"
+        raise UsageError(problem, "name a folder of yours") from None
     if foreign:
-        raise UsageError(
-            f"{out} is there already, and is no export of doitune", "name a new or an empty folder: --out DIR"
-        )
+        problem = f"{out} is there already, and is no export of doitune"
+        raise UsageError(problem, "name a new or an empty folder: --out DIR")
     return out
 
 
-def _source(wish: Wish) -> Source:
-    """The run's recipe, base, checkpoint and template, each proved to be what the run was trained with as
-    far as its files say."""
-    run = wish.run
-    recipe = resolve(str(run.recipe_path)).recipe
-    checkpoint = run.checkpoint(checkpoint_step(run, wish.checkpoint))
-    wrong = checkpoint.verify()
-    if wrong:
-        raise CheckpointError(
-            f"{checkpoint.folder} is damaged: {'; '.join(wrong)}", "use another checkpoint: --checkpoint last"
-        )
-    base = find_base(recipe.model.name, recipe.model.revision)
-    _refuse_other_base(run, base)
-    begin(recipe.model.backend, base)
-    template = tokenizer_template(base, recipe.prompt)
-    refuse_other_encoder(run, template)
-    return Source(recipe, base, checkpoint, template)
+def _order(source: Source, wish: Wish, out: Path, chats: Sequence[Sequence[Message]]) -> Order:
+    """The order to merge `source` into `out`. The prompt's ids are proved on `chats` first.
+
+    Errors: UsageError, ModelError with all that does not fit, CheckpointError.
+    """
+    _refuse_unknown(source, wish)
+    in_4_bits = wish.into == "trained" and source.quantised
+    folder = source.checkpoint.folder
+    parts = open_assembly(source.base.folder, [("the run's adapter", folder)], as_held=in_4_bits)
+    own = "fp32" if _in_fp32(parts) else ""
+    rows = _token_rows(source)
+    tokens = exported_tokens(source.template, source.base.folder, parts.architecture.vocabulary)
+    if rows:
+        parts = parts.with_rows(rows)
+    ends = {"eos_token_id": source.template.end_id, "pad_token_id": source.template.pad_id}
+    parts = replace(parts, config={**parts.config, **ends})
+    prove_files(tokens, parts.config, source.template, chats)
+    base = {"part": "base", "name": source.base.name, "revision": source.base.revision}
+    names = [{**base, "values": "nf4" if in_4_bits else "own"}, {"part": "adapter", "name": folder.name}]
+    if rows:
+        names.append({"part": "token rows", "sha256": file_sha256(folder / TOKEN_ROWS)})
+    files = {**tokens, REPORT: NOT_MEASURED}
+    return Order(source.base.name, parts, files, wish.dtype or own, out, tuple(names))
 
 
-def _refuse_other_base(run: Run, base: Base) -> None:
-    """CheckpointError where a file of the base is not the one that the run was trained on."""
-    trained: Mapping[str, str] = run.read_json("origin.json").get("base", {}).get("files", {})
-    now = redacted(base.sha256())  # as origin.json holds them
-    other = sorted(name for name in {*trained, *now} if trained.get(name) != now.get(name))
-    if other:
-        raise CheckpointError(
-            f"{run.name} was trained on another base: {', '.join(other[:5])} of {base.folder} {'is' if len(other) == 1 else 'are'} not as then",
-            "bring the old files back: the adapter is a change of those weights and no others",
-        )
+def _refuse_unknown(source: Source, wish: Wish) -> None:
+    """UsageError for values and types that there are not, or not here."""
+    if wish.into not in INTO:
+        hint = "; ".join(f"{name}: {values}" for name, values in INTO.items())
+        raise UsageError(f"--into {wish.into!r} is not one of {', '.join(INTO)}", hint)
+    if wish.dtype and wish.dtype not in TYPES:
+        problem = f"--dtype {wish.dtype!r} is not one of {', '.join(TYPES)}"
+        raise UsageError(problem, "leave it out for the base's own")
+    if source.stored_in_4_bits and wish.into == "base":
+        problem = f"{source.base.name} lies here in 4 bits only: there are no other weights to merge into"
+        raise UsageError(problem, "--into trained")
 
 
-def _finished(out: Path, made: Made, trial: Trial) -> Export | None:
-    """The export as an earlier try finished it, with the same questions; None where it is not measured
-    yet. ModelError where it was changed."""
-    if made.kept_shards < made.shards:
-        return None
-    wrong = check_folder(out).differences
-    if wrong:
-        place = f"{out / wrong[0].file}" if wrong[0].file else str(out)
-        raise ModelError(
-            f"not as it was exported: {wrong[0].problem}", "delete the folder and export again", place=place
-        )
-    document: Any = None
-    with suppress(OSError, ValueError):
-        document = json.loads((out / REPORT).read_text(encoding="utf-8"))
-    known = (
-        isinstance(document, dict)
-        and document.get("trial") == trial.identity
-        and isinstance(document.get("same"), bool)
-    )
-    return Export(out, document, again=True) if known else None
+def _in_fp32(parts: Assembly) -> bool:
+    """Whether the base's own numbers are of 32 bits."""
+    table = parts.base.table
+    return all(table[one.name].dtype == "float32" for one in parts.targets if one.name in table)
 
 
-def _report(
-    wish: Wish,
-    source: Source,
-    order: Order,
-    made: Made,
-    trial: Trial,
-    on_note: OnNote,
-    on_question: OnQuestion,
-) -> Export:
-    """Measure and write export.json."""
-    ingredients = str((read_record(order.out) or {})["ingredients"])
-    work = order.out.with_name(f".{order.out.name}.parity-{ingredients[:8]}{trial.identity[:8]}")
-    merged = find_whole(order.out)
-    prove_folder(order.out, source.template, trial.chats)
-    changed = changed_matrices(order)
-    found = trial.run(wish.run, source, merged, order, work, on_note, on_question)
+def _token_rows(source: Source) -> dict[str, torch.Tensor]:
+    """Rows [k, H] of added tokens by the name of their matrix; empty where the roles reuse tokens.
+    CheckpointError where they are missing."""
+    if not source.template.new_rows:
+        return {}
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        rows = load_file(source.checkpoint.folder / TOKEN_ROWS)
+        return {EMBEDDING: rows["embedding"], HEAD: rows["head"]}
+    except (OSError, SafetensorError, KeyError) as error:
+        problem = f"the token rows of {source.checkpoint.folder} cannot be read: {error}"
+        raise CheckpointError(problem, "use another checkpoint") from error
+
+
+def _measured(source: Source, order: Order, made: Made, trial: Trial, listener: Listener) -> dict[str, Any]:
+    """The document of export.json: what was merged into what, and how far that is the trained model."""
+    out = order.out
+    ingredients = str((read_record(out) or {})["ingredients"])
+    merged = find_whole(out)
+    prove_folder(out, source.template, trial.chats)
+    matrices = _changed_matrices(order)
+    work = work_folder(out, f"{ingredients[:8]}{trial.identity[:8]}")
+    found = measure(source, merged, trial, work, listener)
     problems = [*found.problems]
-    if not changed["changed"]:
-        problems.append(
-            f"the merged weights are the base's own: none of {changed['compared']} adapted matrices has changed"
-        )
-    document: dict[str, Any] = {
+    if not matrices["changed"]:
+        none = f"none of {matrices['compared']} adapted matrices has changed"
+        problems.append(f"the merged weights are the base's own: {none}")
+    return {
         "schema": SCHEMA,
         "same": not problems,
         "problems": problems,
         "cure": _cure(source, order) if problems else "",
         "to": "merged",
-        "run": wish.run.name,
+        "run": source.run.name,
         "checkpoint": source.checkpoint.folder.name,
         "base": {"name": source.base.name, "revision": source.base.revision},
         "merged_into": _into(order),
@@ -228,18 +192,30 @@ def _report(
         "dtype": order.dtype,
         "merged_in": "float64",
         "bytes": made.bytes,
-        "matrices": changed,
+        "matrices": matrices,
         "prompt": {"chats": len(trial.chats), "equal": True, "stop_ids": list(source.template.stop_ids)},
         "agreement_wanted": AGREEMENT,
         **found.to_json(),
         "trial": trial.identity,
     }
-    document = redacted(document)
-    write_json(order.out / REPORT, document)
-    for folder in order.out.parent.iterdir():
-        if folder.name.startswith(f".{order.out.name}.parity-"):
-            shutil.rmtree(folder, ignore_errors=True)
-    return Export(order.out, document)
+
+
+def _changed_matrices(order: Order) -> Mapping[str, int]:
+    """How many of the adapted matrices (of MOST_COMPARED spread over them) differ in the merged folder from
+    the base in the same type.
+
+    The trap is a merge that did nothing: such a folder loads and answers, as the base.
+    """
+    import torch
+
+    merged, base = open_weights(order.out, "model"), order.parts.base
+    dtype = getattr(torch, order.dtype)
+    adapted = sorted(order.parts.loras[0].factors)
+    count = min(MOST_COMPARED, len(adapted))
+    compared = [adapted[number * len(adapted) // count] for number in range(count)]
+    changed = sum(not torch.equal(merged.get(name), base.get(name).to(dtype)) for name in compared)
+    rows = len(order.parts.added.get(EMBEDDING, ()))
+    return {"adapted": len(adapted), "compared": len(compared), "changed": changed, "token_rows": rows}
 
 
 def _into(order: Order) -> str:
@@ -251,7 +227,8 @@ def _cure(source: Source, order: Order) -> str:
     """What can be done about a merged model that is another one."""
     marked = "this folder is kept, and marked in its export.json"
     if source.quantised and _into(order) == "own":
-        return f"the adapter was trained on the base's 4-bit values: merge it into those with --into trained --out ANOTHER; {marked}"
+        values = "the adapter was trained on the base's 4-bit values"
+        return f"{values}: merge it into those with --into trained --out ANOTHER; {marked}"
     if order.dtype != "float32":
         return f"keep more digits with --dtype fp32 --out ANOTHER; {marked}"
     return f"take the checkpoint itself, which is a whole peft adapter; {marked}"

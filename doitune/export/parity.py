@@ -1,9 +1,8 @@
-"""Whether a merged model says what the trained one said: both are asked the same answers, token by token,
-and their distributions compared."""
+"""How far two models agree: what each says at the tokens of the same answers, and their distributions
+compared."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
@@ -78,8 +77,8 @@ def fitting(rows: Sequence[Encoded], vocabulary: int) -> list[Encoded]:
 
 
 def ask(model: LoadedModel, rows: Sequence[Encoded]) -> Answers:
-    """What the model says to each row, some rows at once and always the same ones beside each other; it is
-    left asking."""
+    """What the model says to each row, some rows at once and always the same ones beside each other. The
+    model is left in evaluation mode."""
     import torch
 
     model.training(False)
@@ -117,12 +116,3 @@ def compare(name_a: str, a: Answers, name_b: str, b: Answers) -> Pair:
 
 def _mean(losses: Sequence[float]) -> float:
     return sum(losses) / len(losses)
-
-
-def release() -> None:
-    """Give back the memory of a model that nobody holds any more."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -2,8 +2,8 @@
 gave it.
 
 With `template: doit` the role tokens are made tokens that text can name, and the chat template writes them;
-the base's own template goes as it is. What was made is proved on chats before a weight is written, and once
-more on the finished folder.
+the base's own template is copied as it is. Both are proved on chats before a weight is written, and once more
+on the finished folder.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ both languages."""
 
 
 def exported_tokens(template: Template, folder: Path, rows: int) -> dict[str, bytes]:
-    """The tokenizer's files by name, generation_config.json among them; `folder` is the base's, `rows` its
-    embedding's. ModelError."""
+    """The tokenizer's files by name, generation_config.json among them. `folder`: the base's; `rows`: of its
+    embedding. Errors: ModelError."""
     files = read_tokens([folder], rows).files if template.kind == "model" else _doit_files(template, folder)
     return {**files, "generation_config.json": _json(_generation(template, folder))}
 
@@ -57,10 +57,9 @@ def chat_template(template: Template) -> str:
     """The jinja text that writes a chat as `prompt.encode` does: role token, stripped content, end token."""
     user, assistant, end = (json.dumps(text, ensure_ascii=False) for text in role_texts(template))
     role = f"{{{{- {assistant} if message['role'] == 'assistant' else {user} -}}}}"
-    return (
-        f"{{%- for message in messages -%}}{role}{{{{- message['content'] | trim -}}}}{{{{- {end} -}}}}{{%- endfor -%}}"
-        f"{{%- if add_generation_prompt -%}}{{{{- {assistant} -}}}}{{%- endif -%}}"
-    )
+    turn = f"{role}{{{{- message['content'] | trim -}}}}{{{{- {end} -}}}}"
+    reply = f"{{%- if add_generation_prompt -%}}{{{{- {assistant} -}}}}{{%- endif -%}}"
+    return f"{{%- for message in messages -%}}{turn}{{%- endfor -%}}{reply}"
 
 
 def prove_files(
@@ -77,33 +76,37 @@ def prove_files(
         prove_folder(folder, template, chats)
 
 
-def prove_folder(folder: Path, template: Template, chats: Sequence[Sequence[Message]]) -> Template:
-    """The folder's own template, which gives each of `chats` the ids of `template`, as a question and as a
-    whole. ModelError where it does not."""
+def prove_folder(folder: Path, template: Template, chats: Sequence[Sequence[Message]]) -> None:
+    """The folder's own template gives each of `chats` the ids of `template`, as a question and as a whole.
+    ModelError where it does not."""
     found = exported_template(folder, template)
     for messages in chats:
-        for whole in (False, True):
-            wanted = encode(messages, template).ids if whole else encode_question(messages[:-1], template)
-            rendered = _rendered(found, messages if whole else messages[:-1], not whole)
-            if tuple(rendered[: len(wanted)]) != tuple(wanted) or (
-                not whole and len(rendered) != len(wanted)
-            ):
-                place = next(
-                    (at for at, (a, b) in enumerate(zip(rendered, wanted, strict=False)) if a != b),
-                    min(len(rendered), len(wanted)),
-                )
-                raise ModelError(
-                    f"the exported tokenizer gives a chat other ids than training did: the first that differs is number {place}",
-                    "this tokenizer cannot be exported with its prompt; the checkpoint's folder is a whole peft adapter and can be used with doitune",
-                    place=str(folder),
-                )
+        question = messages[:-1]
+        _refuse_other_ids(_rendered(found, question, True), encode_question(question, template), folder)
+        whole = encode(messages, template).ids
+        # what a chat template writes after the last end token is no part of what was trained
+        _refuse_other_ids(_rendered(found, messages, False)[: len(whole)], whole, folder)
     if fingerprint(found) != fingerprint(template):
         raise ModelError(
             "the exported tokenizer has another fingerprint than training had",
             "report it, with the base's name",
             place=str(folder),
         )
-    return found
+
+
+def _refuse_other_ids(ids: Sequence[int], trained: Sequence[int], folder: Path) -> None:
+    """ModelError where a chat has other ids than in training."""
+    if tuple(ids) == tuple(trained):
+        return
+    pairs = enumerate(zip(ids, trained, strict=False))
+    place = next((at for at, (a, b) in pairs if a != b), min(len(ids), len(trained)))
+    other = "the exported tokenizer gives a chat other ids than training did"
+    raise ModelError(
+        f"{other}: the first that differs is number {place}",
+        "this tokenizer cannot be exported with its prompt; the checkpoint's folder is a whole peft adapter "
+        "and can be used with doitune",
+        place=str(folder),
+    )
 
 
 def exported_template(folder: Path, template: Template) -> Template:
