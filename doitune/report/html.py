@@ -1,8 +1,8 @@
 """Text to HTML, escaped by construction: whatever is not `Html` is text, and only this module makes `Html`.
 
 Texts of models, data and names can hold markup, scripts, secrets and hidden characters: markup is escaped,
-secrets are left out, hidden characters shown as their codes. The page has no scripts and no event handlers, so
-there is nothing to escape for them.
+secrets are left out, hidden characters are shown as their codes. The page has no scripts and no event
+handlers, so there is nothing to escape for them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ CONTENT_POLICY = (
 )
 """What a browser may load for the page: nothing but the style inside it."""
 
+SHOWN_CHARACTERS = 1_500
+"""Of one question, reply or recipe; longer ones are cut with a count."""
+
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*")
-_VOID = {"meta", "br"}
+_VOID = {"meta"}
+_LOADING = ("src", "srcdoc", "action", "formaction")
 
 
 class Html(str):
@@ -30,6 +34,18 @@ class Html(str):
 def text(value: object) -> Html:
     """A text as the page shows it."""
     return Html(html.escape(visible(redact(str(value)))))
+
+
+def percent(share: float) -> str:
+    """A share of 0..1 in %, without the sign."""
+    return f"{100 * share:.1f}"
+
+
+def cut(value: str) -> str:
+    """The text, or its first SHOWN_CHARACTERS and how long it is."""
+    if len(value) <= SHOWN_CHARACTERS:
+        return value
+    return f"{value[:SHOWN_CHARACTERS]} … ({len(value):,} characters)"
 
 
 def tag(element: str, *children: object, **attributes: object) -> Html:
@@ -42,11 +58,8 @@ def tag(element: str, *children: object, **attributes: object) -> Html:
     parts = []
     for name, value in attributes.items():
         written = name.rstrip("_").replace("_", "-")
-        if (
-            not _NAME.fullmatch(written)
-            or written.lower().startswith("on")
-            or written in ("src", "srcdoc", "action", "formaction")
-        ):
+        runs = written.lower().startswith("on")
+        if runs or written in _LOADING or not _NAME.fullmatch(written):
             raise ValueError(f"the page has no attribute {written}")
         if written == "href" and not str(value).startswith("#"):
             raise ValueError("the page leads nowhere but to itself")

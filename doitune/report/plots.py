@@ -4,14 +4,17 @@ style, so they follow its scheme."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from doitune.evals.find import BASE
+from doitune.evals.report import SetScore
 from doitune.report.html import Html, tag
 from doitune.report.read import Point, Scored
 from doitune.system.visible import visible
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 48, 24, 12, 26
-ROW = 30
+ROW, NAMES = 30, 190
+"""Pixels: the height of a set's row, and the width that its name has."""
 
 
 def curves(
@@ -29,10 +32,8 @@ def curves(
         return Html("")
     last = max(point.step for point in both)
     values = sorted(point.value for point in both)
-    low, high = (
-        values[0],
-        values[min(len(values) - 1, int(0.995 * len(values)))],
-    )  # one spike at the start must not flatten the rest
+    low = values[0]
+    high = values[min(len(values) - 1, int(0.995 * len(values)))]  # one spike must not flatten the rest
     steps, ticks = _ticks(0, last), _ticks(low, high)
     low, high = min(low, ticks[0]), max(high, ticks[-1])
 
@@ -48,78 +49,61 @@ def curves(
         parts += [_path(loss, at, "faint"), _path(_smooth(loss), at, "curve")]
     if len(validation) > 1:
         parts.append(_path(validation, at, "second"))
-    for point in validation:
-        x, y = at(point)
-        parts.append(
-            tag(
-                "circle",
-                tag("title", f"after step {point.step}: {point.value:.4f}"),
-                cx=f"{x:.1f}",
-                cy=f"{y:.1f}",
-                r=3,
-                class_="dot",
-            )
-        )
+    parts += [_dot(point, *at(point)) for point in validation]
     if title:
         parts.append(_label(LEFT, TOP, title, "start", "name"))
-    return tag(
-        "svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=title or "loss over steps"
-    )
+    return _picture(parts, width, height, title or "loss over steps")
 
 
-def intervals(scored: Sequence[Scored], titles: dict[str, str]) -> Html:
+def _picture(parts: Sequence[Html], width: int, height: int, said: str) -> Html:
+    return tag("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=said)
+
+
+def _dot(point: Point, x: float, y: float) -> Html:
+    tip = tag("title", f"after step {point.step}: {point.value:.4f}")
+    return tag("circle", tip, cx=f"{x:.1f}", cy=f"{y:.1f}", r=3, class_="dot")
+
+
+def intervals(scored: Sequence[Scored], titles: Mapping[str, str]) -> Html:
     """A row for each set: a dot and its 95 % interval for each evaluation (the base grey), and a dashed
     line at what guessing gives."""
     sets = scored[0].table.sets
-    left, height = 190, TOP + ROW * len(sets) + BOTTOM
-    across = lambda share: left + (WIDTH - left - RIGHT) * min(1.0, max(0.0, share))  # noqa: E731
+    height = TOP + ROW * len(sets) + BOTTOM
     parts = []
     for tick in range(0, 101, 20):
-        x = f"{across(tick / 100):.1f}"
-        parts += [
-            tag("line", x1=x, x2=x, y1=TOP, y2=height - BOTTOM, class_="axis"),
-            _label(across(tick / 100), height - 8, f"{tick} %", "middle"),
-        ]
+        x = _across(tick / 100)
+        parts += [_upright(x, TOP, height - BOTTOM, "axis"), _label(x, height - 8, f"{tick} %", "middle")]
     for row, first in enumerate(sets):
         middle = TOP + ROW * (row + 0.5)
-        parts.append(_label(left - 10, middle + 4, _short(titles.get(first.name, first.name)), "end", "name"))
-        x = f"{across(first.chance):.1f}"
-        parts.append(
-            tag("line", x1=x, x2=x, y1=f"{middle - 11:.1f}", y2=f"{middle + 11:.1f}", class_="chance")
-        )
+        name = _short(titles.get(first.name, first.name))
+        parts.append(_label(NAMES - 10, middle + 4, name, "end", "name"))
+        parts.append(_upright(_across(first.chance), middle - 11, middle + 11, "chance"))
         for number, one in enumerate(scored):
             cell = next((found for found in one.table.sets if found.name == first.name), None)
             if cell is not None:
-                parts.append(
-                    _span(
-                        across(cell.low),
-                        across(cell.score),
-                        across(cell.high),
-                        middle + 8 * (number - (len(scored) - 1) / 2),
-                        one,
-                    )
-                )
-    return tag(
-        "svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label="scores with 95 % intervals"
-    )
+                parts.append(_span(cell, middle + 8 * (number - (len(scored) - 1) / 2), one.checkpoint))
+    return _picture(parts, WIDTH, height, "scores with 95 % intervals")
 
 
-def _span(low: float, score: float, high: float, y: float, one: Scored) -> Html:
-    style = "base" if one.checkpoint == "base" else "tuned"
-    line = tag(
-        "line", x1=f"{low:.1f}", x2=f"{high:.1f}", y1=f"{y:.1f}", y2=f"{y:.1f}", stroke_width=2, class_=style
-    )
-    return tag(
-        "g",
-        tag("title", one.checkpoint),
-        line,
-        tag("circle", cx=f"{score:.1f}", cy=f"{y:.1f}", r="3.5", class_=style),
-    )
+def _across(share: float) -> float:
+    """Where a share of 0..1 lies on the axis of scores."""
+    return NAMES + (WIDTH - NAMES - RIGHT) * min(1.0, max(0.0, share))
 
 
-def _path(points: Sequence[Point], at: object, style: str) -> Html:
-    assert callable(at)
-    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(point) for point in points))
+def _upright(x: float, top: float, bottom: float, style: str) -> Html:
+    return tag("line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=f"{top:.1f}", y2=f"{bottom:.1f}", class_=style)
+
+
+def _span(cell: SetScore, y: float, checkpoint: str) -> Html:
+    style = "base" if checkpoint == BASE else "tuned"
+    low, score, high = (f"{_across(share):.1f}" for share in (cell.low, cell.score, cell.high))
+    line = tag("line", x1=low, x2=high, y1=f"{y:.1f}", y2=f"{y:.1f}", stroke_width=2, class_=style)
+    dot = tag("circle", cx=score, cy=f"{y:.1f}", r="3.5", class_=style)
+    return tag("g", tag("title", checkpoint), line, dot)
+
+
+def _path(points: Sequence[Point], at: Callable[[Point], tuple[float, float]], style: str) -> Html:
+    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(at, points))
     return tag("polyline", points=places, class_=style)
 
 

@@ -18,16 +18,20 @@ from typing import Any, TypeVar
 
 from doitune.errors import CheckpointError
 from doitune.evals.compare import Comparison, compare, read_side
+from doitune.evals.find import BASE
 from doitune.evals.markdown import notes, wrong_answers
 from doitune.evals.report import Mean, Report, SetScore, Table
 from doitune.evals.saved import Line
+from doitune.recipe.budget import Ledger
 from doitune.run.folder import Run
 
 WRONG_ANSWERS = 12
 """Wrong answers of one evaluation that are shown to read."""
 
-BASE = "base"
 T = TypeVar("T")
+
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+"""What reading a record of another form raises."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class RunView:
     state: str
     recipe: str
     origin: Mapping[str, Any]
-    ledger: Mapping[str, Mapping[str, int]]
+    ledger: Ledger
     done: Mapping[str, Any]
     curves: Curves
     suites: tuple[Suite, ...]
@@ -97,20 +101,9 @@ def _checked(what: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
         def inner(run: Run, *more: Any) -> T:
             try:
                 return reader(run, *more)
-            except (
-                KeyError,
-                TypeError,
-                ValueError,
-                AttributeError,
-                OverflowError,
-                IndexError,
-                RecursionError,
-                OSError,
-            ) as error:
-                raise CheckpointError(
-                    f"the {what} of {run.name} cannot be read: {error!r}",
-                    "this run is damaged or of another version",
-                ) from error
+            except _DAMAGE as error:
+                problem = f"the {what} of {run.name} cannot be read: {error!r}"
+                raise CheckpointError(problem, "this run is damaged or of another version") from error
 
         return inner
 
@@ -145,8 +138,9 @@ def _recipe(run: Run) -> str:
 
 
 @_checked("ledger")
-def _ledger(run: Run, read: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    return {str(name): {str(key): int(value) for key, value in line.items()} for name, line in read.items()}
+def _ledger(run: Run, read: Mapping[str, Any]) -> Ledger:
+    counts = {str(name): {str(key): int(value) for key, value in line.items()} for name, line in read.items()}
+    return Ledger.from_json(counts)
 
 
 @_checked("end")
@@ -202,20 +196,20 @@ def _suites(run: Run) -> tuple[Suite, ...]:
 
 
 def _suite(name: str, folders: Sequence[Path]) -> Suite:
-    scored = tuple(_scored(folder) for folder in folders)
-    best = max(
-        folders,
-        key=lambda folder: next(one.table.mean.score for one in scored if one.checkpoint == folder.name),
-    )
+    scored = {folder: _scored(folder) for folder in folders}
+
+    def mean(folder: Path) -> float:
+        return scored[folder].table.mean.score
+
     tuned = [folder for folder in folders if folder.name != BASE]
     comparison = None
     if folders[0].name == BASE and tuned:
-        best = max(
-            tuned,
-            key=lambda folder: next(one.table.mean.score for one in scored if one.checkpoint == folder.name),
-        )
+        best = max(tuned, key=mean)
         comparison = compare(read_side(folders[0], BASE), read_side(best, best.name))
-    return Suite(name, scored, comparison, tuple(_from_all_sets(wrong_answers(best, at_most=sys.maxsize))))
+    else:
+        best = max(folders, key=mean)
+    wrong = _from_all_sets(wrong_answers(best, at_most=sys.maxsize))
+    return Suite(name, tuple(scored.values()), comparison, tuple(wrong))
 
 
 def _from_all_sets(lines: Sequence[Line]) -> list[Line]:
