@@ -22,7 +22,8 @@ def export(
         str,
         typer.Option(
             "--into",
-            help="trained: the values that the adapter was trained on, 4-bit ones too. base: the base's own weights.",
+            help="trained: the values that the adapter was trained on, 4-bit ones too. "
+            "base: the base's own weights.",
         ),
     ] = "trained",
     dtype: Annotated[str, typer.Option("--dtype", help="bf16, fp16 or fp32. Default: the base's own.")] = "",

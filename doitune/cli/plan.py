@@ -26,7 +26,8 @@ def plan(
         str | None,
         typer.Option(
             "--what-if",
-            help="What doitune avoids, counted: full-logits, trained-embeddings, ... (a wrong name lists all).",
+            help="What doitune avoids, counted: full-logits, trained-embeddings, ... "
+            "(a wrong name lists all).",
         ),
     ] = None,
     simulate: Annotated[

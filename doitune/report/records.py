@@ -64,8 +64,8 @@ def recipe(one: RunView) -> list[Html]:
 def _flat(tree: Fields, prefix: str = "") -> dict[str, object]:
     found: dict[str, object] = {}
     for key, node in tree.entries.items():
-        inner = isinstance(node, Fields)
-        found.update(_flat(node, f"{prefix}{key}.") if inner else {prefix + key: _value(node)})
+        name = f"{prefix}{key}"
+        found.update(_flat(node, f"{name}.") if isinstance(node, Fields) else {name: _value(node)})
     return found
 
 

@@ -1,4 +1,4 @@
-"""The scores of a suite on the page: a plot, tables, the comparison with the base, and wrong answers to read."""
+"""The scores of a suite on the page: a plot, tables, the comparison with the base, wrong answers to read."""
 
 from __future__ import annotations
 
