@@ -129,7 +129,7 @@ def _report(folder: Path) -> None:
 def _export(folder: Path) -> None:
     from doitune.export.merged import Wish, export_merged
 
-    export_merged(Wish(_run(folder), folder / "model", questions=4), lambda text: None)
+    export_merged(Wish(_run(folder), folder / "model", questions=4))
 
 
 def _fetch(folder: Path, world: World) -> None:
