@@ -16,6 +16,7 @@ from doitune.errors import DataError
 from doitune.evals.evaluate import evaluate
 from doitune.evals.prompts import counting, prepare
 from doitune.evals.suites import cmmlu
+from doitune.evals.targets import Evaluation
 from doitune.prompt.template import open_template
 
 SIZES = """agronomy 169, anatomy 148, ancient_chinese 164, arts 160, astronomy 165, business_ethics 209, chinese_civil_service_exam 160,
@@ -149,7 +150,7 @@ def test_the_mean_is_over_subjects_and_categories_have_their_own(tmp_path):
     assert set(groups) == {"STEM", "Social Science", "Other", "China specific"}
     assert groups["STEM"].score == pytest.approx((scores["anatomy"] + scores["astronomy"]) / 2)
     assert groups["China specific"].score == scores["ancient_chinese"] == groups["Social Science"].score
-    (entry,) = report.evaluations("x", "base", ("fixed",))
+    (entry,) = Evaluation("x", "base", report).entries(("fixed",))
     assert entry["groups"]["STEM"]["n"] == 12 and entry["mean_as_released"] is None
     assert report.table("paper").mean_as_released is None
 

@@ -11,7 +11,8 @@ from tiny_evals import examples, tiny, with_shots
 
 from doitune.data.example import Message
 from doitune.errors import FitError
-from doitune.evals.ask import Limits, ask, ask_batch, cut, prepare
+from doitune.evals.ask import Limits, ask, ask_batch, cut
+from doitune.evals.prompts import prepare
 from doitune.evals.reading.answers import judge_reply
 from doitune.evals.suites import doit
 from doitune.evals.task import Reply

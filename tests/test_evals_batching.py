@@ -18,6 +18,7 @@ from doitune.evals.markdown import report_markdown
 from doitune.evals.prompts import prepare
 from doitune.evals.saved import OUTCOMES
 from doitune.evals.suites import doit
+from doitune.evals.targets import Evaluation
 
 CAPS = {"math": 6, "tf": 6}
 LIMITS = Limits(batch_tokens=4096)
@@ -175,7 +176,7 @@ def test_a_score_says_whose_it_is(tmp_path):
     report = _run(model, template, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / OUTCOMES).read_text("utf-8").splitlines()]
     assert len({line["model"] for line in lines}) == 1 and all(len(line["document"]) == 16 for line in lines)
-    (entry,) = report.evaluations("x", "step-000001", ("fixed",))
+    (entry,) = Evaluation("x", "step-000001", report).entries(("fixed",))
     assert (
         entry["identity"] == {"base": "tiny"}
         and len(entry["fingerprint"]) == 64

@@ -11,8 +11,8 @@ import pytest
 
 from doitune.errors import CheckpointError, DataError, UsageError
 from doitune.evals.compare import Side, compare, holm, mcnemar, read_side, smallest_detectable
-from doitune.evals.find import find_sides
-from doitune.evals.markdown import comparison_markdown, escape, notes, report_markdown
+from doitune.evals.find import find_evaluations
+from doitune.evals.markdown import escape, notes, report_markdown
 from doitune.evals.report import Mean, Outcome, Report, effective_n, macro, micro, score_set, tabulate, wilson
 from doitune.run.folder import Run
 
@@ -256,7 +256,6 @@ def test_a_margin_is_answered_on_the_page_and_one_that_is_none_is_refused(capsys
     found = compare(a, b, margin=0.02)
     show_comparisons([found])
     assert "worse by at most 2" in (shown := capsys.readouterr().out) and "equivalent" in shown
-    assert "worse by at most 2" in comparison_markdown(found) and "equivalent" in comparison_markdown(found)
     worse = compare(a, side("b", {"x": [0.0] * 100 + [1.0] * 100}), margin=0.02)
     assert worse.against_margin(worse.mean) == "not shown" and compare(a, b).against_margin(found.mean) == ""
     for margin in (-0.01, float("nan"), 1.0, float("inf")):
@@ -270,12 +269,12 @@ def test_one_evaluation_alone_stands_beside_its_base(tmp_path):
     (tmp_path / "here" / "outcomes.jsonl").write_text("", encoding="utf-8")
     for text in (str(tmp_path / "here"), "last@base"):
         with pytest.raises(UsageError, match="nothing beside it"):
-            find_sides([text], suite="doit-test", runs=tmp_path)
+            find_evaluations([text], suite="doit-test", runs=tmp_path)
     run = Run(tmp_path / "runs" / "demo" / "20260101-000000")
     run.folder.mkdir(parents=True)
     (run.folder / "recipe.yaml").write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="no evaluation doit-test of base"):
-        find_sides([f"{run.folder}@20"], suite="doit-test", runs=tmp_path / "runs")
+        find_evaluations([f"{run.folder}@20"], suite="doit-test", runs=tmp_path / "runs")
 
 
 def test_only_the_same_questions_are_paired(tmp_path):
@@ -333,7 +332,6 @@ def test_a_report_reads_as_markdown():
     outcomes = [Outcome(f"{n}", "x|y", float(n % 2), 0.25, read=n > 5) for n in range(40)]
     tables = tuple(tabulate(protocol, outcomes, order=(), headline=()) for protocol in ("fixed", "paper"))
     report = Report("doit-test", 5, {"base": "<b>"}, tables, 40, 80, ())
-    page = report_markdown(report, comparison=compare(*pair_of(9, 2)))
+    page = report_markdown(report)
     assert "Partial: 40 of 80" in page and "x\\|y" in page and "5 shots" in page and "&lt;b&gt;" in page
     assert "held no answer" in page and "half of the mean" in page
-    assert comparison_markdown(compare(*pair_of(9, 2))) in page

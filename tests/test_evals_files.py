@@ -12,9 +12,10 @@ from tiny_benchmarks import make_agieval, make_cmmlu, real
 
 from doitune.data.suites import BENCHMARKS
 from doitune.errors import DataError, UsageError
+from doitune.evals.request import Request
 from doitune.evals.suites import files
 from doitune.evals.suites.files import fetch, find, is_known, suite_file, task
-from doitune.evals.targets import Request, evaluate_target
+from doitune.evals.targets import evaluate_target
 
 
 @pytest.fixture(autouse=True)
@@ -209,7 +210,7 @@ def test_what_cannot_be_asked_is_said_before_a_model_is_loaded(tiny_base, tmp_pa
         ["--protocol", ""],
     ],
 )
-def test_the_desk_refuses_what_it_cannot_read(words, capsys, monkeypatch):
+def test_the_command_line_refuses_what_it_cannot_read(words, capsys, monkeypatch):
     from doitune.__main__ import main
 
     monkeypatch.setattr("sys.argv", ["doitune", "eval", "demo", *words])

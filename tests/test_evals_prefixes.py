@@ -13,8 +13,9 @@ from doitune.backends.hf import load
 from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.data.example import Message
-from doitune.evals.ask import Kept, Limits, _positions, ask, ask_batch, bare_ids, cut, prepare
+from doitune.evals.ask import Kept, Limits, _positions, ask, ask_batch, bare_ids, cut
 from doitune.evals.evaluate import evaluate
+from doitune.evals.prompts import prepare
 from doitune.evals.suites import doit
 from doitune.evals.task import Item, Reply, Task
 from doitune.prompt.encode import encode_question, option_ids

@@ -304,7 +304,8 @@ def test_a_run_says_and_stores_what_it_found(tiny_recipe: Path, tmp_path: Path) 
 def test_nothing_of_a_run_is_a_pickle(tiny_recipe: Path, tmp_path: Path) -> None:
     """Trap: a library that writes .bin or .pt beside what it was asked for (seen: safe_serialization
     turned into pickle on two cores)."""
-    from doitune.evals.targets import Request, evaluate_target
+    from doitune.evals.request import Request
+    from doitune.evals.targets import evaluate_target
 
     run = start(resolve(str(tiny_recipe)), runs=tmp_path / "runs", scorer=None, on_event=lambda event: None)
     evaluate_target(

@@ -24,7 +24,8 @@ from doitune.backends.probe import (
     weights_sha256,
 )
 from doitune.errors import CheckpointError, DivergedError
-from doitune.evals.targets import Request, evaluate_target
+from doitune.evals.request import Request
+from doitune.evals.targets import evaluate_target
 from doitune.prompt.encode import encode_all, fingerprint
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run

@@ -12,7 +12,8 @@ from test_real_model import smollm2  # noqa: F401  (a fixture)
 from tiny_benchmarks import real
 
 from doitune.evals.report import Report
-from doitune.evals.targets import Request, evaluate_target
+from doitune.evals.request import Request
+from doitune.evals.targets import evaluate_target
 
 pytestmark = pytest.mark.real
 

@@ -11,55 +11,64 @@ from doitune.cli.options import BenchmarkData, CorpusName, Json, Runs, folders, 
 from doitune.data.suites import BENCHMARKS, SUITES
 from doitune.errors import UsageError
 
-MOST_SHOTS = ", ".join(f"{name} {benchmark.most_shots}" for name, benchmark in BENCHMARKS.items())
+Targets = Annotated[
+    list[str],
+    typer.Argument(
+        help="Runs (`last`, a name, a folder), checkpoint folders, or bases (demo, a hub name, a folder)."
+    ),
+]
+Suites = Annotated[
+    str | None,
+    typer.Option("--suite", help=f"{', '.join(SUITES)}; several with commas. Default: the recipe's."),
+]
+Checkpoints = Annotated[
+    str, typer.Option("--checkpoint", help="best, last, all or step numbers; several with commas.")
+]
+Limit = Annotated[
+    float | None,
+    typer.Option("--limit", help="At most this many questions of each set, or a share below 1."),
+]
+Shots = Annotated[
+    str | None,
+    typer.Option(
+        "--shots",
+        help="Solved examples before a benchmark's question, e.g. 0,5; at most: "
+        f"{', '.join(f'{name} {benchmark.most_shots}' for name, benchmark in BENCHMARKS.items())}.",
+    ),
+]
+Protocol = Annotated[
+    str,
+    typer.Option(
+        "--protocol", help="fixed, paper or fixed,paper: whose scores are shown (both are always computed)."
+    ),
+]
+Exact = Annotated[
+    bool,
+    typer.Option("--exact", help="One question at a time: slow, and no score depends on its neighbours."),
+]
+WriteChoices = Annotated[
+    bool,
+    typer.Option(
+        "--write-choices", help="Let the model write its single choices, as the released code does: slower."
+    ),
+]
+WithBase = Annotated[
+    bool, typer.Option("--base/--no-base", help="Ask the untrained base beside its adapter.")
+]
 
 
 def evaluate(
-    targets: Annotated[
-        list[str],
-        typer.Argument(
-            help="Runs (`last`, a name, a folder), checkpoint folders, or bases (demo, a hub name, a folder)."
-        ),
-    ],
-    suite: Annotated[
-        str | None,
-        typer.Option("--suite", help=f"{', '.join(SUITES)}; several with commas. Default: the recipe's."),
-    ] = None,
-    checkpoint: Annotated[
-        str, typer.Option("--checkpoint", help="best, last, all or step numbers; several with commas.")
-    ] = "best",
-    limit: Annotated[
-        float | None,
-        typer.Option("--limit", help="At most this many questions of each set, or a share below 1."),
-    ] = None,
+    targets: Targets,
+    suite: Suites = None,
+    checkpoint: Checkpoints = "best",
+    limit: Limit = None,
     corpus: CorpusName = None,
-    shots: Annotated[
-        str | None,
-        typer.Option(
-            "--shots", help=f"Solved examples before a benchmark's question, e.g. 0,5; at most: {MOST_SHOTS}."
-        ),
-    ] = None,
+    shots: Shots = None,
     data: BenchmarkData = None,
-    protocol: Annotated[
-        str,
-        typer.Option(
-            "--protocol", help="fixed, paper or both: whose scores are shown (both are always computed)."
-        ),
-    ] = "fixed",
-    exact: Annotated[
-        bool,
-        typer.Option("--exact", help="One question at a time: slow, and no score depends on its neighbours."),
-    ] = False,
-    write_choices: Annotated[
-        bool,
-        typer.Option(
-            "--write-choices",
-            help="Let the model write its single choices, as the released code does: slower.",
-        ),
-    ] = False,
-    base: Annotated[
-        bool, typer.Option("--base/--no-base", help="Ask the untrained base beside its adapter.")
-    ] = True,
+    protocol: Protocol = "fixed",
+    exact: Exact = False,
+    write_choices: WriteChoices = False,
+    base: WithBase = True,
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -69,19 +78,20 @@ def evaluate(
     Example: doitune eval last --suite cmmlu --shots 0,5 --data cmmlu=CMMLU/data
     """
     from doitune.console import progress, scores, screen
-    from doitune.evals.targets import Request, evaluate_target
+    from doitune.evals.request import Request
+    from doitune.evals.targets import evaluate_target
 
     protocols = one_of(protocol, ("fixed", "paper"), "--protocol")
     request = Request(
-        words(suite),
-        words(checkpoint),
-        limit,
-        corpus,
-        base,
-        numbers(shots, "--shots"),
-        folders(data or ()),
-        exact,
-        write_choices,
+        suites=words(suite),
+        checkpoints=words(checkpoint),
+        limit=limit,
+        corpus=corpus,
+        with_base=base,
+        shots=numbers(shots, "--shots"),
+        data=folders(data or ()),
+        exact=exact,
+        write_choices=write_choices,
     )
     with progress.LiveLine() as line:
         found = [
@@ -169,9 +179,9 @@ def compare(
     """
     from doitune.console import scores, screen
     from doitune.evals.compare import compare as paired
-    from doitune.evals.find import find_sides
+    from doitune.evals.find import find_evaluations
 
-    first, *others = find_sides(sides, suite=suite, runs=runs)
+    first, *others = find_evaluations(sides, suite=suite, runs=runs)
     found = [paired(first, other, margin=None if margin is None else margin / 100) for other in others]
     if as_json:
         screen.show_json(

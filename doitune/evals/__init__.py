@@ -1,2 +1,1 @@
-"""Things to ask a model, and ways to score what came back. `task, answers, equality, compare, report` need
-no model and no torch."""
+"""What a model is asked, how its replies are read, and what they score."""

@@ -1,5 +1,5 @@
-"""Questions to a loaded model, many at once: letters by first-step scores, written replies, candidates by
-their losses.
+"""A loaded model's replies to questions, many at once: letters by first-step scores, written replies,
+candidates by their losses.
 
 Questions are sorted by length and cut into batches under a token budget, longest first, so that padding costs
 least. What the prompts of a set have in common at their start (solved examples) is run once, and its keys and
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from doitune.backends.out_of_memory import OutOfMemory, free_cache, memory_for
 from doitune.errors import FitError
-from doitune.evals.prompts import Prompt, prepare, unlabelled
+from doitune.evals.prompts import Prompt, unlabelled
 from doitune.evals.task import Candidate, Item, Reply
 from doitune.prompt.batch import MICRO_BATCH_COST_TOKENS, cut_sorted, pad
 from doitune.prompt.encode import decode, option_ids
@@ -26,21 +26,19 @@ from doitune.prompt.template import Template
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel, Prefix
 
-__all__ = ["Asked", "Kept", "Limits", "Prompt", "ask", "ask_batch", "cut", "prepare"]
-
 PREFIX_POSITION = 0.25
 """What a position of a shared prefix takes in a batch, as a share of a position that is run: keys and
 values of one layer at a time."""
 
 WORTH_TOKENS = 2 * MICRO_BATCH_COST_TOKENS
 """A prefix is shared where that saves more than this: it costs a forward of its own, and a set's batches
-hold no other set's questions."""
+have no other set's questions."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is asked at once: positions of a batch, padding included; the model's context (None: no limit
-    known).
+    """How much is asked at once: positions of a batch, padding included; the model's context in tokens (None:
+    no limit known).
 
     `exact` asks one question at a time and shares nothing, so that no figure depends on what shared its
     batch.
@@ -53,8 +51,8 @@ class Limits:
 
 @dataclass
 class Kept:
-    """What asking keeps between batches of one model: the prefixes read last, and the budget of positions
-    that is left once memory ran out."""
+    """What is kept between the batches of one model: the prefixes run last, and the budget of positions that
+    is left once memory ran out."""
 
     prefixes: dict[tuple[int, ...], Prefix] = field(default_factory=dict)
     most_positions: float = float("inf")
@@ -306,11 +304,11 @@ def _halving(run: Ask, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
         if len(batch) > 1:
             middle = len(batch) // 2
             return _halving(run, batch[:middle], kept) + _halving(run, batch[middle:], kept)
-        replies = _alone(run, batch[0], kept)
+        replies = _single(run, batch[0], kept)
     return [(prompt.item, reply) for prompt, reply in zip(batch, replies, strict=True)]
 
 
-def _alone(run: Ask, prompt: Prompt, kept: Kept) -> list[Reply]:
+def _single(run: Ask, prompt: Prompt, kept: Kept) -> list[Reply]:
     """One question whole, with no prefix in memory. FitError where that does not fit either."""
     kept.prefixes.clear()
     free_cache()

@@ -1,9 +1,9 @@
-"""Whether replies depend on what is asked beside them: at the start of an evaluation a few questions are
-asked together and one at a time.
+"""Whether replies depend on what is in their batch: at the start of an evaluation a few questions are asked
+together and one at a time.
 
 Padding on the wrong side, a mask that a kernel ignores or a cache that rows share show in no error, only in
-other replies. Two replies may part by rounding alone where two tokens are nearly as likely; such a tie is
-told from a fault by asking for both tokens' losses.
+other replies. Rounding alone may part two replies where two tokens are nearly as likely; both tokens' losses
+distinguish such a tie from a fault.
 """
 
 from __future__ import annotations
@@ -48,19 +48,20 @@ class Batching:
         """The same as a sentence; "" where every reply is the same."""
         if self.same == self.asked:
             return ""
-        told = f"{self.asked} questions asked together and one at a time: {self.same} replies are the same, {self.ties} part at a tie"
-        return (
-            f"{told}, {len(self.parted)} differ ({', '.join(self.parted)}): all were asked one at a time"
-            if self.parted
-            else told
+        text = (
+            f"{self.asked} questions asked together and one at a time: {self.same} replies are the same, "
+            f"{self.ties} part at a tie"
         )
+        if self.parted:
+            text += f", {len(self.parted)} differ ({', '.join(self.parted)}): all were asked one at a time"
+        return text
 
 
 def proved_batching(
     folder: Path, model: LoadedModel, template: Template, prompts: Sequence[Prompt], batch_tokens: int
 ) -> Batching:
-    """What the folder's evaluation found at its start; found now where it holds nothing yet. Leaves the
-    model asking."""
+    """What the folder's evaluation found at its start; found now where it has found nothing yet. Leaves the
+    model in evaluation mode."""
     found = read_batching(folder)
     if found is None:
         found = compare_batching(model, template, prompts, batch_tokens)
@@ -87,8 +88,8 @@ def read_batching(folder: Path) -> Batching | None:
 def compare_batching(
     model: LoadedModel, template: Template, prompts: Sequence[Prompt], batch_tokens: int
 ) -> Batching:
-    """Greedy replies to up to QUESTIONS written questions of different lengths, together and one at a
-    time, of TOKENS tokens each at most."""
+    """Greedy replies of at most TOKENS tokens to up to QUESTIONS written questions of different lengths,
+    together and one at a time. Leaves the model in evaluation mode."""
     chosen = _choose(prompts, batch_tokens)
     if len(chosen) < 2:
         return Batching(0, 0, 0)
@@ -103,9 +104,9 @@ def compare_batching(
         )
 
     together = in_parts(written, chosen)
-    alone = [written([prompt])[0] for prompt in chosen]
+    apart = [written([prompt])[0] for prompt in chosen]
     same, ties, parted = 0, 0, []
-    for prompt, one, other in zip(chosen, together, alone, strict=True):
+    for prompt, one, other in zip(chosen, together, apart, strict=True):
         if _whole(one) == _whole(other):
             same += 1
         elif _is_tie(model, template, prompt.ids, one, other):

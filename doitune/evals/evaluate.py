@@ -1,8 +1,8 @@
 """Ask a task of a model and score it, batch by batch, so that an interrupted evaluation goes on where it was.
 
 A folder belongs to one model, one encoder and one set of questions; anything else is refused, never mixed in.
-The report covers every question that the folder holds an answer to, so a larger `limit` adds to a smaller
-one. Every reply is read under both protocols.
+The report covers every question that the folder has a reply to, so a larger `limit` adds to a smaller one.
+Every reply is read under both protocols.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ def evaluate(
     *,
     identity: Mapping[str, str],
     limit: float | None = None,
-    seed: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
     limits: Limits | None = None,
 ) -> Report:
-    """Ask what `folder` does not hold yet, score it, and write `report.json`.
+    """Ask what `folder` has no reply to yet, score it, and write `report.json`. Leaves the model in
+    evaluation mode.
 
-    `identity` says who is asked (base, its revision, the adapter's hash, ...): each line carries its hash
-    with the encoder's fingerprint. `limit`: see Task.limited. Errors: CheckpointError for a folder of another
-    model, encoder or set of questions; LockedError while another process works on it; DiskError.
+    `identity` names the model (the base's files, the adapter's hash, ...): each line carries its hash with
+    the encoder's fingerprint. `limit`: see Task.limited. Errors: CheckpointError for a folder of another
+    model, encoder or set of questions; LockedError while another process works on it; FitError; DiskError.
     """
     from doitune.evals.ask import Kept, Limits
     from doitune.evals.batching import proved_batching
@@ -66,27 +66,30 @@ def evaluate(
     manifest = _with_tokens(saved.Manifest.of(task, identity, fingerprint(template)), task, template)
     with saved.working_on(folder):
         _claim(folder, manifest)
-        prompts = prepare(task.limited(limit, seed).items, template, limits.context_tokens)
+        prompts = prepare(task.limited(limit).items, template, limits.context_tokens)
         lines = saved.read_lines(folder)
-        held = {
-            prompt.item.id for prompt in prompts if _holds(lines.get(prompt.item.id), prompt, manifest.model)
+        answered = {
+            prompt.item.id
+            for prompt in prompts
+            if _answers(lines.get(prompt.item.id), prompt, manifest.model)
         }
         model.training(False)
-        if not limits.exact and any(prompt.item.id not in held for prompt in prompts):
+        if not limits.exact and any(prompt.item.id not in answered for prompt in prompts):
             limits = replace(
                 limits,
                 exact=bool(proved_batching(folder, model, template, prompts, limits.batch_tokens).parted),
             )
-        for batch in _batches(prompts, limits, held, model):
-            answers = [
-                (item, reply) for item, reply in _answers(model, template, batch, kept) if item.id not in held
-            ]
-            fresh = {item.id: _line(item, reply, item.document, manifest.model) for item, reply in answers}
+        for batch in _batches(prompts, limits, answered, model):
+            fresh = {
+                item.id: _line(item, reply, item.document, manifest.model)
+                for item, reply in _replies(model, template, batch, kept)
+                if item.id not in answered
+            }
             saved.append_lines(folder, fresh.values())
             lines |= fresh
-            held |= set(fresh)
+            answered |= set(fresh)
             if on_progress is not None:
-                on_progress(Progress(len(held), len(prompts), batch[0].item.set))
+                on_progress(Progress(len(answered), len(prompts), batch[0].item.set))
         return _finish(folder, manifest, [line for line in lines.values() if line.model == manifest.model])
 
 
@@ -110,7 +113,7 @@ def _claim(folder: Path, manifest: saved.Manifest) -> None:
     if found is None:
         if (folder / saved.OUTCOMES).exists():
             raise CheckpointError(
-                f"{folder} holds replies of an unknown model", "give another folder, or move this one away"
+                f"{folder} has replies of an unknown model", "give another folder, or move this one away"
             )
         saved.write_manifest(folder, manifest)
         return
@@ -136,7 +139,7 @@ def _difference(mine: object, its: object) -> str:
     return f"{mine!r}, there {its!r}"
 
 
-def _holds(line: saved.Line | None, prompt: Prompt, model: str) -> bool:
+def _answers(line: saved.Line | None, prompt: Prompt, model: str) -> bool:
     """Whether a saved line answers this very prompt."""
     return (
         line is not None
@@ -148,7 +151,7 @@ def _holds(line: saved.Line | None, prompt: Prompt, model: str) -> bool:
 
 
 def _batches(
-    prompts: Sequence[Prompt], limits: Limits, held: set[str], model: LoadedModel
+    prompts: Sequence[Prompt], limits: Limits, answered: set[str], model: LoadedModel
 ) -> Iterable[Sequence[Prompt]]:
     """The batches of the whole task that still have an unanswered question: cut as if nothing had been
     answered yet."""
@@ -157,10 +160,10 @@ def _batches(
     refused = [prompt for prompt in prompts if prompt.too_long]
     batches = [refused] if refused else []
     batches += cut([prompt for prompt in prompts if not prompt.too_long], limits, shares=model.shares_prefix)
-    return [batch for batch in batches if any(prompt.item.id not in held for prompt in batch)]
+    return [batch for batch in batches if any(prompt.item.id not in answered for prompt in batch)]
 
 
-def _answers(
+def _replies(
     model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept
 ) -> list[tuple[Item, Reply]]:
     from doitune.evals.ask import ask_batch
@@ -260,18 +263,3 @@ def _finish(folder: Path, manifest: saved.Manifest, lines: Sequence[saved.Line])
     )
     saved.write_json(folder / saved.REPORT, report.to_json())
     return report
-
-
-def read_report(folder: Path) -> Report:
-    """The finished report of a folder. CheckpointError where there is none or it cannot be read."""
-    import json
-
-    path = folder / saved.REPORT
-    try:
-        return Report.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{folder} holds no finished evaluation", "run `doitune eval` again: it goes on where it was"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error!r}", "make it again: `doitune score`") from None

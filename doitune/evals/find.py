@@ -14,9 +14,9 @@ from doitune.run.folder import Run, find_run
 BASE = "base"
 
 
-def find_sides(texts: Sequence[str], *, suite: str, runs: Path) -> list[Side]:
-    """One side for each text; a single run stands for its base and itself. Errors: UsageError,
-    CheckpointError."""
+def find_evaluations(texts: Sequence[str], *, suite: str, runs: Path) -> list[Side]:
+    """The saved evaluation that each text means; a single run stands for its base and itself. Errors:
+    UsageError, CheckpointError."""
     wanted = list(texts)
     if len(texts) == 1:
         name, _, checkpoint = texts[0].partition("@")
@@ -25,10 +25,10 @@ def find_sides(texts: Sequence[str], *, suite: str, runs: Path) -> list[Side]:
                 f"{texts[0]} has nothing beside it", "name a second evaluation to compare it with"
             )
         wanted.insert(0, f"{name}@{BASE}")
-    return [_side(text, suite, runs) for text in wanted]
+    return [_evaluation(text, suite, runs) for text in wanted]
 
 
-def _side(text: str, suite: str, runs: Path) -> Side:
+def _evaluation(text: str, suite: str, runs: Path) -> Side:
     folder = Path(text)
     if (folder / OUTCOMES).is_file():
         return read_side(folder, name=text)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from doitune.errors import UsageError
-from doitune.evals.compare import Comparison
 from doitune.evals.report import Mean, Report, SetScore, Table
 from doitune.evals.saved import Line, read_lines
 from doitune.evals.suites.files import missing_sets
@@ -26,18 +25,16 @@ def escape(text: str, at_most: int = 400) -> str:
     return MARKUP.sub(r"\\\1", html.escape(plain, quote=False)) + cut
 
 
-def report_markdown(
-    report: Report, *, wrong: Sequence[Line] = (), comparison: Comparison | None = None
-) -> str:
-    """The whole page: one table for each protocol, the notes, a comparison and wrong answers where they
-    are given."""
+def report_markdown(report: Report, *, wrong: Sequence[Line] = ()) -> str:
+    """The whole page: one table for each protocol, the notes, and wrong answers where they are given."""
     shots = f", {report.shots} shots" if report.shots else ""
     parts = [f"# {escape(report.suite)}{shots}", _who(report.identity)]
     if report.partial:
         parts.append(f"**Partial: {report.n} of {report.total} questions.**")
     if lacking := missing_sets(report.suite, [one.name for one in report.sets]):
         parts.append(
-            f"**{len(lacking)} sets of {escape(report.suite)} are not in the data that was given, first {escape(lacking[0])}.**"
+            f"**{len(lacking)} sets of {escape(report.suite)} are not in the data that was given, "
+            f"first {escape(lacking[0])}.**"
         )
     if report.batching:
         parts.append(escape(report.batching) + ".")
@@ -45,8 +42,6 @@ def report_markdown(
         parts += [f"## Protocol `{table.protocol}`", _table(table), _notes(table)]
     if len(report.tables) > 1:
         parts.append(_delta(report.tables[0], report.tables[1]))
-    if comparison is not None:
-        parts.append(comparison_markdown(comparison))
     if wrong:
         parts.append(answers_markdown(wrong))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -136,7 +131,8 @@ def _favourite(one: SetScore) -> str:
     for letter, count in one.chosen.items():
         gold = one.gold.get(letter, 0) / max(1, sum(one.gold.values()))
         if total >= 20 and count / total > gold + 0.25:
-            return f"{one.name}: {letter} is chosen in {count} of {total} questions and right in {_percent(gold)} %."
+            chosen = f"{letter} is chosen in {count} of {total} questions"
+            return f"{one.name}: {chosen} and right in {_percent(gold)} %."
     return ""
 
 
@@ -152,52 +148,9 @@ def _delta(fixed: Table, paper: Table) -> str:
         for one in fixed.sets
         if one.name in other and other[one.name] != one.score
     ]
-    lines = [
-        f"## `{paper.protocol}` against `{fixed.protocol}`: the mean moves by {100 * (paper.mean.score - fixed.mean.score):+.1f}"
-    ]
-    return "\n".join([*lines, *(f"- {escape(name)}: {100 * change:+.1f}" for name, change in moved)])
-
-
-def comparison_markdown(comparison: Comparison) -> str:
-    """The paired table of two evaluations."""
-    head = [
-        "set",
-        "n",
-        "a %",
-        "b %",
-        "difference",
-        "95 % interval",
-        "p",
-        "p (Holm)",
-        "up",
-        "down",
-        "smallest detectable",
-        "verdict",
-    ]
-    if comparison.margin is not None:
-        head.append(f"worse by at most {100 * comparison.margin:g}")
-    rows = [
-        [
-            escape(pair.set),
-            str(pair.n),
-            _percent(pair.score_a),
-            _percent(pair.score_b),
-            f"{100 * pair.difference:+.1f}",
-            f"{100 * pair.low:+.1f} – {100 * pair.high:+.1f}",
-            f"{pair.mcnemar_p:.3g}",
-            f"{pair.holm_p:.3g}",
-            str(pair.flips_up),
-            str(pair.flips_down),
-            f"{100 * pair.smallest_detectable:.1f}",
-            pair.verdict,
-            *([] if comparison.margin is None else [comparison.against_margin(pair)]),
-        ]
-        for pair in (comparison.mean, *comparison.sets)
-    ]
-    title = f"## a = {escape(comparison.a)}, b = {escape(comparison.b)}"
-    return "\n".join(
-        [title, "", *("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])]
-    )
+    mean = 100 * (paper.mean.score - fixed.mean.score)
+    head = f"## `{paper.protocol}` against `{fixed.protocol}`: the mean moves by {mean:+.1f}"
+    return "\n".join([head, *(f"- {escape(name)}: {100 * change:+.1f}" for name, change in moved)])
 
 
 def wrong_answers(folder: Path, *, protocol: str = "fixed", only: str = "", at_most: int = 20) -> list[Line]:
@@ -218,7 +171,8 @@ def answers_markdown(lines: Sequence[Line], protocol: str = "fixed") -> str:
         verdict, reply = line.verdicts[protocol], line.reply
         said = reply.text if reply.text is not None else "(not written: scores only)"
         parts.append(
-            f"### {escape(line.item.id)}\n\n- question: {escape(line.item.to_read)}\n- right: {escape(line.item.label)}\n- reply: {escape(said)}\n"
+            f"### {escape(line.item.id)}\n\n- question: {escape(line.item.to_read)}\n"
+            f"- right: {escape(line.item.label)}\n- reply: {escape(said)}\n"
             f"- read as: {escape(str(verdict.parsed))} ({escape(verdict.note) or 'plain'})"
         )
     return "\n\n".join(parts)

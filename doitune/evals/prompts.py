@@ -34,7 +34,7 @@ class Prompt:
     released_shared: int = 0
 
     def reply(self) -> Reply:
-        """A reply that holds nothing yet but the prompt."""
+        """A reply with nothing but the prompt."""
         read = (
             [*self.ids, *(token for row in self.rows[1:] for token in (-1, *row.ids))]
             if self.item.way == "letters"

@@ -101,6 +101,19 @@ class Table:
     mean_as_released: float | None = None
     groups: Mapping[str, Mean] = field(default_factory=dict)
 
+    @classmethod
+    def from_json(cls, read: Mapping[str, Any]) -> Table:
+        """One of `tables` in report.json. KeyError or TypeError where it is something else."""
+        return cls(
+            protocol=read["protocol"],
+            sets=tuple(SetScore(**one) for one in read["sets"]),
+            mean=Mean(**read["mean"]),
+            mean_all=Mean(**read["mean_all"]),
+            micro=Mean(**read["micro"]),
+            mean_as_released=read["mean_as_released"],
+            groups={name: Mean(**one) for name, one in read.get("groups", {}).items()},
+        )
+
 
 @dataclass(frozen=True)
 class Report:
@@ -152,59 +165,10 @@ class Report:
     @classmethod
     def from_json(cls, read: Mapping[str, Any]) -> Report:
         """What `to_json` made. KeyError or TypeError where it is something else."""
-        tables = tuple(
-            Table(
-                protocol=table["protocol"],
-                sets=tuple(SetScore(**one) for one in table["sets"]),
-                mean=Mean(**table["mean"]),
-                mean_all=Mean(**table["mean_all"]),
-                micro=Mean(**table["micro"]),
-                mean_as_released=table["mean_as_released"],
-                groups={name: Mean(**one) for name, one in table.get("groups", {}).items()},
-            )
-            for table in read["tables"]
-        )
-        return cls(
-            suite=read["suite"],
-            shots=read["shots"],
-            identity=read["identity"],
-            tables=tables,
-            n=read["n"],
-            total=read["total"],
-            headline=tuple(read["headline"]),
-            folder=read["folder"],
-            fingerprint=read.get("fingerprint", ""),
-            document=read.get("document", ""),
-            batching=read.get("batching", ""),
-        )
-
-    def evaluations(
-        self, target: str, checkpoint: str, protocols: Sequence[str] = ("fixed", "paper")
-    ) -> list[dict[str, Any]]:
-        """The entries of `doitune eval --json`, one for each protocol asked for."""
-        return [
-            {
-                "target": target,
-                "checkpoint": checkpoint,
-                "suite": self.suite,
-                "shots": self.shots,
-                "protocol": table.protocol,
-                "mean": asdict(table.mean),
-                "mean_all": asdict(table.mean_all),
-                "micro": asdict(table.micro),
-                "mean_as_released": table.mean_as_released,
-                "groups": {name: asdict(one) for name, one in table.groups.items()},
-                "n": self.n,
-                "partial": self.partial,
-                "identity": dict(self.identity),
-                "fingerprint": self.fingerprint,
-                "document": self.document,
-                "batching": self.batching,
-                "sets": [asdict(one) for one in table.sets],
-            }
-            for table in self.tables
-            if table.protocol in protocols
-        ]
+        plain = {name: read[name] for name in ("suite", "shots", "identity", "n", "total", "folder")}
+        later = {name: read.get(name, "") for name in ("fingerprint", "document", "batching")}
+        tables = tuple(Table.from_json(one) for one in read["tables"])
+        return cls(**plain, **later, tables=tables, headline=tuple(read["headline"]))
 
 
 def wilson(right: float, n: float) -> tuple[float, float]:

@@ -1,5 +1,5 @@
-"""An evaluation on disk: who was asked what (`evaluation.json`), every reply (`outcomes.jsonl`), the scores
-(`report.json`).
+"""An evaluation on disk: which model was asked what (`evaluation.json`), every reply (`outcomes.jsonl`), the
+scores (`report.json`).
 
 Lines are appended batch by batch and flushed; whole files are written beside their name, flushed, and
 renamed. No model is needed to read.
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Manifest:
-    """Whose replies a folder holds, and to what. `document` hashes the whole suite's questions, before any
+    """Whose replies a folder has, and to what. `document` hashes the whole suite's questions, before any
     limit.
 
     `option_ids`: the token that each option was scored by; `bare_ids`: those of protocol `paper`, where they
@@ -117,23 +117,11 @@ class Line:
     @classmethod
     def from_json(cls, read: Mapping[str, Any]) -> Line:
         """What `to_json` made. KeyError, TypeError or ValueError where it is something else."""
-        item = Item(
-            id=_one(read["id"], str),
-            set=_one(read["set"], str),
-            form=read["form"],
-            way=read["way"],
-            question=(Message("user", _one(read["question"], str)),),
-            label=_one(read["label"], str),
-            options=_all(read["options"]),
-            choices=("",) * int(read["choices"]),
-            cluster=_one(read["cluster"], str),
-            shots=int(read.get("shots", 0)),
-        )
         parts = {"fixed": read, **({"paper": read["paper"]} if "paper" in read else {})}
         verdicts = {name: _verdict(part) for name, part in parts.items()}
         chances = {name: float(part["chance"]) for name, part in parts.items()}
         return cls(
-            item,
+            _item(read),
             _one(read["document"], str),
             _one(read["model"], str),
             Reply.from_json(read["reply"]),
@@ -142,10 +130,26 @@ class Line:
         )
 
 
+def _item(read: Mapping[str, Any]) -> Item:
+    """The item of a line: its question as one turn, its candidates without their text."""
+    return Item(
+        id=_one(read["id"], str),
+        set=_one(read["set"], str),
+        form=read["form"],
+        way=read["way"],
+        question=(Message("user", _one(read["question"], str)),),
+        label=_one(read["label"], str),
+        options=_all(read["options"]),
+        choices=("",) * int(read["choices"]),
+        cluster=_one(read["cluster"], str),
+        shots=int(read.get("shots", 0)),
+    )
+
+
 @contextmanager
 def working_on(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes for as long as this one asks or scores: two would mix their
-    lines. What a killed one left half-written goes. LockedError names the owner."""
+    """Lock the folder against other processes while this one evaluates or scores: two would mix their lines.
+    What a killed one left half-written is removed. LockedError names the owner."""
     make_folder(folder)
     with hold(folder / LOCK, f"the evaluation in {folder}"):
         sweep(folder)
@@ -206,7 +210,7 @@ def _verdict(read: Mapping[str, Any]) -> Verdict:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Make the folder and write who is asked what. DiskError where the disk refuses."""
+    """Make the folder and write which model is asked what. DiskError where the disk refuses."""
     document = {
         "schema": SCHEMA,
         "suite": manifest.suite,

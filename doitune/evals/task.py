@@ -1,5 +1,5 @@
-"""What is asked and what came back: Item, Task, Reply, Verdict. They carry the DoIT sets and benchmarks with
-shots alike.
+"""What is asked and what came back: Item, Task, Reply, Verdict, for the corpus's own sets and benchmarks
+alike.
 
 A Task is a suite at one number of shots. An Item is one question of it with everything that a scorer needs,
 so that a saved reply can be scored again without a model and without the corpus.
@@ -34,11 +34,11 @@ class Item:
 
     `set` is the ability or subject in whose line of the report it counts. `way` says how it is asked;
     `max_new_tokens` caps a written reply. `label`, `options`, `choices` are as in Example. `cluster` names
-    what several questions share (a passage); "" stands alone. `shots` are held in `question`; `fewer(n)` is
-    the question with n of them, for contexts that are too short, or None. `stem` is the bare question for
-    people to read; "" stands for the last turn. `bare`: protocol `paper` scores the letters as the vocabulary
-    spells them (`A`, not the token that an answer starts with), in the question that `released` gives (None:
-    the same one).
+    what several questions share (a passage); "" shares nothing. `shots`: solved examples in `question`;
+    `fewer(n)` is the question with n of them, for contexts that are too short, or None. `stem` is the bare
+    question for people to read; "" stands for the last turn. `bare`: protocol `paper` scores the letters as
+    the vocabulary spells them (`A`, not the token that an answer starts with), in the question that
+    `released` gives (None: the same one).
     """
 
     id: str
@@ -160,7 +160,7 @@ class Reply:
     released_shots: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As a line of outcomes.jsonl holds it."""
+        """As it stands in a line of outcomes.jsonl."""
         return {
             "prompt": self.prompt,
             "prompt_tokens": self.prompt_tokens,
@@ -207,7 +207,7 @@ class Verdict:
 
 
 def _plain(value: float) -> float | str:
-    """A number as strict JSON can hold it: "nan" and "inf" as text."""
+    """A number for strict JSON: "nan" and "inf" as text."""
     return value if math.isfinite(value) else str(value)
 
 

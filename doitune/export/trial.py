@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from doitune.backends.probe import read_probe
 from doitune.errors import DataError, UsageError
-from doitune.evals.targets import Request, own_task
+from doitune.evals.request import Request, corpus_task
 from doitune.export.parity import ROWS
 from doitune.export.tokenizer import CHATS
 from doitune.prepare.draw import recipe_corpus, validation_rows
@@ -85,7 +85,7 @@ def _task(source: Source, questions: int) -> tuple[Task | None, str]:
     if not questions:
         return None, "no questions were asked (--questions 0)"
     try:
-        whole = own_task(SUITE, source.recipe, Request())
+        whole = corpus_task(SUITE, source.recipe, Request())
     except (DataError, UsageError) as error:
         return None, f"no questions were asked: {error.problems[0]}"
     some = whole.limited(max(1, questions // len(whole.sets)), source.recipe.data.seed)

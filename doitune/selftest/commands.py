@@ -106,7 +106,8 @@ def _run(folder: Path) -> Run:
 
 
 def _evaluate(folder: Path) -> None:
-    from doitune.evals.targets import Request, evaluate_target
+    from doitune.evals.request import Request
+    from doitune.evals.targets import evaluate_target
 
     run = str(_run(folder).folder)
     evaluate_target(run, Request((SUITE,)), runs=folder, on_progress=lambda label, progress: None)

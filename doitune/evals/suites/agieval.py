@@ -26,8 +26,8 @@ from doitune.evals.task import Count, Item, Released, Task, digest
 
 SUITE = "agieval-v1"
 SETS = (
-    "logiqa-zh", "gaokao-chinese", "gaokao-geography", "gaokao-history", "gaokao-biology", "gaokao-chemistry", "gaokao-mathqa",
-    "jec-qa-kd", "jec-qa-ca", "gaokao-physics",
+    "logiqa-zh", "gaokao-chinese", "gaokao-geography", "gaokao-history", "gaokao-biology",
+    "gaokao-chemistry", "gaokao-mathqa", "jec-qa-kd", "jec-qa-ca", "gaokao-physics",
 )  # fmt: skip
 """The sets of the reference protocol, in its order; those in English, gaokao-english and gaokao-mathcloze
 are none of them."""
@@ -64,7 +64,10 @@ class Row(NamedTuple):
     def numbered(self, number: int, last: str = "D") -> str:
         """The turn of an example or of a question that follows examples. `last`: the last option's letter."""
         options = " ".join(self.options)
-        return f"问题 {number}.   {self.passage} {self.question}\n从以下选项中选择:    {options}\n答案：从A到{last}, 我们应选择"
+        return (
+            f"问题 {number}.   {self.passage} {self.question}\n"
+            f"从以下选项中选择:    {options}\n答案：从A到{last}, 我们应选择"
+        )
 
     def as_example(self) -> tuple[Message, Message]:
         """The two turns of an example; options in a single text stand for four."""

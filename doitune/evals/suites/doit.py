@@ -1,8 +1,8 @@
-"""The paper's own sets as tasks: ten abilities, and three out-of-domain sets where the corpus has them.
+"""The corpus's own sets as tasks: ten abilities, and three out-of-domain sets where the corpus has them.
 
-Forms and caps: a choice by the first step's option scores (one forward; `choice="write"` lets the model
-write, as the released code does), true/false, cloze, multi-select and maths as text, a ranking of three by
-mean token loss with the end token.
+A choice is read off the first step's option scores (one forward; `choice="write"` lets the model write, as
+the released code does); true/false, cloze, multi-select and maths are written; a ranking is by mean token
+loss with the end token.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def item(example: Example, *, choice: Way = "letters", caps: Mapping[Form, int] 
             "a valid or test row is a choice, a ranking or has an answer",
             place=example.place,
         )
-    way: Way = {"ppl_rank": "rank", "single_choice": choice}.get(example.form, "write")  # type: ignore[assignment]
+    ways: Mapping[Form, Way] = {"ppl_rank": "rank", "single_choice": choice}
+    way = ways.get(example.form, "write")
     return Item(
         id=example.id,
         set=example.ability,
@@ -90,7 +91,7 @@ def validation_score(
 ) -> dict[str, float]:
     """The score of each set in 0..1, for choosing a checkpoint while training; nothing is written.
 
-    Switches the model to asking; the caller switches it back (`model.training(True)`).
+    Switches the model to evaluation mode; the caller switches it back (`model.training(True)`).
     """
     asked = task("valid", examples, caps=caps)
     limits = limits or Limits()

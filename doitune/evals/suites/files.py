@@ -36,9 +36,9 @@ MOST_BYTES = 256 << 20
 class SuiteFile(Protocol):
     """What a benchmark's file in this folder gives.
 
-    `SUITE`: the benchmark's name. `SETS`: all sets that its data have. `FILES`: the paths that are its own, as
-    a pattern below the folder of its data; `LAYOUT` says them in words. `task(folder, shots)`: its questions;
-    DataError for missing or broken files.
+    `SUITE`: the benchmark's name. `SETS`: all sets that its data have. `FILES`: the paths that are its own,
+    as a pattern for paths in the folder of its data; `LAYOUT`: them in words. `task(folder, shots)`: its
+    questions; DataError for missing or broken files.
     """
 
     SUITE: str
@@ -96,7 +96,7 @@ def missing_sets(suite: str, names: Sequence[str]) -> list[str]:
     return [name for name in suite_file(BENCHMARKS[suite]).SETS if name not in names]
 
 
-def fetch(suite: str, source: str = "", on_file: OnFile | None = None) -> Path:
+def fetch(suite: str, source: str = "", on_file: OnFile = lambda name: None) -> Path:
     """Bring a benchmark into the cache and record the sha256 of every file; the same version again changes
     nothing.
 
@@ -104,14 +104,13 @@ def fetch(suite: str, source: str = "", on_file: OnFile | None = None) -> Path:
     DiskError.
     """
     benchmark, final = _known(suite), benchmarks_folder() / suite
-    tell = on_file or (lambda name: None)
     try:
         with TemporaryDirectory() as scratch, alone(final, f"the benchmark {suite}"):
-            place = Path(source).expanduser() if source else _download(benchmark, Path(scratch), tell)
+            place = Path(source).expanduser() if source else _download(benchmark, Path(scratch), on_file)
             fresh = final.with_name(f".{suite}.fresh")
             shutil.rmtree(fresh, ignore_errors=True)
             with whole_folder(fresh) as beside:
-                _gather(benchmark, place, beside, tell)
+                _gather(benchmark, place, beside, on_file)
                 _record(benchmark, beside, source or benchmark.repository)
             publish(fresh, final)
     except DiskError as error:
@@ -127,7 +126,7 @@ def _known(suite: str) -> Benchmark:
 
 
 def benchmarks_folder() -> Path:
-    """The folder in the user's cache that holds fetched benchmarks."""
+    """The folder of fetched benchmarks in the user's cache."""
     return corpora_folder().parent / "benchmarks"
 
 
@@ -193,19 +192,19 @@ def _record(benchmark: Benchmark, folder: Path, source: str) -> None:
     write_json(folder / CHECKSUMS, {"schema": CHECKSUMS_SCHEMA, **origin, "files": entries})
 
 
-def _gather(benchmark: Benchmark, place: Path, target: Path, tell: OnFile) -> None:
+def _gather(benchmark: Benchmark, place: Path, target: Path, on_file: OnFile) -> None:
     """Copy the benchmark's files from a folder or a zip archive."""
     if place.is_dir():
         for folder in (place, place / "data"):
             for name in _files(folder, benchmark):
-                _write(target / name, (folder / name).read_bytes(), tell)
+                _write(target / name, (folder / name).read_bytes(), on_file)
         return
     try:
         with ZipFile(place) as archive:
             wanted = _members(archive.namelist(), benchmark)
             _refuse_bomb(archive, [member for _, member in wanted], place)
             for name, member in wanted:
-                _write(target / name, archive.read(member), tell)
+                _write(target / name, archive.read(member), on_file)
     except (FileNotFoundError, BadZipFile) as error:
         raise DataError(
             f"neither a folder nor a zip archive: {error}",
@@ -219,12 +218,16 @@ def _refuse_bomb(archive: ZipFile, members: Sequence[str], place: Path) -> None:
     than it declares."""
     unpacked = sum(archive.getinfo(member).file_size for member in members)
     if unpacked > MOST_BYTES:
-        problem = f"would unpack to {unpacked / 2**20:,.0f} MiB, more than the {MOST_BYTES >> 20} that a benchmark may have"
-        raise DataError(problem, "get the archive from its own source", place=str(place))
+        raise DataError(
+            f"would unpack to {unpacked / 2**20:,.0f} MiB, more than the {MOST_BYTES >> 20} that a benchmark "
+            "may have",
+            "get the archive from its own source",
+            place=str(place),
+        )
 
 
 def _members(names: Iterable[str], benchmark: Benchmark) -> list[tuple[str, str]]:
-    """The benchmark's paths and the archive's members that hold them, whatever folder they are packed in."""
+    """The benchmark's paths and the archive's members with them, whatever folder they are packed in."""
     pattern = re.compile(rf"(?:[^/]+/)*?({suite_file(benchmark).FILES.pattern})")
     found: dict[str, str] = {}
     for member in names:
@@ -234,15 +237,15 @@ def _members(names: Iterable[str], benchmark: Benchmark) -> list[tuple[str, str]
     return sorted(found.items())
 
 
-def _write(path: Path, content: bytes, tell: OnFile) -> None:
-    tell(path.name)
+def _write(path: Path, content: bytes, on_file: OnFile) -> None:
+    on_file(path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 
 
-def _download(benchmark: Benchmark, folder: Path, tell: OnFile) -> Path:
+def _download(benchmark: Benchmark, folder: Path, on_file: OnFile) -> Path:
     """The benchmark's archive from its own source, into `folder`. Errors: DataError."""
-    tell(benchmark.archive.rpartition("/")[2])
+    on_file(benchmark.archive.rpartition("/")[2])
     if not benchmark.archive.startswith("https://"):
         return _from_hub(benchmark, folder)
     path = folder / "archive.zip"

@@ -1,0 +1,83 @@
+"""What is asked of a target, and the tasks that this means: the corpus's own questions, and benchmarks at
+each number of shots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from doitune.ability import Form
+from doitune.data.corpus import open_corpus
+from doitune.data.suites import BENCHMARKS, CORPUS_SUITES, SUITES
+from doitune.errors import DataError, UsageError
+from doitune.evals.suites.files import task as benchmark_task
+from doitune.evals.task import Task
+
+if TYPE_CHECKING:
+    from doitune.recipe.fields import Recipe
+
+CAPPED: tuple[Form, ...] = ("tf", "cloze", "multi_choice", "math")
+"""The forms whose replies a recipe's `eval.max_new_tokens` caps."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to ask of each target. `checkpoints`: best, last, all or step numbers. `limit`: see Task.limited.
+
+    `suites`, `shots`: empty, the recipe's. `shots`: solved examples before a benchmark's question, each
+    number an evaluation of its own. `data`: a benchmark's folder by suite, where it isn't the fetched one.
+    `exact`: one question at a time, see Limits. `write_choices`: single choices of the corpus are written, as
+    the released code has them, instead of read off the option scores.
+    """
+
+    suites: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] = ("best",)
+    limit: float | None = None
+    corpus: str | None = None
+    with_base: bool = True
+    shots: tuple[int, ...] = ()
+    data: Mapping[str, Path] = field(default_factory=dict)
+    exact: bool = False
+    write_choices: bool = False
+
+
+def requested_tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
+    """What is asked, by the name of its folder below `evals`: `doit-test`, `cmmlu`, `doit-test-written`,
+    `cmmlu-5shot`, each with `-exact` where that was wanted. Errors: UsageError, DataError."""
+    suites = request.suites or recipe.eval.suite
+    unknown = [suite for suite in (*suites, *request.data) if suite not in SUITES]
+    if unknown:
+        raise UsageError(f"no suite is called {unknown[0]!r}", f"there are {', '.join(SUITES)}")
+    tasks: dict[str, Task] = {}
+    for suite in suites:
+        if suite in CORPUS_SUITES:
+            tasks[f"{suite}-written" if request.write_choices else suite] = corpus_task(
+                suite, recipe, request
+            )
+        for shots in (request.shots or recipe.eval.shots) if suite in BENCHMARKS else ():
+            name = f"{suite}-{shots}shot" if shots else suite
+            tasks[name] = benchmark_task(suite, shots, request.data.get(suite))
+    return {f"{name}-exact": task for name, task in tasks.items()} if request.exact else tasks
+
+
+def corpus_task(suite: str, recipe: Recipe, request: Request) -> Task:
+    """A suite of the corpus that the command line or the recipe names. Errors: DataError."""
+    from doitune.evals.suites import doit
+    from doitune.prepare.draw import recipe_corpus
+
+    corpus = open_corpus(request.corpus) if request.corpus else recipe_corpus(recipe.data)
+    source = CORPUS_SUITES[suite].source
+    if source not in corpus.sources():
+        raise DataError(
+            f"corpus {corpus.name} has no {source} to ask",
+            "add it, or name another corpus: --corpus PATH",
+        )
+    most = recipe.eval.max_new_tokens
+    return doit.task(
+        suite,
+        corpus.read(source),
+        choice="write" if request.write_choices else "letters",
+        caps=dict.fromkeys(CAPPED, most) if most else None,
+    )
