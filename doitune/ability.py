@@ -8,10 +8,10 @@ published data, used in messages only and never as budgets.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Form = Literal["open", "single_choice", "multi_choice", "tf", "cloze", "math", "ppl_rank"]
-FORMS: tuple[Form, ...] = ("open", "single_choice", "multi_choice", "tf", "cloze", "math", "ppl_rank")
+FORMS: tuple[Form, ...] = get_args(Form)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from doitune.cli.options import BenchmarkData, CorpusName, Json, Runs, folders, words
-from doitune.data.suites import BENCHMARKS, SUITES
+from doitune.data.suites import BENCHMARKS, DEFAULT_SUITE, SUITES
 from doitune.errors import UsageError
 
 Targets = Annotated[
@@ -165,7 +165,7 @@ def compare(
         typer.Option(
             "--suite", help=f"Which evaluation of a run: {', '.join(SUITES)}, with shots e.g. cmmlu-5shot."
         ),
-    ] = "doit-test",
+    ] = DEFAULT_SUITE,
     margin: Annotated[
         float | None, typer.Option("--margin", help="Points in %: is B no worse than A by more than this?")
     ] = None,

@@ -72,6 +72,8 @@ _ENTRIES: tuple[CorpusSuite | Benchmark, ...] = (
 SUITES: Mapping[str, CorpusSuite | Benchmark] = MappingProxyType({one.name: one for one in _ENTRIES})
 """By name, in the order of the help texts."""
 
+DEFAULT_SUITE = "doit-test"
+
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     {one.name: one for one in _ENTRIES if isinstance(one, Benchmark)}
 )

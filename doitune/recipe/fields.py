@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from doitune.data.suites import SUITES
+from doitune.data.suites import DEFAULT_SUITE, SUITES
 from doitune.recipe.data_section import BUDGET_NAMES, BudgetSection, DataSection
 from doitune.recipe.model_section import ArchitectureSection, ModelSection
 from doitune.recipe.section import (
@@ -106,7 +106,7 @@ class EvalSection(Section):
     """What the result is asked, unless the command line says otherwise."""
 
     suite: Annotated[tuple[Suite, ...], Field(min_length=1), Distinct] = Field(
-        default=("doit-test",), description=f"sets of questions: {', '.join(SUITES)}"
+        default=(DEFAULT_SUITE,), description=f"sets of questions: {', '.join(SUITES)}"
     )
     shots: Annotated[tuple[Count, ...], Field(min_length=1), Distinct] = Field(
         default=(0,),
