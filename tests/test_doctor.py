@@ -1,4 +1,4 @@
-"""The doctor: limits of libraries, what nvidia-smi says, disks, the hub's settings without a secret, and
+"""The doctor: limits of libraries, cards that others fill, disks, the hub's settings without a secret, and
 the exit code."""
 
 from __future__ import annotations
@@ -7,11 +7,18 @@ import json
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
-from doitune.doctor import checks
-from doitune.doctor.cards import cards_check, read_cards
+from doitune.doctor.cards import card_document, cards_check
 from doitune.doctor.check import Check
-from doitune.doctor.checks import Diagnosis, disk_check, hub_check, library_check, outside
+from doitune.doctor.diagnosis import Diagnosis
+from doitune.doctor.disks import disk_check
+from doitune.doctor.engines import ask_engines, torch_checks
+from doitune.doctor.hub import hub_check
+from doitune.doctor.libraries import installed_libraries, library_check, outside, requirements
+from doitune.system.cards import InstalledCard
+from doitune.system.units import MIB
 
 
 @pytest.mark.parametrize(
@@ -24,29 +31,41 @@ from doitune.doctor.checks import Diagnosis, disk_check, hub_check, library_chec
         ("5.17.1", "<=5.17.0,>=5.10", "above"),
         ("0.50", ">=0.48.1,<0.51", ""),
         ("1.0", "", ""),
+        ("2.10.0a0+git1", ">=2.10,<2.14", ""),
+        ("2.14.0a0", ">=2.10,<2.14", "above"),
     ],
 )
 def test_versions_are_compared_as_numbers(version: str, limits: str, side: str) -> None:
-    """Trap: as text 2.9 is above 2.10."""
-    assert outside(version, limits) == side
+    """Traps: as text 2.9 is above 2.10; a card's own build of torch calls itself a pre-release."""
+    assert outside(version, SpecifierSet(limits)) == side
 
 
 def test_an_old_torch_is_a_problem_and_a_missing_extra_none() -> None:
-    (old,) = library_check("torch", ">=2.8,<2.14", "2.9.0", needed=True)
+    (old,) = library_check(Requirement("torch>=2.8,<2.14"), "2.9.0", needed=True)
     assert old.state == "problem" and old.commands
-    assert [one.state for one in library_check("peft", ">=0.18", "", needed=True)] == ["problem"]
-    assert [one.state for one in library_check("peft", "<0.22", "0.22", needed=True)] == ["warning"]
-    assert not list(library_check("unsloth", ">=2026.10.7", "", needed=False))
+    assert [one.state for one in library_check(Requirement("peft>=0.18"), "", needed=True)] == ["problem"]
+    assert [one.state for one in library_check(Requirement("peft<0.22"), "0.22", needed=True)] == ["warning"]
+    assert not list(library_check(Requirement("unsloth>=2026.10.7"), "", needed=False))
 
 
-def test_cards_are_read_with_what_others_hold() -> None:
-    told = "GPU-1, NVIDIA GeForce RTX 4090, 24564, 12000, 570.1\nGPU-2, NVIDIA A100, 40960, 40900, 570.1\nan error\n"
-    found = read_cards(told, "GPU-1, /home/小明/secret/python, 11800\nGPU-1, C:\\games\\game.exe, [N/A]\n")
-    assert [one.free_mib for one in found] == [12000, 40900]
-    assert found[0].others == (("python", 11800), ("game.exe", None)) and not found[1].others
-    check = cards_check(found)
+def test_what_is_needed_is_what_the_package_says() -> None:
+    """Of the extras the one for cards, which is not needed; no test tools."""
+    found = {requirement.name: needed for requirement, needed in requirements()}
+    assert found["torch"] and not found["unsloth"] and "pytest" not in found
+    assert installed_libraries().keys() >= {"doitune", "torch"}
+
+
+def test_what_others_hold_of_a_card_is_a_warning() -> None:
+    programs = (("python", 11800 * MIB), ("game.exe", None))
+    full = InstalledCard("RTX 4090", 24564 * MIB, 12000 * MIB, "570.1", programs)
+    free = InstalledCard("A100", 40960 * MIB, 40900 * MIB, "570.1")
+    check = cards_check([full, free])
     assert check.state == "warning" and "game.exe, python" in check.cure
-    assert cards_check(found[1:]).state == "ok" and cards_check(()).state == "warning"
+    assert cards_check([free]).state == "ok" and cards_check(()).state == "warning"
+    assert card_document(full)["others"] == [
+        {"program": "python", "mib": 11800},
+        {"program": "game.exe", "mib": None},
+    ]
 
 
 def test_the_hub_is_told_without_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -72,9 +91,9 @@ def test_a_process_that_cannot_import_torch_is_a_finding(
 ) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libcudart is gone')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    said = checks.ask()
+    said = ask_engines()
     assert "libcudart is gone" in said["error"]
-    (found,) = checks._torch_checks(said, False)
+    (found,) = torch_checks(said, False)
     assert found.state == "problem" and found.commands
 
 

@@ -15,8 +15,8 @@ from doitune.memory.cards import Card
 from doitune.memory.shape import find_shape
 from doitune.memory.simulation.foreign import ForeignPlan, plan_foreign
 from doitune.memory.simulation.step import Case, count_weights, simulate_case, simulate_config
-from doitune.memory.terms import GIB
 from doitune.recipe.resolve import resolve
+from doitune.system.units import GIB
 
 SIZES = {
     "hidden_size": 256,

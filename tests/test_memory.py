@@ -3,7 +3,6 @@ that really is one, cards and hours."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 from dataclasses import replace
 from itertools import product
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import doitune.memory.cards
 from doitune.errors import FitError, ModelError, UsageError
 from doitune.memory.cards import KNOWN, Card, find_card, read_card, smallest_card
 from doitune.memory.hours import tokens_per_second
@@ -26,9 +26,11 @@ from doitune.memory.plan import (
     way_out_text,
 )
 from doitune.memory.shape import find_shape
-from doitune.memory.terms import GIB, LOGITS_AT_ONCE, WHAT_IFS, Setting, count, level, nf4_bytes
+from doitune.memory.terms import LOGITS_AT_ONCE, WHAT_IFS, Setting, count, level, nf4_bytes
 from doitune.recipe.files import list_models
 from doitune.recipe.resolve import resolve
+from doitune.system.cards import InstalledCard
+from doitune.system.units import GIB
 
 CELLS = (512, 1024, 2048, 1024, 2048, 4096, 2048, 4096, 8192)
 """Tokens of 1x512, 1x1024, 1x2048, 2x512, ... 4x2048: packed rows count as their tokens."""
@@ -353,64 +355,46 @@ def test_what_is_usable() -> None:
     assert smallest_card(22.6) == 32 and smallest_card(500) is None
 
 
-class Driver:
-    """NVML as far as it is asked."""
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The cards that the driver is asked about; each has 20 of 24 GiB free."""
+    found: list[str] = []
 
-    def __init__(self, *, failing: str = "", total: int = 24 * GIB, free: int = 20 * GIB) -> None:
-        self.failing, self.total, self.free, self.asked = failing, total, free, []
+    def installed(wanted: str) -> InstalledCard:
+        found.append(wanted)
+        return InstalledCard("NVIDIA GeForce RTX 4090", 24 * GIB, 20 * GIB, "570.1")
 
-    def _answer(self, name: str) -> int:
-        self.asked.append(name)
-        return 1 if name == self.failing else 0
-
-    def nvmlInit_v2(self) -> int:
-        return self._answer("init")
-
-    def nvmlShutdown(self) -> int:
-        return self._answer("shutdown")
-
-    def nvmlDeviceGetHandleByIndex_v2(self, index: Any, handle: Any) -> int:
-        return self._answer(f"index {index.value}")
-
-    def nvmlDeviceGetHandleByUUID(self, name: bytes, handle: Any) -> int:
-        return self._answer(f"uuid {name.decode()}")
-
-    def nvmlDeviceGetMemoryInfo(self, handle: Any, memory: Any) -> int:
-        memory._obj.total, memory._obj.free = self.total, self.free
-        return self._answer("memory")
-
-    def nvmlDeviceGetName(self, handle: Any, name: Any, length: ctypes.c_uint) -> int:
-        name.value = b"NVIDIA GeForce RTX 4090"
-        return self._answer("name")
+    monkeypatch.setattr(doitune.memory.cards, "installed_card", installed)
+    return found
 
 
-def test_the_card_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_card_that_is_here(monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
     """What other programs hold is not usable, and CUDA_VISIBLE_DEVICES decides which card is meant."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    driver = Driver()
-    card = find_card(driver)
+    card = find_card()
     assert card == Card(24, "NVIDIA GeForce RTX 4090", 20.0) and card.usable_gib == 20 and card.taken_gib == 4
-    assert driver.asked == ["init", "index 0", "memory", "name", "shutdown"]
-    for value, asked in (("2,0", "index 2"), ("GPU-abc", "uuid GPU-abc")):
+    for value in ("2,0", "GPU-abc"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-        driver = Driver()
-        assert find_card(driver) is not None and driver.asked[1] == asked
+        assert find_card() is not None
     monkeypatch.setenv("LOCAL_RANK", "1")
-    for value, asked in (("2,5", "index 5"), ("5", "index 5"), (None, "index 1")):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value) if value else monkeypatch.delenv(
-            "CUDA_VISIBLE_DEVICES"
-        )
-        driver = Driver()
-        assert find_card(driver) is not None and driver.asked[1] == asked
-    monkeypatch.delenv("LOCAL_RANK")
+    for value in ("2,5", "5"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert find_card() is not None
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert find_card() is not None
+    assert asked == ["0", "2", "GPU-abc", "5", "5", "1"]
     for value in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-        assert find_card(Driver()) is None
+        assert find_card() is None
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(doitune.memory.cards, "installed_card", lambda wanted: None)
+    assert find_card() is None
+
+
+def test_a_card_by_its_name_and_what_others_hold_of_it() -> None:
     known = resolve("reconstruct", model="7b")
     ada = outlook(known.recipe, plan_memory(known, Card(47.99, "NVIDIA RTX 6000 Ada Generation")))
     assert [one.card for one in ada.paces] == ["RTX 6000 Ada"]
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert all(find_card(Driver(failing=step)) is None for step in ("init", "index 0", "memory"))
     plan = plan_memory(resolve("reconstruct", model="33b"), Card(24, "NVIDIA GeForce RTX 4090", 19.0))
     with pytest.raises(
         FitError,
@@ -420,7 +404,8 @@ def test_the_card_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [
         one.card
         for one in outlook(
-            resolve("reconstruct", model="7b").recipe, plan_memory(resolve("reconstruct", model="7b"), card)
+            resolve("reconstruct", model="7b").recipe,
+            plan_memory(resolve("reconstruct", model="7b"), Card(24, "NVIDIA GeForce RTX 4090", 20.0)),
         ).paces
     ] == ["RTX 4090"]
 

@@ -18,8 +18,8 @@ import doitune.memory.start
 from doitune.errors import FitError
 from doitune.memory.cards import Card
 from doitune.memory.start import allowance, refuse_before_download
-from doitune.memory.terms import GIB
 from doitune.recipe.resolve import resolve
+from doitune.system.units import GIB
 
 CHECKOUT = Path(__file__).parents[1]
 FORM = {

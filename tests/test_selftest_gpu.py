@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from doitune.base.architecture import Architecture
-from doitune.doctor.checks import Diagnosis
+from doitune.doctor.diagnosis import Diagnosis
 from doitune.errors import FitError
 from doitune.memory.cards import Card
 from doitune.selftest import gpu, gpu_part

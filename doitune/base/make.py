@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.metadata import version
 from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,8 @@ from doitune.system.disk import (
 )
 from doitune.system.publish import alone
 from doitune.system.signals import StopAsked, stopped
+from doitune.system.units import GIB
+from doitune.system.versions import version_of
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 PIECE = 1 << 20
 """Numbers merged and quantised at once: about 50 MB of memory, whatever the tensor."""
 
-SHARD_BYTES = 1 << 30
+SHARD_BYTES = GIB
 """A shard is closed when the next tensor would make it longer: what a kill can cost."""
 
 DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
@@ -164,7 +165,7 @@ def _ingredients(order: Order, tell: OnProgress) -> dict[str, Any]:
         "versions": {
             "doitune": __version__,
             "torch": torch.__version__,
-            "bitsandbytes": version("bitsandbytes"),
+            "bitsandbytes": version_of("bitsandbytes"),
         },
     }
 

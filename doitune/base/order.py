@@ -16,6 +16,7 @@ from doitune.base.named import model_section
 from doitune.base.tokens import read_tokens
 from doitune.data.fetch import OnProgress
 from doitune.errors import ModelError, Problem, UsageError
+from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.base.assembly import Assembly
@@ -97,7 +98,8 @@ def _part(name: str, on_note: Callable[[str], None], on_progress: OnProgress | N
         on_note(f"the hub cannot be asked; {name} is taken from its cache: {here}")
         return here
     on_note(
-        f"{name}: {wanted.bytes / 2**30:.1f} GiB, {wanted.missing_bytes / 2**30:.1f} GiB of them to fetch into {wanted.folder}"
+        f"{name}: {wanted.bytes / GIB:.1f} GiB, {wanted.missing_bytes / GIB:.1f} GiB of them to fetch "
+        f"into {wanted.folder}"
     )
     return bring(wanted, on_progress)
 

@@ -14,20 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
 
+from packaging.version import Version
+
 from doitune.errors import FitError, ModelError
+from doitune.system.versions import release_of
 
 if TYPE_CHECKING:
     import torch
 
-SAFE_TORCH = (2, 10)
+SAFE_TORCH = Version("2.10")
 """The first release whose restricted reader has no known hole."""
 
 
 def refuse_old_torch(version: str) -> None:
     """FitError for a torch whose readers have known holes; libraries below doitune use them, too."""
-    if tuple(int(part) for part in version.split("+")[0].split(".")[:2]) < SAFE_TORCH:
+    if release_of(version) < SAFE_TORCH:
         raise FitError(
-            f"torch {version} reads files by code that has known holes", "install torch 2.10 or newer"
+            f"torch {version} reads files by code that has known holes",
+            f"install torch {SAFE_TORCH} or newer",
         )
 
 

@@ -25,7 +25,7 @@ def doctor(
     Example: doitune doctor --fix-hint
     """
     from doitune.console import machine, screen
-    from doitune.doctor.checks import diagnose
+    from doitune.doctor.diagnosis import diagnose
 
     found = diagnose(runs, network=network)
     screen.show_json(found.to_json()) if as_json else machine.show_diagnosis(found, commands=fix_hint)

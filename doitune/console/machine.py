@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from doitune.console.screen import duration, say, show_table
 
 if TYPE_CHECKING:
-    from doitune.doctor.checks import Diagnosis
+    from doitune.doctor.diagnosis import Diagnosis
     from doitune.selftest.crash import Report
 
 VERDICTS = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from doitune.console.screen import duration, say, show_table
 from doitune.memory.cards import LEFT_FREE
-from doitune.memory.terms import GIB
+from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.memory.cards import Card

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.base.architecture import read_architecture
-from doitune.doctor.checks import ram
+from doitune.doctor.machine import ram
 from doitune.errors import FitError, ModelError
 from doitune.evals import saved
 from doitune.evals.evaluate import evaluate

@@ -3,14 +3,13 @@ there (by the driver, without torch)."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from doitune.errors import UsageError
-from doitune.memory.terms import GIB
+from doitune.system.cards import installed_card
+from doitune.system.units import GIB
 
 LEFT_FREE = 16, 2.0
 """A sixteenth of a card, at most 2 GiB, is left to the driver, the screen and other programs: 22.5 of 24,
@@ -100,21 +99,17 @@ def smallest_card(gib: float) -> int | None:
     return next((size for size in SIZES if Card(size).usable_gib >= gib), None)
 
 
-def find_card(library: Any = None) -> Card | None:
-    """The card that a training here would use, or None. Asks the driver's own library (NVML), which takes
-    milliseconds.
+def find_card() -> Card | None:
+    """The card that a training here would use, or None; its driver is asked, which takes milliseconds.
 
-    `CUDA_VISIBLE_DEVICES` is honoured; without it the first card counts, by its slot, as torch is told to
-    take it (`CUDA_DEVICE_ORDER`); of several processes of torchrun each asks about its own.
+    `CUDA_VISIBLE_DEVICES` is honoured; without it the first card counts, by its slot, as torch is made to count
+    them (`CUDA_DEVICE_ORDER`); of several processes of torchrun each asks about its own.
     """
     wanted = _wanted()
-    library = library or _driver()
-    if library is None or not wanted or wanted.startswith("-") or library.nvmlInit_v2() != 0:
+    found = None if not wanted or wanted.startswith("-") else installed_card(wanted)
+    if found is None or not found.total_bytes:
         return None
-    try:
-        return _ask(library, wanted)
-    finally:
-        library.nvmlShutdown()
+    return Card(found.total_bytes / GIB, found.name, found.free_bytes / GIB)
 
 
 def _wanted() -> str:
@@ -125,28 +120,3 @@ def _wanted() -> str:
         return local
     names = [name.strip() for name in listed.split(",")]
     return names[int(local)] if local.isdecimal() and int(local) < len(names) else names[0]
-
-
-def _driver() -> Any:
-    for name in ("libnvidia-ml.so.1", "nvml.dll"):
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    return None
-
-
-class _Memory(ctypes.Structure):
-    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
-
-
-def _ask(library: Any, wanted: str) -> Card | None:
-    handle, memory, name = ctypes.c_void_p(), _Memory(), ctypes.create_string_buffer(96)
-    if wanted.isdecimal():
-        failed = library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(wanted)), ctypes.byref(handle))
-    else:
-        failed = library.nvmlDeviceGetHandleByUUID(wanted.encode(), ctypes.byref(handle))
-    if failed or library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) or memory.total == 0:
-        return None
-    library.nvmlDeviceGetName(handle, name, ctypes.c_uint(len(name)))
-    return Card(memory.total / GIB, name.value.decode(errors="replace"), memory.free / GIB)

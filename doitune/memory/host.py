@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from doitune.memory.terms import GIB, Setting, base_bytes, offloaded_bytes, paged_bytes
+from doitune.memory.terms import Setting, base_bytes, offloaded_bytes, paged_bytes
+from doitune.system.units import GIB
 
 PROCESS_GIB = 3.0
 """Python, torch and CUDA's libraries in main memory: assumed."""

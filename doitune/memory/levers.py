@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from doitune.memory.terms import GIB, Setting, count
+from doitune.memory.terms import Setting, count
+from doitune.system.units import GIB
 
 SMALLEST_RANK, FEWEST_TOKENS = 4, 256
 AT_MOST_TOGETHER = 4

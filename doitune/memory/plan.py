@@ -18,7 +18,8 @@ from doitune.memory.host import Host, host_of
 from doitune.memory.hours import SMALLEST_PARAMETERS, Pace, Work, known_cards, pace, work_of
 from doitune.memory.levers import Lever, Request, high_gib, levers, way_out
 from doitune.memory.shape import Shape, find_shape
-from doitune.memory.terms import GIB, WHAT_IFS, Setting, Term, count, level
+from doitune.memory.terms import WHAT_IFS, Setting, Term, count, level
+from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import Recipe

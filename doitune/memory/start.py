@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from doitune.errors import ModelError
 from doitune.memory.cards import Card, find_card
 from doitune.memory.plan import plan_memory, refuse_unfit
-from doitune.memory.terms import CONTEXT_GIB, GIB, count
+from doitune.memory.terms import CONTEXT_GIB, count
+from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.memory.plan import MemoryPlan

@@ -12,14 +12,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from doitune.base.architecture import Architecture
+from doitune.system.units import GIB
 
-if TYPE_CHECKING:
-    pass
-
-GIB = 1 << 30
 NF4_BLOCK, ABSMAX_BLOCK = 64, 256
 """Weights that share a scale, and scales that share a scale of theirs (bitsandbytes)."""
 NF4_TABLES = 16 * 4 + 256 * 4 + 4

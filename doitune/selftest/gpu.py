@@ -22,7 +22,7 @@ from typing import Any
 
 from doitune.base.named import model_section
 from doitune.data.corpus import corpora_folder
-from doitune.doctor.checks import diagnose
+from doitune.doctor.diagnosis import diagnose
 from doitune.errors import DiskError, FitError
 from doitune.memory.cards import Card, find_card
 from doitune.memory.levers import high_gib

@@ -19,9 +19,10 @@ from doitune.errors import DoituneError
 from doitune.memory.cards import Card
 from doitune.memory.hours import known_cards, tokens_per_second
 from doitune.memory.shape import find_shape
-from doitune.memory.terms import GIB, Setting, count, level
+from doitune.memory.terms import Setting, count, level
 from doitune.prompt.batch import flatten, pad, trained_tokens
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.base.architecture import Architecture

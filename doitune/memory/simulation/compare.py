@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import UsageError
-from doitune.memory.terms import GIB, Setting, count
+from doitune.memory.terms import Setting, count
+from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.memory.plan import MemoryPlan

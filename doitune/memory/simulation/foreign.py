@@ -18,7 +18,8 @@ from doitune.memory.cards import Card, smallest_card
 from doitune.memory.host import PROCESS_GIB, Host
 from doitune.memory.plan import Verdict
 from doitune.memory.shape import find_config, quantised
-from doitune.memory.terms import CONTEXT_GIB, FRAGMENTATION, GIB, SLACK, Term, level, ranged
+from doitune.memory.terms import CONTEXT_GIB, FRAGMENTATION, SLACK, Term, level, ranged
+from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.memory.simulation.step import Case, Simulation

@@ -1,0 +1,79 @@
+"""This machine: operating system, processor, main memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from doitune.doctor.check import Check
+from doitune.system.units import GIB
+
+OLDEST_PYTHON = (3, 10)
+LOW_RAM_GIB = 8
+
+
+def machine_facts() -> dict[str, Any]:
+    """Operating system, processor and memory (GiB)."""
+    total, free = ram()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "wsl": "microsoft" in platform.release().lower(),
+        "cpu": _cpu(),
+        "cores": usable,
+        "ram_gib": round(total, 1),
+        "ram_free_gib": round(free, 1),
+        "python": platform.python_version(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
+
+
+def ram() -> tuple[float, float]:
+    """GiB in all and free, by the kernel; in a container at most its limit. Zeros where nobody says."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines()
+        said = {
+            name: int(rest.split()[0]) * 1024 / GIB
+            for name, _, rest in (line.partition(":") for line in lines)
+            if rest.split()
+        }
+    except (OSError, ValueError):
+        return 0.0, 0.0
+    total, free = said.get("MemTotal", 0.0), said.get("MemAvailable", 0.0)
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")) / GIB
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii")) / GIB
+    except (OSError, ValueError):
+        return total, free
+    return min(total, limit), max(0.0, min(free, limit - used))
+
+
+def machine_check(machine: Mapping[str, Any]) -> Check:
+    text = f"{machine['system']}{' (WSL)' if machine['wsl'] else ''}, {machine['cpu']}, {machine['cores']} cores, "
+    text += f"{machine['ram_free_gib']:.1f} of {machine['ram_gib']:.1f} GiB of memory free, Python {machine['python']}"
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        return Check("machine", "problem", text, "doitune needs Python 3.10 or later")
+    if not machine["system"].startswith("Linux"):
+        return Check("machine", "warning", text, "doitune is made for Linux; on Windows use WSL 2")
+    if 0 < machine["ram_free_gib"] < LOW_RAM_GIB:
+        return Check(
+            "machine",
+            "warning",
+            text,
+            f"with less than {LOW_RAM_GIB} GiB free only small bases load; `doitune plan RECIPE` says how much one takes",
+        )
+    return Check("machine", "ok", text)
