@@ -16,9 +16,14 @@ from doitune.recipe.fields import BudgetSection, PromptSection, TrainSection
 from doitune.recipe.files import list_recipes
 from doitune.recipe.resolve import Resolved, resolve
 
-PAPER_PEAK, PAPER_END = 1e-5, 1e-6
+PAPER: dict[str, float] = {
+    "examples_per_step": 64, "epochs": 15, "learning_rate": 1e-5, "end_rate": 1e-6,
+    "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1, "eps": 1e-8, "clip_norm": 1.0,
+    "max_tokens": 2048, "select_after_epoch": 5,
+}  # fmt: skip
+"""The paper's numbers, by field of `train`."""
 PAPER_EPOCHS = {10: 25, 40: 20, 160: 18}
-"""Epochs by the total of examples; 15 for all others."""
+"""Epochs by the total of examples, where they are not the usual ones."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,11 @@ def _why(resolved: Resolved, field: str, *, as_paper: bool, ours: str, same: str
     return f"a departure, from {_origin(resolved, field)}{': ' + ours if ours else ''}"
 
 
+def _other_numbers(train: TrainSection, *fields: str) -> list[str]:
+    """Those of the fields that have another number than the paper's."""
+    return [name for name in fields if getattr(train, name) != PAPER[name]]
+
+
 def _setting(resolved: Resolved) -> tuple[str, int | None]:
     """The paper's setting behind a recipe, from its name or the recipe that it renames: kind and total
     (None where none is named)."""
@@ -68,18 +78,22 @@ def _data(resolved: Resolved) -> Row:
     paper = {
         "curated": f"{(total or 0) // 10:,} of each of ten abilities, {total or 0:,} in all",
         "synthetic": f"{total or 0:,} GPT-4 instructions",
-        "reconstruct": "10,000 rows; ethics, role-play and creative writing capped, small abilities whole, the rest equal",
+        "reconstruct": "10,000 rows; ethics, role-play and creative writing capped, "
+        "small abilities whole, the rest equal",
         "maximum": "all rows but for the capped abilities, about 40,000",
         "mix": f"the maximum and {total or 0:,} GPT-4 instructions",
     }.get(kind, "no setting of the paper has this name")
     code = {
-        "reconstruct": "fixed numbers, 1,305 and for Chinese 1,306: 10,000 rows only where biology has 1,041 (10,001 with 1,042); "
-        "a file with too few rows under-fills without a word",
+        "reconstruct": "fixed numbers, 1,305 and for Chinese 1,306: 10,000 rows only where biology has 1,041 "
+        "(10,001 with 1,042); a file with too few rows under-fills without a word",
         "maximum": "39,618 rows of the published data; the caps take the first rows of a file",
         "mix": "both parts in one folder, where files of one name would overwrite each other",
     }.get(kind, "the same sizes; an earlier run's files stay in the folder and are trained on")
     data = resolved.recipe.data
-    here = f"{_budget_text(data.budget)}; from {data.source} of the corpus {data.corpus}; a shortfall: {data.on_shortfall}"
+    here = (
+        f"{_budget_text(data.budget)}; from {data.source} of the corpus {data.corpus}; "
+        f"a shortfall: {data.on_shortfall}"
+    )
     why = (
         "no setting of the paper"
         if not kind
@@ -125,8 +139,8 @@ def _selection(resolved: Resolved) -> Row:
     return Row(
         "selection",
         "random subsets; the procedure is not among the facts we have",
-        "one generator seeded 0 over files in the file system's order: other subsets on another machine, and a small one is not inside a "
-        "larger; caps take the first rows",
+        "one generator seeded 0 over files in the file system's order: other subsets on another machine, "
+        "and a small one is not inside a larger; caps take the first rows",
         here,
         _why(
             resolved,
@@ -140,16 +154,18 @@ def _selection(resolved: Resolved) -> Row:
 
 def _epochs(resolved: Resolved) -> Row:
     kind, total = _setting(resolved)
-    wanted = PAPER_EPOCHS.get(total or 0, 15) if kind in ("curated", "synthetic") else 15
+    usual = PAPER["epochs"]
+    wanted = PAPER_EPOCHS.get(total or 0, usual) if kind in ("curated", "synthetic") else usual
     train = resolved.recipe.train
     here = f"{train.epochs}" + (f", at most {train.max_steps} steps" if train.max_steps is not None else "")
-    same = "the paper's number" if wanted == 15 else "the paper's intent, which its script never applies"
+    same = "the paper's number" if wanted == usual else "the paper's intent, which its script never applies"
     as_paper = bool(kind) and train.epochs == wanted and train.max_steps is None
     field = "train.epochs" if train.epochs != wanted or train.max_steps is None else "train.max_steps"
     return Row(
         "epochs",
-        "15; by the script's intent 25, 20 and 18 where 10, 40 and 160 rows are learnt from in all",
-        "always 15: the script looks for `_` in names that are written with `-`, so its overrides never fire",
+        f"{usual}; by the script's intent 25, 20 and 18 where 10, 40 and 160 rows are learnt from in all",
+        f"always {usual}: the script looks for `_` in names that are written with `-`, "
+        "so its overrides never fire",
         here,
         _why(resolved, field, as_paper=as_paper, ours="", same=same),
     )
@@ -157,12 +173,15 @@ def _epochs(resolved: Resolved) -> Row:
 
 def _learning_rate(resolved: Resolved) -> Row:
     train = resolved.recipe.train
-    as_paper = train.learning_rate == PAPER_PEAK and train.end_rate == PAPER_END
-    reason = "an adapter takes a larger rate than full fine-tuning; 2e-4 up to 13b and 1e-4 above are the QLoRA authors' (arXiv 2305.14314)"
+    as_paper = not _other_numbers(train, "learning_rate", "end_rate")
+    reason = (
+        "an adapter takes a larger rate than full fine-tuning; 2e-4 up to 13b and 1e-4 above are "
+        "the QLoRA authors' (arXiv 2305.14314)"
+    )
     ours = "" if resolved.origins.get("train.learning_rate", "").startswith("--set") else reason
     return Row(
         "learning rate",
-        f"{_rate(PAPER_PEAK)}, falling to {_rate(PAPER_END)}, for full fine-tuning",
+        f"{_rate(PAPER['learning_rate'])}, falling to {_rate(PAPER['end_rate'])}, for full fine-tuning",
         "1e-5 on the first step, 0 on the second, 1e-5 on the next two, then falling to 0",
         f"{_rate(train.learning_rate)}, {_end(train)}",
         _why(resolved, "train.learning_rate", as_paper=as_paper, ours=ours),
@@ -176,7 +195,8 @@ def _rate(value: float) -> str:
 def _end(train: TrainSection) -> str:
     if train.schedule == "constant":
         return "to the end"
-    return f"falling to {_rate(train.end_rate)} ({train.end_rate / train.learning_rate:.3g} of it; the paper: 0.1)"
+    share, papers = train.end_rate / train.learning_rate, PAPER["end_rate"] / PAPER["learning_rate"]
+    return f"falling to {_rate(train.end_rate)} ({share:.3g} of it; the paper: {papers:.3g})"
 
 
 def _schedule(resolved: Resolved) -> Row:
@@ -190,7 +210,8 @@ def _schedule(resolved: Resolved) -> Row:
     return Row(
         "schedule",
         "linear, no warm-up",
-        "its own schedule is dead: the DeepSpeed configuration brings another, linear to 0 with two logarithmic warm-up steps",
+        "its own schedule is dead: the DeepSpeed configuration brings another, linear to 0 with two "
+        "logarithmic warm-up steps",
         f"{train.schedule}{power}, {warm}",
         _why(resolved, field, as_paper=as_paper, ours=""),
     )
@@ -198,8 +219,7 @@ def _schedule(resolved: Resolved) -> Row:
 
 def _optimiser(resolved: Resolved) -> Row:
     train = resolved.recipe.train
-    values = {"beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1, "eps": 1e-8, "clip_norm": 1.0}
-    other = [name for name, value in values.items() if getattr(train, name) != value]
+    other = _other_numbers(train, "beta1", "beta2", "weight_decay", "eps", "clip_norm")
     here = f"{train.optimizer}, betas {train.beta1:g} and {train.beta2:g}, eps {_rate(train.eps)}"
     why = "the paper's numbers; the base is frozen, so only the adapter can decay"
     if other:
@@ -218,13 +238,23 @@ def _optimiser(resolved: Resolved) -> Row:
 
 def _batch(resolved: Resolved) -> Row:
     size = resolved.recipe.train.examples_per_step
-    same = "as in the paper; the loss is a mean over the step's trained tokens, so micro-batches do not change it"
+    same = (
+        "as in the paper; the loss is a mean over the step's trained tokens, "
+        "so micro-batches do not change it"
+    )
     return Row(
         "batch",
-        "64 examples a step",
-        "8 processes of 8; fewer rows than that make smaller batches, filled up with repeated rows (10 rows become 16)",
+        f"{PAPER['examples_per_step']} examples a step",
+        "8 processes of 8; fewer rows than that make smaller batches, filled up with repeated rows "
+        "(10 rows become 16)",
         f"{size} examples a step",
-        _why(resolved, "train.examples_per_step", as_paper=size == 64, ours="", same=same),
+        _why(
+            resolved,
+            "train.examples_per_step",
+            as_paper=size == PAPER["examples_per_step"],
+            ours="",
+            same=same,
+        ),
     )
 
 
@@ -232,10 +262,14 @@ def _template(resolved: Resolved) -> Row:
     prompt = resolved.recipe.prompt
     as_paper = prompt.template == "doit" and prompt.tokens == "new"
     field = "prompt.tokens" if prompt.template == "doit" else "prompt.template"
-    reason = "new rows for embedding and head do not fit a 24 GB card beside 33b; tokens that text never uses serve as well"
+    reason = (
+        "new rows for embedding and head do not fit a 24 GB card beside 33b; "
+        "tokens that text never uses serve as well"
+    )
     return Row(
         "template",
-        "role token, content, end token for each turn; three added tokens, whose rows are trained with all others; loss on answers only",
+        "role token, content, end token for each turn; three added tokens, whose rows are trained with all "
+        "others; loss on answers only",
         "the same; it fails for a tokenizer that brings special tokens of its own",
         _template_text(prompt),
         _why(resolved, field, as_paper=as_paper, ours=reason if field == "prompt.tokens" else ""),
@@ -260,14 +294,16 @@ def _template_text(prompt: PromptSection) -> str:
 
 def _method(resolved: Resolved) -> Row:
     recipe = resolved.recipe
-    held = "in 4 bits (NF4, double quantisation)" if recipe.model.quantise == "nf4" else "unquantised"
+    weights = "in 4 bits (NF4, double quantisation)" if recipe.model.quantise == "nf4" else "unquantised"
     targets = recipe.lora.targets if isinstance(recipe.lora.targets, str) else ", ".join(recipe.lora.targets)
     return Row(
         "method",
         "full fine-tuning of Chinese-LLaMA Plus 7b, 13b and 33b on eight cards",
         "the same, in fp16; the first steps are skipped while its loss scale is found",
-        f"{recipe.model.name} frozen, {held}; LoRA of rank {recipe.lora.rank}, alpha {recipe.lora.alpha:g} on {targets}",
-        "a departure by design: an adapter is what one card can train; growth with data may differ from full fine-tuning",
+        f"{recipe.model.name} frozen, {weights}; "
+        f"LoRA of rank {recipe.lora.rank}, alpha {recipe.lora.alpha:g} on {targets}",
+        "a departure by design: an adapter is what one card can train; growth with data may differ from "
+        "full fine-tuning",
     )
 
 
@@ -280,13 +316,13 @@ def _length(resolved: Resolved) -> Row:
     )
     reason = (
         f"; max_tokens is from {_origin(resolved, 'train.max_tokens')}"
-        if recipe.train.max_tokens != 2048
+        if recipe.train.max_tokens != PAPER["max_tokens"]
         else ""
     )
     return Row(
         "length",
-        "2,048 tokens",
-        "cut at 2,048 from the right, so that a row may lose its answer and teach nothing",
+        f"{PAPER['max_tokens']:,} tokens",
+        f"cut at {PAPER['max_tokens']:,} from the right, so that a row may lose its answer and teach nothing",
         f"{recipe.train.max_tokens:,} tokens; {what}",
         f"a cut answer teaches the wrong ending, so no answer is cut{reason}",
     )
@@ -305,7 +341,7 @@ def _checkpoint(resolved: Resolved) -> Row:
     )
     as_paper = (
         rows >= 100
-        and train.select_after_epoch == 5
+        and not _other_numbers(train, "select_after_epoch")
         and train.validate_every == "epoch"
         and not train.patience
     )
@@ -325,7 +361,8 @@ def _averaging(resolved: Resolved) -> Row:
         "averaging",
         "the plain mean over sets: ten in-domain, and three out-of-domain in the test",
         "half of that mean: it divides by twice the number of sets",
-        f"the plain mean over the sets of {', '.join(resolved.recipe.eval.suite)}, each set's score in 0..1 with its chance level",
+        f"the plain mean over the sets of {', '.join(resolved.recipe.eval.suite)}, "
+        "each set's score in 0..1 with its chance level",
         "the paper's intent; the published overall curves very probably show halved values",
     )
 
