@@ -45,6 +45,13 @@ GENERAL = Ability("synthetic", "Synthetic general instructions", ("open",))
 BY_NAME: dict[str, Ability] = {ability.name: ability for ability in (*ABILITIES, *OUT_OF_DOMAIN, GENERAL)}
 NAMES: tuple[str, ...] = tuple(ability.name for ability in ABILITIES)
 
+_PLACES = {name: place for place, name in enumerate(BY_NAME)}
+
+
+def place_of(name: str) -> tuple[int, str]:
+    """Sorts names in the order of BY_NAME, then names of a user's own."""
+    return _PLACES.get(name, len(_PLACES)), name
+
 
 def chance(form: Form, n_options: int) -> float:
     """The score in 0..1 of a uniform guess at one question of `form` with `n_options` options.

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from doitune.data.check import SCHEMA, RowCount, TokenLengths, check
-from doitune.data.corpus import open_corpus, write_checksums
+from doitune.data.checksums import write_checksums
+from doitune.data.corpus import open_corpus
 from doitune.data.example import Example, Message
 from doitune.data.jsonl import Finding
 from doitune.data.other_formats import RowForm

@@ -10,15 +10,10 @@ from pathlib import Path
 import pytest
 
 from doitune.ability import NAMES
-from doitune.data.corpus import (
-    CHECKSUMS,
-    SOURCES,
-    corpora_folder,
-    open_corpus,
-    read_checksums,
-    write_checksums,
-)
+from doitune.data.checksums import CHECKSUMS, read_checksums, write_checksums
+from doitune.data.corpus import corpora_folder, open_corpus
 from doitune.data.fetch import fetch
+from doitune.data.layout import SOURCES
 from doitune.errors import DataError, DiskError
 
 

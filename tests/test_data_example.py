@@ -16,8 +16,9 @@ from doitune.data.example import (
     MAX_SHOWN_PROBLEMS,
     Example,
     Message,
+    Split,
     content_key,
-    read_examples,
+    refuse,
     scan_examples,
 )
 from doitune.data.jsonl import parse_line, shown
@@ -27,6 +28,13 @@ USER = {"role": "user", "content": "问"}
 ANSWER = {"role": "assistant", "content": "答"}
 FOUR = "问\nA. 一\nB. 二\nC. 三\nD. 四"
 MIB = 1024 * 1024
+
+
+def read_rows(path: Path, *, ability: str, id_prefix: str, split: Split) -> list[Example]:
+    """The rows of one file, as `Corpus.read` reads each. Errors: DataError with every bad row."""
+    scan = scan_examples(path, ability=ability, id_prefix=id_prefix, split=split)
+    refuse(scan.findings)
+    return list(scan.examples)
 
 
 def row(*turns: object, **more: object) -> str:
@@ -235,7 +243,7 @@ def test_all_problems_come_at_once_the_first_ones_whole_the_others_counted(tmp_p
     path = tmp_path / "math_1000.json"
     path.write_text("\n".join([reply("")] * 25 + ["{}"] * 3 + [row(USER, ANSWER)]), encoding="utf-8")
     with pytest.raises(DataError) as caught:
-        read_examples(path, ability="math", id_prefix="curated/1000", split="train")
+        read_rows(path, ability="math", id_prefix="curated/1000", split="train")
     problems = caught.value.problems
     assert len(problems) == MAX_SHOWN_PROBLEMS + 1
     assert problems[19].place == f"{path}:20"
@@ -270,7 +278,7 @@ def test_a_test_row_says_how_its_answer_is_read(
 ) -> None:
     path = tmp_path / "x.json"
     path.write_text(line, encoding="utf-8")
-    (example,) = read_examples(path, ability=ability, id_prefix="curated/test", split="test")
+    (example,) = read_rows(path, ability=ability, id_prefix="curated/test", split="test")
     assert (example.form, example.label, "".join(example.options), example.choices) == (
         form,
         label,
@@ -286,7 +294,7 @@ def test_a_train_row_is_open_whatever_else_stands_in_it(tmp_path: Path) -> None:
     )
     messages = (Message("user", "问"), Message("assistant", "答"))
     expected = Example("curated/full/math#7", "math", messages, "open", f"{path}:1")
-    assert read_examples(path, ability="math", id_prefix="curated/full", split="train") == [expected]
+    assert read_rows(path, ability="math", id_prefix="curated/full", split="train") == [expected]
     assert expected.source == "curated/full"
 
 
@@ -305,14 +313,14 @@ def test_ids_are_the_idx_where_unique_and_else_come_from_the_content(tmp_path: P
         ]
     ]
     path.write_text("\n".join(rows), encoding="utf-8")
-    examples = read_examples(path, ability="math", id_prefix="c", split="train")
+    examples = read_rows(path, ability="math", id_prefix="c", split="train")
     names = [example.id.removeprefix("c/math#") for example in examples]
     assert names[0] == "1" and names[6] == "q-3"
     assert names[1] == content_key(examples[1].messages).hex()[:16]
     assert names[4] == names[3] + "-2"
     assert len(set(names)) == 7
     path.write_text("\n".join(reversed(rows)), encoding="utf-8")
-    again = read_examples(path, ability="math", id_prefix="c", split="train")
+    again = read_rows(path, ability="math", id_prefix="c", split="train")
     assert {example.id: example.answer for example in again} == {
         example.id: example.answer for example in examples
     }
@@ -332,7 +340,7 @@ def test_line_ends_marks_and_final_blank_lines_change_nothing_but_inner_blank_li
     read = []
     for text in forms:
         path.write_bytes(text.encode())
-        read.append(read_examples(path, ability="math", id_prefix="c", split="train"))
+        read.append(read_rows(path, ability="math", id_prefix="c", split="train"))
     assert len(read[0]) == 3
     assert read == [read[0]] * 4
     path.write_text(f"{lines[0]}\n\n\n{lines[1]}\n", encoding="utf-8")
@@ -354,7 +362,7 @@ def test_a_missing_file_a_folder_an_empty_file_and_a_device_are_said_to_be_so(tm
     }
     for path, problem in places.items():
         with pytest.raises(DataError, match=problem):
-            read_examples(path, ability="math", id_prefix="c", split="train")
+            read_rows(path, ability="math", id_prefix="c", split="train")
 
 
 def test_a_line_of_many_mebibytes_costs_one_problem_not_the_memory(tmp_path: Path) -> None:
@@ -413,7 +421,7 @@ def test_reading_never_raises_anything_but_our_own_errors_on_random_text_files(t
         path = tmp_path / "x.json"
         path.write_bytes(dice.randbytes(dice.randint(0, 300)))
         try:
-            read_examples(path, ability="math", id_prefix="c", split="train")
+            read_rows(path, ability="math", id_prefix="c", split="train")
         except DoituneError as error:
             assert error.problems[0].place.startswith(str(path))
 

@@ -15,8 +15,9 @@ import pytest
 from small_hub import COMMIT, SmallHub, serving
 
 from doitune.data import hubs as corpus_hubs
+from doitune.data.checksums import origin_of
 from doitune.data.corpus import open_corpus
-from doitune.data.fetch import clone_commit, fetch, origin_of
+from doitune.data.fetch import clone_commit, fetch
 from doitune.errors import DataError, UsageError
 
 MATH, CODE, GENERAL = (
@@ -108,7 +109,11 @@ def test_a_fetch_brings_the_layouts_files_follows_redirects_and_pins_the_commit(
         result["bytes"][-1] == result["total"] == sum(len(hub.files[name]) for name in (MATH, CODE, GENERAL))
     )  # type: ignore[index]
     corpus = open_corpus("doit")
-    assert origin_of(corpus) == {"source": "huggingface", "repository": hub.repository, "revision": COMMIT}
+    assert origin_of(corpus.root) == {
+        "source": "huggingface",
+        "repository": hub.repository,
+        "revision": COMMIT,
+    }
     assert len(corpus.read("curated/full")["math"]) == 900
     assert not any("README" in path or "evil" in path for _, path, _ in hub.asked)
     hub.asked.clear()
@@ -178,7 +183,7 @@ def test_a_newer_commit_is_taken_only_when_it_is_asked_for(hub: SmallHub) -> Non
     hub.files[MATH] = lines("newer", 900)
     assert "no longer has the wanted revision" in str(fetch_from_hub(hub)["problem"])
     assert same(fetch_from_hub(hub, revision="main")["root"], hub)
-    assert origin_of(open_corpus("doit"))["revision"] == "a" * 40
+    assert origin_of(open_corpus("doit").root)["revision"] == "a" * 40
 
 
 def test_offline_a_missing_repository_and_a_dead_address_are_said(hub: SmallHub) -> None:
@@ -198,7 +203,7 @@ def test_modelscope_brings_the_same_files_and_goes_on_after_a_cut(hub: SmallHub)
     steps: list[int] = []
     corpus = fetch(source="modelscope", on_progress=lambda progress: steps.append(progress.bytes))
     assert same(corpus.root, hub)
-    assert origin_of(corpus)["source"] == "modelscope"
+    assert origin_of(corpus.root)["source"] == "modelscope"
     assert [span != "" for span in hub.got(GENERAL)] == [False, True, True]
     assert steps == sorted(steps)
 
@@ -240,7 +245,7 @@ def test_a_folder_or_a_git_clone_is_copied_with_its_commit(hub: SmallHub, tmp_pa
     (clone / ".git" / "refs" / "heads" / "main").write_text(f"{COMMIT}\n")
     corpus = fetch(source=str(clone))
     assert same(corpus.root, hub)
-    assert origin_of(corpus) == {"source": "folder", "repository": str(clone), "revision": COMMIT}
+    assert origin_of(corpus.root) == {"source": "folder", "repository": str(clone), "revision": COMMIT}
     (clone / MATH).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(DataError, match="a Git LFS pointer"):
         fetch(source=str(clone))

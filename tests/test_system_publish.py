@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from test_corpus_fetch import lines
+from test_data_fetch import lines
 
-from doitune.data.corpus import CHECKSUMS
+from doitune.data.checksums import CHECKSUMS
 from doitune.errors import DiskError, LockedError
 from doitune.system import faults, publish
 from doitune.system.disk import Wait, hold

@@ -124,8 +124,8 @@ def fetch(
     Example: doitune data fetch doit --from ../dynamics-of-instruction-tuning
     """
     from doitune.console import progress, screen
+    from doitune.data.checksums import origin_of
     from doitune.data.fetch import fetch as bring
-    from doitune.data.fetch import origin_of
     from doitune.evals.suites.files import fetch as bring_benchmark
 
     if name in BENCHMARKS:
@@ -144,7 +144,7 @@ def fetch(
         "name": corpus.name,
         "path": str(corpus.root),
         "sources": list(corpus.sources()),
-        **origin_of(corpus),
+        **origin_of(corpus.root),
     }
     if as_json:
         screen.show_json(found)

@@ -2,7 +2,7 @@
 
 Example is the noun that travels from a corpus file to a step of training or a question of an evaluation. It
 never holds token ids. Rows are the released data's: `messages` of alternating user and assistant turns; valid
-and test rows add `question_format` and what it needs (`example.forms`). Other keys (`idx`, `type`, ...) may
+and test rows add `question_format` and what it needs (`forms`). Other keys (`idx`, `type`, ...) may
 stand in a row and a message; `idx` names the row where it is unique.
 """
 
@@ -111,18 +111,6 @@ def content_key(messages: tuple[Message, ...]) -> bytes:
     return sha256(said.replace("\r\n", "\n").encode()).digest()
 
 
-def read_examples(path: Path, *, ability: str, id_prefix: str, split: Split) -> list[Example]:
-    """The rows of one JSONL file, in file order, with ids `{id_prefix}/{ability}#{idx}` (`id_prefix` is a
-    folder: `curated/1000`).
-
-    Errors: one DataError with every row's problem (the first MAX_SHOWN_PROBLEMS, then counts by kind); an
-    empty file is one.
-    """
-    scan = scan_examples(path, ability=ability, id_prefix=id_prefix, split=split)
-    refuse(scan.findings)
-    return list(scan.examples)
-
-
 def refuse(findings: tuple[Finding, ...]) -> None:
     """Nothing without findings, else a DataError: MAX_SHOWN_PROBLEMS problems as they are, the others
     counted by kind."""
@@ -145,7 +133,8 @@ AsRow = Callable[[dict[str, object]], dict[str, object]]
 def scan_examples(
     path: Path, *, ability: str | None, id_prefix: str, split: Split, as_row: AsRow | None = None
 ) -> Scan:
-    """Every row of one JSONL file, the bad ones as findings.
+    """Every row of one JSONL file, in file order, with ids `{id_prefix}/{ability}#{idx}` (`id_prefix` is a
+    folder: `curated/1000`); bad rows, and an empty file, as findings.
 
     `ability` None: each row names its own in the field `ability`, and may name its `split` (train where it is
     missing); rows of another split than `split` are left out. `as_row` turns another form of row into ours

@@ -8,24 +8,16 @@ from there; when all of them are whole the folder takes the name. The revision o
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha1, sha256
 from pathlib import Path
 
-from doitune.data.corpus import (
-    CACHE_CURE,
-    CHECKSUMS,
-    Checksum,
-    Corpus,
-    corpora_folder,
-    open_corpus,
-    read_checksums,
-    write_checksums,
-)
+from doitune.data.checksums import Checksum, origin_of, read_checksums, write_checksums
+from doitune.data.corpus import CACHE_CURE, Corpus, corpora_folder, open_corpus
 from doitune.data.hubs import LAYOUT, Hub, HuggingFace, ModelScope, RemoteFile
+from doitune.data.jsonl import LFS_CURE, LFS_POINTER, LFS_PROBLEM
 from doitune.data.suites import BENCHMARKS
 from doitune.errors import DataError, DiskError, Problem, UsageError
 from doitune.system import faults
@@ -34,8 +26,6 @@ from doitune.system.publish import alone, publish
 PINNED_REVISION = ""
 """The commit on the Hugging Face hub that a first fetch brings; empty: the newest one, which is then
 recorded. Known of the paper's data is only the short commit 5eda7be (`paper.md`)."""
-
-_ORIGIN = ("source", "repository", "revision")
 
 
 @dataclass(frozen=True)
@@ -96,16 +86,6 @@ def fetch(
     return open_corpus(name)
 
 
-def origin_of(corpus: Corpus) -> dict[str, str]:
-    """Where a fetched corpus came from: source, repository, revision (empty texts where that was not
-    recorded)."""
-    try:
-        document = json.loads((corpus.root / CHECKSUMS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        document = {}
-    return {key: str(document.get(key, "")) if isinstance(document, dict) else "" for key in _ORIGIN}
-
-
 def clone_commit(folder: Path) -> str:
     """The commit that a git clone has checked out; "" for a folder that is no clone."""
     git = folder / ".git"
@@ -138,7 +118,7 @@ def _hub(source: str, repository: str) -> Hub | None:
 
 def _pinned(final: Path, hub: Hub) -> str:
     """The revision of the first fetch from this hub."""
-    origin = origin_of(Corpus("doit", final))
+    origin = origin_of(final)
     if origin["source"] == hub.name:
         return origin["revision"]
     return PINNED_REVISION if hub.name == HuggingFace.name else ""
@@ -225,7 +205,10 @@ def _copy(folder: Path, staging: Path, tell: OnProgress) -> None:
         if LAYOUT.fullmatch(path.relative_to(folder).as_posix()) and path.is_file()
     )
     if not paths:
-        hint = "expected curated/1000/<ability>_1000.json and so on; other layouts are opened by path, without a fetch"
+        hint = (
+            "expected curated/1000/<ability>_1000.json and so on; "
+            "other layouts are opened by path, without a fetch"
+        )
         raise DataError("no file of the corpus layout", hint, place=str(folder))
     shutil.rmtree(staging, ignore_errors=True)
     total, done = sum(path.stat().st_size for path in paths), 0
@@ -233,10 +216,8 @@ def _copy(folder: Path, staging: Path, tell: OnProgress) -> None:
         target = staging / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as file:
-            if file.read(30).startswith(b"version https://git-lfs"):
-                raise DataError(
-                    "a Git LFS pointer, not the data", "run `git lfs pull` in the clone", place=str(path)
-                )
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise DataError(LFS_PROBLEM, LFS_CURE, place=str(path))
         shutil.copyfile(path, target)
         done += path.stat().st_size
         tell(Progress(path.relative_to(folder).as_posix(), number, len(paths), done, total))
@@ -257,7 +238,7 @@ def _publish(staging: Path, final: Path, origin: dict[str, str]) -> None:
     """Record the digests and give the folder its name. Errors: DataError when the same revision had other
     bytes before."""
     write_checksums(staging, origin)
-    before, now = origin_of(Corpus("doit", final)), read_checksums(staging)
+    before, now = origin_of(final), read_checksums(staging)
     if before == origin and origin["revision"] and _readable(final):
         _refuse_changes(read_checksums(final), now)
     faults.reach("fetch.whole")

@@ -3,7 +3,7 @@ file.
 
 Hugging Face through its own client (it honours HF_ENDPOINT, HF_HUB_OFFLINE and the login, and continues a cut
 file with Range, from its last whole block of 10 MB); ModelScope through its public HTTP interface. Both list
-a digest of each file, which `corpus.fetch` compares with what came.
+a digest of each file, which `fetch` compares with what came.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
+from doitune.data.layout import SOURCES
 from doitune.errors import DataError
 
 REPOSITORY = "ChiyuSONG/dynamics-of-instruction-tuning"
 MODELSCOPE_ADDRESS = "https://www.modelscope.cn"
-LAYOUT = re.compile(r"(curated/(1000|full|valid|test)|synthetic/40960)/[A-Za-z0-9][\w-]*\.json")
+LAYOUT = re.compile(rf"({'|'.join(SOURCES)})/[A-Za-z0-9][\w-]*\.json")
 """The only paths that are taken from a hub or a folder."""
 
 _TRIES = 5

@@ -20,6 +20,9 @@ from doitune.errors import DataError, Problem
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32
 SHOWN_CHARACTERS = 40
+LFS_POINTER = b"version https://git-lfs"
+"""What a file starts with where a git clone has not brought the data."""
+LFS_PROBLEM, LFS_CURE = "a Git LFS pointer, not the data", "run `git lfs pull` in the clone"
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -118,8 +121,8 @@ def parse_line(line: bytes) -> dict[str, object]:
         )
     if not line:
         raise RowError("blank_line", "a blank line between rows", "delete the line")
-    if line.startswith(b"version https://git-lfs"):
-        raise RowError("git_lfs", "a Git LFS pointer, not the data", "run `git lfs pull` in the clone")
+    if line.startswith(LFS_POINTER):
+        raise RowError("git_lfs", LFS_PROBLEM, LFS_CURE)
     value = _decode(_as_text(line))
     if _SURROGATE.search(line):
         _refuse_surrogates(value)

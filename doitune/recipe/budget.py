@@ -14,15 +14,14 @@ from hashlib import sha256
 from random import Random
 from typing import Any, Literal
 
-from doitune.ability import BY_NAME, NAMES
+from doitune.ability import NAMES, place_of
 from doitune.data.example import Example, content_key
+from doitune.data.layout import FULL
 from doitune.errors import DataError, Problem
 
 Shortfall = Literal["stop", "take_all"]
 Leftover = Literal["spread", "drop"]
 Select = Literal["nested", "paper"]
-
-_ORDER = {name: place for place, name in enumerate(BY_NAME)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Budget:
         unnamed = (
             {name: 0 for name in NAMES if name not in self.amounts} if self.share_equally is not None else {}
         )
-        return {name: (named | unnamed)[name] for name in sorted(named | unnamed, key=_place)}
+        return {name: (named | unnamed)[name] for name in sorted(named | unnamed, key=place_of)}
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def _as_released(
     chosen: dict[str, list[Example]] = {}
     for name in sorted(amounts, key=lambda name: (examples[name][0].place.rpartition(":")[0], name)):
         rows, amount = examples[name], amounts[name]
-        first_rows = rows[0].source == "curated/full"
+        first_rows = rows[0].source == FULL
         chosen[name] = list(rows[:amount]) if first_rows else generator.sample(list(rows), amount)
     return chosen
 
@@ -218,7 +217,7 @@ def _account(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall) 
     asked = dict.fromkeys(found, 0) | _asked_of_sharers(budget, found, sum(fixed.values())) | fixed
     lines = {
         name: Line(asked[name], found.get(name, 0), min(asked[name], found.get(name, 0)))
-        for name in sorted(asked, key=_place)
+        for name in sorted(asked, key=place_of)
     }
     if on_shortfall == "stop":
         _refuse_shortfall(budget, lines)
@@ -279,7 +278,3 @@ def _refuse_shortfall(budget: Budget, lines: Mapping[str, Line]) -> None:
     ]
     if problems:
         raise DataError.of(problems)
-
-
-def _place(name: str) -> tuple[int, str]:
-    return _ORDER.get(name, len(_ORDER)), name

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from doitune.data.example import read_examples
+from doitune.data.example import scan_examples
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
 
@@ -46,7 +46,7 @@ def main(rows: int) -> None:
         strict, loose = [], []
         for _ in range(3):
             started = time.perf_counter()
-            examples = read_examples(path, ability="math", id_prefix="curated/full", split="train")
+            examples = scan_examples(path, ability="math", id_prefix="curated/full", split="train").examples
             strict.append(time.perf_counter() - started)
             started = time.perf_counter()
             with path.open(encoding="utf-8") as file:
