@@ -3,7 +3,6 @@ shape, and where its parts are."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from doitune.base.adapter import LanguageLora, open_adapter
 from doitune.base.architecture import Architecture, read_architecture
 from doitune.base.families import families
-from doitune.base.held import hold_quantised, hold_stored
+from doitune.base.folder import read_config
+from doitune.base.rounded import as_rounded, stored_rounded
 from doitune.base.tensors import EMBEDDING, HEAD, expected_shapes, is_linear
 from doitune.base.weights import FLOATS, Weights, open_weights
 from doitune.errors import ModelError, Problem
@@ -26,7 +26,7 @@ _BUFFERS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
 
 @dataclass(frozen=True)
 class Target:
-    """One tensor of the result. `linear`: a layer's matrix, held in 4 bits when the base is quantised."""
+    """One tensor of the result. `linear`: a layer's matrix, in 4 bits where the base is quantised."""
 
     name: str
     shape: tuple[int, ...]
@@ -55,8 +55,8 @@ class Assembly:
     added: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def rows(self, target: Target, first: int, last: int) -> torch.Tensor:
-        """Rows [first, last) of a tensor of the result. Merged in fp64, so that its rounding does not hang
-        on how many rows are asked for."""
+        """Rows [first, last) of a tensor of the result. Merged in fp64, so that its rounding does not
+        depend on how many rows are asked for."""
         if target.name not in self.added:
             return self._merged(target, first, last)
         import torch
@@ -71,8 +71,8 @@ class Assembly:
 
     def _merged(self, target: Target, first: int, last: int) -> torch.Tensor:
         start = max((number for number, lora in enumerate(self.loras) if target.name in lora.own), default=-1)
-        held = self.base if start < 0 else self.loras[start].weights
-        merged = held.get(target.name if start < 0 else self.loras[start].own[target.name])[first:last]
+        name = target.name if start < 0 else self.loras[start].own[target.name]
+        merged = (self.base if start < 0 else self.loras[start].weights).get(name)[first:last]
         for lora in self.loras[max(start, 0) :]:
             if target.name in lora.factors:
                 below, above = (lora.weights.get(name) for name in lora.factors[target.name])
@@ -100,13 +100,15 @@ class Assembly:
         )
 
 
-def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, as_held: bool = False) -> Assembly:
+def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, rounded: bool = False) -> Assembly:
     """A base folder and its LoRAs (name, folder), in the order of merging. ModelError, with every tensor that
     does not fit.
 
-    `as_held`: the base counts with the 4-bit values that training holds it in; it may be stored so.
+    `rounded`: the base's linear layers are taken at the 4-bit values that training computes with; they may be
+    stored in 4 bits, too.
     """
-    config = read_config(folder, quantised=as_held)
+    config = read_config(folder)
+    _refuse_quantised(folder, config, rounded=rounded)
     architecture = read_architecture(config, str(folder / "config.json"))
     if not architecture.family.assembled:
         raise ModelError(
@@ -121,7 +123,7 @@ def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, as_held: b
         )
     base = open_weights(folder, "model")
     if config.get("quantization_config"):
-        base = hold_stored(base)
+        base = stored_rounded(base)
     adapters = tuple(open_adapter(name, path) for name, path in loras)
     architecture = _with_vocabulary(architecture, adapters)
     expected = expected_shapes(architecture)
@@ -132,36 +134,23 @@ def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, as_held: b
         )
         raise ModelError.of([*problems[:MOST_SHOWN], *more])
     targets = tuple(Target(name, shape, is_linear(name, architecture)) for name, shape in expected.items())
-    held = {base.table[one.name].dtype for one in targets if one.name in base.table} - {"float32"}
-    dtype = "float16" if held == {"float16"} else "bfloat16"
-    if as_held and not config.get("quantization_config"):
-        base = hold_quantised(base, [one.name for one in targets if one.linear])
+    stored = {base.table[one.name].dtype for one in targets if one.name in base.table} - {"float32"}
+    dtype = "float16" if stored == {"float16"} else "bfloat16"
+    if rounded and not config.get("quantization_config"):
+        base = as_rounded(base, [one.name for one in targets if one.linear])
     names = architecture.family.names
     config |= names.config({"vocabulary": architecture.vocabulary, "tied": architecture.tied})
     return Assembly(folder, base, adapters, architecture, config, targets, dtype)
 
 
-def read_config(folder: Path, *, quantised: bool = False) -> dict[str, Any]:
-    """The config.json of a base in 16 or 32 bits; `quantised`: or in NF4. ModelError."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            f"{folder} holds no config.json: it is not a model folder",
-            "give the folder that has config.json in it",
-        ) from None
-    except (ValueError, OSError) as error:
-        raise ModelError(f"is not readable JSON: {error}", "copy the model again", place=str(path)) from None
-    if not isinstance(config, dict):
-        raise ModelError("is not a JSON object", "copy the model again", place=str(path))
+def _refuse_quantised(folder: Path, config: dict[str, Any], *, rounded: bool) -> None:
+    """ModelError for a base that is quantised already, but for NF4 where `rounded` values are wanted."""
     how = config.get("quantization_config")
-    if how and not (quantised and isinstance(how, dict) and how.get("bnb_4bit_quant_type") == "nf4"):
+    if how and not (rounded and isinstance(how, dict) and how.get("bnb_4bit_quant_type") == "nf4"):
         raise ModelError(
             f"{folder} is quantised already",
             "give the base in 16 bits: a language LoRA cannot be merged into 4-bit weights",
         )
-    return config
 
 
 def _with_vocabulary(architecture: Architecture, loras: Sequence[LanguageLora]) -> Architecture:
@@ -206,7 +195,7 @@ def _base_problems(
 
 
 def _lora_problems(loras: Sequence[LanguageLora], expected: dict[str, tuple[int, ...]]) -> Iterator[Problem]:
-    """What a LoRA changes that is not there, or is of another size. Matrices that a later LoRA brings anew
+    """What a LoRA changes that is not there, or is of another size. Matrices that a later LoRA replaces
     are not looked at."""
     for number, lora in enumerate(loras):
         hint = f"{lora.name} is a LoRA of another base: sizes must agree (a 13b LoRA for a 13b base)"

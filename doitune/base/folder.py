@@ -1,4 +1,4 @@
-"""A base model's folder: which of its files make the model, and what it must hold to be whole."""
+"""A base model's folder: which of its files make the model, and what it needs to be whole."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from doitune.base.families import stated
 from doitune.base.headers import read_header
 from doitune.base.trust import refuse_code
+from doitune.base.weights import weight_files
 from doitune.errors import ModelError
 from doitune.system.disk import file_sha256
 
@@ -50,12 +51,12 @@ class Base:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The parsed config.json."""
-        return dict(json.loads((self.folder / "config.json").read_text(encoding="utf-8")))
+        """The parsed config.json. Errors: ModelError."""
+        return read_config(self.folder)
 
     def size(self, noun: str) -> int:
-        """A size by its noun in the table of families (vocabulary, positions, ...); 0 where config.json leaves
-        it out."""
+        """A size by its noun in the table of families (vocabulary, positions, ...); 0 where config.json
+        leaves it out."""
         value = stated(self.config, noun)
         return value if isinstance(value, int) else 0
 
@@ -80,20 +81,9 @@ def find_whole(folder: Path) -> Base:
 
 
 def whole(base: Base) -> Base:
-    """The base, if its folder holds a config, weights and a tokenizer; otherwise ModelError says what is
+    """The base, if its folder has a config, weights and a tokenizer; otherwise ModelError says what is
     missing."""
-    config = base.folder / "config.json"
-    if not config.is_file():
-        raise ModelError(
-            f"{base.folder} holds no config.json: it is not a model folder",
-            "give the folder that has config.json in it",
-        )
-    try:
-        parsed = json.loads(config.read_text(encoding="utf-8"))
-        if not isinstance(parsed, dict):
-            raise ValueError("not an object")
-    except ValueError as error:
-        raise ModelError(f"{config} is not readable JSON: {error}", "copy the model again") from None
+    config = read_config(base.folder)
     _check_weights(base.folder)
     for path in sorted(base.folder.glob("*.safetensors")):
         read_header(path)
@@ -101,28 +91,37 @@ def whole(base: Base) -> Base:
         raise ModelError(
             f"{base.folder} holds no tokenizer", "copy tokenizer.json or tokenizer.model into it"
         )
-    refuse_code(base.folder, parsed)
+    refuse_code(base.folder, config)
     return base
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a model's folder. Errors: ModelError."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("not an object")
+    except FileNotFoundError:
+        raise ModelError(
+            f"{folder} holds no config.json: it is not a model folder",
+            "give the folder that has config.json in it",
+        ) from None
+    except (OSError, ValueError) as error:
+        problem = f"{path} is not readable JSON: {error}"
+        raise ModelError(problem, "copy the model's config.json again") from None
+    return config
+
+
 def _check_weights(folder: Path) -> None:
-    """Every shard that an index names, or at least one safetensors file, is there."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(
-                f"{index} is not a readable index of weights: {error}", "copy the model again"
-            ) from None
-        missing = [name for name in shards if not (folder / name).is_file()]
-        if missing:
-            raise ModelError(
-                f"{folder} lacks weights: {', '.join(missing[:5])}", "copy or download the missing files"
-            )
-    elif not any(folder.glob("*.safetensors")):
-        others = [path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".gguf"}]
-        cure = "copy model.safetensors into it"
-        if others:
-            cure = f"{others[0]} is not read (pickles can run code); convert it to safetensors: `doitune base make` does that for LLaMA's kind"
-        raise ModelError(f"{folder} holds no weights (*.safetensors)", cure)
+    """Every shard that an index names, or at least one safetensors file, is there. Errors: ModelError."""
+    if weight_files(folder, "model", ".safetensors") or any(folder.glob("*.safetensors")):
+        return
+    others = [path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".gguf"}]
+    cure = "copy model.safetensors into it"
+    if others:
+        cure = (
+            f"{others[0]} is not read (pickles can run code); convert it to safetensors: `doitune base make` "
+            "does that for LLaMA's kind"
+        )
+    raise ModelError(f"{folder} holds no weights (*.safetensors)", cure)

@@ -19,11 +19,20 @@ BLOCK = 64
 """Numbers that share one absmax; pieces must be multiples of it, but for the last."""
 
 QUANTISED = {
-    "_load_in_4bit": True, "_load_in_8bit": False, "bnb_4bit_compute_dtype": "bfloat16", "bnb_4bit_quant_storage": "uint8",
-    "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "llm_int8_enable_fp32_cpu_offload": False,
-    "llm_int8_has_fp16_weight": False, "llm_int8_skip_modules": ["lm_head"], "llm_int8_threshold": 6.0, "load_in_4bit": True,
-    "load_in_8bit": False, "quant_method": "bitsandbytes",
-}  # fmt: skip
+    "_load_in_4bit": True,
+    "_load_in_8bit": False,
+    "bnb_4bit_compute_dtype": "bfloat16",
+    "bnb_4bit_quant_storage": "uint8",
+    "bnb_4bit_quant_type": "nf4",
+    "bnb_4bit_use_double_quant": True,
+    "llm_int8_enable_fp32_cpu_offload": False,
+    "llm_int8_has_fp16_weight": False,
+    "llm_int8_skip_modules": ["lm_head"],
+    "llm_int8_threshold": 6.0,
+    "load_in_4bit": True,
+    "load_in_8bit": False,
+    "quant_method": "bitsandbytes",
+}
 """quantization_config of the result's config.json, as transformers writes it."""
 
 STATE = "quant_state.bitsandbytes__nf4"
@@ -79,13 +88,19 @@ class Quantised:
         offset = absmax.mean()
         nested, state2 = quantize_blockwise(absmax - offset, blocksize=256)
         state = QuantState(
-            absmax=nested, shape=torch.Size(self.shape), dtype=self.dtype, blocksize=BLOCK, quant_type="nf4", offset=offset, state2=state2,
+            absmax=nested,
+            shape=torch.Size(self.shape),
+            dtype=self.dtype,
+            blocksize=BLOCK,
+            quant_type="nf4",
+            offset=offset,
+            state2=state2,
             code=get_4bit_type("nf4", device=absmax.device),
-        )  # fmt: skip
+        )
         return {key: value.cpu() for key, value in state.as_dict(packed=True).items()}
 
 
-def held(matrix: torch.Tensor) -> torch.Tensor:
+def rounded(matrix: torch.Tensor) -> torch.Tensor:
     """fp32 [outputs, inputs]: what a layer computes with once `matrix` is quantised as training does on
     loading it."""
     import torch

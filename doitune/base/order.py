@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doitune.base.assembly import open_assembly, read_config
+from doitune.base.assembly import open_assembly
 from doitune.base.families import FAMILIES, Family, stated
-from doitune.base.folder import ASSEMBLED
+from doitune.base.folder import ASSEMBLED, read_config
 from doitune.base.make import Order
 from doitune.base.named import model_section
 from doitune.base.tokens import read_tokens

@@ -21,7 +21,7 @@ _NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
 @dataclass(frozen=True)
 class Weight:
-    """What is known of a tensor before it is read: the file that holds it, its shape, and its type by
+    """What is known of a tensor before it is read: its file, its shape, and its type by
     torch's name."""
 
     path: Path
@@ -58,7 +58,7 @@ def open_weights(folder: Path, stem: str) -> Weights:
     bits.
     """
     for suffix, name in ((".safetensors", stem), (".bin", "pytorch_model" if stem == "model" else stem)):
-        files = _files(folder, name, suffix)
+        files = weight_files(folder, name, suffix)
         if files:
             return _open(files)
     raw = next((path.name for path in folder.glob("consolidated.*.pth")), "")
@@ -70,8 +70,9 @@ def open_weights(folder: Path, stem: str) -> Weights:
     raise ModelError(f"{folder} holds no {stem}.safetensors and no .bin weights", hint)
 
 
-def _files(folder: Path, name: str, suffix: str) -> list[Path]:
-    """The files an index names, or those that are called so."""
+def weight_files(folder: Path, name: str, suffix: str) -> list[Path]:
+    """The files of the weights `name` (model, adapter_model): all that an index names, else those that are
+    called so; none where there are none. ModelError where an index is damaged or a file of it is missing."""
     index = folder / f"{name}{suffix}.index.json"
     if not index.is_file():
         single = folder / f"{name}{suffix}"
@@ -81,7 +82,7 @@ def _files(folder: Path, name: str, suffix: str) -> list[Path]:
         files = [folder / Path(one).name for one in names]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"not a readable index of weights: {error}", "copy the model again", place=str(index)
+            f"{index} is not a readable index of weights: {error}", "copy the model again"
         ) from None
     missing = [path.name for path in files if not path.is_file()]
     if missing:

@@ -113,7 +113,7 @@ def _order(source: Source, wish: Wish, out: Path, chats: Sequence[Sequence[Messa
     _refuse_unknown(source, wish)
     in_4_bits = wish.into == "trained" and source.quantised
     folder = source.checkpoint.folder
-    parts = open_assembly(source.base.folder, [("the run's adapter", folder)], as_held=in_4_bits)
+    parts = open_assembly(source.base.folder, [("the run's adapter", folder)], rounded=in_4_bits)
     own = "fp32" if _in_fp32(parts) else ""
     rows = _token_rows(source)
     tokens = exported_tokens(source.template, source.base.folder, parts.architecture.vocabulary)

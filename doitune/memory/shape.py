@@ -3,7 +3,6 @@ or that one file from the hub."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.base.architecture import Architecture, read_architecture
 from doitune.base.families import names_of
-from doitune.base.folder import ASSEMBLED
+from doitune.base.folder import ASSEMBLED, read_config
 from doitune.errors import ModelError
 
 if TYPE_CHECKING:
@@ -32,9 +31,9 @@ class Shape:
 def find_shape(section: ModelSection) -> Shape:
     """The sizes of a recipe's base; nothing but a config.json is ever fetched. Errors: ModelError."""
     if section.architecture.hidden is not None:
-        place, own = "model.architecture", Path(section.name) / "config.json"
+        place, own = "model.architecture", Path(section.name)
         architecture = read_architecture(_as_config(section), place)
-        config, at = _read(own) if own.is_file() else ({}, place)
+        config, at = _read(own) if (own / "config.json").is_file() else ({}, place)
     else:
         config, place = find_config(section.name, section.revision)
         architecture, at = read_architecture(config, place), place
@@ -59,7 +58,10 @@ def quantised(config: Mapping[str, Any], place: str, linears: Iterable[str] = ()
         str(name) for name in found.get("llm_int8_skip_modules") or () if _is_in_a_block(str(name), linears)
     ]
     if skipped:
-        problem = f"{place}: {len(skipped)} parts of its blocks are not in 4 bits (first {skipped[0]}), which the memory plan does not count"
+        problem = (
+            f"{place}: {len(skipped)} parts of its blocks are not in 4 bits (first {skipped[0]}), which the "
+            "memory plan does not count"
+        )
         raise ModelError(problem, "give the base in 16 bits, or one whose blocks are all in NF4")
     return True, found.get("bnb_4bit_use_double_quant") is True
 
@@ -75,16 +77,16 @@ def find_config(name: str, revision: str = "") -> tuple[dict[str, Any], str]:
     if name == "demo":
         from doitune.demo.folder import BASE
 
-        return _read(BASE / "config.json")
+        return _read(BASE)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _read(folder / "config.json")
+        return _read(folder)
     if name.startswith((".", "/", "~", ASSEMBLED)) or name.count("/") != 1:
         raise ModelError(
             f"there is no model folder {name!r}",
             "give a folder, a name of `doitune recipes list`, or a hub name like owner/name",
         )
-    return _read(_from_hub(name, revision))
+    return _read(_from_hub(name, revision).parent)
 
 
 def _as_config(section: ModelSection) -> dict[str, Any]:
@@ -94,21 +96,8 @@ def _as_config(section: ModelSection) -> dict[str, Any]:
     return {"model_type": section.family, **names_of(section.family).config(sizes)}
 
 
-def _read(path: Path) -> tuple[dict[str, Any], str]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("not an object")
-    except FileNotFoundError:
-        raise ModelError(
-            f"{path.parent} holds no config.json: it is not a model folder",
-            "give the folder that has config.json in it",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path} is not readable JSON: {error}", "copy the model's config.json again"
-        ) from None
-    return config, str(path)
+def _read(folder: Path) -> tuple[dict[str, Any], str]:
+    return read_config(folder), str(folder / "config.json")
 
 
 def _from_hub(name: str, revision: str) -> Path:
@@ -142,7 +131,8 @@ def _from_hub(name: str, revision: str) -> Path:
 
 def _unreachable(name: str, error: Exception) -> ModelError:
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    hint = "`HF_ENDPOINT` names a mirror; offline, give a folder that holds its config.json (--model FOLDER), or write model.architecture"
     return ModelError(
-        f"the config.json of {name!r} is neither in the cache nor to be had from the hub: {first}", hint
+        f"the config.json of {name!r} is neither in the cache nor to be had from the hub: {first}",
+        "`HF_ENDPOINT` names a mirror; offline, give a folder with its config.json (--model FOLDER), or write "
+        "model.architecture",
     )

@@ -1,4 +1,4 @@
-"""A base's weights at the values that training holds: the matrices of its linear layers go through 4 bits,
+"""A base's weights at the values that training computes with: the matrices of its linear layers go through 4 bits,
 or are stored so already."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from doitune.base.nf4 import STATE, dequantised, held
+from doitune.base.nf4 import STATE, dequantised, rounded
 from doitune.base.weights import FLOATS, Weight, Weights
 from doitune.errors import ModelError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class HeldWeights(Weights):
+class RoundedWeights(Weights):
     """Weights whose `linears` read as their 4-bit values, fp32. `stored`: they are 4-bit codes in the
     files. One matrix is in memory at a time."""
 
@@ -32,7 +32,7 @@ class HeldWeights(Weights):
         if self._last is None or self._last[0] != name:
             self._last = None
             whole = super().get(name)
-            self._last = name, dequantised(whole, self._rest(name)) if self.stored else held(whole)
+            self._last = name, dequantised(whole, self._rest(name)) if self.stored else rounded(whole)
         return self._last[1]
 
     def _rest(self, name: str) -> dict[str, torch.Tensor]:
@@ -48,12 +48,12 @@ class HeldWeights(Weights):
             }
 
 
-def hold_quantised(weights: Weights, linears: Collection[str]) -> HeldWeights:
+def as_rounded(weights: Weights, linears: Collection[str]) -> RoundedWeights:
     """Weights in 16 or 32 bits, those called `linears` as training quantises them."""
-    return HeldWeights(weights.files, weights.table, linears=frozenset(linears))
+    return RoundedWeights(weights.files, weights.table, linears=frozenset(linears))
 
 
-def hold_stored(weights: Weights) -> HeldWeights:
+def stored_rounded(weights: Weights) -> RoundedWeights:
     """Weights that are in NF4 in their files, as `base make` or bitsandbytes has written them. ModelError
     for a state that cannot be read."""
     from safetensors import safe_open
@@ -95,4 +95,4 @@ def hold_stored(weights: Weights) -> HeldWeights:
         if codes
         else weights.table
     )
-    return HeldWeights(weights.files, {**plain, **table}, linears=frozenset(codes), stored=True)
+    return RoundedWeights(weights.files, {**plain, **table}, linears=frozenset(codes), stored=True)
