@@ -124,11 +124,11 @@ def test_out_of_memory_halves_the_batch_and_goes_on(loaded, monkeypatch):
     expected = answers(model, template, items, Limits())
     sizes, real = [], model.logits
 
-    def tight(batch, token_ids):
+    def tight(batch, token_ids, prefix):
         sizes.append(len(batch.lengths))
         if len(batch.lengths) > 2:
             raise torch.OutOfMemoryError("too much")
-        return real(batch, token_ids)
+        return real(batch, token_ids, prefix)
 
     monkeypatch.setattr(model, "logits", tight)
     found = answers(model, template, items, Limits())
@@ -136,9 +136,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(loaded, monkeypatch):
     assert {key: one.prompt for key, one in found.items()} == {
         key: one.prompt for key, one in expected.items()
     }
-    monkeypatch.setattr(
-        model, "logits", lambda batch, ids: (_ for _ in ()).throw(torch.OutOfMemoryError("none"))
-    )
+    monkeypatch.setattr(model, "logits", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
     with pytest.raises(FitError, match="no memory for one question"):
         answers(model, template, items[:1], Limits())
 

@@ -81,7 +81,7 @@ def from_disk(request, tiny_base):
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
     model.training(False)
     template = open_template(
-        model.tokenizer, kind="doit", tokens="reuse", vocabulary_rows=model.vocabulary_rows
+        model.tokenizer, kind="doit", tokens="reuse", vocabulary_rows=model.head.vocabulary_rows
     )
     return model, template
 
@@ -169,11 +169,12 @@ def test_a_ranking_runs_its_question_once(loaded, monkeypatch):
         for item in ranked
     ]
     alone = replies(model, template, items, Limits(exact=True))
-    read, real = [], model.read
+    read, after, real, loss = [], [], model.read, model.loss
     monkeypatch.setattr(model, "read", lambda ids: read.append(len(ids)) or real(ids))
-    monkeypatch.setattr(model, "loss", lambda *_: pytest.fail("the whole question for every candidate"))
+    monkeypatch.setattr(model, "loss", lambda *asked: after.append(asked[2]) or loss(*asked))
     together = replies(model, template, items, Limits())
     assert len(read) == len(items)
+    assert after and None not in after, "the whole question for every candidate"
     for key, reply in together.items():
         assert [one.tokens for one in reply.candidates] == [one.tokens for one in alone[key].candidates]
         assert [one.loss for one in reply.candidates] == pytest.approx(
@@ -187,15 +188,15 @@ def test_memory_that_ran_out_once_is_remembered(loaded, monkeypatch):
     expected = replies(model, template, items, Limits(batch_tokens=400))
     batches = cut(prepare(items, template), Limits(batch_tokens=400))
     assert len(batches) > 2 and len(batches[0]) > 4
-    sizes, real = [], model.logits_after
+    sizes, real = [], model.logits
 
-    def tight(prefix, batch, ids):
+    def tight(batch, ids, prefix=None):
         sizes.append(batch.ids.numel())
         if sizes[-1] > 60:
             raise torch.OutOfMemoryError("too much")
-        return real(prefix, batch, ids)
+        return real(batch, ids, prefix)
 
-    monkeypatch.setattr(model, "logits_after", tight)
+    monkeypatch.setattr(model, "logits", tight)
     kept = Kept()
     found = {item.id: reply for batch in batches for item, reply in ask_batch(model, template, batch, kept)}
     failures = [place for place, size in enumerate(sizes) if size > 60]

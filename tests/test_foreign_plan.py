@@ -13,8 +13,9 @@ from test_plan_command import FORM, run
 from doitune.errors import ModelError, UsageError
 from doitune.memory.cards import Card
 from doitune.memory.shape import find_shape
+from doitune.memory.simulation.case import Case
 from doitune.memory.simulation.foreign import ForeignPlan, plan_foreign
-from doitune.memory.simulation.step import Case, count_weights, simulate_case, simulate_config
+from doitune.memory.simulation.simulate import count_weights, simulate_case, simulate_config
 from doitune.recipe.resolve import resolve
 from doitune.system.units import GIB
 

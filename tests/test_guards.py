@@ -14,7 +14,7 @@ import pytest
 import torch
 from tiny_evals import examples, tiny
 
-from doitune.backends.hf import HfModel
+from doitune.backends.hf_model import HfModel
 from doitune.errors import DivergedError, ModelError, RecipeError
 from doitune.prepare import material as prepare_room
 from doitune.prepare.account import count_rows, rates, schedule_text

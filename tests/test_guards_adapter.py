@@ -76,7 +76,7 @@ def _no_adapter(model) -> None:
 
 def _scaled(factor: float) -> Callable[..., None]:
     def change(model) -> None:
-        for module in model.adapted.modules():
+        for module in model.adapter.peft.modules():
             if hasattr(module, "scaling") and isinstance(module.scaling, dict):
                 module.scaling["default"] *= factor
 
@@ -254,7 +254,7 @@ def test_a_resume_proves_the_adapter_that_it_takes_up(trained: Run, tmp_path: Pa
     """Trap: a resume that restarts from a fresh adapter and never says so."""
     import shutil
 
-    from doitune.backends.hf import HfModel
+    from doitune.backends.hf_model import HfModel
 
     copy = tmp_path / "tiny" / "copy"
     shutil.copytree(trained.folder, copy)

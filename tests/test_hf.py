@@ -13,7 +13,8 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from conftest import make_tiny_base
 
-from doitune.backends import hf
+from doitune.backends import chunks, hf
+from doitune.backends.hf_model import HfModel
 from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.errors import CheckpointError, FitError, ModelError
@@ -41,11 +42,11 @@ def rows(lengths: Sequence[int], seed: int = 0, top: int = 262) -> list[Encoded]
 ROWS = rows((9, 30, 17, 24))
 
 
-def model_of(base: Path, **fields: Any) -> hf.HfModel:
+def model_of(base: Path, **fields: Any) -> HfModel:
     return hf.load(LoadRequest(find_base(str(base)), **{"rank": 4, "alpha": 8.0, **fields}))
 
 
-def stir(model: hf.HfModel, seed: int = 1) -> None:
+def stir(model: HfModel, seed: int = 1) -> None:
     """Give the adapter values as training would; fresh ones add nothing."""
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -53,7 +54,7 @@ def stir(model: hf.HfModel, seed: int = 1) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.05)
 
 
-def gradient(model: hf.HfModel, batch: Batch, total: int = 40) -> torch.Tensor:
+def gradient(model: HfModel, batch: Batch, total: int = 40) -> torch.Tensor:
     """One vector over every trained parameter; the model is left without gradients."""
     model.loss(batch, total).value.backward()
     parts = [p.grad.flatten().clone() for _, p in model.trainable() if p.grad is not None]
@@ -71,7 +72,7 @@ def untied_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def model(tiny_base: Path) -> hf.HfModel:
+def model(tiny_base: Path) -> HfModel:
     loaded = model_of(tiny_base)
     stir(loaded)
     return loaded
@@ -80,12 +81,12 @@ def model(tiny_base: Path) -> hf.HfModel:
 # The base in memory
 
 
-def test_every_adapted_layer_is_really_in_4_bits_with_nested_scales(model: hf.HfModel) -> None:
+def test_every_adapted_layer_is_really_in_4_bits_with_nested_scales(model: HfModel) -> None:
     """Trap: a configuration that says nf4 while the weights lie in 16 bits."""
     adapted = {name.split(".lora_A")[0] for name, _ in model.trainable() if ".lora_A" in name}
     assert len(adapted) == 2 * 7, "every linear layer of two blocks"
     for name in adapted:
-        layer = model.adapted.get_submodule(name).base_layer
+        layer = model.adapter.peft.get_submodule(name).base_layer
         assert isinstance(layer, Linear4bit), name
         assert layer.weight.dtype == torch.uint8
         assert layer.weight.numel() * 2 == layer.in_features * layer.out_features
@@ -119,8 +120,8 @@ def test_targets_choose_the_layers(tiny_base: Path) -> None:
         model_of(tiny_base, targets=("lm_head",))
 
 
-def test_only_the_adapter_is_trained_and_no_cache_is_kept(model: hf.HfModel) -> None:
-    trained = {name for name, parameter in model.adapted.named_parameters() if parameter.requires_grad}
+def test_only_the_adapter_is_trained_and_no_cache_is_kept(model: HfModel) -> None:
+    trained = {name for name, parameter in model.adapter.peft.named_parameters() if parameter.requires_grad}
     assert trained and all("lora_" in name for name in trained)
     assert model.base.config.use_cache is False
     assert all(parameter.dtype == torch.float32 for _, parameter in model.trainable())
@@ -168,7 +169,7 @@ def test_the_loss_is_the_models_own(tiny_base: Path, quantise: str) -> None:
             assert float(loss.value) == pytest.approx(sum(map(float, own)) / trained_tokens(ROWS), rel=1e-5)
 
 
-def test_a_first_token_that_is_trained_has_nothing_to_be_predicted_from(model: hf.HfModel) -> None:
+def test_a_first_token_that_is_trained_has_nothing_to_be_predicted_from(model: HfModel) -> None:
     """In a packed row the token before it belongs to another example."""
     one = Encoded(ROWS[0].ids, ROWS[0].ids)
     with torch.no_grad():
@@ -179,11 +180,11 @@ def test_a_first_token_that_is_trained_has_nothing_to_be_predicted_from(model: h
     assert sums == pytest.approx([alone[1], alone[0]], rel=1e-5)
 
 
-def test_logits_in_pieces_change_nothing(model: hf.HfModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_in_pieces_change_nothing(model: HfModel, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = gradient(model, pad(ROWS))
     with torch.no_grad():
         sums = model.loss(pad(ROWS), 1).sums
-    monkeypatch.setattr(hf, "LOGITS_AT_ONCE", 262 * 3)
+    monkeypatch.setattr(chunks, "LOGITS_AT_ONCE", 262 * 3)
     pieces = gradient(model, pad(ROWS))
     with torch.no_grad():
         assert torch.allclose(model.loss(pad(ROWS), 1).sums, sums, rtol=1e-6)
@@ -232,7 +233,7 @@ def test_asking_before_training_changes_no_gradient(tiny_base: Path) -> None:
     )
 
 
-def dequantised(model: hf.HfModel, base: Path) -> hf.HfModel:
+def dequantised(model: HfModel, base: Path) -> HfModel:
     """A model in fp32 whose weights are those that the 4-bit layers of `model` stand for."""
     from bitsandbytes.functional import dequantize_4bit
 
@@ -247,7 +248,7 @@ def dequantised(model: hf.HfModel, base: Path) -> hf.HfModel:
     return plain
 
 
-def test_nothing_trained_is_a_loss_of_zero(model: hf.HfModel) -> None:
+def test_nothing_trained_is_a_loss_of_zero(model: HfModel) -> None:
     silent = Encoded(ROWS[0].ids, tuple([IGNORED] * len(ROWS[0].ids)))
     assert float(model.loss(pad([silent]), 1).value.detach()) == 0.0
 
@@ -255,7 +256,7 @@ def test_nothing_trained_is_a_loss_of_zero(model: hf.HfModel) -> None:
 # Asking
 
 
-def test_logits_are_those_of_the_full_head(model: hf.HfModel) -> None:
+def test_logits_are_those_of_the_full_head(model: HfModel) -> None:
     """Trap: the last real token of a padded row is not the last place."""
     model.training(False)
     watched = [9, 200, 2]
@@ -267,7 +268,7 @@ def test_logits_are_those_of_the_full_head(model: hf.HfModel) -> None:
     assert torch.allclose(found, own, atol=1e-5)
 
 
-def test_replies_in_a_batch_are_those_of_one_at_a_time(model: hf.HfModel) -> None:
+def test_replies_in_a_batch_are_those_of_one_at_a_time(model: HfModel) -> None:
     """Trap: left padding that is seen, positions that count it. First scores too."""
     model.training(False)
     prompts = [one.ids for one in ROWS]
@@ -286,7 +287,7 @@ def test_replies_in_a_batch_are_those_of_one_at_a_time(model: hf.HfModel) -> Non
         )
 
 
-def test_the_last_scores_are_those_of_the_step_that_stopped(model: hf.HfModel) -> None:
+def test_the_last_scores_are_those_of_the_step_that_stopped(model: HfModel) -> None:
     """Trap: a batch goes on for its longer rows; what it computes then for a row that has ended is no step
     of that row."""
     model.training(False)
@@ -305,7 +306,7 @@ def test_the_last_scores_are_those_of_the_step_that_stopped(model: hf.HfModel) -
         )
 
 
-def test_a_reply_ends_before_its_stop_token(model: hf.HfModel) -> None:
+def test_a_reply_ends_before_its_stop_token(model: HfModel) -> None:
     model.training(False)
     (free,) = model.generate([ROWS[1].ids], max_new_tokens=8, stop_ids=STOPS)
     stop = free.ids[2]
@@ -340,7 +341,7 @@ def test_replies_are_greedy_whatever_the_base_asks_for(tiny_base: Path, tmp_path
 # The adapter
 
 
-def test_a_saved_adapter_comes_back_byte_for_byte(model: hf.HfModel, tiny_base: Path, tmp_path: Path) -> None:
+def test_a_saved_adapter_comes_back_byte_for_byte(model: HfModel, tiny_base: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     model.save_adapter(tmp_path / "a")
@@ -355,7 +356,7 @@ def test_a_saved_adapter_comes_back_byte_for_byte(model: hf.HfModel, tiny_base: 
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl"))]
 
 
-def test_peft_itself_reads_the_saved_adapter(model: hf.HfModel, tiny_base: Path, tmp_path: Path) -> None:
+def test_peft_itself_reads_the_saved_adapter(model: HfModel, tiny_base: Path, tmp_path: Path) -> None:
     """The form is peft's own: another program gets the same logits from it. Trap: keys that only doitune
     knows."""
     from peft import PeftModel
@@ -373,7 +374,7 @@ def test_peft_itself_reads_the_saved_adapter(model: hf.HfModel, tiny_base: Path,
         assert torch.allclose(theirs(input_ids=ids).logits, plain.base(input_ids=ids).logits, atol=1e-5)
 
 
-def test_a_wrong_adapter_is_refused(model: hf.HfModel, tiny_base: Path, tmp_path: Path) -> None:
+def test_a_wrong_adapter_is_refused(model: HfModel, tiny_base: Path, tmp_path: Path) -> None:
     """Trap: peft only warns of missing keys; a model without its adapter would be scored."""
     from safetensors.torch import load_file, save_file
 
@@ -400,7 +401,7 @@ def test_a_wrong_adapter_is_refused(model: hf.HfModel, tiny_base: Path, tmp_path
     )
 
 
-def test_without_its_adapter_the_model_is_the_plain_base(model: hf.HfModel, tiny_base: Path) -> None:
+def test_without_its_adapter_the_model_is_the_plain_base(model: HfModel, tiny_base: Path) -> None:
     model.training(False)
     fresh = model_of(tiny_base)
     fresh.training(False)
@@ -421,10 +422,10 @@ def test_new_token_rows_are_trained_saved_and_loaded(
     """Trap: peft freezes what it did not add; rows that never learn look like a run that works."""
     base = tiny_base if tied else untied_base
     loaded = model_of(base, new_rows=3)
-    assert loaded.rows is not None and loaded.vocabulary_rows == 262
+    assert loaded.adapter.rows is not None and loaded.head.vocabulary_rows == 262
     rows_trained = [name for name, _ in loaded.trainable() if "lora_" not in name]
     assert len(rows_trained) == (1 if tied else 2)
-    first = loaded.rows.state()
+    first = loaded.adapter.rows.state()
     ids = (262, 50, 51, 264, 263, 52, 264)
     chat = Encoded(ids, (*[IGNORED] * 5, 52, 264))
     optimiser = torch.optim.AdamW([parameter for _, parameter in loaded.trainable()], lr=1e-2)
@@ -436,7 +437,7 @@ def test_new_token_rows_are_trained_saved_and_loaded(
         optimiser.step()
         optimiser.zero_grad()
     assert losses[-1] < losses[0]
-    now = loaded.rows.state()
+    now = loaded.adapter.rows.state()
     assert all(float((now[name] - first[name]).abs().max()) > 1e-3 for name in ("embedding", "head"))
     loaded.save_adapter(tmp_path)
     again = model_of(base, new_rows=3, seed=9)
@@ -449,7 +450,7 @@ def test_new_token_rows_are_trained_saved_and_loaded(
             fresh = model_of(base, new_rows=3)
             fresh.training(False)
             assert torch.equal(again.loss(pad([chat]), 1).sums, fresh.loss(pad([chat]), 1).sums)
-        assert all(torch.equal(again.rows.state()[name], now[name]) for name in now), (
+        assert all(torch.equal(again.adapter.rows.state()[name], now[name]) for name in now), (
             "the trained rows are back"
         )
     (tmp_path / "token_rows.safetensors").unlink()
@@ -483,9 +484,10 @@ def test_a_run_with_rows_of_its_own_ends_and_is_asked(tiny_recipe: Path, tmp_pat
     run = start(resolved, runs=tmp_path / "runs", scorer=None, on_event=lambda event: None)
     assert (run.checkpoint(3).folder / "token_rows.safetensors").is_file()
     _, loaded, template, _ = open_trained(run, "last")
-    assert template.new_rows == 3 and isinstance(loaded, hf.HfModel) and loaded.rows is not None
+    assert template.new_rows == 3 and isinstance(loaded, HfModel) and loaded.adapter.rows is not None
     assert any(
-        not torch.equal(loaded.rows.state()[name], loaded.rows.first[name]) for name in ("embedding", "head")
+        not torch.equal(loaded.adapter.rows.state()[name], loaded.adapter.rows.first[name])
+        for name in ("embedding", "head")
     )
 
 
@@ -569,7 +571,7 @@ def test_the_template_of_a_loaded_model_trains_end_to_end(tiny_base: Path) -> No
 
     loaded = model_of(tiny_base)
     template = open_template(
-        loaded.tokenizer, kind="doit", tokens="reuse", vocabulary_rows=loaded.vocabulary_rows
+        loaded.tokenizer, kind="doit", tokens="reuse", vocabulary_rows=loaded.head.vocabulary_rows
     )
     one = encode((Message("user", "问"), Message("assistant", "答")), template)
     assert float(loaded.loss(pad([one]), one.trained).value.detach()) > 0

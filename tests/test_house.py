@@ -31,8 +31,10 @@ HEAVY_PLACES = ("backends", "memory.simulation", "demo.making")
 """Only here may a module import heavy libraries as it is imported; elsewhere an import stands inside the
 function that needs it."""
 LIGHT_MODULES = {
+    "backends.chunks",
     "backends.pick",
     "backends.loaded",
+    "backends.refusals",
     "backends.tokenizer",
     "backends.unsloth",
     "backends.out_of_memory",

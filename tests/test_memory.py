@@ -26,7 +26,7 @@ from doitune.memory.plan import (
     way_out_text,
 )
 from doitune.memory.shape import find_shape
-from doitune.memory.terms import LOGITS_AT_ONCE, WHAT_IFS, Setting, count, level, nf4_bytes
+from doitune.memory.terms import WHAT_IFS, Setting, count, level, nf4_bytes
 from doitune.recipe.files import list_models
 from doitune.recipe.resolve import resolve
 from doitune.system.cards import InstalledCard
@@ -120,12 +120,6 @@ def test_nf4_has_a_scale_for_a_part_of_a_block() -> None:
     assert nf4_bytes(65) == 33 + 2 + 4 + 1092
     assert nf4_bytes(64 * 256 + 1) == 8193 + 257 + 8 + 1092
     assert nf4_bytes(64 * 256, double=False) == 8192 + 4 * 256 + 64
-
-
-def test_the_loss_is_counted_in_the_pieces_that_the_backends_make() -> None:
-    from doitune.backends import hf
-
-    assert LOGITS_AT_ONCE == hf.LOGITS_AT_ONCE
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit"])

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from doitune.backends import documents, hf
+from doitune.backends.hf_model import HfModel
 from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.prompt.batch import flatten, pad, trained_tokens
@@ -37,7 +38,7 @@ def rows(lengths: Sequence[int], seed: int = 0) -> list[Encoded]:
 ROWS = rows((9, 17, 31, 54, 80, 23, 12))
 
 
-def model_of(base: Path, **fields: Any) -> hf.HfModel:
+def model_of(base: Path, **fields: Any) -> HfModel:
     """The base with an adapter whose two halves are not zero, so that a leak shows in the gradient of
     both."""
     model = hf.load(LoadRequest(find_base(str(base)), rank=4, **fields))
@@ -113,9 +114,9 @@ def _leak_by_mask(monkeypatch: pytest.MonkeyPatch) -> None:
 def _leak_by_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Positions that run on over the documents: rotary positions are relative, so only attention's reach
     could hide it."""
-    real = hf.HfModel._hidden
+    real = HfModel.hidden
 
-    def running_on(self: hf.HfModel, batch: Any, *more: Any) -> torch.Tensor:
+    def running_on(self: HfModel, batch: Any, *more: Any) -> torch.Tensor:
         if batch.packed:
             decoder = self.decoder
 
@@ -133,7 +134,7 @@ def _leak_by_positions(monkeypatch: pytest.MonkeyPatch) -> None:
                 self.decoder = decoder
         return real(self, batch, *more)
 
-    monkeypatch.setattr(hf.HfModel, "_hidden", running_on)
+    monkeypatch.setattr(HfModel, "hidden", running_on)
 
 
 def _leak_one_token(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,13 +99,10 @@ def planted(faults: Faults, model: Any) -> Iterator[None]:
     import torch
 
     backward, step = torch.Tensor.backward, torch.optim.AdamW.step
-    own = {
-        name: getattr(model, name)
-        for name in ("loss", "logits", "generate", "read", "logits_after", "losses_after")
-    }
+    own = {name: getattr(model, name) for name in ("loss", "logits", "generate", "read")}
 
     def forward(*arguments: Any, **more: Any) -> Any:
-        faults("forward" if model.adapted.training else "evaluation")
+        faults("forward" if model.adapter.peft.training else "evaluation")
         return own["loss"](*arguments, **more)
 
     def back(self: Any, *arguments: Any, **more: Any) -> None:
@@ -283,14 +280,14 @@ def test_where_not_even_one_example_fits_the_last_boundary_is_saved(
     import torch
     from safetensors.torch import load_file
 
-    from doitune.backends.hf import HfModel
+    from doitune.backends.hf_model import HfModel
 
     resolved = resolve(str(tiny_recipe), overrides=[*SETTINGS, "train.examples_per_step=4"])
     through = start(resolved, runs=tmp_path / "a", scorer=None, on_event=lambda event: None)
     loss, full = HfModel.loss, False
 
     def fails(self: Any, batch: Any, trained_tokens: int) -> Any:
-        if full and self.adapted.training:
+        if full and self.adapter.peft.training:
             raise torch.OutOfMemoryError("planted")
         return loss(self, batch, trained_tokens)
 
@@ -322,13 +319,13 @@ def test_a_smaller_budget_is_kept_by_a_resume(tiny_recipe: Path, tmp_path: Path)
 
     import torch
 
-    from doitune.backends.hf import HfModel
+    from doitune.backends.hf_model import HfModel
 
     loss = HfModel.loss
     largest: list[int] = []
 
     def small_card(self: Any, batch: Any, trained_tokens: int) -> Any:
-        if self.adapted.training:
+        if self.adapter.peft.training:
             largest.append(batch.ids.numel())
             if batch.ids.numel() > 130:
                 raise torch.OutOfMemoryError("planted")

@@ -19,16 +19,18 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from doitune.backends import hf
+from doitune.backends import chunks, hf
 from doitune.backends.four_bits import nf4_weight, state_bytes
+from doitune.backends.hf_model import HfModel
 from doitune.backends.loaded import LoadRequest
 from doitune.backends.optimiser import build_optimiser
 from doitune.base.architecture import Architecture, config_of, read_architecture
 from doitune.base.find import find_base
 from doitune.errors import ModelError, UsageError
 from doitune.memory.simulation import unsloth_block
+from doitune.memory.simulation.case import Case
 from doitune.memory.simulation.live_bytes import FakeLiveBytes, LiveBytes
-from doitune.memory.simulation.step import DEEP, Case, Simulation, simulate, simulate_case, simulate_config
+from doitune.memory.simulation.simulate import DEEP, simulate_case, simulate_config
 from doitune.memory.terms import Setting, count, nf4_bytes
 from doitune.prompt.batch import Batch
 from doitune.recipe.fields import TrainSection
@@ -123,7 +125,7 @@ def byte_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def real_model(byte_base: Path, folder: Path, config: dict[str, Any], case: Case) -> hf.HfModel:
+def real_model(byte_base: Path, folder: Path, config: dict[str, Any], case: Case) -> HfModel:
     """The model of `config` with random weights, loaded by the hf backend as a run loads it."""
     for path in byte_base.iterdir():
         if "tokenizer" in path.name:
@@ -135,9 +137,9 @@ def real_model(byte_base: Path, folder: Path, config: dict[str, Any], case: Case
     return hf.load(request)
 
 
-def standing(model: hf.HfModel, optimiser: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+def standing(model: HfModel, optimiser: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
     """Every tensor that lies there between two steps."""
-    for module in model.adapted.modules():
+    for module in model.adapter.peft.modules():
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is not None:
                 yield tensor
@@ -159,7 +161,7 @@ def storages(tensors: Iterable[torch.Tensor]) -> int:
 class RealStep:
     """A real optimiser step, of as many micro-batches as the case has."""
 
-    def __init__(self, model: hf.HfModel, case: Case) -> None:
+    def __init__(self, model: HfModel, case: Case) -> None:
         self.model, self.case = model, case
         self.parameters = [parameter for _, parameter in model.trainable()]
         self.optimiser = build_optimiser(
@@ -198,7 +200,7 @@ def test_a_simulated_step_is_what_a_real_one_allocates(
     Traps: adapters in another type than simulated, a mask of T x T, a tensor that autograd keeps, a
     dequantised copy that nobody counts.
     """
-    monkeypatch.setattr(hf, "LOGITS_AT_ONCE", 1 << 20)  # several pieces of logits with a small vocabulary
+    monkeypatch.setattr(chunks, "LOGITS_AT_ONCE", 1 << 20)  # several pieces of logits with a small vocabulary
     config, case = TINY[name]
     step = RealStep(real_model(byte_base, tmp_path, config, case), case)
     step.take()
@@ -207,18 +209,19 @@ def test_a_simulated_step_is_what_a_real_one_allocates(
     live = LiveBytes()
     live.watch(lying)
     with live:
-        live.restart("step")
+        live.tally.restart("step")
         step.take()
+    counted = max(live.tally.peaks.values())
     profiled = static + profiled_rise(step)
     simulated = simulate_config(config, name, case)
     print(
-        f"\n{name}: simulated {simulated.peak_bytes / MIB:.2f} MiB, counted {live.peak / MIB:.2f} ({simulated.peak_bytes / live.peak - 1:+.3%}), "
+        f"\n{name}: simulated {simulated.peak_bytes / MIB:.2f} MiB, counted {counted / MIB:.2f} ({simulated.peak_bytes / counted - 1:+.3%}), "
         f"profiled {profiled / MIB:.2f} ({simulated.peak_bytes / profiled - 1:+.3%}); static {simulated.static_bytes / MIB:.2f}, "
         f"really {static / MIB:.2f}; peak in: {simulated.peak_phase}"
     )
     assert simulated.peak_phase == ("loss" if "loss" in name else "top layer")
     assert simulated.static_bytes == pytest.approx(static, rel=0.001)
-    assert simulated.peak_bytes == pytest.approx(live.peak, rel=0.005)
+    assert simulated.peak_bytes == pytest.approx(counted, rel=0.005)
     assert simulated.peak_bytes == pytest.approx(profiled, rel=0.005)
 
 
@@ -231,11 +234,11 @@ def test_a_packed_row_in_16_bits_needs_what_one_document_needs(
 
     (In fp32 their joined outputs are one more [T, H], as the adapter then needs no copy of its own to keep.)
     """
-    monkeypatch.setattr(hf, "LOGITS_AT_ONCE", 1 << 20)
+    monkeypatch.setattr(chunks, "LOGITS_AT_ONCE", 1 << 20)
     monkeypatch.setattr(
         hf, "compute_dtype", lambda wanted, device: torch.bfloat16
     )  # refused on a CPU for its slowness alone
-    monkeypatch.setattr(hf.HfModel, "prove_head", lambda self: None)
+    monkeypatch.setattr(hf, "prove_head", lambda model: None)
     config, case = TINY["llama, peak in a block"]
     case = replace(case, tokens=256, compute_dtype="bf16")
     step = RealStep(real_model(byte_base, tmp_path, config, case), case)
@@ -245,14 +248,15 @@ def test_a_packed_row_in_16_bits_needs_what_one_document_needs(
     live = LiveBytes()
     live.watch(lying)
     with live:
-        live.restart("step")
+        live.tally.restart("step")
         step.take()
+    counted = max(live.tally.peaks.values())
     simulated = simulate_config(config, "llama", case).peak_bytes
     print(
-        f"\npacked, bf16: {live.peak / MIB:.2f} MiB, simulated {simulated / MIB:.2f} ({simulated / live.peak - 1:+.4%})"
+        f"\npacked, bf16: {counted / MIB:.2f} MiB, simulated {simulated / MIB:.2f} ({simulated / counted - 1:+.4%})"
     )
     assert step.model.base.dtype == torch.bfloat16
-    assert simulated == pytest.approx(live.peak, rel=0.005)
+    assert simulated == pytest.approx(counted, rel=0.005)
 
 
 # Few layers for many
@@ -279,12 +283,12 @@ def test_few_layers_extended_are_all_layers(backend: str, tokens: int) -> None:
 
 
 def test_a_simulation_says_of_what_it_is_made() -> None:
-    found = simulate(sized(256, 512, 5, vocabulary=1000), rank=8, tokens=64, vocabulary_rows=1003, layers=3)
+    found = simulate_case(sized(256, 512, 3, vocabulary=1003), Case(8, 64))
     assert sum(found.terms.values()) == found.static_bytes
     assert found.terms["linear layers"] == 3 * (4 * nf4_bytes(256 * 256) + 3 * nf4_bytes(256 * 512))
     assert found.terms["embedding and head"] == 2 * 2 * 1003 * 256
     assert found.terms["adapter"] == found.gradient_bytes == 4 * 8 * 3 * (4 * 512 + 3 * 768)
-    assert found.model_part_bytes == found.peak_bytes == max(found.phases.values())
+    assert found.peak_bytes == max(found.phases.values())
     assert found.working_bytes > 0
 
 
@@ -309,7 +313,7 @@ def test_more_of_anything_needs_more() -> None:
 # The model of Unsloth's engine
 
 
-def lean_twin(model: hf.HfModel) -> unsloth_block.LeanModel:
+def lean_twin(model: HfModel) -> unsloth_block.LeanModel:
     """The engine's model with the weights of a loaded one."""
     base = model.base
     shape = read_architecture(base.config.to_dict(), "tiny")
@@ -381,11 +385,11 @@ def test_what_values_decide_is_refused_in_layers_not_guessed() -> None:
     with FakeTensorMode(), live:
         hidden, mask = torch.empty(7, 4), torch.empty(7, dtype=torch.bool)
         for phase in ("forward", "top layer"):
-            live.enter(phase)
+            live.tally.enter(phase)
             for decide in (lambda: hidden[mask], mask.nonzero, mask.int().sum().item):
                 with pytest.raises(DataDependentOutputException):
                     decide()
-        live.enter("loss")
+        live.tally.enter("loss")
         assert hidden[mask].shape == hidden.shape and hidden.sum().item() == 1
 
 
@@ -417,11 +421,11 @@ def modelled(setting: Setting) -> float:
 def compared(backend: str, name: str, rank: int, tokens: int) -> float:
     """Prints and gives the closed form's error against the simulation."""
     started = time.monotonic()
-    found: Simulation = simulate(LLAMAS[name], rank=rank, tokens=tokens, backend=backend)
+    found = simulate_case(LLAMAS[name], Case(rank, tokens, backend))
     ours = modelled(Setting(LLAMAS[name], backend=backend, rank=rank, tokens=tokens))
-    error = ours / found.model_part_bytes - 1
+    error = ours / found.peak_bytes - 1
     print(
-        f"{backend:8} {name:>4} rank {rank:3} tokens {tokens:5}: simulated {found.model_part_bytes / GIB:6.3f} GiB, closed {ours / GIB:6.3f} "
+        f"{backend:8} {name:>4} rank {rank:3} tokens {tokens:5}: simulated {found.peak_bytes / GIB:6.3f} GiB, closed {ours / GIB:6.3f} "
         f"({error:+.2%}), {time.monotonic() - started:.1f} s, in: {found.peak_phase}"
     )
     return error

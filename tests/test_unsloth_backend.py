@@ -20,7 +20,7 @@ import torch
 from conftest import make_tiny_base
 
 from doitune.backends import unsloth
-from doitune.backends.head_loss import HeadLoss
+from doitune.backends.loss import HeadLoss
 from doitune.backends.pick import begin, pick_backend
 from doitune.base.find import find_base
 from doitune.errors import FitError
@@ -140,8 +140,9 @@ with torch.no_grad(), model.without_adapter():
 found["logits"] = model.logits(pad(rows), [9, 200, 2])
 model.training(True)  # while it trains, Unsloth drops masks; asking may not depend on it
 prefix = model.read(rows[1].ids[:16])
-found["after"] = model.logits_after(prefix, pad(rows[2:]), list(range(20)))
-found["losses after"] = model.losses_after(prefix, pad(rows[2:]))
+found["after"] = model.logits(pad(rows[2:]), list(range(20)), prefix)
+with torch.no_grad():
+    found["losses after"] = model.loss(pad(rows[2:]), 1, prefix).sums
 written = model.generate([row.ids for row in rows], max_new_tokens=8, stop_ids=(2,), watch_ids=(9, 10))
 found["replies"] = torch.tensor([[*reply.ids, *[0] * (8 - len(reply.ids))] for reply in written])
 found["scores"] = torch.tensor([[*reply.first_scores, *reply.last_scores] for reply in written])

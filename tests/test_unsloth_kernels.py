@@ -101,13 +101,13 @@ import on_cpu, torch
 from pathlib import Path
 import unsloth, unsloth_zoo
 from unsloth import FastLanguageModel
-from doitune.backends.loaded import LoadRequest; from doitune.backends import unsloth as backend, unsloth_model
+from doitune.backends.loaded import LoadRequest; from doitune.backends import unsloth as backend, unsloth_load
 from doitune.base.find import find_base
 import sys
 request = LoadRequest(find_base(sys.argv[1]))
-said = on_cpu.told(request, torch.float16)
+said = on_cpu.options(request, torch.float16)
 words = inspect.signature(FastLanguageModel.from_pretrained).bind(**said)
-adapter = inspect.signature(FastLanguageModel.get_peft_model).bind(object(), **unsloth_model.peft_words(request, ["q_proj"]))
+adapter = inspect.signature(FastLanguageModel.get_peft_model).bind(object(), **unsloth_load.adapter_options(request, ["q_proj"]))
 source = "".join(path.read_text(encoding="utf-8") for package in (unsloth, unsloth_zoo) for path in Path(package.__file__).parent.rglob("*.py"))
 names = [name for name in backend.ENVIRONMENT if name.startswith("UNSLOTH")] + ["UNSLOTH_COMPILE_LOCATION", "packed_seq_lengths", "_need_to_train_embeddings"]
 print(json.dumps({

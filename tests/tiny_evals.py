@@ -8,7 +8,8 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from doitune.backends.hf import HfModel
+from doitune.backends.adapter import Adapter
+from doitune.backends.hf_model import HfModel
 from doitune.data.example import Example, Message
 from doitune.evals.task import Item
 from doitune.prompt.template import Template, open_template
@@ -54,7 +55,7 @@ def tiny(seed: int = 0) -> tuple[HfModel, Template]:
     )
     adapted.eval()
     template = open_template(fast, kind="doit", tokens="reuse", vocabulary_rows=config.vocab_size)
-    model = HfModel("tiny", adapted, fast, torch.device("cpu"), None)
+    model = HfModel("tiny", Adapter(adapted, None), fast, torch.device("cpu"))
     model.compute_dtype = "float32"
     return model, template
 

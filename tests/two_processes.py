@@ -18,7 +18,7 @@ def plant(kind: str, at: int) -> None:
     """Put the fault into the rooms that the command uses."""
     import torch
 
-    from doitune.backends.hf import HfModel
+    from doitune.backends.hf_model import HfModel
     from doitune.errors import FitError
     from doitune.train import session
     from doitune.train.gradient import Gradients
@@ -33,7 +33,7 @@ def plant(kind: str, at: int) -> None:
 
     def faulty(self: Any, batch: Any, trained_tokens: int) -> Any:
         nonlocal calls
-        if not self.adapted.training:
+        if not self.adapter.peft.training:
             return loss(self, batch, trained_tokens)
         calls += 1
         if kind == "oom" and calls == at:

@@ -13,6 +13,7 @@ from bitsandbytes.functional import QuantState
 from bitsandbytes.nn import Linear4bit
 from transformers import BitsAndBytesConfig
 
+from doitune.base.nf4 import ABSMAX_BLOCK, BLOCK
 from doitune.errors import ModelError
 
 if TYPE_CHECKING:
@@ -38,13 +39,17 @@ def quantisation(request: LoadRequest, dtype: torch.dtype) -> dict[str, Any]:
         )
     if found or request.quantise != "nf4":
         return {}
-    wanted = BitsAndBytesConfig(
+    return {"quantization_config": nested_nf4(dtype)}
+
+
+def nested_nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """NF4 with double quantisation; products are computed in `dtype`."""
+    return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    return {"quantization_config": wanted}
 
 
 def compute_in(model: Any, dtype: torch.dtype) -> None:
@@ -58,19 +63,18 @@ def compute_in(model: Any, dtype: torch.dtype) -> None:
 
 
 def nf4_weight(layer: Any, dtype: torch.dtype) -> torch.nn.Parameter:
-    """An NF4 weight with nested absmax as bitsandbytes holds it, without its values: two weights a byte, a
-    byte for 64 weights, four bytes for 64 x 256, two code tables and an offset."""
+    """An NF4 weight with nested absmax as bitsandbytes keeps it, without its values: two weights a byte, a
+    byte for BLOCK weights, four bytes for ABSMAX_BLOCK of these, two code tables and an offset."""
     count = layer.in_features * layer.out_features
-    blocks = -(-count // 64)
-    nested = QuantState(
-        torch.empty(-(-blocks // 256)), code=torch.empty(256), blocksize=256, dtype=torch.float32
-    )
+    blocks = -(-count // BLOCK)
+    scales = torch.empty(-(-blocks // ABSMAX_BLOCK))
+    nested = QuantState(scales, code=torch.empty(256), blocksize=ABSMAX_BLOCK, dtype=torch.float32)
     weight: Any = torch.nn.Parameter(torch.empty((count + 1) // 2, 1, dtype=torch.uint8), requires_grad=False)
     weight.quant_state = QuantState(
         torch.empty(blocks, dtype=torch.uint8),
         shape=torch.Size((layer.out_features, layer.in_features)),
         code=torch.empty(16),
-        blocksize=64,
+        blocksize=BLOCK,
         quant_type="nf4",
         dtype=dtype,
         offset=torch.empty(()),
@@ -81,7 +85,7 @@ def nf4_weight(layer: Any, dtype: torch.dtype) -> torch.nn.Parameter:
 
 
 def state_bytes(weight: Any) -> int:
-    """What a 4-bit weight holds beside its packed values."""
+    """Bytes of a 4-bit weight beside its packed values: scales, code tables and the offset."""
     state = getattr(weight, "quant_state", None)
     if state is None:
         return 0
@@ -114,7 +118,7 @@ def quantising_in_pieces() -> Iterator[None]:
         if compress_statistics:
             state.offset = state.absmax.mean()
             state.absmax, state.state2 = functional.quantize_blockwise(
-                state.absmax - state.offset, blocksize=256
+                state.absmax - state.offset, blocksize=ABSMAX_BLOCK
             )
             state.nested = True
         return packed, state

@@ -1,8 +1,7 @@
-"""What every backend offers: a model in memory that gives losses, logits and text, and whose adapter can be
-saved.
+"""What every backend offers: a model in memory that gives losses, logits and text, and an adapter to save.
 
-Two verbs and not one, because Unsloth's fused path gives a loss and no logits: `loss` for training,
-validation and ranking, `logits` for option letters. No caller asks for both of one batch.
+Two verbs and not one, because no logits are kept for a loss: `loss` for training, validation and ranking,
+`logits` for option letters. No caller asks for both of one batch.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import torch
 
+    from doitune.backends.adapter import Adapter
     from doitune.base.folder import Base
     from doitune.prompt.batch import Batch
 
@@ -50,7 +50,9 @@ class Written:
 class Prefix:
     """The start of several prompts, run once: how many tokens, and what the model that ran it kept of them.
 
-    It can go before any number of batches; it holds only as long as the model's weights stay as they were.
+    It can go before any number of batches, as long as the model's weights stay as they were. Such a batch
+    holds what follows it, at least a token a row; a row's first token then has no loss and must not be a
+    trained one, and no gradient flows.
     """
 
     tokens: int
@@ -58,47 +60,32 @@ class Prefix:
 
 
 class LoadedModel(ABC):
-    """A base model with one LoRA adapter on it, on one device."""
+    """A base model with one LoRA adapter on it, on one device: how it computes is the backend's."""
 
     name: str
     device: torch.device
     tokenizer: Any  # a fast tokenizer of transformers
+    adapter: Adapter
     compute_dtype: str  # "float32", "bfloat16" or "float16": the dtype of products
-    packs: bool  # whether this model can be given packed batches (the probe of a run still has to prove it exact)
-    shares_prefix: bool = (
-        False  # whether `read`, `logits_after` and `losses_after` are there, and proved exact on this model
-    )
+    packs: bool  # whether it takes packed batches (the probe of a run still has to prove them exact)
+    shares_prefix: bool  # whether a prefix is proved exact on this model
 
     @abstractmethod
-    def loss(self, batch: Batch, trained_tokens: int) -> Loss:
+    def loss(self, batch: Batch, trained_tokens: int, prefix: Prefix | None = None) -> Loss:
         """Token losses of `batch`; under `torch.no_grad()` no graph is kept."""
 
     @abstractmethod
-    def logits(self, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
-        """[rows, len(token_ids)] fp32: next-token logits after each row's last real token, without gradient.
+    def logits(self, batch: Batch, token_ids: Sequence[int], prefix: Prefix | None = None) -> torch.Tensor:
+        """[rows, len(token_ids)] fp32: next-token logits after each row's last real token of a padded
+        batch, without gradient. Only these rows of the head are computed."""
 
-        `batch` is a padded one (not packed). Only the asked rows of the head are computed.
-        """
-
+    @abstractmethod
     def answer_logits(self, batch: Batch) -> torch.Tensor:
-        """[n, V] fp32: the whole vocabulary's logits for each trained position of a padded batch, in
-        row-major order, without gradient."""
-        raise NotImplementedError
+        """[n, V] fp32: all logits for each trained position of a padded batch, row by row, no gradient."""
 
+    @abstractmethod
     def read(self, ids: Sequence[int]) -> Prefix:
-        """Run a prefix, without gradient, for `logits_after` and `losses_after`. Only where
-        `shares_prefix`."""
-        raise NotImplementedError
-
-    def logits_after(self, prefix: Prefix, batch: Batch, token_ids: Sequence[int]) -> torch.Tensor:
-        """`logits` of rows that each go on from `prefix`; the batch holds what follows it, at least a
-        token a row."""
-        raise NotImplementedError
-
-    def losses_after(self, prefix: Prefix, batch: Batch) -> torch.Tensor:
-        """[rows] fp32: each row's sum of token losses in nats after `prefix`, without gradient. A row's
-        first token has no loss: it has to be one that isn't trained."""
-        raise NotImplementedError
+        """Run a prefix, without gradient. Only where `shares_prefix`."""
 
     @abstractmethod
     def generate(
@@ -111,31 +98,30 @@ class LoadedModel(ABC):
     ) -> list[Written]:
         """Greedy replies to a batch of prompts (token ids, any lengths), in their order."""
 
-    @abstractmethod
     def training(self, on: bool) -> None:
-        """Switch dropout and gradient checkpointing for training, or off for asking."""
+        """Training mode, with dropout and gradient checkpointing, or evaluation mode."""
+        self.adapter.peft.train(on)
 
-    @abstractmethod
     def without_adapter(self) -> AbstractContextManager[None]:
         """Inside, the model is the untrained base (token rows of `tokens: new` at their first values)."""
+        return self.adapter.removed()
 
-    @abstractmethod
     def trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
         """The trained parameters by a stable name, sorted."""
+        return self.adapter.trainable()
 
-    @abstractmethod
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in peft's own form (safetensors and JSON) into an existing folder."""
+        self.adapter.save(folder)
 
-    @abstractmethod
     def load_adapter(self, folder: Path) -> None:
-        """Read what `save_adapter` wrote into this model; every key, shape and rank must agree
-        (CheckpointError)."""
+        """Read what `save_adapter` wrote; every name, shape and dtype must agree (CheckpointError)."""
+        self.adapter.load(folder)
 
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """All that a backend needs to hold a model. `targets` empty means every linear layer but the head.
+    """All that a backend needs to load a model. `targets` empty means every linear layer but the head.
 
     `quantise`: "nf4" or "none". `compute_dtype`: "auto", "fp32", "bf16", "fp16". `new_rows`: token rows of
     their own (0 or 3). `seed` fixes the adapter's first values. `max_tokens` is the longest example.
@@ -158,8 +144,8 @@ class Backend(Protocol):
     """A module of this folder."""
 
     def why_not(self, base: Base | None = None) -> str | None:
-        """A sentence on why this machine cannot use it (for `base`, if given), or None. Never imports what
-        it asks about."""
+        """A sentence on why this machine cannot use it (for `base`, if given), or None. Never imports the
+        library in question."""
 
     def load(self, request: LoadRequest) -> LoadedModel:
         """The base in memory with a fresh adapter on it. Errors: ModelError, FitError."""

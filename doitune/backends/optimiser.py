@@ -1,7 +1,7 @@
-"""The learning rate of a step, the optimiser, and its state as named tensors and numbers.
+"""The optimiser, and its state as named tensors and numbers.
 
-Optimisers are torch's and bitsandbytes'; the schedule is a pure function of the step, so that there is no
-schedule state to save.
+Optimisers are torch's and bitsandbytes'. The learning rate of a step is given from outside
+(`prepare/schedule.py`): it is a function of the step alone, so that there is no schedule state to save.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def build_optimiser(
     parameters: list[tuple[str, torch.nn.Parameter]], section: TrainSection, device: torch.device
 ) -> torch.optim.Optimizer:
-    """AdamW as the recipe asks, over named parameters. Errors: FitError where bitsandbytes cannot run it
-    here."""
+    """AdamW as the recipe asks, over named parameters; `device` is theirs. paged_adamw_8bit is paged on CUDA
+    alone. FitError where bitsandbytes cannot be loaded."""
     import torch
 
     tensors = [parameter for _, parameter in parameters]
@@ -44,7 +44,7 @@ def build_optimiser(
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group the rate of this step."""
+    """Let the next step take this learning rate."""
     for group in optimiser.param_groups:
         group["lr"] = rate
 
@@ -52,8 +52,8 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 def take_state(
     optimiser: torch.optim.Optimizer, parameters: list[tuple[str, torch.nn.Parameter]]
 ) -> tuple[dict[str, torch.Tensor], dict[str, int | float]]:
-    """The optimiser's state as tensors and numbers, each named `<parameter>/<key>`. Tensors are on the
-    CPU."""
+    """The optimiser's state as tensors and numbers, each named `<parameter>/<key>`; nothing before the first
+    step. Tensors are copies, on the CPU."""
     import torch
 
     tensors: dict[str, torch.Tensor] = {}
@@ -75,8 +75,8 @@ def put_state(
     tensors: dict[str, torch.Tensor],
     numbers: dict[str, int | float],
 ) -> None:
-    """Give the optimiser the state that `take_state` took. CheckpointError where a parameter has none, or
-    one is left over."""
+    """Give the optimiser the state that `take_state` took. CheckpointError where the state is of a parameter
+    that is not here, or lacks one that is."""
     stored: dict[str, list[str]] = {}
     for full in sorted({*tensors, *numbers}):
         name, key = full.rsplit("/", 1)

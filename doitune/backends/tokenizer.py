@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from doitune.backends.refusals import first_line, refusals
 from doitune.base.find import find_base
 from doitune.base.folder import Base
 from doitune.errors import ModelError
@@ -17,23 +18,10 @@ from doitune.prompt.template import Template, open_template
 if TYPE_CHECKING:
     from doitune.recipe.fields import PromptSection, Recipe
 
-FAULTS = (
-    ArithmeticError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What transformers raises over files that hold no tokenizer, beside the hub library's StrictDataclassError."""
-
 
 def load_tokenizer(folder: Path) -> Any:
     """The fast tokenizer of a base, from its folder alone and without any code from there. ModelError
     where it cannot be read."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer  # here: Unsloth has to be imported before it
 
     try:
@@ -42,12 +30,11 @@ def load_tokenizer(folder: Path) -> Any:
                 str(folder), local_files_only=True, trust_remote_code=False
             )
     except Exception as error:
-        known = isinstance(error, (*FAULTS, StrictDataclassError))
+        known = isinstance(error, refusals())
         if not known and type(error) is not Exception:  # the tokenizers library raises it bare
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"the tokenizer in {folder} cannot be loaded: {reason}",
+            f"the tokenizer in {folder} cannot be loaded: {first_line(error)}",
             "doitune needs a fast tokenizer (tokenizer.json)",
         ) from error
     if not tokenizer.is_fast:

@@ -2,8 +2,8 @@
 
 Unsloth replaces code of transformers, peft, trl and torch as it is imported, and it has to come before them.
 So this module imports none of them: `why_not` looks at torch, at installed versions and at the base's config;
-`begin` imports Unsloth into a process that is still clean; only `load` goes on to `unsloth_model`. A process
-that has begun with Unsloth holds no model by the hf backend.
+`begin` imports Unsloth into a process that is still clean; only `load` goes on to `unsloth_load`. A process
+that has begun with Unsloth loads no model with the hf backend.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
+from doitune.backends.refusals import first_line
 from doitune.base.families import families
 from doitune.errors import FitError
 from doitune.system.streams import quiet
@@ -41,7 +44,7 @@ ENVIRONMENT = {
 
 
 def why_not(base: Base | None = None) -> str | None:
-    """A sentence on why this machine, or this process, cannot hold `base` by Unsloth, or None. Nothing but
+    """A sentence on why this machine, or this process, cannot load `base` with Unsloth, or None. Nothing but
     torch is imported."""
     import torch
 
@@ -53,7 +56,7 @@ def why_not(base: Base | None = None) -> str | None:
     foreign = [
         (name, *limits)
         for name, limits in VERSIONS.items()
-        if not _number(limits[0]) <= _number(str(_installed(name))) <= _number(limits[1])
+        if not _release(limits[0]) <= _release(str(_installed(name))) <= _release(limits[1])
     ]
     if foreign:
         name, first, last = foreign[0]
@@ -93,14 +96,9 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _number(version: str) -> tuple[int, ...]:
-    """The release as numbers: `2026.10.7.post1` -> (2026, 10, 7)."""
-    parts = []
-    for part in version.split("."):
-        if not part.isdigit():
-            break
-        parts.append(int(part))
-    return tuple(parts)
+def _release(version: str) -> Version:
+    """The release that a version belongs to: `2026.10.7.post1` -> 2026.10.7."""
+    return Version(Version(version).base_version)
 
 
 def begin() -> None:
@@ -108,18 +106,15 @@ def begin() -> None:
     if "unsloth" in sys.modules:
         return
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "doitune" / "unsloth"
-    for name, value in {
-        **ENVIRONMENT,
-        "UNSLOTH_COMPILE_LOCATION": str(cache),
-    }.items():  # its default is a folder under the current one
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache))  # its default is under the current folder
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         with quiet():
             import unsloth  # noqa: F401
     except (ImportError, NotImplementedError, RuntimeError, AttributeError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FitError(
-            f"Unsloth is installed but does not import: {reason}", "use --set model.backend=hf"
+            f"Unsloth is installed but does not import: {first_line(error)}", "use --set model.backend=hf"
         ) from error
 
 
@@ -129,6 +124,6 @@ def load(request: LoadRequest) -> LoadedModel:
     if reason is not None:
         raise FitError(f"unsloth: {reason}", "use --set model.backend=hf")
     begin()
-    from doitune.backends.unsloth_model import hold
+    from doitune.backends.unsloth_load import load_base_and_adapter
 
-    return hold(request)
+    return load_base_and_adapter(request)

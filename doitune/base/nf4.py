@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BLOCK = 64
 """Numbers that share one absmax; pieces must be multiples of it, but for the last."""
+ABSMAX_BLOCK = 256
+"""Absmax values that share one of their own."""
 
 QUANTISED = {
     "_load_in_4bit": True,
@@ -41,7 +43,7 @@ STATE = "quant_state.bitsandbytes__nf4"
 def nf4_bytes(numbers: int) -> int:
     """An upper bound of the bytes of a matrix with so many numbers; exact but for the state's text."""
     blocks = -(-numbers // BLOCK)
-    return -(-numbers // 2) + blocks + 4 * -(-blocks // 256) + 1024 + 64 + 256
+    return -(-numbers // 2) + blocks + 4 * -(-blocks // ABSMAX_BLOCK) + 1024 + 64 + 256
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Quantised:
 
         absmax = torch.cat(self._absmax)
         offset = absmax.mean()
-        nested, state2 = quantize_blockwise(absmax - offset, blocksize=256)
+        nested, state2 = quantize_blockwise(absmax - offset, blocksize=ABSMAX_BLOCK)
         state = QuantState(
             absmax=nested,
             shape=torch.Size(self.shape),

@@ -75,8 +75,9 @@ def plan(
 def _show_foreign(plan: ForeignPlan, *, as_json: bool) -> None:
     from doitune.console import screen
     from doitune.console.plan import show_foreign
+    from doitune.memory.simulation.foreign import document
 
-    screen.show_json(plan.to_json()) if as_json else show_foreign(plan)
+    screen.show_json(document(plan)) if as_json else show_foreign(plan)
     _refuse(fits=plan.fits)
 
 

@@ -209,12 +209,8 @@ def rank_letters(model: LoadedModel, template: Template, batch: Sequence[Prompt]
     def scored(rows: Sequence[tuple[int, ...]], shared: int) -> list[list[float]]:
         padded = pad([unlabelled(row[shared:]) for row in rows], pad_id=template.pad_id)
         asked = (*letters, *bare)
-        found = (
-            model.logits_after(kept.read(model, rows[0][:shared]), padded, asked)
-            if shared
-            else model.logits(padded, asked)
-        )
-        return found.tolist()
+        prefix = kept.read(model, rows[0][:shared]) if shared else None
+        return model.logits(padded, asked, prefix).tolist()
 
     def scores(part: Sequence[Prompt]) -> list[Reply]:
         own = scored([prompt.ids for prompt in part], part[0].shared)
@@ -277,10 +273,8 @@ def rank_choices(model: LoadedModel, template: Template, batch: Sequence[Prompt]
         rows = [Encoded(row.ids[shared:], row.labels[shared:]) for prompt in part for row in prompt.rows]
         trained = [row.trained for row in rows]
         padded = pad(rows, pad_id=template.pad_id)
-        if shared:
-            sums = model.losses_after(kept.read(model, part[0].ids[:shared]), padded)
-        else:
-            sums = model.loss(padded, max(1, sum(trained))).sums
+        prefix = kept.read(model, part[0].ids[:shared]) if shared else None
+        sums = model.loss(padded, max(1, sum(trained)), prefix).sums
         found = iter([Candidate(loss, tokens) for loss, tokens in zip(sums.tolist(), trained, strict=True)])
         return [
             replace(prompt.reply(), candidates=tuple(next(found) for _ in prompt.rows)) for prompt in part

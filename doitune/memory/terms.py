@@ -13,17 +13,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from doitune.backends.chunks import HIDDEN_BYTES, LOGIT_BYTES, positions_at_once
 from doitune.base.architecture import Architecture
+from doitune.base.nf4 import ABSMAX_BLOCK, BLOCK
 from doitune.system.units import GIB
 
-NF4_BLOCK, ABSMAX_BLOCK = 64, 256
-"""Weights that share a scale, and scales that share a scale of theirs (bitsandbytes)."""
 NF4_TABLES = 16 * 4 + 256 * 4 + 4
 """Bytes of a layer's code tables (4 bits; the scales' 8 bits) and of the scales' offset."""
 SMALLEST_8BIT, SMALLEST_PAGED = 4096, 100_000
 """Elements below which bitsandbytes keeps a tensor's state in 32 bits, and on the card."""
-LOGITS_AT_ONCE = 1 << 24
-"""Logits that the loss makes at once, in elements, on both backends."""
 SMALLEST_OFFLOAD = 2 << 20
 """Checkpoints below this many bytes stay on the card with Unsloth."""
 CONTEXT_GIB = (0.35, 0.55, 0.8)
@@ -141,7 +139,7 @@ def level(term: Term, number: int) -> float:
 def nf4_bytes(parameters: int, *, double: bool = True) -> int:
     """Bytes of a layer of `parameters` weights in NF4: packed halves, scales, and the code tables, as
     bitsandbytes holds them."""
-    blocks = math.ceil(parameters / NF4_BLOCK)
+    blocks = math.ceil(parameters / BLOCK)
     if not double:
         return math.ceil(parameters / 2) + 4 * blocks + 16 * 4
     return math.ceil(parameters / 2) + blocks + 4 * math.ceil(blocks / ABSMAX_BLOCK) + NF4_TABLES
@@ -253,7 +251,7 @@ def _buffers(setting: Setting) -> tuple[float, float]:
     if setting.quantise != "nf4":
         return 0.0, 0.0
     largest = max(outputs * inputs for outputs, inputs in setting.architecture.linears.values())
-    one = float(setting.number_bytes * largest + 4 * math.ceil(largest / NF4_BLOCK))
+    one = float(setting.number_bytes * largest + 4 * math.ceil(largest / BLOCK))
     return (one if setting.fused else 0.0), one
 
 
@@ -328,10 +326,8 @@ def _loss(setting: Setting) -> float:
     )
     if "full-logits" in setting.what_if:
         return 14 * t * shape.vocabulary + 6 * t * shape.hidden + copies
-    at_once = min(t, max(1, LOGITS_AT_ONCE // shape.vocabulary))
-    # unsloth: logits in fp32 and their exponentials; hf: log-probabilities, their gradient and the logits' gradient
-    of_logits, of_hidden = (8, 8) if setting.backend == "unsloth" else (12, 10)
-    return of_logits * at_once * shape.vocabulary + of_hidden * t * shape.hidden + copies
+    of_logits = LOGIT_BYTES[setting.backend] * min(t, positions_at_once(shape.vocabulary)) * shape.vocabulary
+    return of_logits + HIDDEN_BYTES[setting.backend] * t * shape.hidden + copies
 
 
 def _step(setting: Setting) -> float:

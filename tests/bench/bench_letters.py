@@ -24,7 +24,8 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from doitune.backends.hf import HfModel
+from doitune.backends.adapter import Adapter
+from doitune.backends.hf_model import HfModel
 from doitune.evals.ask import Limits, ask, bare_ids
 from doitune.evals.prompts import Prompt, prepare
 from doitune.evals.suites import agieval, cmmlu
@@ -78,7 +79,7 @@ def random_model(rows: int, fast: PreTrainedTokenizerFast) -> HfModel:
     adapted = get_peft_model(
         base, LoraConfig(r=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     )
-    return HfModel("random", adapted.eval(), fast, torch.device("cpu"), None)
+    return HfModel("random", Adapter(adapted.eval(), None), fast, torch.device("cpu"))
 
 
 def reference(model: HfModel, template: Template, prompts: list[Prompt]) -> dict[str, list[float]]:

@@ -23,6 +23,7 @@ import torch
 from bench_arrangement import random_padded, realistic
 
 from doitune.backends import hf
+from doitune.backends.hf_model import HfModel
 from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.prompt.batch import Batch, arrange, trained_tokens
@@ -30,7 +31,7 @@ from doitune.train.loop import DEFAULT_MICRO_BATCH_TOKENS
 from doitune.train.packing import prove_packing
 
 
-def seconds(model: hf.HfModel, batches: Sequence[Batch], total: int) -> float:
+def seconds(model: HfModel, batches: Sequence[Batch], total: int) -> float:
     """Forward and backward of one step."""
     started = time.perf_counter()
     for batch in batches:
@@ -43,16 +44,16 @@ def seconds(model: hf.HfModel, batches: Sequence[Batch], total: int) -> float:
 def main(folder: str, pairs: int, examples: int, cap: int) -> None:
     """Print useful tokens a second both ways, and the median of the paired ratios."""
     model = hf.load(LoadRequest(find_base(folder), rank=16))
-    proof = prove_packing(model, realistic(12, seed=99, cap=120, vocabulary=model.vocabulary_rows))
+    proof = prove_packing(model, realistic(12, seed=99, cap=120, vocabulary=model.head.vocabulary_rows))
     print(
         f"{model.name}, nf4, {model.compute_dtype}, {torch.get_num_threads()} thread(s), packed exact: {proof.exact} ({proof.gradient_difference:.1e})"
     )
     model.training(True)
-    warm = realistic(4, seed=98, cap=60, vocabulary=model.vocabulary_rows)
+    warm = realistic(4, seed=98, cap=60, vocabulary=model.head.vocabulary_rows)
     seconds(model, arrange(warm, 4096, packed=proof.exact), 1)
     ratios = []
     for pair in range(pairs):
-        step = realistic(examples, seed=pair, cap=cap, vocabulary=model.vocabulary_rows)
+        step = realistic(examples, seed=pair, cap=cap, vocabulary=model.head.vocabulary_rows)
         total, tokens = trained_tokens(step), sum(len(one.ids) for one in step)
         ways = {
             "ours": arrange(step, DEFAULT_MICRO_BATCH_TOKENS, packed=proof.exact),

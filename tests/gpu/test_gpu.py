@@ -18,6 +18,7 @@ if not torch.cuda.is_available():
 from bitsandbytes.nn import Linear4bit
 
 from doitune.backends import hf
+from doitune.backends.hf_model import HfModel
 from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.errors import Stopped
@@ -44,7 +45,7 @@ def rows(lengths: tuple[int, ...]) -> list[Encoded]:
 ROWS = rows((9, 17, 31, 54, 80, 23, 120))
 
 
-def model_of(base: Path, **fields: Any) -> hf.HfModel:
+def model_of(base: Path, **fields: Any) -> HfModel:
     """The base with an adapter that is not zero."""
     model = hf.load(LoadRequest(find_base(str(base)), rank=4, **fields))
     torch.manual_seed(1)

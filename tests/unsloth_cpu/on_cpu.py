@@ -25,7 +25,7 @@ import unsloth.models.llama as llama
 import unsloth.models.loader as loader
 from bitsandbytes.functional import dequantize_4bit
 
-from doitune.backends import unsloth_model
+from doitune.backends import unsloth_load
 
 CPU = torch.device("cpu", 0)
 
@@ -65,5 +65,5 @@ for module in list(sys.modules.values()):
             module.triton_cast = lambda value, kind: value.to(kind) if hasattr(value, "to") else value
         if hasattr(module, "fast_dequantize"):
             module.fast_dequantize = _dequantised
-told = unsloth_model.base_words
-unsloth_model.base_words = lambda request, dtype: {**told(request, dtype), "device_map": {"": "cpu"}}
+options = unsloth_load.base_options
+unsloth_load.base_options = lambda request, dtype: {**options(request, dtype), "device_map": {"": "cpu"}}

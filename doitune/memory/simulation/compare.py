@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import UsageError
+from doitune.memory.simulation.case import Case
 from doitune.memory.terms import Setting, count
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.memory.plan import MemoryPlan
-    from doitune.memory.simulation.step import Case
 
 STATIC = ("weights", "embeddings", "norms", "lora", "optimizer")
 """Terms that lie on the card between two steps."""
@@ -39,7 +39,7 @@ class Comparison:
 
 def compare(plan: MemoryPlan) -> Comparison:
     """Simulate a plan's setting. UsageError with a `--what-if`: the real code does none of them."""
-    from doitune.memory.simulation.step import simulate_case
+    from doitune.memory.simulation.simulate import simulate_case
 
     setting = plan.setting
     if setting.what_if:
@@ -55,21 +55,19 @@ def compare(plan: MemoryPlan) -> Comparison:
             ("weights, adapter, states", static, found.static_bytes),
             ("gradients", gradients, found.gradient_bytes),
             ("what comes and goes", part - static - gradients, found.working_bytes),
-            ("peak without context", part, found.model_part_bytes),
+            ("peak without context", part, found.peak_bytes),
         ),
     )
 
 
 def case_of(setting: Setting) -> Case:
     """A setting as the simulator takes it."""
-    from doitune.memory.simulation.step import Case
-
     return Case(
         rank=setting.rank,
         tokens=setting.tokens,
         backend=setting.backend,
         quantise=setting.quantise,
-        optimizer="adamw_8bit" if setting.optimizer == "paged_adamw_8bit" else setting.optimizer,
+        optimizer=setting.optimizer,
         compute_dtype="fp32" if setting.number_bytes == 4 else "bf16",
         gradient_checkpointing=setting.checkpointing,
         targets=setting.targets,

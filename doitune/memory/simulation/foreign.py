@@ -18,11 +18,11 @@ from doitune.memory.cards import Card, smallest_card
 from doitune.memory.host import PROCESS_GIB, Host
 from doitune.memory.plan import Verdict
 from doitune.memory.shape import find_config, quantised
+from doitune.memory.simulation.case import Case, Simulation
 from doitune.memory.terms import CONTEXT_GIB, FRAGMENTATION, SLACK, Term, level, ranged
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
-    from doitune.memory.simulation.step import Case, Simulation
     from doitune.recipe.fields import ModelSection, Recipe
     from doitune.recipe.resolve import Resolved
 
@@ -75,37 +75,38 @@ class ForeignPlan(Verdict):
             f" or a card of {size} GiB" if size else ""
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The document of `doitune plan --json`; what only the closed form knows is null or empty."""
-        low, nominal, high = (round(self.gib(number), 3) for number in range(3))
-        return {
-            "schema": "doitune.plan/1",
-            "recipe": self.recipe,
-            "model": self.model,
-            "architecture": self.place,
-            "model_type": self.kind,
-            "parameters": self.parameters,
-            "backend": self.case.backend,
-            "card": self.card.name,
-            "card_gib": round(self.card.gib, 3),
-            "free_gib": None if self.card.free_gib is None else round(self.card.free_gib, 3),
-            "usable_gib": round(self.card.usable_gib, 3),
-            "fits": self.fits,
-            "low_gib": low,
-            "nominal_gib": nominal,
-            "high_gib": high,
-            "left_gib": round(self.card.usable_gib - self.gib(2), 3),
-            "tokens": self.case.tokens,
-            "terms": {f"{term.name}_gib": round(term.nominal / GIB, 4) for term in self.terms},
-            "max_tokens_per_micro_batch": None,
-            "levers": [],
-            "smallest_card_gib": smallest_card(self.gib(2)),
-            "ram_gib": round(self.host.ram_gib, 2),
-            "disk_gib": round(self.host.disk_gib, 2),
-            "hours": {},
-            "simulation": {"how": self.how},
-            "findings": list(self.findings),
-        }
+
+def document(plan: ForeignPlan) -> dict[str, Any]:
+    """The document of `doitune plan --json`; what only the closed form knows is null or empty."""
+    low, nominal, high = (round(plan.gib(number), 3) for number in range(3))
+    return {
+        "schema": "doitune.plan/1",
+        "recipe": plan.recipe,
+        "model": plan.model,
+        "architecture": plan.place,
+        "model_type": plan.kind,
+        "parameters": plan.parameters,
+        "backend": plan.case.backend,
+        "card": plan.card.name,
+        "card_gib": round(plan.card.gib, 3),
+        "free_gib": None if plan.card.free_gib is None else round(plan.card.free_gib, 3),
+        "usable_gib": round(plan.card.usable_gib, 3),
+        "fits": plan.fits,
+        "low_gib": low,
+        "nominal_gib": nominal,
+        "high_gib": high,
+        "left_gib": round(plan.card.usable_gib - plan.gib(2), 3),
+        "tokens": plan.case.tokens,
+        "terms": {f"{term.name}_gib": round(term.nominal / GIB, 4) for term in plan.terms},
+        "max_tokens_per_micro_batch": None,
+        "levers": [],
+        "smallest_card_gib": smallest_card(plan.gib(2)),
+        "ram_gib": round(plan.host.ram_gib, 2),
+        "disk_gib": round(plan.host.disk_gib, 2),
+        "hours": {},
+        "simulation": {"how": plan.how},
+        "findings": list(plan.findings),
+    }
 
 
 def is_foreign(section: ModelSection) -> bool:
@@ -120,7 +121,7 @@ def plan_foreign(
 ) -> ForeignPlan:
     """Seconds, and torch. Errors: ModelError where transformers cannot build or run the model, UsageError
     for what is not simulated."""
-    from doitune.memory.simulation.step import count_weights, simulate_config
+    from doitune.memory.simulation.simulate import count_weights, simulate_config
 
     recipe = resolved.recipe
     config, place = find_config(recipe.model.name, recipe.model.revision)
@@ -150,13 +151,11 @@ def plan_foreign(
 
 
 def _case(recipe: Recipe) -> Case:
-    from doitune.memory.simulation.step import Case
-
     return Case(
         rank=recipe.lora.rank,
         tokens=recipe.train.tokens_per_micro_batch or recipe.train.max_tokens,
         quantise=recipe.model.quantise,
-        optimizer="adamw_8bit" if recipe.train.optimizer == "paged_adamw_8bit" else recipe.train.optimizer,
+        optimizer=recipe.train.optimizer,
         compute_dtype="fp32" if recipe.model.compute_dtype == "fp32" else "bf16",
         gradient_checkpointing=recipe.train.gradient_checkpointing != "never",
         targets=() if recipe.lora.targets == "all-linear" else tuple(recipe.lora.targets),

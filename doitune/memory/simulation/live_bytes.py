@@ -20,26 +20,17 @@ from torch.nn.functional import linear
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from doitune.base.nf4 import ABSMAX_BLOCK
 
-class LiveBytes(TorchDispatchMode):
-    """While it is on, counts each storage that an operation returns, once, until it is freed.
 
-    `now`: bytes alive; `peaks`: the most bytes alive in each phase that `enter` named, in the order of their
-    first entry.
-    """
+class Tally:
+    """Bytes that are alive `now`, and `peaks`: the most in each phase that `enter` named, in the order of
+    their first entry."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.now = 0
         self.peaks: dict[str, int] = {}
-        self._sizes: dict[int, int] = {}
-        self._phases: tuple[str, ...] = ("",)
-        self._kernel = False
-
-    @property
-    def peak(self) -> int:
-        """The most bytes alive since the last `restart`."""
-        return max(self.peaks.values(), default=0)
+        self.phases: tuple[str, ...] = ("",)
 
     def restart(self, phase: str) -> None:
         """Forget the peaks and begin `phase`."""
@@ -48,12 +39,24 @@ class LiveBytes(TorchDispatchMode):
 
     def enter(self, *phases: str) -> None:
         """From here on peaks belong to these phases; a phase may be entered again."""
-        self._phases = phases
-        self._mark()
+        self.phases = phases
+        self.add(0)
 
-    def _mark(self) -> None:
-        for phase in self._phases:
+    def add(self, size: int) -> None:
+        """So many bytes more are alive, or (negative) fewer."""
+        self.now += size
+        for phase in self.phases:
             self.peaks[phase] = max(self.peaks.get(phase, 0), self.now)
+
+
+class LiveBytes(TorchDispatchMode):
+    """While it is on, counts each storage that an operation returns into `tally`, once, until it is freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tally = Tally()
+        self._sizes: dict[int, int] = {}
+        self._kernel = False
 
     @contextmanager
     def inside_kernel(self) -> Iterator[None]:
@@ -78,12 +81,11 @@ class LiveBytes(TorchDispatchMode):
         if key in self._sizes:
             return
         self._sizes[key] = 0 if self._kernel else storage.nbytes()
-        self.now += self._sizes[key]
         weakref.finalize(storage, self._drop, key).atexit = False
-        self._mark()
+        self.tally.add(self._sizes[key])
 
     def _drop(self, key: int) -> None:
-        self.now -= self._sizes.pop(key)
+        self.tally.add(-self._sizes.pop(key))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -113,7 +115,7 @@ class FakeLiveBytes(LiveBytes):
         selects = func is aten.index.Tensor and any(
             one is not None and one.dtype == torch.bool for one in args[1]
         )
-        if (selects or func is aten.nonzero.default) and "loss" not in self._phases:
+        if (selects or func is aten.nonzero.default) and "loss" not in self.tally.phases:
             raise DataDependentOutputException(func)
         if func is aten.nonzero.default:
             with self:
@@ -164,7 +166,7 @@ def _product_4bit(
     ops = torch.ops.bitsandbytes
     if absmax_8bit is not None:
         absmax = (
-            ops.dequantize_blockwise.default(absmax_8bit, absmax, absmax_code, 256, torch.float32)
+            ops.dequantize_blockwise.default(absmax_8bit, absmax, absmax_code, ABSMAX_BLOCK, torch.float32)
             + absmax_offset
         )
     return linear(a, ops.dequantize_4bit.default(b, absmax, blocksize, quant_type, shape, a.dtype), bias)

@@ -19,7 +19,7 @@ from bitsandbytes.functional import QuantState, create_dynamic_map, get_4bit_typ
 from bitsandbytes.nn import Linear4bit
 
 from doitune.base.architecture import Architecture, config_of, read_architecture
-from doitune.base.nf4 import BLOCK, QUANTISED, STATE
+from doitune.base.nf4 import ABSMAX_BLOCK, BLOCK, QUANTISED, STATE
 from doitune.base.tensors import expected_shapes, is_linear
 from doitune.demo.folder import BASE
 
@@ -67,7 +67,7 @@ def _write(path: Path, architecture: Architecture) -> None:
         blocks = -(-outputs * inputs // BLOCK)
         entries[name] = ("U8", (-(-outputs * inputs // 2), 1), 1)
         entries[f"{name}.absmax"] = ("U8", (blocks,), 1)
-        entries[f"{name}.nested_absmax"] = ("F32", (-(-blocks // 256),), 4)
+        entries[f"{name}.nested_absmax"] = ("F32", (-(-blocks // ABSMAX_BLOCK),), 4)
         for key, table in tables.items():
             entries[f"{name}.{key}"] = ("F32", tuple(table.shape), 4)
             filled[f"{name}.{key}"] = table.numpy().tobytes()
@@ -97,7 +97,7 @@ def _state(outputs: int, inputs: int) -> tuple[bytes, dict[str, torch.Tensor]]:
     state = QuantState(
         torch.empty(0, dtype=torch.uint8), shape=torch.Size((outputs, inputs)), dtype=torch.bfloat16, blocksize=BLOCK, quant_type="nf4",
         code=tables["quant_map"], offset=torch.tensor(OFFSET),
-        state2=QuantState(torch.empty(0), code=tables["nested_quant_map"], blocksize=256, dtype=torch.float32),
+        state2=QuantState(torch.empty(0), code=tables["nested_quant_map"], blocksize=ABSMAX_BLOCK, dtype=torch.float32),
     )  # fmt: skip
     return bytes(state.as_dict(packed=True)[STATE].tolist()), tables
 

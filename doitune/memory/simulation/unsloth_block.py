@@ -5,125 +5,34 @@ What is modelled, from its published design: checkpoints wait in main memory and
 on the card (the last block's stays); a block keeps its input, both norms' outputs, queries, keys, values, the
 attention's output, the residual, and the feed-forward's two halves; the feed-forward's backward pass writes
 over them; dequantised weights go through one global buffer, and through a second one in the feed-forward's
-backward pass. The loss is not modelled: it is this project's own (`head_loss`). What Unsloth does in one
+backward pass. The loss is not modelled: it is this project's own (`backends/loss.py`). What Unsloth does in one
 kernel is computed under `inside_kernel`. The sums are those of a LLaMA block, so that its gradients can be
 checked against plain autograd.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn.functional import embedding, scaled_dot_product_attention, silu
 
-from doitune.backends.head_loss import HeadLoss
-from doitune.backends.hf import LOGITS_AT_ONCE
+from doitune.backends.chunks import positions_at_once
 from doitune.backends.loaded import Loss
+from doitune.backends.loss import HeadLoss
 from doitune.base.architecture import Architecture
-from doitune.memory.simulation.live_bytes import LiveBytes, layer_phases
+from doitune.base.nf4 import BLOCK
+from doitune.memory.simulation.live_bytes import layer_phases
+from doitune.memory.simulation.workspace import (
+    Adapted,
+    Workspace,
+    adapter_gradients,
+    input_gradient,
+    product,
+)
+from doitune.memory.terms import SMALLEST_OFFLOAD
 from doitune.prompt.batch import Batch
-
-SMALLEST_OFFLOAD = 2 << 20
-"""Checkpoints below this many bytes stay on the card."""
-
-
-class Adapted(torch.nn.Linear):
-    """A frozen linear layer and its adapter: `weight` a plain matrix or bitsandbytes' packed one (with
-    `quant_state`)."""
-
-    def __init__(self, outputs: int, inputs: int, rank: int) -> None:
-        super().__init__(inputs, outputs, bias=False, device="meta")
-        self.a = torch.nn.Parameter(torch.empty(rank, inputs))
-        self.b = torch.nn.Parameter(torch.zeros(outputs, rank))
-
-
-@dataclass
-class Workspace:
-    """What all blocks share: the counter, the dequantisation buffers and the two buffers for returning
-    checkpoints."""
-
-    dtype: torch.dtype
-    live: LiveBytes | None = None
-    scale: float = 2.0
-    matrix: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    scales: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    returning: list[torch.Tensor] = field(default_factory=list)
-    turn: int = 0
-
-    def kernel(self) -> contextlib.AbstractContextManager[None]:
-        """Inside, nothing is counted."""
-        return self.live.inside_kernel() if self.live is not None else contextlib.nullcontext()
-
-    def buffers(self) -> list[torch.Tensor]:
-        """What stays from step to step."""
-        return [self.matrix, self.scales, *self.returning]
-
-    def enter(self, *phases: str) -> None:
-        """Name the phase for the counter."""
-        if self.live is not None:
-            self.live.enter(*phases)
-
-    def weight(self, layer: Adapted, *, shared: bool = True) -> torch.Tensor:
-        """The layer's matrix [outputs, inputs], in the global buffer or in one of its own."""
-        state = getattr(layer.weight, "quant_state", None)
-        if state is None:
-            return layer.weight
-        count, blocks = state.shape.numel(), state.absmax.numel()
-        scales = self.scales[:blocks] if shared else torch.empty(blocks)
-        matrix = (
-            self.matrix[:count].view(state.shape) if shared else torch.empty(state.shape, dtype=self.dtype)
-        )
-        with self.kernel():
-            ops, nested = torch.ops.bitsandbytes, state.state2
-            scales.copy_(
-                ops.dequantize_blockwise(state.absmax, nested.absmax, nested.code, 256, torch.float32)
-                + state.offset
-            )
-            matrix.copy_(ops.dequantize_4bit(layer.weight, scales, 64, "nf4", state.shape, self.dtype))
-        return matrix
-
-    def product(self, x: torch.Tensor, layer: Adapted) -> torch.Tensor:
-        """x [T, inputs] through the layer and its adapter."""
-        out = x @ self.weight(layer).t()
-        return out.addmm_(x @ layer.a.to(self.dtype).t(), layer.b.to(self.dtype).t(), alpha=self.scale)
-
-    def adapter_gradients(
-        self, x: torch.Tensor, arriving: torch.Tensor, layer: Adapted
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients of the adapter's two matrices."""
-        a, b = layer.a.to(self.dtype), layer.b.to(self.dtype)
-        return ((arriving @ b).t() @ x).mul_(self.scale), (arriving.t() @ (x @ a.t())).mul_(self.scale)
-
-    def input_gradient(
-        self,
-        arriving: torch.Tensor,
-        layer: Adapted,
-        out: torch.Tensor,
-        *,
-        shared: bool = True,
-        add: bool = False,
-    ) -> None:
-        """The gradient of the layer's input, written over `out` or added to it."""
-        weight = self.weight(layer, shared=shared)
-        if add:
-            out.addmm_(arriving, weight)
-        else:
-            torch.mm(arriving, weight, out=out)
-        out.addmm_(arriving @ layer.b.to(self.dtype), layer.a.to(self.dtype), alpha=self.scale)
-
-    def park(self, hidden: torch.Tensor) -> torch.Tensor:
-        """A checkpoint in main memory."""
-        with self.kernel():
-            return hidden.clone()
-
-    def fetch(self, parked: torch.Tensor) -> torch.Tensor:
-        """A checkpoint back on the card, in the buffer whose turn it is."""
-        self.turn = 1 - self.turn
-        return self.returning[self.turn].copy_(parked)
 
 
 class Norm(torch.autograd.Function):
@@ -158,17 +67,17 @@ class Project(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         ctx.save_for_backward(x)
         ctx.work, ctx.layers = work, layers
-        return tuple(work.product(x, layer) for layer in layers)
+        return tuple(product(work, x, layer) for layer in layers)
 
     @staticmethod
     def backward(ctx: Any, *arriving: torch.Tensor) -> tuple[Any, ...]:
         (x,), work = ctx.saved_tensors, ctx.work
         pairs = [
-            work.adapter_gradients(x, one, layer) for one, layer in zip(arriving, ctx.layers, strict=True)
+            adapter_gradients(work, x, one, layer) for one, layer in zip(arriving, ctx.layers, strict=True)
         ]
         out = x if len(ctx.layers) > 1 else torch.empty_like(x)
         for place, (one, layer) in enumerate(zip(arriving, ctx.layers, strict=True)):
-            work.input_gradient(one, layer, out, add=place > 0)
+            input_gradient(work, one, layer, out, add=place > 0)
         return out, None, None, *(matrix for pair in pairs for matrix in pair)
 
 
@@ -181,20 +90,20 @@ class FeedForward(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, work: Workspace, layers: tuple[Adapted, ...], *adapters: torch.Tensor
     ) -> torch.Tensor:
         gate, up, down = layers
-        e, g = work.product(x, gate), work.product(x, up)
+        e, g = product(work, x, gate), product(work, x, up)
         h = torch.empty_like(e)
         with work.kernel():
             h.copy_(silu(e.float()).to(e.dtype) * g)
         ctx.save_for_backward(x, e, g)
         ctx.work, ctx.layers = work, layers
-        return work.product(h, down)
+        return product(work, h, down)
 
     @staticmethod
     def backward(ctx: Any, arriving: torch.Tensor) -> tuple[Any, ...]:
         (x, e, g), work = ctx.saved_tensors, ctx.work
         gate, up, down = ctx.layers
         dh = torch.empty_like(e)
-        work.input_gradient(arriving, down, dh)
+        input_gradient(work, arriving, down, dh)
         with work.kernel():
             share = torch.sigmoid(e.float())
             half, slope = (e * share), (dh * g) * share * (1 + e * (1 - share))
@@ -205,12 +114,12 @@ class FeedForward(torch.autograd.Function):
                 g.copy_(dg),
             )  # each half now holds its own gradient, and dh what goes into down
         pairs = [
-            work.adapter_gradients(x, e, gate),
-            work.adapter_gradients(x, g, up),
-            work.adapter_gradients(dh, arriving, down),
+            adapter_gradients(work, x, e, gate),
+            adapter_gradients(work, x, g, up),
+            adapter_gradients(work, dh, arriving, down),
         ]
-        work.input_gradient(g, up, x, shared=False)
-        work.input_gradient(e, gate, x, shared=False, add=True)
+        input_gradient(work, g, up, x, shared=False)
+        input_gradient(work, e, gate, x, shared=False, add=True)
         return x, None, None, *(matrix for pair in pairs for matrix in pair)
 
 
@@ -363,7 +272,7 @@ class LeanModel(torch.nn.Module):
         if not self.work.returning:
             self.work.matrix, self.work.scales = (
                 torch.empty(largest, dtype=self.work.dtype),
-                torch.empty(-(-largest // 64)),
+                torch.empty(-(-largest // BLOCK)),
             )
             kept = tokens * self.shape.hidden * self.work.dtype.itemsize >= SMALLEST_OFFLOAD
             self.work.returning = [
@@ -393,7 +302,7 @@ class LeanModel(torch.nn.Module):
                 hidden, lambda x, b=block: b(x, tables, work), work, layer_phases(place, len(self.blocks))
             )
         work.enter("loss")
-        at_once = max(1, LOGITS_AT_ONCE // self.shape.vocabulary)
+        at_once = positions_at_once(self.shape.vocabulary)
         losses = HeadLoss.apply(
             Norm.apply(hidden, self.norm, work)[:-1], batch.labels[0, 1:], self.head, None, at_once
         )

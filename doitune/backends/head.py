@@ -1,0 +1,39 @@
+"""The output layer of a model: logits of hidden states, for the whole vocabulary or for a few tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import linear
+
+from doitune.backends.token_rows import TokenRows
+
+
+class Head:
+    """`module` gives logits [.., V]; `rows` are those of added tokens, whose ids follow the vocabulary's.
+
+    `softcap`: the logits end as softcap * tanh(logits / softcap), where an architecture has one.
+    """
+
+    def __init__(self, base: Any, rows: TokenRows | None) -> None:
+        self.module, self.rows = base.get_output_embeddings(), rows
+        self.vocabulary_rows = int(base.config.vocab_size)  # before any added ones
+        self.softcap: float | None = getattr(base.config, "final_logit_softcapping", None)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """fp32 logits [n, V] of hidden states [n, H]."""
+        return self._capped(self.module(hidden).float())
+
+    def logits_of(self, hidden: torch.Tensor, token_ids: Sequence[int]) -> torch.Tensor:
+        """fp32 logits [n, k] of these tokens; only their rows are multiplied, in fp32."""
+        if self.rows is not None:
+            weight, bias = self.rows.head_rows(token_ids).float(), None
+        else:
+            weight, bias = self.module.weight[list(token_ids)].float(), getattr(self.module, "bias", None)
+        few = None if bias is None else bias[list(token_ids)].float()
+        return self._capped(linear(hidden.float(), weight, few))
+
+    def _capped(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)

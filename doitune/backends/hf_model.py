@@ -1,0 +1,147 @@
+"""A transformers model with peft's LoRA layers in it: every verb of LoadedModel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers.cache_utils import Cache
+
+from doitune.backends import documents
+from doitune.backends.adapter import Adapter
+from doitune.backends.head import Head
+from doitune.backends.loaded import LoadedModel, Loss, Prefix, Written
+from doitune.backends.loss import batch_loss, recomputed_losses
+from doitune.backends.prefix import PrefixLayer, proved_prefix
+from doitune.backends.reply import ReplyWatcher
+from doitune.errors import ModelError
+from doitune.prompt.batch import Batch
+from doitune.prompt.encoded import IGNORED
+
+
+class HfModel(LoadedModel):
+    """A model whose decoder transformers runs. UnslothModel runs the decoder in its own way."""
+
+    def __init__(self, name: str, adapter: Adapter, tokenizer: Any, device: torch.device) -> None:
+        self.name, self.adapter, self.tokenizer, self.device = name, adapter, tokenizer, device
+        self.base = adapter.peft.base_model.model
+        self.decoder = self.base.get_decoder()
+        self.head = Head(self.base, adapter.rows)
+        self.packs = self.base.config._attn_implementation == documents.NAME
+
+    def hidden(self, batch: Batch, prefix: Prefix | None = None) -> torch.Tensor:
+        """Last hidden states [rows, T, H] of a padded or packed batch, or of what follows `prefix`."""
+        return self.decoder(input_ids=batch.ids, **_arrangement(batch, prefix)).last_hidden_state
+
+    def position_losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """fp32 losses [n] in nats of hidden states [n, H] and the tokens [n] that follow them."""
+        return recomputed_losses(self.head, hidden, targets)
+
+    def loss(self, batch: Batch, trained_tokens: int, prefix: Prefix | None = None) -> Loss:
+        batch = batch.to(self.device)
+        self.adapter.see(batch)
+        return batch_loss(batch, self.hidden(batch, prefix), self.position_losses, trained_tokens)
+
+    @torch.no_grad()
+    def logits(self, batch: Batch, token_ids: Sequence[int], prefix: Prefix | None = None) -> torch.Tensor:
+        last = torch.tensor(batch.lengths, device=self.device) - 1
+        rows = torch.arange(len(batch.lengths), device=self.device)
+        return self.head.logits_of(self.hidden(batch.to(self.device), prefix)[rows, last], token_ids)
+
+    @torch.no_grad()
+    def answer_logits(self, batch: Batch) -> torch.Tensor:
+        batch = batch.to(self.device)
+        return self.head.logits(self.hidden(batch)[:, :-1][batch.labels[:, 1:] != IGNORED])
+
+    @torch.no_grad()
+    def read(self, ids: Sequence[int]) -> Prefix:
+        cache = DynamicCache()  # every layer keeps all positions: sliding windows are a matter of the mask
+        whole = torch.tensor([list(ids)], device=self.device)
+        self.decoder(input_ids=whole, past_key_values=cache, use_cache=True)
+        return Prefix(len(ids), Cache(layers=[PrefixLayer(layer) for layer in cache.layers]))
+
+    @cached_property
+    def shares_prefix(self) -> bool:  # type: ignore[override]
+        return proved_prefix(self, self.head.vocabulary_rows)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        stop_ids: Sequence[int],
+        watch_ids: Sequence[int] = (),
+    ) -> list[Written]:
+        ids, mask = (one.to(self.device) for one in _left_padded(prompts))
+        watcher = ReplyWatcher(watch_ids, stop_ids)
+        how = _greedy(max_new_tokens, watcher)
+        out = self.base.generate(input_ids=ids, attention_mask=mask, **how)
+        return watcher.replies(out[:, ids.shape[1] :])
+
+
+def _arrangement(batch: Batch, prefix: Prefix | None) -> dict[str, Any]:
+    """Which position each token has and which tokens it sees, in the decoder's keywords."""
+    device = batch.ids.device
+    if prefix is not None:
+        # causal attention keeps real tokens from the padding on the right: no row needs a mask of its own
+        places = torch.arange(prefix.tokens, prefix.tokens + batch.ids.shape[1], device=device)[None]
+        return {"position_ids": places, "past_key_values": prefix.state, "use_cache": True}
+    if not batch.packed:
+        return {"use_cache": False}
+    edges = torch.tensor([0, *batch.lengths], device=device).cumsum(0).to(torch.int32)
+    places = torch.cat([torch.arange(length, device=device) for length in batch.lengths])[None]
+    return {
+        "position_ids": places,
+        # a ready 4D mask is handed on unread: the documents' bounds decide, and no mask of T x T is built
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
+        "use_cache": False,
+        "cu_seq_lens_q": edges,
+        "cu_seq_lens_k": edges,
+        "max_length_q": max(batch.lengths),
+        "max_length_k": max(batch.lengths),
+    }
+
+
+def _greedy(max_new_tokens: int, watcher: ReplyWatcher) -> dict[str, Any]:
+    """How transformers generates: the likeliest token each time, until a stop token."""
+    stop_ids = watcher.stop_ids
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=stop_ids,
+        pad_token_id=stop_ids[0],
+        use_cache=True,
+    )
+    return {"generation_config": config, "logits_processor": LogitsProcessorList([watcher])}
+
+
+def _left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids [rows, T] with each prompt at the right, and their mask."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
+        mask[row, longest - len(prompt) :] = 1
+    return ids, mask
+
+
+@torch.no_grad()
+def prove_head(model: HfModel) -> None:
+    """ModelError for an architecture whose logits are not head(hidden): the loss here would be another than
+    the model's own."""
+    ids = torch.arange(1, 9, device=model.device)[None] % model.head.vocabulary_rows
+    own = model.base(input_ids=ids, use_cache=False).logits.float()
+    silent = Batch(ids, torch.full_like(ids, IGNORED), (8,), (0,), packed=False)
+    ours = model.head.logits(model.hidden(silent)[0])[None]
+    if not torch.allclose(own, ours, rtol=1e-3, atol=1e-3):
+        raise ModelError(
+            f"{model.name}: this architecture changes its logits behind the head in a way that doitune does "
+            "not know",
+            "doitune supports causal language models whose logits are head(hidden), with or without "
+            "soft-capping",
+        )

@@ -1,0 +1,80 @@
+"""A fresh LoRA adapter on a base that a library has just loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import GenerationConfig
+
+from doitune.backends.adapter import Adapter
+from doitune.backends.loaded import LoadRequest
+from doitune.backends.token_rows import TokenRows, add_rows
+from doitune.errors import ModelError
+
+
+def adapt(model: Any, request: LoadRequest, tokenizer: Any) -> Adapter:
+    """Put peft's layers into `model`, in fp32; everything else is frozen. The request's seed fixes their
+    first values. ModelError as `lora_targets`."""
+    rows = freeze(model, request, tokenizer)
+    config = LoraConfig(
+        r=request.rank,
+        lora_alpha=request.alpha,  # type: ignore[arg-type]
+        lora_dropout=request.dropout,
+        target_modules=lora_targets(request, model),
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=request.base.name,
+    )
+    torch.manual_seed(request.seed)
+    adapted = get_peft_model(model, config)
+    train_alone(adapted, rows)
+    if request.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return Adapter(adapted, rows)
+
+
+def freeze(model: Any, request: LoadRequest, tokenizer: Any) -> TokenRows | None:
+    """Freeze the base, take away what its files say of caches and sampling, and give it the token rows
+    asked for."""
+    model.requires_grad_(False)
+    model.config.use_cache = False
+    # the adapter names its base as the recipe does, not by a folder of some cache
+    model.name_or_path = request.base.name
+    # the base's own sampling defaults must not reach an evaluation
+    model.generation_config = GenerationConfig()
+    return add_rows(model, request.new_rows, tokenizer) if request.new_rows else None
+
+
+def lora_targets(request: LoadRequest, model: Any) -> list[str]:
+    """The linear layers that get an adapter, by their last name, so that the head stays out. ModelError
+    names the unknown ones."""
+    names = {
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    head = model.get_output_embeddings()
+    names -= {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module is head} | {"base"}
+    unknown = [target for target in request.targets if target not in names]
+    if not names:
+        raise ModelError(
+            f"{request.base.name} has no layers to adapt", "its config.json is of another model, or damaged"
+        )
+    if unknown:
+        raise ModelError(
+            f"{request.base.name} has no linear layers {unknown}",
+            f"it has {', '.join(sorted(names))} (lora.targets)",
+        )
+    return sorted(request.targets or names)
+
+
+def train_alone(adapted: Any, rows: TokenRows | None) -> None:
+    """Let the token rows be trained too, which peft froze with all that is not its own, and hold what is
+    trained in fp32."""
+    if rows is not None:
+        rows.train()
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
