@@ -12,7 +12,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from doitune.evals.reading.expression import MAX_CHARACTERS, Unreadable, read, same
+from doitune.evals.reading.expression import read, same
+from doitune.evals.reading.tokens import MAX_CHARACTERS, Unreadable
 from doitune.evals.reading.numerals import arabic
 
 FOLDED = str.maketrans(
