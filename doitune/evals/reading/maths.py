@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 
-from doitune.evals.reading.equality import FOLDED, is_math
+from doitune.evals.reading.equality import is_math
 from doitune.evals.reading.letters import SPECIAL_TOKEN
 from doitune.evals.reading.numerals import arabic
+from doitune.evals.reading.spelling import FOLDED
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 BOXES_TRIED = 20

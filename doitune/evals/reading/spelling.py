@@ -1,0 +1,144 @@
+"""Mathematical answers in one spelling: half-width, LaTeX symbols, no layout commands."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from doitune.evals.reading.numerals import arabic
+from doitune.evals.reading.patterns import Rewrite
+from doitune.evals.reading.units import WORDS
+
+FOLDED = str.maketrans(
+    {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+    | {"、": ",", "∶": ":", "−": "-", "–": "-", "—": "-", "﹣": "-", "　": " ", "\u00a0": " "}
+)
+"""Full-width characters and look-alikes -> ASCII."""
+
+SYMBOLS = {
+    "×": "\\times ",
+    "·": "\\cdot ",
+    "⋅": "\\cdot ",
+    "÷": "/",
+    "π": "\\pi ",
+    "∞": "\\infty ",
+    "±": "\\pm ",
+    "≤": "\\le ",
+    "≥": "\\ge ",
+    "≠": "\\ne ",
+    "∪": "\\cup ",
+    "∅": "\\emptyset ",
+    "∈": "\\in ",
+    "θ": "\\theta ",
+    "α": "\\alpha ",
+    "β": "\\beta ",
+    "√": "\\sqrt ",
+    "²": "^2",
+    "³": "^3",
+    "°": "^\\circ ",
+} | {
+    one: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", one).split("\u2044"))
+    for one in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+}
+SPELT = {
+    "\\leq": "\\le",
+    "\\geq": "\\ge",
+    "\\neq": "\\ne",
+    "\\dfrac": "\\frac",
+    "\\tfrac": "\\frac",
+    "\\cfrac": "\\frac",
+    "\\varnothing": "\\emptyset",
+}
+COMMA, ROW = "\u2063", "\u2064"
+"""What stands for the comma of {,} and for a matrix's \\\\ while layout is taken out."""
+
+REWRITES = (
+    Rewrite("mixed number in words", r"(\d)\s*又\s*(?=\d|\\)", r"\1 ", "1又1/2", "1 1/2", "1又半"),
+    Rewrite("root of a number", r"(?:√|根号)\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}", "2根号3", r"2\sqrt{3}", "√x"),
+    Rewrite("minus in words", r"^负\s*(?=[\d\\(.])", "-", "负 5", "-5", "负数"),
+    Rewrite(
+        "power of ten", r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})$", r"\1*10^{\2}", "1.5e3", "1.5*10^{3}", "2e"
+    ),
+    Rewrite(
+        "symbols",
+        "[" + "".join(SYMBOLS) + "]",
+        lambda found: SYMBOLS[found[0]],
+        "x≤½",
+        r"x\le \frac{1}{2}",
+        "x<1",
+    ),
+    Rewrite("comma in braces", r"\{,\}", COMMA, "1{,}000", f"1{COMMA}000", "{1,000}"),
+    Rewrite("row of a matrix", r"\\\\", ROW, r"1\\2", f"1{ROW}2", r"\pi"),
+    Rewrite("edges of a formula", r"\\[()\[\]]", " ", r"\(5\)", " 5 ", "(5)"),
+    Rewrite("spaces", r"~|\\ |\\q?quad(?![a-zA-Z])", " ", r"1~m\quad", "1 m ", r"\quads"),
+    Rewrite(
+        "layout",
+        r"\\(?:left|right|displaystyle|limits|big|Big|bigg|Bigg)(?![a-zA-Z])|\\[!,;:]|\$|\*\*|\\(?=\$)",
+        "",
+        r"**$\left(1\right)$**",
+        "(1)",
+        r"\leftarrow",
+    ),
+    Rewrite("comma of thousands", rf"(\d){COMMA}(?=\d)", r"\1", f"1{COMMA}000", "1000", f"a{COMMA}b"),
+    Rewrite("comma again", COMMA, ",", f"a{COMMA}b", "a,b", "ab"),
+    Rewrite("row again", ROW, r"\\\\", f"1{ROW}2", r"1\\2", "12"),
+    Rewrite(
+        "commands",
+        r"\\[a-zA-Z]+",
+        lambda found: SPELT.get(found[0], found[0]),
+        r"x\leq\dfrac12",
+        r"x\le\frac12",
+        "leq",
+    ),
+    Rewrite(
+        "bare names",
+        r"(?<![\\a-zA-Z])(sqrt|pi|sin|cos|tan|log|ln|infty)(?![a-zA-Z])",
+        r"\\\1",
+        "sqrt(2)pi",
+        r"\sqrt(2)\pi",
+        "pie",
+    ),
+    Rewrite(
+        "unit in brackets",
+        rf"(?<=[\d}}])\s*\(({WORDS}|[\u4e00-\u9fff]{{1,4}})\)$",
+        r"\1",
+        "5 (cm)",
+        "5cm",
+        "5(x)",
+    ),
+    Rewrite("base of a numeral", r"^\((\d+)\)(?=_)", r"\1", "(101)_2", "101_2", "(101)"),
+    Rewrite(
+        "name of a point",
+        r"^(?:点|坐标)?[ABD-Z]?\s*(?=\([^()]*,[^()]*\)$)",
+        "",
+        "点P(2,3)",
+        "(2,3)",
+        "C(2,3)",
+    ),
+    Rewrite(
+        "what stands before a value",
+        r"^\s*(?:[¥￥€£]\s*|[a-zA-Z]\s*\\in(?![a-zA-Z])\s*)",
+        "",
+        r"x\in(1,2)",
+        "(1,2)",
+        r"x\infty",
+    ),
+    Rewrite(
+        "root with round brackets",
+        r"\\sqrt\s*\(([^()]*)\)",
+        r"\\sqrt{\1}",
+        r"\sqrt(2)",
+        r"\sqrt{2}",
+        r"\sqrt2",
+    ),
+)
+"""In this order."""
+
+
+def tidy(text: str) -> str:
+    """The text in one spelling, without a stop at its end; the ! behind a number is a factorial and stays."""
+    text = arabic(text.translate(FOLDED).strip())
+    for rewrite in REWRITES:
+        text = rewrite(text)
+    text = text.strip()
+    return text.rstrip("。.," if re.search(r"\d!$", text) else "。.,!").strip()
