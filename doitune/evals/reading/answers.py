@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from doitune.errors import UsageError
-from doitune.evals.reading import maths, paper, words
+from doitune.evals.reading import maths, paper
+from doitune.evals.reading.blanks import same_blank
 from doitune.evals.reading.equality import equal
 from doitune.evals.reading.letters import DEFAULT_OPTIONS, read_label, read_several, read_single
+from doitune.evals.reading.true_false import read_true_false
 from doitune.evals.task import Item, Reply, Verdict
 
 Protocol = Literal["fixed", "paper"]
@@ -134,13 +136,13 @@ def _several(text: str, label: str, options: tuple[str, ...]) -> Verdict:
 
 
 def _true_false(text: str, label: str, options: tuple[str, ...]) -> Verdict:
-    wanted, _ = words.read_true_false(label)
-    found, how = words.read_true_false(text)
+    wanted, _ = read_true_false(label)
+    found, how = read_true_false(text)
     return Verdict(found, found is not None and found == wanted, how)
 
 
 def _cloze(text: str, label: str, options: tuple[str, ...]) -> Verdict:
-    found, right = words.same_blank(text, label)
+    found, right = same_blank(text, label)
     return Verdict(found, right)
 
 

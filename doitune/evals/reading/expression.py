@@ -1,5 +1,5 @@
-"""A small reader of mathematical expressions in LaTeX or plain text: enough to say whether two answers are one
-value.
+"""A small reader of mathematical expressions in LaTeX or plain text: enough to say whether two answers are
+one value.
 
 Recursive descent: a sum of products of signed powers of atoms. Values are exact fractions where an expression
 is rational, else complex floats at fixed sample points for the variables.

@@ -1,5 +1,5 @@
-"""Regular expressions with their proof beside them: a text in which each must be found and one in which it must
-not, or what it rewrites and what it leaves. The tests run every one of them."""
+"""Regular expressions with their proof beside them: a text in which each must be found and one in which it
+must not, or what it rewrites and what it leaves. The tests run every one of them."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ class Rewrite:
     spelt: str
     kept: str
 
-    def __call__(self, text: str) -> str:
+    def apply(self, text: str) -> str:
         """The text after this step."""
         return re.sub(self.regex, self.to, text)

@@ -1,5 +1,5 @@
-r"""The shape of a mathematical answer: a number, a list, a bracket (tuple, interval, set), a relation, a matrix.
-All texts are in the spelling of `spelling.tidy`."""
+r"""The shape of a mathematical answer: a number, a list, a bracket (tuple, interval, set), a relation, a
+matrix. All texts are in the spelling of `spelling.tidy`."""
 
 from __future__ import annotations
 

@@ -139,6 +139,6 @@ def tidy(text: str) -> str:
     """The text in one spelling, without a stop at its end; the ! behind a number is a factorial and stays."""
     text = arabic(text.translate(FOLDED).strip())
     for rewrite in REWRITES:
-        text = rewrite(text)
+        text = rewrite.apply(text)
     text = text.strip()
     return text.rstrip("。.," if re.search(r"\d!$", text) else "。.,!").strip()

@@ -1,7 +1,9 @@
-"""Values of mathematical expressions: exact fractions as long as an expression is rational, else complex floats.
+"""Values of mathematical expressions: exact fractions as long as an expression is rational, else complex
+floats.
 
-A `Node` is an expression that was read: from the values of its variables to its value. Each function here makes
-one out of others. What has no value raises ArithmeticError or ValueError when it is worked out, never before.
+A `Node` is an expression that was read: from the values of its variables to its value. Each function here
+makes one out of others. What has no value raises ArithmeticError or ValueError when it is worked out, never
+before.
 """
 
 from __future__ import annotations

@@ -1,0 +1,153 @@
+"""Reading fill-in-the-blank replies: what a reply may mean as the filling, and whether it is the label."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from doitune.evals.reading.patterns import Pattern, Phrase, Rewrite, pattern
+from doitune.evals.reading.plain import LATEX_TEXT, SPECIAL_TOKEN
+
+LEAD_IN = Pattern(
+    (
+        Phrase(
+            "this is",
+            r"这是|就是|应该?是|应为|(?:the\s+)?(?:correct\s+)?answer(?:\s+is|\s*:)|第[一二三\d]个?空(?=\s*:)",
+            "你好,这是",
+            "这里是",
+        ),
+        Phrase(
+            "the blank is",
+            r"(?:[^,。;:\n\"“「《]{0,16}?)(?:填空答案|的?答案|答|填空|应填|应该填|填写?|填入|空白处|横线处|空格|空处"
+            "|[上下前后](?:一|半)?句|原句|原文|作者|诗句|解答|结果|认为|觉得)(?:内容|部分|处|里|上)?(?:应该|应当|应|就|所)?"
+            "(?:填写?|填入)?(?:是|为|:|的是|入|写)*",
+            "所以空格处应填入",
+            "海上生明月",
+        ),
+    ),
+    before=r"^\s*(?:(?:您好|你好|好的|嗯|当然)[,。!]*\s*)?(?:[(\[]?\d{1,2}[.)\]、:]\s*|•\s*)?",
+    behind=r"\s*[:,]?\s*",
+    flags=re.IGNORECASE,
+)
+NUMBERING = Rewrite(
+    "number of a line", r"^\s*(?:[(\[]\d{1,2}[)\]]|\d{1,2}[.、)](?!\d))\s*", "", "1.明月", "明月", "1.5"
+)
+REMARK = Pattern(
+    (
+        Phrase("in brackets", r"(.+?)[,。;\s]*[(\[【][^()\[\]【】]*[)\]】]?$", "明月(出自李白)", "(明月"),
+        Phrase(
+            "where it is from or why",
+            r"(.+?)(?:[,。;]\s*|\s+)(?:出自|选自|语出|解析|解释|理由|希望|以上|谢谢).*$",
+            "明月 出自李白",
+            "出自李白",
+        ),
+        Phrase("who wrote it", r"(.+?)[。\"”]\s*——.*$", "明月。——李白", "明月——李白"),
+        Phrase(
+            "what it means",
+            r"(.+?)[,。;]\s*(?:出自|选自|语出|因为|解析|理由|原因|意思|意为|即|这是|此句|此处|该|是由|来自).*$",
+            "明月,意为月亮",
+            "意为月亮",
+        ),
+    ),
+    before="^",
+    flags=re.DOTALL,
+)
+"""A filling, in the group that is not empty, and a remark behind it."""
+
+TWICE = pattern("said twice", r"^(.+?)[。,;\s]+\1[。,;\s]*\Z", "明月。明月。", "明月。明")
+A_WORD = pattern("the word of that name", r"^[\"“「『](.+?)[\"”」』]个?[字词]\Z", "“国”字", "“国”")
+AFTER_ANSWER = pattern("at the end", r"(?:答案|填)(?:[是为]?\s*:|[是为])\s*(\S+)\s*$", "答案是 是", "答案是")
+QUOTED = pattern("in quotes", r"[\"“「『](.+?)[\"”」』]", "“明月”", "明月")
+FILLS = pattern("said to fill", r"(?:是|为|填|写|入|:|答)\s*[\"“「『]", "应填“", "有“")
+NEGATED = pattern("denied", "不|非|没|无法|勿", "不是明月", "明月")
+HAN_SPACE = Rewrite(
+    "spaces between Chinese characters and beside stops",
+    r"(?<=[\u4e00-\u9fff〇])\s+(?=\w)|(?<=\w)\s+(?=[\u4e00-\u9fff〇])|\s+(?=[,;:。!?])|(?<=[,;:。!?])\s+",
+    "",
+    "明 月 , a",
+    "明月,a",
+    "a b",
+)
+OUTER = "$\\\"'“”‘’「」『』《》〈〉()[]【】{}*_`#.,;:!?。、…—-~ \t\n"
+"""What is taken off both ends of a filling."""
+
+ONE_LINE = 5
+"""Characters up to which verse is one line, with no stop in it to leave out."""
+
+
+def same_blank(reply: str, label: str) -> tuple[str | None, bool]:
+    """(what was read, whether it is the label): whole fillings are compared, outer punctuation and width
+    aside."""
+    wanted, whole = _bare(_fold(label)), _bare(_fold(reply))
+    if whole == wanted:
+        return wanted or None, bool(wanted)
+    found = _fillings(reply)
+    if wanted in found:
+        return wanted, True
+    verse = _joined(wanted)
+    if verse and any(_joined(one) == verse for one in (whole, *found)):
+        return wanted, True
+    return (found[-1] if found else None), False
+
+
+def _fillings(reply: str) -> list[str]:
+    """What a reply may mean as the blank's filling, most literal first: the line without lead-in,
+    numbering and remark, or its one quotation."""
+    text = _fold(SPECIAL_TOKEN.regex.sub(" ", reply))
+    lead = LEAD_IN.regex.match(text)
+    behind = AFTER_ANSWER.regex.search(text) if lead and not text[lead.end() :].strip(OUTER) else None
+    without = text[lead.end() :] if lead and not NEGATED.regex.search(lead[0]) else text
+    rows = (without if without.strip(OUTER) else text).splitlines()
+    line = NUMBERING.apply(next((row for row in rows if row.strip(OUTER)), ""))
+    found = [line, *_inside(line.strip())]
+    if behind:
+        found.append(behind[1])
+    start = text.find(line)
+    found += _quoted(text[text.rfind("\n", 0, start) + 1 : start] + line)
+    return [one for one in dict.fromkeys(_bare(one) for one in found) if one]
+
+
+def _inside(line: str) -> Iterator[str]:
+    """What a line says without the remark behind it, once where it says it twice, and the word that it
+    names."""
+    if remark := REMARK.regex.match(line):
+        yield next(group for group in remark.groups() if group)
+    for one in (TWICE, A_WORD):
+        if found := one.regex.match(line):
+            yield found[1]
+
+
+def _quoted(line: str) -> list[str]:
+    """The one quotation of a line that says what fills the blank."""
+    quotes = QUOTED.regex.findall(line)
+    if len(quotes) != 1 or not FILLS.regex.search(line):
+        return []
+    return [] if NEGATED.regex.search(line[: line.find(quotes[0])]) else quotes
+
+
+def _joined(text: str) -> str:
+    """Verse without the stops between its lines; empty where it is one line or holds more than Chinese
+    characters."""
+    bare = re.sub(r"[\s,。;!?]+", "", text)
+    return bare if len(bare) > ONE_LINE and re.fullmatch(r"[\u4e00-\u9fff]+", bare) else ""
+
+
+def _fold(text: str) -> str:
+    """Half-width, composed, nothing invisible; lines kept."""
+    for _ in range(3):
+        text = LATEX_TEXT.regex.sub(r"\1", text)
+    text = unicodedata.normalize("NFKC", text.replace("−", "-"))
+    text = re.sub(r"[\u200b-\u200f\u2060\ufeff]", "", text)
+    text = re.sub(r"(?<=[A-Za-z)])_\{?(\d+)\}?", r"\1", text)
+    return text.replace("**", "").replace("○", "〇").replace("◯", "〇")
+
+
+def _bare(text: str) -> str:
+    """Without outer punctuation (a number keeps its sign and point) and without spaces between Chinese
+    characters; inner stops in one spelling."""
+    inner = text.strip().strip(OUTER)
+    ahead = text[: text.find(inner)] if inner else ""
+    sign = re.search(r"-?\.?$", ahead) if inner[:1].isdigit() else None
+    text = HAN_SPACE.apply((sign[0] if sign else "") + inner)
+    return re.sub(r"[、;]", ",", re.sub(r"\s+", " ", text))

@@ -1,0 +1,50 @@
+"""A reply as plain text: half-width, without special tokens, LaTeX wrappers, quotes and Markdown."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from doitune.evals.reading.patterns import Pattern, Phrase, pattern
+
+FOLDED = str.maketrans("選對錯誤確應項為這說題無沒АВСЕΑΒΕ🅰🅱", "选对错误确应项为这说题无没ABCEABEAB")
+"""Traditional characters of the words that matter here, and letters of other scripts that look like
+options."""
+
+SPECIAL_TOKEN = Pattern(
+    (
+        Phrase("angle brackets", r"</?(?:[a-z]|[A-Za-z_]{2,20})>", "A<eot>", "<A>"),
+        Phrase("angle brackets and bars", r"<\|[^|>]{1,30}\|>", "A<|im_end|>", "x<|y|"),
+        Phrase("square brackets", r"\[/?INST\]", "[/INST]A", "[A]"),
+    )
+)
+LATEX_TEXT = pattern(
+    "text in LaTeX",
+    r"\\(?:text|textbf|mathrm|mathbf|boxed|fbox|mbox)\s*\{([^{}]*)\}",
+    r"\boxed{A}",
+    r"\sqrt{A}",
+)
+QUOTES = Pattern(
+    (
+        Phrase("quotes and Markdown", r"[\"'“”‘’「」『』`*$#]", "**A**", "A、B"),
+        Phrase("edges of a formula", r"\\[()\[\]]", r"\(A\)", "(A)"),
+        Phrase("underscores", r"_{2,}|(?<=[ _])_|_(?=[ _])", "__A__", "A_1"),
+    )
+)
+ASIDE = pattern(
+    "other letters in brackets",
+    r"(?<=[A-Fa-f])\s*\((?=\s*[A-F]\s*[、,和与]\s*[A-F])",
+    "AC(B、D错误)",
+    "A(B错误)",
+)
+CIRCLED = pattern("circled number", "[①-⑳]", "①A", "1A")
+
+
+def clean(text: str) -> str:
+    """Full-width folded (NFKC), special tokens, LaTeX wrappers, quotes and Markdown taken off; lines kept."""
+    text = SPECIAL_TOKEN.regex.sub(" ", text).translate(FOLDED)
+    text = unicodedata.normalize("NFKC", CIRCLED.regex.sub(" ", text))
+    for _ in range(3):
+        text = LATEX_TEXT.regex.sub(r" \1 ", text)
+    text = QUOTES.regex.sub("", ASIDE.regex.sub("; ", text)).replace("\\", " ")
+    return re.sub(r"[ \t]+", " ", text).strip()

@@ -1,0 +1,231 @@
+"""Letters that stand together in a reply, where they are options and no part of a word, and what is said
+about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from doitune.evals.reading import sayings
+from doitune.evals.reading.patterns import Pattern, Phrase, pattern
+
+EVERY_LETTER = "ABCDEF"
+
+NEAR = 60
+"""Characters before and after a letter in which something can be said about it."""
+
+MARK = r"[(\[{【<]?[ \t]*(?:选项|字母|options?[ \t]+|choices?[ \t]+)?[ \t]*"
+JOIN = r"(?:[)\]}】>]|选项|项|[ \t、,;/&.+|]|和|及|与|或者?|还是|跟|加|以及|还有|and\b|or\b)*"
+TO = r"[ \t]*(?:到|至|~|-|—|－|–)[ \t]*"
+RUN = pattern(
+    "letters that stand together",
+    rf"(?:{MARK}(?<![A-Za-z0-9_])[A-F]+(?![A-Za-z0-9])(?:{TO}[A-F](?![A-Za-z0-9]))?{JOIN})+",
+    "选项A和C",
+    "Grade3 x_A",
+    re.IGNORECASE,
+)
+RANGE = pattern("first to last", rf"([A-F]){TO}([A-F])", "A到D", "A、D", re.IGNORECASE)
+LOOSE_END = pattern(
+    "joined to nothing",
+    r"(?:[ \t、,;/&.+|]|和|及|与|或者?|还是|跟|加|以及|还有|and|or)+$",
+    "A、B和",
+    "A、B",
+)
+CLOSER = pattern("joined closer than by a comma", "[A-Fa-f]{2}|、|和|与|及", "AC,B", "A,B")
+ALTERNATIVE = pattern(
+    "one or the other",
+    r"([A-F])[)选项 \t,]{0,6}(?:或者?|还是|\bor\b)[(选项择 \t]{0,6}([A-F])(?![A-Za-z])",
+    "选A或者选C",
+    "选A和C",
+)
+JOINING_WORDS = pattern(
+    "words between letters", r"options?|choices?|\band\b|\bor\b", "Options A", "ABC", re.IGNORECASE
+)
+MARKED = pattern("called an option", r"选项|项|字母|[)\]}】>]", "选项A", "A")
+
+HAN = pattern("a Chinese character", r"^[\u4e00-\u9fff]", "对", "A对")
+HAN_BEFORE = frozenset("选是为项案择答除和与及或了有即母定应到至而非取填先次另")
+"""Chinese characters that may stand right before an option's letter."""
+
+HAN_AFTER = Pattern(
+    (
+        Phrase("a verdict", "[对正错不没符合恰比]|有误|无误|无疑|优于|胜过", "正确", "股票"),
+        Phrase("is", "[是为属即同最更]", "是", "有"),
+        Phrase("all of them", "[都均皆全也两二三四这]", "都", "一些"),
+        Phrase("chosen", "[选当可能要必应才就]|入选|一定|肯定|显然|明显", "入选", "入口"),
+        Phrase("an option", r"[项答说]|的(?=[,。;!?\s)]|$|说法|选项|表述|观点)", "的说法", "的股票"),
+        Phrase("and", "[和与及或而并]", "和", "还"),
+        Phrase("because", "[因所故]", "因为", "由于"),
+        Phrase("particles", "[吧啊呢呀哦嘛哈]", "吧", "吗"),
+    ),
+    before="^",
+)
+"""What may follow an option's letter without a stop."""
+
+ENGLISH_ARTICLE = pattern(
+    "an English A",
+    r"^\s+(?!is\b|are\b|and\b|or\b|because\b|since\b|as\b|was\b|seems\b|fits\b|but\b|not\b)[a-z]{2}",
+    " good idea",
+    " is right",
+)
+FORMULA_AFTER = pattern("a formula goes on", r"^\s*(?:→|⇒|[-=]>|[=∩∪<>])", " = 1", "、B")
+FORMULA_BEFORE = frozenset("∠△⊥∥°")
+WORD_AFTER = pattern("a word goes on", r"^(?:[A-Za-z0-9_'+^]|-[A-Za-z0-9])", "-1", "-")
+WORD_BEFORE = pattern("an English word before", r"([A-Za-z]{2,})[ \t]*$", "Vitamin ", "维生素")
+SAYING = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        is are be was it its that this answer answers option options choice choose select pick say with and or
+        not the therefore so thus hence only both either neither nor but than of to probably likely as for
+        because since then final correct right wrong think believe guess ans assistant user letter just must
+        should would definitely if by out eliminate exclude excluding except isnt arent wasnt cant never
+        clearly obviously maybe perhaps
+        """,
+    )
+)
+"""English words that may stand right before an option's letter; behind another word it is a name: "Vitamin
+A", "sin A"."""
+
+FILLING = pattern(
+    "what joins letters",
+    r"选项|项|以及|和|及|与|或|\band\b|\bor\b|\bboth\b|[^A-Za-z0-9\u4e00-\u9fff]",
+    "A及B",
+    "AB",
+    re.IGNORECASE,
+)
+ONLY_LETTERS = pattern("letters and nothing else", r"^[\sA-Fa-f]*[A-Fa-f]\s*\Z", "A B", "A G")
+NO_LIST = pattern(
+    "a formula or a foreign sign", r"[=^_@%]|[^\x00-\x7f、。—–…·】【\u4e00-\u9fff]", "A=B", "A、B。"
+)
+NUMBERED = pattern(
+    "a numbered line", r"(?:^|(?<=\s))\(?\d{1,2}[.、)]\s*(?=[A-Fa-f](?![A-Za-z0-9]))", "1. A", "1. Apple"
+)
+
+CLAUSE = pattern("end of a clause", r"[,。;!?()\n]|但是?|而(?!且)|然而", "A对而B错", "A对而且好")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Letters that stand together: which, where, and what is said about them."""
+
+    letters: tuple[str, ...]
+    start: int
+    end: int
+    chosen: bool
+    negated: bool
+    right: bool
+    conceded: bool
+
+
+def runs(text: str) -> list[Run]:
+    """Every run of letters in a cleaned text, those inside words left out."""
+    found = []
+    for start, end in _spans(text):
+        letters = letters_of(text[start:end])
+        chosen = bool(sayings.CHOICE.regex.search(_lead(text, start)))
+        if letters and _stands_alone(text, start, end, chosen):
+            found.append(_judged(text, letters, start, end, chosen))
+    return found
+
+
+def _judged(text: str, letters: tuple[str, ...], start: int, end: int, chosen: bool) -> Run:
+    """A run with what is said about it within NEAR characters."""
+    ahead = text[max(0, start - NEAR) : start]
+    after = sayings.NO_ERROR.regex.sub("正确", text[end : end + NEAR])
+    before, clause = CLAUSE.regex.split(ahead)[-1], CLAUSE.regex.split(after)[0]
+    wrong_after = sayings.WRONG_RIGHT_AFTER if chosen else sayings.WRONG_AFTER
+    negated = (
+        sayings.NOT_BEFORE.regex.search(before)
+        or wrong_after.regex.search(clause)
+        or sayings.WRONG_APART.regex.search(after)
+        or sayings.DOUBTED.regex.search(after)
+    )
+    right, conceded = sayings.RIGHT_AFTER.regex.search(after), sayings.CONCEDED.regex.search(ahead)
+    return Run(letters, start, end, chosen, bool(negated), bool(right), bool(conceded))
+
+
+def good(found: list[Run]) -> list[Run]:
+    """The runs that are not negated; of those, the ones that are not merely conceded, where there are any."""
+    left = [run for run in found if not run.negated]
+    return [run for run in left if not run.conceded] or left
+
+
+def leads(text: str, run: Run) -> bool:
+    """Whether a run starts the text and an end or a mark follows, not more of a sentence."""
+    following = text[run.end : run.end + 1]
+    return run.start <= 1 and (not HAN.regex.match(following) or text[run.end - 1] in "项)]】")
+
+
+def _lead(text: str, start: int) -> str:
+    """What stands before a run on its line, or on the line before where its own is empty."""
+    lines = text[max(0, start - NEAR) : start].rsplit("\n", 2)
+    return lines[-1] if lines[-1].strip() else "".join(lines[-2:])
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where runs start and end, loose joining marks behind them left out. "AC,B" is two runs: the comma
+    parts what stands closer."""
+    for match in RUN.regex.finditer(text):
+        at = match.start()
+        for piece in re.split("([,;])", match[0]) if CLOSER.regex.search(match[0]) else [match[0]]:
+            bare = LOOSE_END.regex.sub("", piece)
+            if bare.strip():
+                yield at + len(bare) - len(bare.lstrip()), at + len(bare)
+            at += len(piece)
+
+
+def letters_of(span: str) -> tuple[str, ...]:
+    """Distinct letters of a run in order, ranges filled: A-C is A, B, C. Empty where a "letter" is part of
+    a word."""
+    bare = JOINING_WORDS.regex.sub(" ", span)
+    bare = RANGE.regex.sub(lambda found: _between(found[1].upper(), found[2].upper()), bare)
+    words = re.findall("[A-Za-z]+", bare)
+    if any(word.isupper() for word in words):
+        words = [word for word in words if not word.islower()]  # "be D" is D
+    if any(not set(word.upper()) <= set(EVERY_LETTER) for word in words):
+        return ()
+    return tuple(dict.fromkeys("".join(words).upper()))
+
+
+def _between(first: str, last: str) -> str:
+    """The letters from one to the other, apart."""
+    low, high = sorted((first, last))
+    return " ".join(letter for letter in EVERY_LETTER if low <= letter <= high)
+
+
+def _stands_alone(text: str, start: int, end: int, chosen: bool) -> bool:
+    """Whether no word goes on at either edge of a run; an explicit choice may be followed by any Chinese
+    character."""
+    span, after = text[start:end], text[end : end + NEAR]
+    previous = text[start - 1 : start] if start else ""
+    if WORD_AFTER.regex.match(after) and span[-1].isalnum():
+        return False
+    if FORMULA_AFTER.regex.match(after) or previous in FORMULA_BEFORE:
+        return False
+    if chosen:
+        return True
+    word = WORD_BEFORE.regex.search(text[max(0, start - NEAR) : start])
+    if span.islower() or (word and word[1].lower() not in SAYING):
+        return False
+    if span == "A" and ENGLISH_ARTICLE.regex.match(after):
+        return False
+    if MARKED.regex.search(span):
+        return True
+    if HAN.regex.match(after) and not HAN_AFTER.regex.match(after):
+        return False
+    return bool(
+        sayings.RIGHT_AFTER.regex.match(after) or not HAN.regex.match(previous) or previous in HAN_BEFORE
+    )
+
+
+def letters_only(text: str) -> tuple[str, ...]:
+    """The letters of a text that holds nothing else but joining marks; empty otherwise. `a` counts like
+    `A`."""
+    text = NUMBERED.regex.sub(" ", text)
+    rest = FILLING.regex.sub(" ", text)
+    if not ONLY_LETTERS.regex.match(RANGE.regex.sub(r"\1 \2", rest)) or NO_LIST.regex.search(text):
+        return ()
+    bare = re.sub(r"(?i)选项|\b(?:both|and|or)\b", " ", text)
+    return letters_of(bare) if not (re.search("[a-f]", bare) and re.search("[A-F]", bare)) else ()

@@ -1,0 +1,251 @@
+"""What is said about an option's letter before and after it: that it is chosen, right, wrong, taken back. All
+texts are as `plain.clean` leaves them."""
+
+from __future__ import annotations
+
+import re
+
+from doitune.evals.reading.patterns import Pattern, Phrase, pattern
+
+CHOICE = Pattern(
+    (
+        Phrase(
+            "the answer is",
+            "(?:正确|最终|参考|本题|标准)?(?:答案|选项|选择)(?:应该|应|就)?(?:是|为|选|在|:)+",
+            "这个选项在",
+            "本题正确",
+        ),
+        Phrase("the answer", "答案", "答案", "答题"),
+        Phrase("choose", "选择|(?<![A-F])(?<![A-F][要可能应当必])选[出中定了]?", "我选了", "A可选"),
+        Phrase("guess", "答|选取|猜", "我猜", "猜测"),
+        Phrase("corrected to", "更正|改[成选]", "后来改成", "改了"),
+        Phrase("only left", "剩下?|(?<!不)(?:只有|仅有?|唯有)", "只有", "不只有"),
+        Phrase("it follows", "可得|得[到出]|(?:综上|因此|所以|故|总之)", "由此可得", "取得"),
+        Phrase(
+            "fits the question",
+            "符合(?:题意|要求|条件)?的?(?:选项|说法)?(?:是|为|有)",
+            "符合题意的有",
+            "符合题意",
+        ),
+        Phrase(
+            "right is",
+            "正确的?(?:选项|说法|做法|答案|一项)?(?:是|为|有|包括)|应该?(?:是|为)",
+            "说法正确的有",
+            "说法正确",
+        ),
+        Phrase("the answer is, in English", r"answers?\s*(?:is|are|:)?", "So the answer is the", "So it is"),
+        Phrase(
+            "right is, in English",
+            r"(?:correct|right)\s+(?:option|choice|answer|one)s?\s*(?:is|are|:)?|must\s+be",
+            "The correct choice is",
+            "The choice is",
+        ),
+        Phrase(
+            "choose, in English",
+            r"(?:choose|pick|select)|options?\s+(?:is|are)",
+            "I choose option",
+            "I chose",
+        ),
+    ),
+    behind=r"[\s:,】\])]*(?:应该|应|就|选择?|是|为|项|选项|the|option|choice|both)*[\s:,]*$",
+    flags=re.IGNORECASE,
+)
+"""What stands right before letters that are an explicit choice."""
+
+NOT_BEFORE = Pattern(
+    (
+        Phrase("not", "不|别|勿|非|没有?|无法|未必|很难说", "不应该选", "不难看出"),
+        Phrase("ruled out", "排除|去掉|剔除|除了?", "先排除选项", "除去"),
+        Phrase("asked in disbelief", "怎么会?|难道", "难道是", "怎样选"),
+        Phrase("less than", "比|优于|胜过", "它比", "比较"),
+        Phrase(
+            "not, in English",
+            "not|(?:is|are|was|ca|can|do|does|should|would|could)nt|never",
+            "you shouldnt choose",
+            "nothing",
+        ),
+        Phrase(
+            "ruled out, in English",
+            r"exclud\w+|eliminat\w+|except|rule out|(?:anything|all) but",
+            "we can eliminate option",
+            "expect",
+        ),
+    ),
+    behind=r"(?:是|选择?|应?该?|一定|见得|确定|猜|能|可以?|包括|含有?|为|掉|会|再|属于|选项|把|说|认为|\s"
+    r"|the|option|choose|be)*$",
+    flags=re.IGNORECASE,
+)
+"""What stands right before letters that are not chosen."""
+
+WRONG = Pattern(
+    (
+        Phrase(
+            "not right",
+            "不(?:正确|对|符|选|当|能选|应选|恰当|合|是|成立|准确|属|可|妥|行|够|太|完全|全|道德|一定|见得|该"
+            r"|应该?|能(?=[,。;!\s]|$|成立|推出)|合理|可选)",
+            "并不恰当",
+            "不但",
+        ),
+        Phrase("denied", "未必|并非|而不是(?=[,。;]|$)", "未必", "而且"),
+        Phrase("less than", "不[如比全]", "不如B", "不管"),
+        Phrase(
+            "unfounded",
+            "说反|无关|假的|干扰|有问题|没有(?:[A-F]|依据|根据|道理)|倒置|缺乏|无稽",
+            "与题意无关",
+            "与题意有关",
+        ),
+        Phrase("mistaken", "错|误", "有误", "有无"),
+        Phrase("ruled out", "排除|(?:以|之)?外", "之外", "排队"),
+        Phrase("signs", "[×✗✘❌✖✕╳]", "(×)", "(√)"),
+        Phrase(
+            "in English",
+            r"incorrect|wrong|false|unlikely|impossible|is out\b|not\b",
+            "is out",
+            "is outstanding, nothing else",
+        ),
+    ),
+    flags=re.IGNORECASE,
+)
+WRONG_AFTER = pattern(
+    "wrong in the same clause",
+    r"^\s*(?:(?!因为|由于|其他|其余|所以|而|because|since|others?).){0,18}?" + WRONG.source,
+    "的说法是错误的",
+    "因为其他都错误",
+    re.IGNORECASE,
+)
+WRONG_RIGHT_AFTER = pattern(
+    "wrong with nothing between",
+    r"^\s*(?:选?项|说法|都|均|全|也|是|为|的|is|are|\s)*" + WRONG.source,
+    "项说法错误",
+    "中的现象错误",
+    re.IGNORECASE,
+)
+WRONG_APART = pattern(
+    "wrong behind a comma or in brackets, with nothing else",
+    rf"^\s*[,:(\[]\s*(?:说法|是|为)?{WRONG.source}[^,。;!()\nA-Za-z]{{0,3}}(?=[,。;!)\]\n]|$)",
+    "(错误)",
+    ",错误的是B",
+    re.IGNORECASE,
+)
+DOUBTED = pattern(
+    "asked and denied", r"^[^,。;!?\n]{0,6}\?\s*(?:不|错|否|no\b)", "对吗?不", "对吗?对", re.IGNORECASE
+)
+
+NO_ERROR = pattern(
+    "no error",
+    "(?:没有?|并?无|毫无)(?:任何|什么)?(?:错误|错|误|问题|不当|不妥|疑问?)(?!的)",
+    "没有任何错误",
+    "没有问题的",
+)
+RIGHT_AFTER = Pattern(
+    (
+        Phrase("right", "正确|对(?!比|于|应|待|象|照)", "项是对的", "对于B"),
+        Phrase("fits", "符合|相符", "最符合题意", "符号"),
+        Phrase("chosen", "当选|可选|入选|[要可能应必]?选(?=[,。;!]|$)", "应选", "选择B"),
+        Phrase("apt", "恰当|合适|合理|准确|贴切|成立", "比较合理", "合同"),
+        Phrase("possible", "可以|可行|可(?=[,。;!]|$)|行(?=[,。;!]|$)", "也可", "可能"),
+        Phrase("the answer", "答案|正解", "是答案", "回答"),
+        Phrase("better", "更?好(?=[,。;!]|$)|比[A-F]|优于|胜过", "比B好", "比较"),
+        Phrase("signs", "[√✓✔✅☑]", "(√)", "(×)"),
+        Phrase("in English", "right|correct|best|true", "is the right one", "is a truck"),
+    ),
+    before=r"^\s*[,(]?\s*(?:这[个一][个项]?|这?[两二三四][个项条]?|选?项|说法|都|均|皆|全部?|也|才|最|更|比较|较"
+    r"|一定|肯定|必然|显然|明显|确实|的确|当然|应该|应|就|完全|不仅|不但|为|是|is|are|\s)*(?:的|the\s+)?",
+    flags=re.IGNORECASE,
+)
+
+CALLED_WRONG = Pattern(
+    (
+        Phrase("wrong", WRONG.source, "说法不对", "说法对"),
+        Phrase("no", r"^\W*否\W*$|\bno\b", ":否;", "否定"),
+    ),
+    flags=re.IGNORECASE,
+)
+CALLED_RIGHT = Pattern(
+    (
+        Phrase("right", "正确|符合|对(?!比|于|应|待|象|照)|成立|当选", "是对的", "对应"),
+        Phrase("signs", "[√✓✔✅☑]", "√", "×"),
+        Phrase("yes", r"^\W*是\W*$|\byes\b", ":是;", "是否"),
+        Phrase("in English", r"\bcorrect|\bright|\btrue", "it is true", "untrue"),
+    ),
+    flags=re.IGNORECASE,
+)
+"""Whole verdicts on one option, where one after another is judged."""
+
+TAKEN_BACK = Pattern(
+    (
+        Phrase("not right", r"不对(?=[,。;!?:…\s]|应[为该是选])", "选A。不对,", "选A。不对称"),
+        Phrase("no", r"不(?=[,。;?!\s])", "选A,不,选B", "选A,不选B"),
+        Phrase("wait", "等等|等一下", "选A。等等,", "选A。等待"),
+        Phrase("corrected", "更正|改[为成选]|纠正|修正", "选A,改为B", "选A,改革"),
+        Phrase("my mistake", "[说写搞选]错了|抱歉", "A。抱歉,", "选A。错了的是B"),
+        Phrase("in fact", "(?:其实|实际上)(?=是|应|选|正确|答案)", "选A,其实是B", "选A,其实B也对"),
+        Phrase(
+            "in English", r"\bwait\b|\bactually\b|\bcorrection\b|\bno(?=\s*[,.!])", "A. No, B", "A. No one"
+        ),
+    ),
+    before=r"(?:(?<=[,。;:!?\s…—])|(?<=\.\.))(?:哦|噢|啊|唔|呃|嗯|但|后来|现在|最后|最终)?\s*",
+    behind=r"[,.。:;!…\s为]*",
+    flags=re.IGNORECASE,
+)
+"""Where a reply takes back what it said."""
+
+CONCEDED = Pattern(
+    (
+        Phrase("although", "虽然?|尽管", "虽然", "虽然,"),
+        Phrase("it seems", "看似|看起来|看上去|似乎|貌似|乍一看|表面上", "看起来", "看来"),
+        Phrase("at first", "原以为|本以为|以为|一开始|起初|最初|原来[选以]|我先", "我先选", "首先选"),
+    ),
+    behind=r"[^,。;!?\n]*$",
+)
+"""What stands in the clause before letters that are only conceded."""
+
+WHICH = (
+    "(?:以上|上述|这些?|这?四[个项种]?|每一?[个项条]?|所有|全部|其余|各)(?:的)?(?:所有|全部|[四4][个项种])?"
+    "(?:选?项|各项|说法|做法|观点|表述|答案)*"
+)
+ALL = Pattern(
+    (
+        Phrase("all options", WHICH, "答案是以上各项", "以上各项中的A"),
+        Phrase(
+            "all are right",
+            f"(?:{WHICH})?(?:全部|全都|全|都|均|皆)(?:要|应该?|可以?|能|是|为)*"
+            "(?:选择?|对|正确|是|可以?|行|要|符合(?:题意|要求)?)的?",
+            "本题全选!",
+            "全选吗",
+        ),
+        Phrase(
+            "none is wrong", "没有(?:错误|不正确|不对)的(?:选项|说法)?", "没有错误的选项", "没有正确的选项"
+        ),
+        Phrase(
+            "in English",
+            r"all(?:\s+of)?(?:\s+(?:the|these|them|four))*(?:\s+(?:above|options?|choices|answers|statements))*"
+            r"(?:\s+(?:is|are)(?:\s+(?:correct|right|true))?)?",
+            "All of the above are correct",
+            "All of them are wrong",
+        ),
+    ),
+    before=r"^(?:(?:正确)?答案|应该?|故|因此|所以|综上(?:所述)?|本题|[此该]题|这道?题|我(?:认为|觉得|会)?|选择?"
+    r"|是|为|[A-F、,\s])*",
+    behind=r"[!~]*\Z",
+    flags=re.IGNORECASE,
+)
+"""A whole clause that chooses every option."""
+
+ALL_BUT = pattern(
+    "all but",
+    r"除了?([^。;!?\n]{1,20}?)(?:(?:以|之)?外|(?=都|均|全|其余|其他))"
+    r"[^。;!?\n]{0,20}(?:都|均|全|其余|其他)[^。;!?\n]{0,20}",
+    "除了B和D都正确",
+    "除了B和D",
+)
+ANY_WRONG = pattern("wrong in two characters", "不|错", "都不正确", "都正确")
+REFUSAL = Pattern(
+    (
+        Phrase("unable", "无法|不能|难以|不会", "无法判断", "没法子"),
+        Phrase("unsure", "不知道|不清楚|不确定", "我不知道", "知道"),
+        Phrase("no option", "没有(?:正确)?(?:答案|选项)|都不|均不", "没有正确答案", "没有问题"),
+        Phrase("in English", "cannot|can't|don't know|none of", "I cannot say", "I can"),
+    ),
+    flags=re.IGNORECASE,
+)

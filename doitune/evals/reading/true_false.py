@@ -1,0 +1,179 @@
+"""Reading true/false replies."""
+
+from __future__ import annotations
+
+import re
+
+from doitune.evals.reading.patterns import Pattern, Phrase
+from doitune.evals.reading.plain import clean
+
+YES = r"是?(?:正确|对|√|\b(?:true|yes|correct|right|t)\b)"
+NO = r"(?:是?(?:不正确|不对|错误?|×)|\b(?:false|no|wrong|not|f)\b)"
+OR = r"(?:\s*(?:还是|或者?|/|or\b)\s*)"
+NEUTRAL = Pattern(
+    (
+        Phrase("question", r"[^,。;!?\n]{0,60}\?|[^,。;!?\n]{0,60}吗(?=[,。;!\s]|$)", "这样说对吗", "吗啡"),
+        Phrase(
+            "one or the other",
+            rf"{YES}与否|{YES}{OR}{NO}|{NO}{OR}{YES}|√\s*×",
+            "true or false",
+            "true and fine",
+        ),
+        Phrase(
+            "both",
+            "(?:既|有|时|半|部分|一半|可能|大部分)是?(?:正确|对|错误?)[,、]?"
+            "(?:又|有|时|半|小?部分|一半|也可能|也有)是?(?:不?正确|不?对|错误?)",
+            "部分正确,部分错误",
+            "部分错误",
+        ),
+        Phrase(
+            "whether", "(?:是否|能否)[^,。;:]{0,4}(?:正确|错误|对|错)(?=[,。;?:]|$)", "能否算正确", "可否"
+        ),
+        Phrase("sorry", "对不起", "对不起", "对得起"),
+        Phrase("about", "对于|对此", "对于", "对"),
+        Phrase("the right answer is", "正确的?答案(?:应该|应)?[是为:]*", "正确的答案是", "正确"),
+        Phrase("question in two lines", r"[^,。;!?\n]{0,60}[吗么呢]\s*[?]", "谁呢\n?", "么"),
+        Phrase(
+            "words with 对",
+            "对照|对应|对待|对象|对方|对比|对话|对策|对手|对外|对内|绝对|相对|半对半?错?|一半|反对|面对|针对|核对|应对|派对|一对",
+            "反对",
+            "是对的",
+        ),
+        Phrase("true or false", "对错|正误|是否|对不对|是不是|正不正确", "对错", "正确"),
+        Phrase("words with 错", "错过|错综", "错过", "错误"),
+        Phrase(
+            "it seems",
+            "看似[^,。;]*|看起来[^,。;]*|看上去[^,。;]*|乍一?看[^,。;]*|似乎[^,。;]*|貌似[^,。;]*|虽然?[^,。;]*"
+            "|尽管[^,。;]*|表面上[^,。;]*",
+            "看似正确",
+            "看法正确",
+        ),
+        Phrase(
+            "unsure",
+            "(?:无法|难以|不能|不好|没法|不会)(?:判断|确定|回答|判定)[^,。;]*|(?:不确定|不清楚|不知道)[^,。;]*",
+            "无法判断正确",
+            "不能说正确",
+        ),
+    )
+)
+"""What holds a keyword and says nothing, and clauses that only lead up to the verdict."""
+
+TRUE_SIGNS, FALSE_SIGNS = "√✓✔✅☑", "×✗✘❌❎✖╳✕"
+ENGLISH = r"(?<![a-z0-9])(?:{})(?![a-z0-9]|[\u4e00-\u9fff])"
+LETTER = (
+    r"(?<![a-z0-9])(?<![a-z]\()(?:(?<![a-z0-9] )|(?<= is ))[{}]"
+    r"(?![a-z0-9]|[\u4e00-\u9fff]|\s*[(=+*/^<>-]\s*[a-z0-9])"
+)
+"""A single letter as a verdict: in no English word and no formula ("def f(x)", "x = 5")."""
+
+TRUE = Pattern(
+    (
+        Phrase(
+            "no error",
+            "(?:没有?|无|并无|毫无|找不出|挑不出)(?:什么|任何|一点|半点|明显|明显的)?"
+            "(?:错误|错|误|问题|毛病|不妥|不当|不对|不正确)",
+            "没有任何问题",
+            "有问题",
+        ),
+        Phrase(
+            "not false",
+            "(?:不|并非|不是|并不|不能说|不能|不算|不认为|不觉得)(?:这?是|算)?(?:错误|错)的?",
+            "不算错",
+            "错",
+        ),
+        Phrase("so it is", "无误|(?:确实|的确)如此", "的确如此", "并非如此"),
+        Phrase(
+            "right",
+            r"正确|准确|成立|属实|千真万确|真(?:实|的)?(?=[,。;!?\s]|$)|对",
+            "这是真的",
+            "真假",
+        ),
+        Phrase(
+            "agrees",
+            "与[^,。;不]{1,6}(?:相符|一致|吻合)|符合(?:史实|事实|历史|题意|实际)",
+            "与史实相符",
+            "与史实不符",
+        ),
+        Phrase("apt", "合理|妥当|恰当|有道理", "有道理", "有问题"),
+        Phrase("yes", r"是(?:的|啊|呀)?(?=[,。;!?\s]|$)", "是的", "是否"),
+        Phrase("sign", f"[{TRUE_SIGNS}]", "✅", "❌"),
+        Phrase(
+            "in English",
+            ENGLISH.format(
+                r"(?:not|(?:is|are|was)nt)\s+(?:false|wrong|incorrect)|no\s+(?:errors?|mistakes?|problems?)"
+                "|true|correct|right|accurate|yes"
+            ),
+            "it isnt wrong",
+            "incorrect",
+        ),
+        Phrase("letter", LETTER.format("tvy"), "t", "t = 3"),
+    )
+)
+FALSE = Pattern(
+    (
+        Phrase(
+            "not held to be right",
+            r"(?:不(?:认为|觉得|能认为|敢说)|无法(?:说|认为))[^,。;!?\n]{0,10}?(?:正确|准确|对|成立|属实)",
+            "我不认为这正确",
+            "我认为这正确",
+        ),
+        Phrase("unfounded", "(?:没有?|毫无|无)道理|有(?:很大|一些|些)?问题", "没有道理", "有道理"),
+        Phrase(
+            "at odds",
+            r"非也|违背|相悖|说反|张冠李戴|混淆|颠倒|与[^,。;]{1,6}不(?:相?符|一致|吻合)",
+            "与史实不符",
+            "与史实相符",
+        ),
+        Phrase(
+            "not right",
+            "(?:不|非|未|没有?|难以?|谈不上|称不上|算不上)"
+            "(?:能|能说|可|是|太|够|很|完全|全|全部|一定|尽|怎么|怎|大|那么|够|甚|必|应|该|属|算|会|再|都|见得)*(?:的|说)?"
+            "(?:正确|准确|对|成立|属实|真|符合|恰当|合理|妥|科学|严谨|全面)",
+            "不能说是正确的",
+            "正确",
+        ),
+        Phrase(
+            "no",
+            r"不(?:是|行|能|可以|存在)?(?=[的,。;!?\s]|$)|并非|并不(?=[,。;!?\s]|$)|不(?:当|妥|实|合适)"
+            r"|非(?=[,。;!?\s]|$)|否(?=[,。;!?\s]|$)",
+            "不是的",
+            "不但",
+        ),
+        Phrase("false", r"错误|错|有误|谬误|谬|失实|虚假|假的?(?=[,。;!?\s]|$)|伪", "是假的", "假期"),
+        Phrase("sign", rf"[{FALSE_SIGNS}](?!\s*\d)", "×", "2 × 3"),
+        Phrase(
+            "in English",
+            ENGLISH.format(
+                r"(?:not|(?:is|are|was|does)nt)\s+(?:\w+\s+){0,2}?(?:true|correct|right|accurate)"
+                r"|incorrect|inaccurate|untrue|false|wrong|no(?!\.\s*\d)"
+            ),
+            "it is not quite correct",
+            "no.1",
+        ),
+        Phrase("letter", LETTER.format("fxn"), "f", "def f(x)"),
+    )
+)
+VERDICT = re.compile(f"(?P<yes>{TRUE.source})|(?P<no>{FALSE.source})")
+
+TAKEN_BACK = Pattern(
+    (
+        Phrase("not right", r"不对[,。…]+\s*应该?[是为]", "正确。不对,应为错误", "正确。不对应"),
+        Phrase("no", r"不[,。]\s*应?该?[是为]?", "正确,不,错误", "正确,不过"),
+        Phrase("corrected", r"更正|改[为成]|[说写]错了", "正确,更正:错误", "正确,改革"),
+        Phrase("sorry", "抱歉", "正确,抱歉,错误", "抱歉"),
+    ),
+    before=r"(?<=[,。;:!?\s…])(?:哦|啊|噢)?",
+)
+
+
+def read_true_false(reply: str) -> tuple[str | None, str]:
+    """("T" or "F", how), or (None, why not). The first clause that gives a verdict counts, or that follows
+    where the reply takes one back; a negation is read with its keyword."""
+    text = clean(reply).lower()
+    backs = list(TAKEN_BACK.regex.finditer(text))
+    if backs and VERDICT.search(text[backs[-1].end() :]):
+        text = text[backs[-1].end() :]
+    found = VERDICT.search(NEUTRAL.regex.sub(" ", text))
+    if found is None:
+        return None, "no verdict"
+    return ("T" if found["yes"] else "F"), f"read {found[0]!r}"
