@@ -1,7 +1,8 @@
 """The crash lab for everything but training: eval, score, report, export, data fetch, base make.
 
-Each is killed at fault points and at random times, begun again until it ends, and its result compared byte for
-byte with that of an undisturbed process. Nothing of a killed process may be left, and no lock may be stale.
+Each is killed at fault points and at random times, begun again until it ends, and its result compared byte
+for byte with that of an undisturbed process. Nothing of a killed process may be left, and no lock may be
+stale.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from doitune.errors import DoituneError
 from doitune.run.folder import Run, list_runs
-from doitune.selftest.child import Blow, Died, Watch, live, live_through, warm_up
+from doitune.selftest.child import Blow, Died, live, live_through, warm_up
 from doitune.selftest.world import World, make_world
 
 MOST_KILLS = 3
@@ -148,87 +149,97 @@ def _make(folder: Path) -> None:
     make_base(take_order(Wish("demo", str(BASE), out=folder / "base"), lambda text: None))
 
 
-class Executioner:
-    """Kills one command again and again under `folder`."""
+@dataclass(frozen=True)
+class Places:
+    """Where one command is tried, each time in a copy of what it starts from."""
 
-    def __init__(self, command: Command, folder: Path, dice: random.Random) -> None:
-        """Do it twice undisturbed: the measure of what follows. DoituneError where even that differs."""
-        self.command, self.folder, self.dice = command, folder, dice
-        self.found = Killed(command.name)
-        self.wanted, measure = self._undisturbed("first")
-        again, self.measure = self._undisturbed("second")
-        if again != self.wanted or not self.wanted:
-            raise DoituneError(f"two undisturbed `{command.name}` differ", f"see {folder}")
-        self.sites = [site for site, count in measure.watch.counts().items() if count]
-        self.counts = measure.watch.counts()
-        shutil.rmtree(folder / "first")
-        shutil.rmtree(folder / "second")
+    command: Command
+    folder: Path
 
-    def _undisturbed(self, name: str) -> tuple[dict[str, bytes], Died]:
-        place = self._place(name)
-        died = self._live(place, Blow())
-        if died.code:
-            raise DoituneError(f"`{self.command.name}` fails: {died.said.strip()[-500:]}", f"see {place}")
-        return self._made(place), died
-
-    def _place(self, name: str) -> Path:
-        place = self.folder / name / "place"  # the same depth for all: paths stand in some results
-        shutil.copytree(self.command.start, place, ignore=shutil.ignore_patterns("child.log", "modules.txt"))
+    def fresh(self, name: str) -> Path:
+        """A new place; all lie at the same depth, as paths stand in some results."""
+        place = self.folder / name / "place"
+        left_out = shutil.ignore_patterns("child.log", "modules.txt")
+        shutil.copytree(self.command.start, place, ignore=left_out)
         return place
 
-    def _made(self, place: Path) -> dict[str, bytes]:
-        """Results without the name of the trial's own folder."""
+    def live(self, place: Path, blow: Blow) -> Died:
+        """The command in a place, under a blow."""
+        return live_through(lambda watch: self.command.do(place), place.parent, blow)
+
+    def made(self, place: Path) -> dict[str, bytes]:
+        """Its results, without the place's own name."""
         own = str(place).encode()
         return {name: content.replace(own, b"PLACE") for name, content in self.command.made(place).items()}
 
-    def _live(self, place: Path, blow: Blow) -> Died:
-        def work(watch: Watch) -> None:
-            self.command.do(place)
 
-        return live_through(work, place.parent, blow)
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a command makes when nobody kills it, in how many seconds, past which fault points how often."""
 
-    def kill(self, kills: int) -> Killed:
-        """Until `kills` processes have died; a command that ended before its kill is begun anew."""
-        while self.found.kills < kills and len(self.found.failures) < 5:
-            self.found.trials += 1
-            self._trial(min(self.dice.randint(1, MOST_KILLS), kills - self.found.kills))
-        return self.found
+    made: Mapping[str, bytes]
+    seconds: float
+    counts: Mapping[str, int]
 
-    def _blow(self) -> Blow:
-        if self.sites and self.dice.random() < 0.6:
-            site = self.dice.choice(self.sites)
-            return Blow(f"{site}:{self.dice.randint(1, self.counts[site])}:kill")
-        return Blow(after_seconds=self.dice.uniform(0, self.measure.seconds), of_loop=False)
+    def blow(self, dice: random.Random) -> Blow:
+        """Of five, three at a fault point and two at a random time."""
+        if self.counts and dice.random() < 0.6:
+            site = dice.choice(sorted(self.counts))
+            return Blow(f"{site}:{dice.randint(1, self.counts[site])}:kill")
+        return Blow(after_seconds=dice.uniform(0, self.seconds), of_loop=False)
 
-    def _trial(self, kills: int) -> None:
-        name = f"trial-{self.found.trials}"
-        place, failures = self._place(name), len(self.found.failures)
-        for blow in [self._blow() for _ in range(kills)]:
-            died = self._live(place, blow)
-            if died.killed:
-                self.found.kills += 1
-                self.found.sites[blow.fault.partition(":")[0] or "random time"] += 1
-            elif died.code:
-                self._fail(f"exit {died.code} at {blow}: {died.said.strip()[-300:]}")
-        died = self._live(place, Blow())
+
+def undisturbed(places: Places) -> Undisturbed:
+    """Two undisturbed processes. DoituneError where they fail or differ: no result could be compared."""
+    made, died = [], None
+    for name in ("first", "second"):
+        place = places.fresh(name)
+        died = places.live(place, Blow())
         if died.code:
-            self._fail(f"exit {died.code} after the kills: {died.said.strip()[-300:]}")
-        self._compare(place)
-        if len(self.found.failures) == failures:
+            raise DoituneError(f"`{places.command.name}` fails: {died.said.strip()[-500:]}", f"see {place}")
+        made.append(places.made(place))
+        shutil.rmtree(place.parent)
+    if died is None or made[0] != made[1] or not made[0]:
+        raise DoituneError(f"two undisturbed `{places.command.name}` differ", f"see {places.folder}")
+    counts = {site: count for site, count in died.watch.counts().items() if count}
+    return Undisturbed(made[0], died.seconds, counts)
+
+
+def kill_command(places: Places, kills: int, dice: random.Random) -> Killed:
+    """Until `kills` processes have died; a command that ended before its kill is begun anew."""
+    wanted, found = undisturbed(places), Killed(places.command.name)
+    while found.kills < kills and len(found.failures) < 5:
+        found.trials += 1
+        place = places.fresh(f"trial-{found.trials}")
+        blows = [wanted.blow(dice) for _ in range(min(dice.randint(1, MOST_KILLS), kills - found.kills))]
+        failures = [*_strike(places, place, blows, found), *_differences(places, place, wanted)]
+        found.failures += [f"trial {found.trials}: {text}" for text in failures]
+        if not failures:
             shutil.rmtree(place.parent)
+    return found
 
-    def _compare(self, place: Path) -> None:
-        made = self._made(place)
-        for name in sorted(made.keys() | self.wanted.keys()):
-            if made.get(name) != self.wanted.get(name):
-                self._fail(f"{name} is not what an undisturbed `{self.command.name}` makes")
-        left = [path.name for path in place.rglob(".*") if path.name.endswith((".part", ".lock", ".old"))]
-        left += [path.name for path in place.rglob(".staging-*")]
-        if left:
-            self._fail(f"left behind: {', '.join(sorted(left))}")
 
-    def _fail(self, text: str) -> None:
-        self.found.failures.append(f"trial {self.found.trials}: {text}")
+def _strike(places: Places, place: Path, blows: Sequence[Blow], found: Killed) -> list[str]:
+    """The command under each blow in turn, then left to end; what went wrong."""
+    failures = []
+    for blow in (*blows, Blow()):
+        died = places.live(place, blow)
+        if died.killed:
+            found.kills += 1
+            found.sites[blow.fault.partition(":")[0] or "random time"] += 1
+        elif died.code:
+            failures.append(f"exit {died.code} at {blow}: {died.said.strip()[-300:]}")
+    return failures
+
+
+def _differences(places: Places, place: Path, wanted: Undisturbed) -> list[str]:
+    """Results that are not the undisturbed ones, and what a killed process left."""
+    made = places.made(place)
+    names = sorted(made.keys() | wanted.made.keys())
+    other = [f"{name} has other bytes" for name in names if made.get(name) != wanted.made.get(name)]
+    left = [path.name for path in place.rglob(".*") if path.name.endswith((".part", ".lock", ".old"))]
+    left += [path.name for path in place.rglob(".staging-*")]
+    return other + [f"{name} was left behind" for name in sorted(left)]
 
 
 def kill_commands(
@@ -240,6 +251,7 @@ def kill_commands(
     dice, found = random.Random(seed), []
     for number, command in enumerate(known):
         share = kills * (number + 1) // len(known) - kills * number // len(known)
-        found.append(Executioner(command, folder / command.name.replace(" ", "-"), dice).kill(share))
+        places = Places(command, folder / command.name.replace(" ", "-"))
+        found.append(kill_command(places, share, dice))
         on_killed(found[-1])
     return tuple(found)

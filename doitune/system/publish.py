@@ -1,4 +1,5 @@
-"""Results under a name that others may want at the same time: one writer, published whole, nothing left lying.
+"""Results under a name that others may want at the same time: one writer, published whole, nothing left
+lying.
 
 A result is gathered beside its name and takes it in one move. `alone` keeps a second process out and clears
 what a killed one left: `.NAME.old` (the result before, set aside while the new one took its name), staging
@@ -50,10 +51,11 @@ def _settle(final: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             rename(old, final)
+    name = re.escape(final.name)
+    own = rf"\.staging-{name}-\d+|\.{name}\.\d+\.part"
     _sweep(
-        final.parent,
-        re.compile(rf"\.staging-{re.escape(final.name)}-\d+|\.{re.escape(final.name)}\.\d+\.part"),
-    )
+        final.parent, re.compile(rf"{own}|\.\.{name}\..+\.\d+\.part")
+    )  # the last: of what lies beside it hidden
 
 
 def sweep(folder: Path) -> None:

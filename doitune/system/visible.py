@@ -48,10 +48,11 @@ _SKIN_TONES = ("\U0001f3fb", "\U0001f3ff")
 def visible(text: str, kept: str = "\n\t") -> str:
     """`text` with every hidden character as its code, `<U+202E>`; those in `kept` stay.
 
-    Emoji stay whole: U+FE0E and U+FE0F after a symbol, digit or stop, and U+200D between two pictures, are seen
-    in the picture that they make. The other selectors are marked, those of Chinese characters (U+E0100 and on)
-    too: most fonts draw the plain character, so that a reader cannot tell two texts apart that a model can.
-    Joiners within scripts are marked for the same reason, and so are tags, at the price of three flags.
+    Emoji stay whole: U+FE0E and U+FE0F after a symbol, digit or stop, and U+200D between two pictures, are
+    seen in the picture that they make. The other selectors are marked, those of Chinese characters (U+E0100
+    and on) too: most fonts draw the plain character, so that a reader cannot tell two texts apart that a
+    model can. Joiners within scripts are marked for the same reason, and so are tags, at the price of three
+    flags.
     """
     if text.isascii() and text.isprintable():
         return text
