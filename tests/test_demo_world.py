@@ -249,3 +249,23 @@ def test_tokenizer_keeps_any_text_and_gives_each_ascii_character_a_token() -> No
         assert single == [character for character in text if character.isascii()]
     letters = {letter: tokenizer.token_to_id(letter) for letter in "ABCDEF"}
     assert all(tokenizer.encode(letter).ids == [number] for letter, number in letters.items())
+
+
+SHIPPED = {
+    "ORIGIN.json": "5192070047f0",
+    "config.json": "170036edf8e3",
+    "generation_config.json": "e1b036d1581e",
+    "model.safetensors": "af8ab95d7d25",
+    "tokenizer.json": "5fd4fffd07ff",
+    "tokenizer_config.json": "e96dce0fa547",
+}
+"""sha256 of the shipped base's files, their beginnings."""
+
+
+def test_the_shipped_base_is_the_one_that_runs_were_trained_on() -> None:
+    """Trap: a word changed in one of its files, and every run and evaluation on the demo is refused as another
+    model's."""
+    from doitune.base.find import find_base
+
+    files = find_base("demo").sha256()
+    assert {name: digest[:12] for name, digest in files.items()} == SHIPPED
