@@ -1,4 +1,4 @@
-"""`python -m doitune` is `doitune`: the process around the desk, from its first signal to its exit code."""
+"""`python -m doitune` is `doitune`: the process around a command, from its first signal to its exit code."""
 
 from __future__ import annotations
 
@@ -7,33 +7,30 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-from doitune.errors import DoituneError, UsageError
+from doitune.errors import BROKEN_PIPE, INTERRUPTED, DoituneError, UsageError
 from doitune.system import signals, streams
 
 
 def main() -> None:
-    """Run the desk; errors of a user's are printed with their cure and their exit code."""
+    """Run a command; a user's errors are printed with their cure and end in their exit code."""
     try:
         signals.obey()
         streams.fit()
-        code = _desk()
+        code = _command()
     except (signals.StopAsked, KeyboardInterrupt) as stop:
-        _leave(
-            signals.stopped(
-                stop,
-                "stopped; what is finished is kept",
-                "run the same command again: it goes on or begins anew",
-            )
-        )
+        again = "run the same command again: it goes on or begins anew"
+        _leave(signals.stopped(stop, "stopped; what is finished is kept", again))
     sys.exit(code)
 
 
-def _desk() -> int:
-    """A command's exit code, its result or error said. Errors: StopAsked, or the KeyboardInterrupt that a
+def _command() -> int:
+    """Run the command of `sys.argv`; its exit code. Errors: StopAsked, or the KeyboardInterrupt that a
     library made of it."""
-    # OpenMP's threads spin while they wait: beside one other busy process 40 steps of the demo took 116 s spinning, 11 s sleeping
+    # OpenMP's threads spin while they wait: beside one other busy process 40 steps of the demo took 116 s
+    # spinning, 11 s sleeping
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # among unlike cards CUDA counts the fastest first, the driver, whom a plan asks, by their slots: one order for both
+    # among unlike cards CUDA counts the fastest first, the driver, which a plan asks, by their slots: one
+    # order for both
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     warnings.showwarning = _warn
     try:
@@ -47,7 +44,7 @@ def _desk() -> int:
     except DoituneError as error:
         _leave(error)
     except BrokenPipeError:
-        return 141
+        return BROKEN_PIPE
     except Exception as error:
         import typer
 
@@ -58,7 +55,7 @@ def _desk() -> int:
         message = str(error.format_message()) or "no such command"
         _leave(UsageError(message, "`doitune --help`, or --help behind a command"))
     signals.last_words()
-    if code == 130:
+    if code == INTERRUPTED:
         raise KeyboardInterrupt  # typer has turned it into a number
     return code if isinstance(code, int) else 0
 
@@ -73,7 +70,7 @@ def _crash(error: Exception) -> NoReturn:
     from doitune.console import screen
 
     screen.show_crash(error)
-    sys.exit(70)
+    sys.exit(DoituneError.exit_code)
 
 
 def _leave(error: DoituneError) -> NoReturn:

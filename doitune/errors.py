@@ -1,13 +1,16 @@
 """What can go wrong, as a user may read it, and the exit code that goes with each kind.
 
 A room raises one of these; only the console prints it. Anything else that escapes is our own bug and keeps
-its traceback.
+its traceback. Source of the codes from 64 to 78: BSD's sysexits.h; above 128: the shell's, 128 + the signal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+INTERRUPTED, BROKEN_PIPE = 130, 141
+"""Exit codes of Ctrl-C (INT), and of output that nobody reads any more (PIPE)."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,10 @@ class Problem:
 
 
 class DoituneError(Exception):
-    """A problem that the user can mend. Several problems of one kind travel together.
+    """A problem that the user can solve. Several problems of one kind travel together.
 
-    `kind` names the kind in JSON; `exit_code` is what the command ends with.
+    `kind` names the kind in JSON; `exit_code` is what the command ends with. Those of this class are of what
+    is doitune's own fault: a bug, a promise that does not hold.
     """
 
     kind = "internal"
@@ -94,8 +98,7 @@ class DivergedError(DoituneError):
 
 
 class ParityError(DoituneError):
-    """A model that was made of another one and answers otherwise: nothing that was given was wrong, and
-    what came out is not what was asked for."""
+    """A model that was made of another one and answers otherwise, though nothing that was given was wrong."""
 
     kind, exit_code = "parity", 70
 
@@ -123,11 +126,11 @@ class Stopped(DoituneError):
     """A signal asked for an end; finished work is kept, and `hint` is the command that goes on.
 
     The exit code is the shell's for INT, TERM and HUP; schedulers' USR1 and USR2 mean what TERM means, and
-    share its 143.
+    share its code.
     """
 
     kind = "stopped"
 
     def __init__(self, signal_number: int, problem: str, hint: str = "") -> None:
         super().__init__(problem, hint)
-        self.exit_code = {1: 129, 2: 130}.get(signal_number, 143)
+        self.exit_code = {1: 129, 2: INTERRUPTED}.get(signal_number, 143)

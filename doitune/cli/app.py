@@ -1,5 +1,4 @@
-"""The desk: each command parses, calls one room, and hands the result to the console. Nothing heavy is
-imported before a command runs."""
+"""The app `doitune` with its commands. Nothing heavy is imported before a command runs."""
 
 from __future__ import annotations
 

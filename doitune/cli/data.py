@@ -130,26 +130,15 @@ def fetch(
 
     if name in BENCHMARKS:
         place, licence = bring_benchmark(name, source, on_file=screen.note), BENCHMARKS[name].licence
-        if as_json:
-            screen.show_json(
-                {"schema": "doitune.fetch/1", "name": name, "path": str(place), "licence": licence}
-            )
-        else:
-            screen.say(f"{name} is in {place}; licence: {licence}")
-        return
-    with progress.LiveLine() as line:
-        corpus = bring(name, source or "huggingface", revision=revision, on_progress=line.file)
-    found = {
-        "schema": "doitune.fetch/1",
-        "name": corpus.name,
-        "path": str(corpus.root),
-        "sources": list(corpus.sources()),
-        **origin_of(corpus.root),
-    }
-    if as_json:
-        screen.show_json(found)
+        found: dict[str, object] = {"name": name, "path": str(place), "licence": licence}
+        text = f"{name} is in {place}; licence: {licence}"
     else:
-        screen.say(f"{corpus.name} is in {corpus.root}: {', '.join(corpus.sources())}")
+        with progress.LiveLine() as line:
+            corpus = bring(name, source or "huggingface", revision=revision, on_progress=line.file)
+        sources = list(corpus.sources())
+        found = {"name": corpus.name, "path": str(corpus.root), "sources": sources, **origin_of(corpus.root)}
+        text = f"{corpus.name} is in {corpus.root}: {', '.join(sources)}"
+    screen.show_json({"schema": "doitune.fetch/1", **found}) if as_json else screen.say(text)
 
 
 @data_app.command("preview")

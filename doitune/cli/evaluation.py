@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import BenchmarkData, CorpusName, Json, Runs, folders, words
+from doitune.cli.options import RUNS, BenchmarkData, CorpusName, Json, Runs, folders, words
 from doitune.data.suites import BENCHMARKS, DEFAULT_SUITE, SUITES
 from doitune.errors import UsageError
 
@@ -69,7 +69,7 @@ def evaluate(
     exact: Exact = False,
     write_choices: WriteChoices = False,
     base: WithBase = True,
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Ask and score: the ten abilities or public benchmarks, base beside adapter. An interrupted evaluation
@@ -169,7 +169,7 @@ def compare(
     margin: Annotated[
         float | None, typer.Option("--margin", help="Points in %: is B no worse than A by more than this?")
     ] = None,
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Evaluations side by side: paired tests, intervals, flips both ways. The first is the one that the

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import Json, Runs
+from doitune.cli.options import RUNS, Json, Runs
 from doitune.errors import UsageError
 
 
@@ -33,7 +33,7 @@ def export(
             "--questions", min=0, help="At most so many validation questions are scored before and after."
         ),
     ] = 200,
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Merge a run's adapter into its base and prove that the result is the trained model: exit 70, and a mark

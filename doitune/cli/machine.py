@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from doitune.cli.options import Json, Runs
+from doitune.cli.options import RUNS, Json, Runs
 from doitune.errors import FitError
 
 
@@ -16,7 +15,7 @@ def doctor(
         bool, typer.Option("--fix-hint", help="Also print the commands that mend what is wrong.")
     ] = False,
     network: Annotated[bool, typer.Option("--network", help="Also ask whether the hub answers.")] = False,
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Look at this machine: system, libraries, cards, backends, disks, hub, bases (exit 78 if no training is

@@ -30,7 +30,9 @@ CardSize = Annotated[
         "--card", help="A card's memory (24gb, 48gb or GiB) or name (rtx4090). Default: the card here."
     ),
 ]
-Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
+Runs = Annotated[Path, typer.Option("--runs", help="The folder of the runs.")]
+RUNS = Path("runs")
+"""Where runs are unless said otherwise."""
 WaitForDisk = Annotated[
     float,
     typer.Option(
@@ -40,6 +42,7 @@ WaitForDisk = Annotated[
         help="How long a run on a full disk waits for room before it ends.",
     ),
 ]
+WAIT_MINUTES = 30.0
 BenchmarkData = Annotated[
     list[str] | None,
     typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable."),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import Json, Runs
+from doitune.cli.options import RUNS, Json, Runs
 
 
 def report(
@@ -17,7 +17,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="The file to write. Default: report.html in the first run.")
     ] = None,
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """One self-contained HTML page: recipe, data, curves, scores with intervals, paired comparison, wrong

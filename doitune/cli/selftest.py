@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import Json
+from doitune.cli.options import RUNS, Json
 from doitune.errors import DoituneError
 
 selftest_app = typer.Typer(help="Prove on this machine what doitune promises.", no_args_is_help=True)
@@ -35,7 +35,7 @@ def selftest_crash(
             "--command-kills", min=0, help="How often eval, score, report, export, fetch, make are killed."
         ),
     ] = 12,
-    folder: Annotated[Path, typer.Option("--dir", help="A folder on the disk to be proved.")] = Path("runs"),
+    folder: Annotated[Path, typer.Option("--dir", help="A folder on the disk to be proved.")] = RUNS,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of times and places.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -80,7 +80,7 @@ def selftest_gpu(
     from doitune.system.publish import write_result
 
     with progress.LiveLine() as line:
-        document = test_card(Path("runs"), quick=quick, on_part=line.part)
+        document = test_card(RUNS, quick=quick, on_part=line.part)
     if out is not None:
         write_result(out, json_bytes(document))
     screen.show_json(document) if as_json else machine.show_gpu(document, str(out or ""))

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from doitune.cli.options import CardSize, CorpusName, Json, Model, RecipeName, Runs, Sets, WaitForDisk
+from doitune.cli.options import (
+    RUNS,
+    WAIT_MINUTES,
+    CardSize,
+    CorpusName,
+    Json,
+    Model,
+    RecipeName,
+    Runs,
+    Sets,
+    WaitForDisk,
+)
 
 runs_app = typer.Typer(help="What was trained.", no_args_is_help=True)
 
@@ -17,12 +27,12 @@ def train(
     model: Model = None,
     corpus: CorpusName = None,
     sets: Sets = None,
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     card: CardSize = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Resolve, check and encode, then say what a training would do.")
     ] = False,
-    wait_for_disk: WaitForDisk = 30.0,
+    wait_for_disk: WaitForDisk = WAIT_MINUTES,
     as_json: Json = False,
 ) -> None:
     """Train a recipe.
@@ -65,7 +75,7 @@ def train(
 
 def resume(
     run: Annotated[str, typer.Argument(help="A run: its folder, a part of its name, or `last`.")],
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     sets: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,7 +93,7 @@ def resume(
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Train from the beginning if no checkpoint can be used.")
     ] = False,
-    wait_for_disk: WaitForDisk = 30.0,
+    wait_for_disk: WaitForDisk = WAIT_MINUTES,
     as_json: Json = False,
 ) -> None:
     """Go on exactly where a run stopped.
@@ -109,7 +119,7 @@ def resume(
 
 
 @runs_app.command("list")
-def runs_list(runs: Runs = Path("runs"), as_json: Json = False) -> None:
+def runs_list(runs: Runs = RUNS, as_json: Json = False) -> None:
     """Runs, with their state and scores.
 
     Example: doitune runs list

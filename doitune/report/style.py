@@ -4,12 +4,11 @@ nothing to load."""
 STYLE = """
 :root{--paper:#fff;--ink:#1c1e21;--soft:#5f6670;--line:#e3e6ea;--panel:#f6f7f9;
 --base:#8a93a0;--tuned:#0b6bcb;--good:#15803d;--bad:#c2410c;--mark:#b45309}
-@media (prefers-color-scheme:dark){:root{--paper:#14161a;--ink:#e7e9ec;--soft:#9aa3ae;--line:#2b3037;--panel:#1c1f25;
---base:#7d8794;--tuned:#5aa9f5;
---good:#4ade80;--bad:#fb923c;--mark:#fbbf24}}
+@media (prefers-color-scheme:dark){:root{--paper:#14161a;--ink:#e7e9ec;--soft:#9aa3ae;--line:#2b3037;
+--panel:#1c1f25;--base:#7d8794;--tuned:#5aa9f5;--good:#4ade80;--bad:#fb923c;--mark:#fbbf24}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI","Noto Sans","Noto Sans CJK SC",
-"PingFang SC","Microsoft YaHei",sans-serif;-webkit-text-size-adjust:100%}
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",
+"Noto Sans","Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;-webkit-text-size-adjust:100%}
 main{max-width:62rem;margin:0 auto;padding:2rem 1.25rem 4rem}
 h1{font-size:1.7rem;line-height:1.25;margin:0 0 .25rem;overflow-wrap:anywhere}
 h2{font-size:1.15rem;margin:2.5rem 0 .75rem;padding-top:1rem;border-top:1px solid var(--line)}

@@ -8,6 +8,7 @@ caller's part.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 HIDDEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
@@ -16,26 +17,11 @@ HIDDEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
 Unassigned characters (Cn) are shown as they are: this year's emoji are unassigned to last year's Python.
 """
 
-_IGNORABLE = (
-    *(
-        (0x00AD, 0x00AD),
-        (0x034F, 0x034F),
-        (0x061C, 0x061C),
-        (0x115F, 0x1160),
-        (0x17B4, 0x17B5),
-        (0x180B, 0x180F),
-    ),
-    *(
-        (0x200B, 0x200F),
-        (0x202A, 0x202E),
-        (0x2060, 0x206F),
-        (0x3164, 0x3164),
-        (0xFE00, 0xFE0F),
-        (0xFEFF, 0xFEFF),
-    ),
-    *((0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
+_IGNORABLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-"""First and last of each range of Default_Ignorable_Code_Point: what a font may leave out without a trace.
+"""Default_Ignorable_Code_Point: what a font may leave out without a trace.
 
 Source: https://www.unicode.org/Public/16.0.0/ucd/DerivedCoreProperties.txt
 """
@@ -50,9 +36,8 @@ def visible(text: str, kept: str = "\n\t") -> str:
 
     Emoji stay whole: U+FE0E and U+FE0F after a symbol, digit or stop, and U+200D between two pictures, are
     seen in the picture that they make. The other selectors are marked, those of Chinese characters (U+E0100
-    and on) too: most fonts draw the plain character, so that a reader cannot tell two texts apart that a
-    model can. Joiners within scripts are marked for the same reason, and so are tags, at the price of three
-    flags.
+    and on) too: most fonts draw the plain character, and a reader could not tell two texts apart that a model
+    can. Joiners within scripts are marked for the same reason, and so are tags, at the price of three flags.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -65,9 +50,8 @@ def visible(text: str, kept: str = "\n\t") -> str:
 def hidden(char: str) -> bool:
     """Whether a character by itself is not seen, changes how others are, or is none (U+FFFE and its like)."""
     code = ord(char)
-    if unicodedata.category(char) in HIDDEN_CATEGORIES or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF:
-        return True
-    return any(first <= code <= last for first, last in _IGNORABLE)
+    none = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return none or unicodedata.category(char) in HIDDEN_CATEGORIES or _IGNORABLE.match(char) is not None
 
 
 def _makes_emoji(text: str, at: int) -> bool:
