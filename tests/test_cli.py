@@ -1,4 +1,4 @@
-"""The desk end to end, in this process: every command's text and JSON on a tiny base, as a user would type
+"""The commands end to end, in this process: text and JSON on a tiny base, as a user would type
 them."""
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from tiny_benchmarks import make_cmmlu
 
 from doitune.__main__ import main
 
-Desk = Callable[..., str]
+Command = Callable[..., str]
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Types a command in an empty folder; gives stdout; any other exit code than `code` fails."""
     monkeypatch.chdir(tmp_path)
 
-    def type_(*arguments: str, code: int = 0) -> str:
+    def typed(*arguments: str, code: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["doitune", *arguments])
         with pytest.raises(SystemExit) as left:
             main()
@@ -31,54 +31,54 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         assert left.value.code == code, shown.err
         return shown.out
 
-    return type_
+    return typed
 
 
 def _json(text: str) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def test_train_eval_compare_score_and_runs(desk: Desk, tiny_recipe: Path) -> None:
+def test_train_eval_compare_score_and_runs(run: Command, tiny_recipe: Path) -> None:
     """README's way through: each step finds what the one before it left, and says the same in JSON."""
-    trained = _json(desk("train", str(tiny_recipe), "--json"))
+    trained = _json(run("train", str(tiny_recipe), "--json"))
     assert trained["state"] == "done" and trained["done"]["final_step"] == 8
-    found = _json(desk("eval", "last", "--json"))["evaluations"]
+    found = _json(run("eval", "last", "--json"))["evaluations"]
     assert [one["checkpoint"] for one in found] == ["base", f"step-{trained['best']:06d}"]
     assert {line["name"] for line in found[0]["sets"]} == {"biology", "history", "code", "math"}
     assert all(
         0 <= line["low"] <= line["score"] <= line["high"] <= 1 for one in found for line in one["sets"]
     )
-    table = desk("eval", "last")
+    table = run("eval", "last")
     assert "STEM - Biology" in table and "mean of 4 sets (macro)" in table and "protocol fixed" in table
-    pairs = _json(desk("compare", "last", "--json"))["pairs"]
+    pairs = _json(run("compare", "last", "--json"))["pairs"]
     assert (
         pairs[0]["set"] == "mean"
         and pairs[0]["n"] == 32
         and {"holm_p", "mcnemar_p", "flips_up", "smallest_detectable"} <= set(pairs[0])
     )
     folder = Path(trained["path"]) / "evals" / "doit-test" / "base"
-    assert "delta" in desk("score", str(folder), "--wrong", "1") and (folder / "report.md").is_file()
-    runs = _json(desk("runs", "list", "--json"))["runs"]
+    assert "delta" in run("score", str(folder), "--wrong", "1") and (folder / "report.md").is_file()
+    runs = _json(run("runs", "list", "--json"))["runs"]
     assert (
         len(runs) == 1
         and runs[0]["state"] == "done"
         and set(runs[0]["scores"]["doit-test"]) == {one["checkpoint"] for one in found}
     )
-    assert "already whole" not in desk("resume", "last")  # a note goes to stderr
+    assert "already whole" not in run("resume", "last")  # a note goes to stderr
 
 
-def test_draw_preview_and_stats_of_a_recipe(desk: Desk, tiny_recipe: Path, tmp_path: Path) -> None:
-    drawn = _json(desk("data", "draw", str(tiny_recipe), "--json"))
+def test_draw_preview_and_stats_of_a_recipe(run: Command, tiny_recipe: Path, tmp_path: Path) -> None:
+    drawn = _json(run("data", "draw", str(tiny_recipe), "--json"))
     assert len(drawn["ids"]) == 32 and drawn["ledger"]["math"]["asked"] == 8
-    desk("data", "draw", str(tiny_recipe), "--out", "ids.txt")
+    run("data", "draw", str(tiny_recipe), "--out", "ids.txt")
     assert (tmp_path / "ids.txt").read_text(encoding="utf-8").split() == drawn["ids"]
-    shown = desk("data", "preview", str(tiny_recipe), "--ability", "math")
+    shown = run("data", "preview", str(tiny_recipe), "--ability", "math")
     assert "<reserved_0>:user>" in shown and "[[" in shown and "</s>:end>]]" in shown
-    assert "over the limit" in desk("data", "stats", str(tiny_recipe), "--picture", "lengths.svg")
+    assert "over the limit" in run("data", "stats", str(tiny_recipe), "--picture", "lengths.svg")
     assert (tmp_path / "lengths.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
-def test_rows_of_ones_own_are_declared_in_the_recipe(desk: Desk, tiny_recipe: Path, tmp_path: Path) -> None:
+def test_rows_of_ones_own_are_declared_in_the_recipe(run: Command, tiny_recipe: Path, tmp_path: Path) -> None:
     """Alpaca rows train and are checked; undeclared they are refused with file and line."""
     rows = [{"instruction": f"{n}+1=?", "input": "", "output": str(n + 1)} for n in range(6)]
     own = tmp_path / "own.jsonl"
@@ -91,19 +91,19 @@ def test_rows_of_ones_own_are_declared_in_the_recipe(desk: Desk, tiny_recipe: Pa
         "--set",
         "data.budget={math: all, biology: 0, history: 0, code: 0}",
     ]
-    plan = _json(desk("train", str(tiny_recipe), "--corpus", str(own), *sets, "--dry-run", "--json"))
+    plan = _json(run("train", str(tiny_recipe), "--corpus", str(own), *sets, "--dry-run", "--json"))
     assert plan["examples"] == 6 and plan["ledger"]["math"]["trained"] == 6
-    assert "0 problems" in desk("data", "check", str(own), "--rows", "alpaca", "--ability", "math")
-    desk("data", "check", str(own), code=65)
+    assert "0 problems" in run("data", "check", str(own), "--rows", "alpaca", "--ability", "math")
+    run("data", "check", str(own), code=65)
 
 
 def test_a_benchmark_is_fetched_from_a_folder_and_searched_for_leaks(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trap: a training row that is a public test question."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = make_cmmlu(tmp_path / "CMMLU")
-    assert "licence" in desk("data", "fetch", "cmmlu", "--from", str(folder))
+    assert "licence" in run("data", "fetch", "cmmlu", "--from", str(folder))
     with (folder / "test" / "agronomy.csv").open(encoding="utf-8", newline="") as stream:
         _, question, *options, answer = list(csv.reader(stream))[1]
     text = question + "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
@@ -113,6 +113,6 @@ def test_a_benchmark_is_fetched_from_a_folder_and_searched_for_leaks(
     }
     own = tmp_path / "own.jsonl"
     own.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert not _json(desk("data", "check", str(own), "--json"))["leaks"]
-    found = _json(desk("data", "check", str(own), "--against", "cmmlu", "--json", code=65))
+    assert not _json(run("data", "check", str(own), "--json"))["leaks"]
+    found = _json(run("data", "check", str(own), "--against", "cmmlu", "--json", code=65))
     assert [leak["suite"] for leak in found["leaks"]] == ["cmmlu"]

@@ -66,7 +66,7 @@ class Said:
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Said:
-    """The desk in this process: what is not a user's error escapes and fails the test with its traceback."""
+    """A command in this process: what is not a user's error escapes and fails the test with its traceback."""
     monkeypatch.setattr(sys, "argv", ["doitune", *arguments])
     with pytest.raises(SystemExit) as caught:
         main()

@@ -308,14 +308,14 @@ def test_a_merge_that_is_another_model_is_refused_and_marked(
     assert again.again and not again.same
 
 
-def test_the_desk_shows_the_report_and_leaves_with_70(run: Run, tmp_path: Path) -> None:
+def test_the_command_shows_the_report_and_exits_with_70(run: Run, tmp_path: Path) -> None:
     plain = assembly.open_adapter
 
     def before() -> None:
         assembly.open_adapter = lambda name, folder: replace(plain(name, folder), scale=40.0)
 
-    desk = Desk(tmp_path)
-    ended = desk.do(
+    shell = Desk(tmp_path)
+    ended = shell.do(
         "export", str(run.folder), "--out", str(tmp_path / "merged"), "--questions", "0", before=before
     )
     assert (
@@ -324,7 +324,7 @@ def test_the_desk_shows_the_report_and_leaves_with_70(run: Run, tmp_path: Path) 
         and "NOT the same model" in ended.said
         and "% are wanted" in ended.said
     )
-    ended = desk.do(
+    ended = shell.do(
         "export",
         str(run.folder),
         "--out",
@@ -379,11 +379,11 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     from doitune.evals import saved
     from doitune.export import merged, report
 
-    desk = Desk(tmp_path)
-    assert desk.do(*desk.train("runs", "--set", "train.max_steps=3")).code == 0
+    shell = Desk(tmp_path)
+    assert shell.do(*shell.train("runs", "--set", "train.max_steps=3")).code == 0
     command = ("export", "last", "--runs", str(tmp_path / "runs"), "--out")
     small = _kill_at(Journal, "close", 10**9)
-    assert desk.do(*command, str(tmp_path / "whole"), before=small).code == 0
+    assert shell.do(*command, str(tmp_path / "whole"), before=small).code == 0
     wanted = digests(tmp_path / "whole")
     assert len([name for name in wanted if name.endswith(".safetensors")]) > 3
     out = tmp_path / "killed 断"
@@ -394,17 +394,17 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
         (report, "write_json", 1),
     ]
     for module, name, number in places:
-        assert desk.do(*command, str(out), before=_kill_at(module, name, number)).code == -signal.SIGKILL, (
+        assert shell.do(*command, str(out), before=_kill_at(module, name, number)).code == -signal.SIGKILL, (
             name
         )
         assert not out.exists() or json.loads((out / REPORT).read_text("utf-8"))["same"] is None, (
             "no promise before the end"
         )
-    ended = desk.do(*command, str(out), before=small)
+    ended = shell.do(*command, str(out), before=small)
     assert ended.code == 0 and "the same model" in ended.said, ended.said
     assert digests(out) == wanted
     assert not list(tmp_path.glob(".*"))
-    again = desk.do(*command, str(out), "--json", before=small)
+    again = shell.do(*command, str(out), "--json", before=small)
     assert (
         again.code == 0
         and json.loads(again.said[again.said.index("{\n") :])["schema"] == "doitune.export/1"
@@ -465,7 +465,7 @@ def test_another_base_than_the_one_that_was_trained_on(world: World, tmp_path: P
         export(run, tmp_path / "merged")
 
 
-def test_the_desk_knows_no_other_form_yet(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    ended = desk.do("export", "last", "--to", "gguf", "--out", str(tmp_path / "x"), "--runs", str(tmp_path))
+def test_there_is_no_other_format_yet(tmp_path: Path) -> None:
+    shell = Desk(tmp_path)
+    ended = shell.do("export", "last", "--to", "gguf", "--out", str(tmp_path / "x"), "--runs", str(tmp_path))
     assert ended.code == 2 and "no export to 'gguf' yet" in ended.said

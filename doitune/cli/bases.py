@@ -71,13 +71,14 @@ def base_fetch(
         base = fetch_base(wanted, line.file)
     if as_json:
         found = {
+            "schema": "doitune.base-fetch/1",
             "name": wanted.name,
             "revision": wanted.revision,
             "folder": str(base.folder),
             "bytes": wanted.bytes,
             "files": len(wanted.files),
         }
-        screen.show_json({"schema": "doitune.base-fetch/1", **found})
+        screen.show_json(found)
     else:
         screen.say(f"{wanted.name} is whole in {base.folder}")
 
@@ -97,12 +98,12 @@ def base_make(
         Path | None, typer.Option("--out", help="Write here; default: the folder that the recipe names.")
     ] = None,
     to: Annotated[
-        str, typer.Option("--to", help="nf4: 4 bits, as training holds it; bf16, fp16: 16 bits.")
+        str, typer.Option("--to", help="nf4: 4 bits, as training loads it; bf16, fp16: 16 bits.")
     ] = "nf4",
     as_json: Json = False,
 ) -> None:
-    """Merge a language LoRA with its own vocabulary into a LLaMA and quantise it, in a stream, never holding
-    the model.
+    """Merge a language LoRA with its own vocabulary into a LLaMA and quantise it, in a stream, never
+    loading the whole model.
 
     Stopped or killed, the same command goes on. .bin files are opened as tensors only; nothing in them is
     run.
@@ -118,13 +119,14 @@ def base_make(
         made = make_base(order, line.file)
     if as_json:
         found = {
+            "schema": "doitune.base-make/1",
             "name": name,
             "folder": str(made.folder),
             "bytes": made.bytes,
             "shards": made.shards,
             "kept_shards": made.kept_shards,
         }
-        screen.show_json({"schema": "doitune.base-make/1", **found})
+        screen.show_json(found)
     else:
         screen.say(f"{name} is in {made.folder}: {made.bytes / GIB:.2f} GiB in {made.shards} file(s)")
 

@@ -12,7 +12,7 @@ from doitune.errors import FitError
 
 def doctor(
     fix_hint: Annotated[
-        bool, typer.Option("--fix-hint", help="Also print the commands that mend what is wrong.")
+        bool, typer.Option("--fix-hint", help="Also print the commands that repair what is wrong.")
     ] = False,
     network: Annotated[bool, typer.Option("--network", help="Also ask whether the hub answers.")] = False,
     runs: Runs = RUNS,

@@ -32,7 +32,7 @@ CardSize = Annotated[
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of the runs.")]
 RUNS = Path("runs")
-"""Where runs are unless said otherwise."""
+"""The default."""
 WaitForDisk = Annotated[
     float,
     typer.Option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,35 +21,26 @@ def recipes_list(as_json: Json = False) -> None:
 
     from doitune.console import screen
     from doitune.memory.plan import expected_gib
+    from doitune.memory.terms import Setting
     from doitune.recipe.files import list_models, list_recipes
     from doitune.recipe.resolve import resolve
 
-    recipes, models = list_recipes(), list_models()
-    needs = {
-        one.name: round(
-            expected_gib(resolve("_base", model=one.name, overrides=["data.budget={math: 1}"]).recipe), 1
-        )
-        for one in models
-    }
+    recipes = list_recipes()
+    models: list[dict[str, Any]] = []
+    for one in list_models():
+        recipe = resolve("_base", model=one.name, overrides=["data.budget={math: 1}"]).recipe
+        needed = round(expected_gib(recipe), 1)
+        models.append({"name": one.name, "summary": one.summary, "expected_memory_gib": needed})
     if as_json:
-        entries = [
-            {"name": one.name, "summary": one.summary, "expected_memory_gib": needs[one.name]}
-            for one in models
-        ]
-        screen.show_json(
-            {"schema": "doitune.recipes/1", "recipes": [asdict(one) for one in recipes], "models": entries}
-        )
+        found = {"recipes": [asdict(one) for one in recipes], "models": models}
+        screen.show_json({"schema": "doitune.recipes/1", **found})
         return
     rows = [[one.name, one.summary + (f" (= {one.alias_of})" if one.alias_of else "")] for one in recipes]
     screen.show_table(["recipe", "what it does"], rows)
-    screen.show_table(
-        ["model", "GiB on a card", "what it is"],
-        [[one.name, f"{needs[one.name]:.1f}", one.summary] for one in models],
-        right=(1,),
-    )
-    screen.say(
-        "GiB on a card: rank 16, micro-batches of 2,048 tokens, unsloth; `doitune plan` says it for a recipe"
-    )
+    rows = [[one["name"], f"{one['expected_memory_gib']:.1f}", one["summary"]] for one in models]
+    screen.show_table(["model", "GiB on a card", "what it is"], rows, right=(1,))
+    setting = f"rank {Setting.rank}, micro-batches of {Setting.tokens:,} tokens, {Setting.backend}"
+    screen.say(f"GiB on a card: {setting}; `doitune plan` says it for a recipe")
 
 
 @recipes_app.command("show")
@@ -97,14 +88,8 @@ def recipes_diff(a: RecipeName, b: RecipeName, model: Model = None, as_json: Jso
 
     differences = diff(resolve(a, model=model).recipe, resolve(b, model=model).recipe)
     if as_json:
-        screen.show_json(
-            {
-                "schema": "doitune.recipe-diff/1",
-                "a": a,
-                "b": b,
-                "differences": [asdict(one) for one in differences],
-            }
-        )
+        found = {"a": a, "b": b, "differences": [asdict(one) for one in differences]}
+        screen.show_json({"schema": "doitune.recipe-diff/1", **found})
     else:
         screen.show_table(["field", a, b], [[one.field, _shown(one.a), _shown(one.b)] for one in differences])
 
@@ -158,11 +143,9 @@ def recipes_explain(recipe: RecipeName, model: Model = None, as_json: Json = Fal
 
     rows = explain(resolve(recipe, model=model))
     if as_json:
-        screen.show_json(
-            {"schema": "doitune.explain/1", "recipe": recipe, "rows": [asdict(row) for row in rows]}
-        )
+        found = [asdict(row) for row in rows]
+        screen.show_json({"schema": "doitune.explain/1", "recipe": recipe, "rows": found})
         return
     columns = ["topic", "the paper says", "its code does", "this recipe does", "why"]
-    screen.show_table(
-        columns, [[row.topic, row.paper, row.code, row.here, row.why] for row in rows], title=recipe
-    )
+    cells = [[row.topic, row.paper, row.code, row.here, row.why] for row in rows]
+    screen.show_table(columns, cells, title=recipe)

@@ -34,13 +34,8 @@ def report(
     written, text = out or default_path(found), page(found)
     write_result(written, text)
     if as_json:
-        screen.show_json(
-            {
-                "schema": "doitune.report-page/1",
-                "path": str(written),
-                "runs": [run.name for run in found],
-                "bytes": len(text.encode()),
-            }
-        )
+        names = [run.name for run in found]
+        about = {"path": str(written), "runs": names, "bytes": len(text.encode())}
+        screen.show_json({"schema": "doitune.report-page/1", **about})
     else:
         screen.say(f"wrote {written}: open it in a browser")

@@ -22,7 +22,7 @@ FIRST_FAILURES = 5
 
 
 def show_diagnosis(found: Diagnosis, *, commands: bool) -> None:
-    """A line for each check with its cure; with `commands` what mends it, to be copied."""
+    """A line for each check with its cure; with `commands` what repairs it, to be copied."""
     rows = [
         [one.state, one.name, one.text + (f"\n-> {one.cure}" if one.cure else "")] for one in found.checks
     ]
@@ -57,8 +57,8 @@ def show_crash_report(report: Report) -> None:
     if report.corruptions:
         say(f"damaged checkpoints: {report.corruptions}, found and survived: {report.corruptions_found}")
     if report.commands:
-        said = ", ".join(f"{one.command} {one.kills}" for one in report.commands)
-        say(f"other commands killed, and begun again to the same bytes: {said}")
+        kills = ", ".join(f"{one.command} {one.kills}" for one in report.commands)
+        say(f"other commands killed, and begun again to the same bytes: {kills}")
     for text in report.failures[:FIRST_FAILURES]:
         say(f"failure: {text}")
     failed = f"FAILED: {len(report.failures)} failures"

@@ -107,7 +107,7 @@ def _levers(plan: MemoryPlan) -> None:
 
 def _machine(plan: MemoryPlan | ForeignPlan) -> None:
     host = plan.host
-    whole = f"{host.whole_gib:.0f} GiB if the whole 16-bit base were held"
+    whole = f"{host.whole_gib:.0f} GiB if the whole 16-bit base were loaded"
     say(f"main memory: {host.ram_gib:.1f} GiB, as weights are read tensor by tensor ({whole})")
     base = f"base {host.base_16_bit_gib:.1f} GiB in 16 bits, or {host.base_nf4_gib:.1f} GiB quantised before"
     say(f"disk: {host.disk_gib:.1f} GiB ({base}; {host.checkpoints_gib:.1f} GiB of checkpoints)")

@@ -90,7 +90,7 @@ def _notes(evaluations: Sequence[Evaluation]) -> None:
         if report.batching:
             found.append(report.batching)
         if unread:
-            replies = f"{unread} of {report.n} replies held no answer that could be read"
+            replies = f"{unread} of {report.n} replies have no answer that could be read"
             found.append(f"{replies} (scored wrong)")
         if too_long:
             found.append(f"{too_long} questions are longer than the model's context (scored wrong)")

@@ -48,7 +48,7 @@ def _silent(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who is told how far an export is: what is done next, the file at work, questions asked."""
+    """What an export calls as it goes on: what is done next, the file at work, questions asked."""
 
     note: Callable[[str], None] = _silent
     file: OnProgress = _silent
@@ -208,7 +208,7 @@ def _recipe(recipe: Recipe, **model: str) -> Recipe:
 def _why_no_unquantised(source: Source, merged: Base, trained: Answers) -> str:
     """Why base and adapter in fp32 are not asked as well; "" where they are."""
     if source.stored_in_4_bits:
-        return "the base lies here in 4 bits only, so the unquantised model was not asked"
+        return "the base is here in 4 bits only, so the unquantised model was not asked"
     if not source.quantised and trained.place["dtype"] == "float32":
         return "the adapter was trained on the base as it is, in fp32: there is no third model to ask"
     lacking = _lacking_memory(merged)

@@ -139,7 +139,7 @@ def _refuse_unknown(source: Source, wish: Wish) -> None:
         problem = f"--dtype {wish.dtype!r} is not one of {', '.join(TYPES)}"
         raise UsageError(problem, "leave it out for the base's own")
     if source.stored_in_4_bits and wish.into == "base":
-        problem = f"{source.base.name} lies here in 4 bits only: there are no other weights to merge into"
+        problem = f"{source.base.name} is here in 4 bits only: there are no other weights to merge into"
         raise UsageError(problem, "--into trained")
 
 

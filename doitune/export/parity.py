@@ -84,9 +84,13 @@ def ask(model: LoadedModel, rows: Sequence[Encoded]) -> Answers:
     model.training(False)
     found: dict[int, torch.Tensor] = {}
     for batch in arrange(rows, TOKENS_AT_ONCE, packed=False):
-        said = model.answer_logits(batch).log_softmax(dim=-1).cpu()
+        log_probs = model.answer_logits(batch).log_softmax(dim=-1).cpu()
         found.update(
-            zip(batch.members, said.split([rows[member].trained for member in batch.members]), strict=True)
+            zip(
+                batch.members,
+                log_probs.split([rows[member].trained for member in batch.members]),
+                strict=True,
+            )
         )
     losses = []
     for place, row in enumerate(rows):

@@ -35,7 +35,7 @@ class Source:
 
     @property
     def stored_in_4_bits(self) -> bool:
-        """Whether the base lies on disk in NF4: its 16-bit weights are not here."""
+        """Whether the base is stored in NF4: its 16-bit weights are not here."""
         return bool(self.base.config.get("quantization_config"))
 
     @property

@@ -127,11 +127,11 @@ def _rendered(template: Template, messages: Sequence[Message], open_turn: bool) 
     else's template runs in its own process."""
     tokenizer = template.tokenizer
     if template.renderer is not None:
-        said = [{"role": one.role, "content": one.content.strip()} for one in messages]
-        text = template.renderer.texts([(said, open_turn)])[0]
+        chat = [{"role": one.role, "content": one.content.strip()} for one in messages]
+        text = template.renderer.texts([(chat, open_turn)])[0]
     else:
-        said = [{"role": one.role, "content": one.content} for one in messages]
-        text = str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=open_turn))
+        chat = [{"role": one.role, "content": one.content} for one in messages]
+        text = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=open_turn))
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

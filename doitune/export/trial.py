@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUITE = "doit-valid"
 QUESTIONS = 200
-"""Scored before and after, unless `--questions` says otherwise."""
+"""Scored before and after: the default of `--questions`."""
 
 PROVED_ROWS = 50
 """Rows of the run on which prompts are compared, beside CHATS."""

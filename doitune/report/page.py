@@ -32,7 +32,7 @@ def page(runs: Sequence[Run]) -> str:
 
 
 def default_path(runs: Sequence[Run]) -> Path:
-    """Where the page goes unless said otherwise: into the first run."""
+    """Where the page goes by default: into the first run."""
     return runs[0].folder / "report.html"
 
 

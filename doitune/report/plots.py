@@ -55,8 +55,8 @@ def curves(
     return _picture(parts, width, height, title or "loss over steps")
 
 
-def _picture(parts: Sequence[Html], width: int, height: int, said: str) -> Html:
-    return tag("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=said)
+def _picture(parts: Sequence[Html], width: int, height: int, label: str) -> Html:
+    return tag("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=label)
 
 
 def _dot(point: Point, x: float, y: float) -> Html:
@@ -126,10 +126,9 @@ def _ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round(number * size, 10) for number in range(first, min(last, first + 2 * most) + 1)]
 
 
-def _label(x: float, y: float, said: str, anchor: str, style: str = "") -> Html:
-    return tag(
-        "text", said, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, **({"class_": style} if style else {})
-    )
+def _label(x: float, y: float, text: str, anchor: str, style: str = "") -> Html:
+    named = {"class_": style} if style else {}
+    return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, **named)
 
 
 def _rule(left: float, right: float, y: float) -> Html:
