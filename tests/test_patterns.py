@@ -55,8 +55,8 @@ def test_a_phrase_is_found_by_its_own_expression_and_its_trap_by_none(pattern, p
 @pytest.mark.parametrize("name", REWRITES)
 def test_a_rewrite_does_what_its_row_says(name):
     rewrite = REWRITES[name]
-    assert rewrite.apply(rewrite.written) == rewrite.spelt != rewrite.written
-    assert rewrite.apply(rewrite.kept) == rewrite.kept
+    assert rewrite.apply(rewrite.before) == rewrite.after != rewrite.before
+    assert rewrite.apply(rewrite.unchanged) == rewrite.unchanged
 
 
 def test_no_reader_of_replies_hides_an_expression_from_the_tables():

@@ -165,7 +165,7 @@ def _number(value: object) -> float:
 
 def _ranking(losses: object, label: object) -> Verdict:
     """The candidate with the least loss a token; equals share the point; a candidate without a finite loss
-    can't be least."""
+    is never the least."""
     values = (
         list(map(_number, losses)) if isinstance(losses, Sequence) and not isinstance(losses, str) else []
     )

@@ -183,7 +183,7 @@ def _same_sides(first: Relation, second: Relation) -> bool:
 
 
 def _same_value(answer: str, label: str) -> bool:
-    """One value each, units apart; words by their letters."""
+    """Two values, their units compared first; words letter by letter."""
     (first, unit), (second, other) = split_unit(answer), split_unit(label)
     if unit and other and unit != other:
         return False

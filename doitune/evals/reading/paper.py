@@ -1,8 +1,8 @@
 """Protocol `paper`: replies read as the released scorer reads them, faults included, so that its numbers can
 be reproduced.
 
-Source: behaviour of DoIT evaluate/parse_utils.py, scorer.py, utils.py and of cmmlu/mp_utils.py, written anew
-from its description and tested case by case. Known faults are kept on purpose: "A." is not read as A, every
+Source: behaviour of DoIT evaluate/parse_utils.py, scorer.py, utils.py and of cmmlu/mp_utils.py, written
+afresh from its description and tested case by case. Known faults are kept on purpose: "A." is not read as A, every
 capital of the last line counts, 不正确 is true.
 """
 

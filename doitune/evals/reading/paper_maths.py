@@ -1,6 +1,6 @@
 """How the released scorer finds and compares mathematical answers, faults included. Source: behaviour of
 DoIT evaluate/parse_utils.py and math_equivalence.py (a normaliser after Hendrycks' MATH), described in words
-and written anew; see `paper`."""
+and written afresh; see `paper`."""
 
 from __future__ import annotations
 
@@ -190,5 +190,5 @@ def _slash(text: str) -> str:
 
 
 def _sign_in_front(text: str) -> str:
-    r"""\frac{-1}{2} -> -\frac{1}{2}, wherever it stands."""
+    r"""\frac{-1}{2} -> -\frac{1}{2}, anywhere in the text."""
     return re.sub(r"\\frac\{-(\d+)\}\{(\d+)\}", r"-\\frac{\1}{\2}", text)

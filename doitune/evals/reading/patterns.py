@@ -53,14 +53,14 @@ def pattern(name: str, regex: str, found: str, missed: str, flags: int = 0) -> P
 
 @dataclass(frozen=True)
 class Rewrite:
-    """One step towards one spelling: `written` becomes `spelt`, and `kept` stays as it is."""
+    """One step of normalising text: `before` becomes `after`, and `unchanged` stays as it is."""
 
     name: str
     regex: str
     to: str | Callable[[re.Match[str]], str]
-    written: str
-    spelt: str
-    kept: str
+    before: str
+    after: str
+    unchanged: str
 
     def apply(self, text: str) -> str:
         """The text after this step."""

@@ -190,7 +190,7 @@ def letters_of(span: str) -> tuple[str, ...]:
 
 
 def _between(first: str, last: str) -> str:
-    """The letters from one to the other, apart."""
+    """The letters from one to the other, a space between them."""
     low, high = sorted((first, last))
     return " ".join(letter for letter in EVERY_LETTER if low <= letter <= high)
 

@@ -42,8 +42,8 @@ def as_number(text: str) -> str | None:
 
 
 def members(text: str) -> list[str]:
-    r"""The members of an unordered list: split at top-level commas and at words for "and", the two values of
-    `\pm` apart."""
+    r"""The members of an unordered list: split at top-level commas and at words for "and"; `\pm` makes two
+    members."""
     found = []
     for part in _split(AND.sub(",", text)):
         found += [part.replace("\\pm", sign, 1) for sign in "+-"] if "\\pm" in part else [part]
@@ -88,10 +88,10 @@ def relation(text: str) -> Relation | None:
     if not found:
         return None
     sign = found[-1]
-    return Relation(text[: sign.start()].strip(), _spelt(sign[0]), text[sign.end() :].strip())
+    return Relation(text[: sign.start()].strip(), _in_latex(sign[0]), text[sign.end() :].strip())
 
 
-def _spelt(sign: str) -> str:
+def _in_latex(sign: str) -> str:
     return {"<=": "\\le", ">=": "\\ge"}.get(sign, sign)
 
 
@@ -104,7 +104,7 @@ def solutions(found: Relation) -> list[str]:
 
 def interval(text: str) -> Bracket | None:
     """The interval that an inequality of one letter means: 1 <= x < 3, x > 5; None where it is none."""
-    signs = [_spelt(sign) for sign in RELATION.findall(text)]
+    signs = [_in_latex(sign) for sign in RELATION.findall(text)]
     parts = [part.strip() for part in RELATION.split(text)]
     if len(signs) == 1:
         return _half_line(parts[0], signs[0], parts[1])

@@ -40,7 +40,7 @@ SYMBOLS = {
     one: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", one).split("\u2044"))
     for one in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 }
-SPELT = {
+ALIASES = {
     "\\leq": "\\le",
     "\\geq": "\\ge",
     "\\neq": "\\ne",
@@ -85,7 +85,7 @@ REWRITES = (
     Rewrite(
         "commands",
         r"\\[a-zA-Z]+",
-        lambda found: SPELT.get(found[0], found[0]),
+        lambda found: ALIASES.get(found[0], found[0]),
         r"x\leq\dfrac12",
         r"x\le\frac12",
         "leq",

@@ -112,7 +112,7 @@ TRUE = Pattern(
 FALSE = Pattern(
     (
         Phrase(
-            "not held to be right",
+            "not believed",
             r"(?:不(?:认为|觉得|能认为|敢说)|无法(?:说|认为))[^,。;!?\n]{0,10}?(?:正确|准确|对|成立|属实)",
             "我不认为这正确",
             "我认为这正确",
