@@ -392,7 +392,7 @@ def test_a_card_by_its_name_and_what_others_hold_of_it() -> None:
     plan = plan_memory(resolve("reconstruct", model="33b"), Card(24, "NVIDIA GeForce RTX 4090", 19.0))
     with pytest.raises(
         FitError,
-        match=r"19\.0 GiB are usable of NVIDIA GeForce RTX 4090 of 24 GiB, 5\.0 GiB of it held by other programs now",
+        match=r"19\.0 GiB are usable of NVIDIA GeForce RTX 4090 of 24 GiB, 5\.0 GiB of it taken by other programs now",
     ):
         refuse_unfit(plan)
     assert [
@@ -448,10 +448,10 @@ def test_tokens_are_those_of_the_bases_own_tokenizer_where_it_is_here() -> None:
     found = work_of(recipe)
     assert (
         found.tokens == pytest.approx(encoded * recipe.train.epochs, rel=0.1)
-        and "the base's tokenizer on" in found.told
+        and "the base's tokenizer on" in found.how
     )
     assumed = work_of(resolve("curated-160", model="7b", corpus="demo").recipe)
-    assert "at about 0.75 tokens each (assumed: the base's tokenizer.json is not here)" in assumed.told
+    assert "at about 0.75 tokens each (assumed: the base's tokenizer.json is not here)" in assumed.how
 
 
 def test_a_quantised_base_is_planned_as_it_lies_there(tmp_path: Path) -> None:
@@ -487,11 +487,11 @@ def test_hours_count_the_corpus_where_it_is() -> None:
     recipe = resolve("curated-160", model="7b", corpus="demo", overrides=["train.epochs=2"])
     seen = outlook(recipe.recipe, plan_memory(recipe, Card(24)))
     assert (
-        seen.work.rows == 160 and "160 rows counted in the corpus" in seen.work.told and seen.work.steps == 6
+        seen.work.rows == 160 and "160 rows counted in the corpus" in seen.work.how and seen.work.steps == 6
     )
     assert all(one.hours_at_best < one.hours for one in seen.paces) and len(seen.paces) == 3
     absent = resolve("reconstruct", model="7b")
     guess = outlook(absent.recipe, plan_memory(absent, Card(24)))
     assert (
-        guess.work.rows == 10_000 and "assumed" in guess.work.told and guess.work.tokens == 15 * 300 * 10_000
+        guess.work.rows == 10_000 and "assumed" in guess.work.how and guess.work.tokens == 15 * 300 * 10_000
     )

@@ -17,9 +17,15 @@ _FACTOR = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])(\.default)?\.weight")
 _SAVED = re.compile(r"\.modules_to_save(\.default)?(?=\.)")
 _PREFIX = "base_model.model."
 _PLAIN: dict[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",), "bias": ("none", None), "use_dora": (False, None), "fan_in_fan_out": (False, None),
-    "rank_pattern": ({}, None), "alpha_pattern": ({}, None), "layer_replication": (None,), "lora_bias": (False, None),
-}  # fmt: skip
+    "peft_type": ("LORA",),
+    "bias": ("none", None),
+    "use_dora": (False, None),
+    "fan_in_fan_out": (False, None),
+    "rank_pattern": ({}, None),
+    "alpha_pattern": ({}, None),
+    "layer_replication": (None,),
+    "lora_bias": (False, None),
+}
 """Settings that change how an adapter is merged, with the values that are the plain LoRA merged here.
 `fan_in_fan_out` is for GPT-2's layers, whose matrices lie the other way."""
 
@@ -59,7 +65,8 @@ def open_adapter(name: str, folder: Path) -> LanguageLora:
         ranks = {weights.table[below].shape[:1], weights.table[above].shape[1:]}
         if ranks != {(int(rank),)}:
             problems.append(
-                f"the factors of {target} are {_by(weights, below)} and {_by(weights, above)}, not of rank {rank:g}"
+                f"the factors of {target} are {_by(weights, below)} and {_by(weights, above)}, "
+                f"not of rank {rank:g}"
             )
     problems += [
         f"{one} is of type {weight.dtype}"

@@ -84,7 +84,8 @@ def read_architecture(config: Mapping[str, Any], place: str) -> Architecture:
         raise ModelError(
             f"{place}: the memory plan does not know blocks of model_type {model_type!r}",
             f"it knows {', '.join(FAMILIES)}; `doitune plan --simulate --backend hf` runs the code of any "
-            "that transformers has, and `doitune train` tries its largest step before the first one in any case",
+            "that transformers has, and `doitune train` tries its largest step before the first one in any "
+            "case",
         )
     names, config = family.names, {**family.unsaid, **decoder_part(config)}
     heads = _size(config, names.heads, place)

@@ -66,9 +66,9 @@ PACKED = (
 class Family:
     """One kind of gated decoder: attention and a gated feed-forward between two norms.
 
-    `model_class`: its class in transformers; or `same_blocks`: the family whose code computes the same blocks,
-    which simulations then run. `unsaid`: what transformers takes where a config.json leaves a key out (for
-    key-value heads, without an entry: as many as heads). Biases (of q, k and v; of o; of the feed-forward):
+    `model_class`: its class in transformers; or `same_blocks`: the family whose code computes the same
+    blocks, which simulations then run. `unsaid`: what transformers takes where a config.json leaves a key
+    out (for key-value heads, without an entry: as many as heads). Biases (of q, k and v; of o; of the feed-forward):
     always, never, or the key that switches them. `head_norms`: every head's query and key is normalised.
     `unsloth`: Unsloth computes it by kernels of its own. `assembled`: `doitune base make` knows the names of
     its tensors. `language_loras`: what makes a known base of the published one, by the model recipe's name.
@@ -151,5 +151,5 @@ def decoder_part(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def families(engine: str) -> tuple[str, ...]:
-    """The families for which `engine` (`unsloth`, `assembled`) holds."""
+    """The families that `engine` (a field of Family: `unsloth`, `assembled`) serves."""
     return tuple(name for name, family in FAMILIES.items() if getattr(family, engine))

@@ -84,20 +84,21 @@ def look_up(name: str, revision: str = "", *, parts: bool = False) -> HubFiles:
 
 
 def bring(wanted: HubFiles, on_progress: OnProgress | None = None) -> Path:
-    """All files, each with the digest that the hub lists; the folder that holds them. Errors: ModelError,
+    """Fetch all files, each with the digest that the hub lists; gives their folder. Errors: ModelError,
     DiskError."""
-    tell, done = on_progress or (lambda progress: None), 0
+    report, done = on_progress or (lambda progress: None), 0
     for number, file in enumerate(wanted.files, 1):
         came = 0
 
         def on_bytes(count: int, file: RemoteFile = file, number: int = number, before: int = done) -> None:
             nonlocal came
             came += count
-            tell(Progress(file.path, number, len(wanted.files), before + min(came, file.bytes), wanted.bytes))
+            now = before + min(came, file.bytes)
+            report(Progress(file.path, number, len(wanted.files), now, wanted.bytes))
 
         _bring_whole(wanted, file, on_bytes)
         done += file.bytes
-        tell(Progress(file.path, number, len(wanted.files), done, wanted.bytes))
+        report(Progress(file.path, number, len(wanted.files), done, wanted.bytes))
     return _named(wanted)
 
 
@@ -160,24 +161,32 @@ def cached_folder(name: str, revision: str = "") -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = snapshot_download(
-            name, revision=revision or None, local_files_only=True, allow_patterns=list(TAKEN), ignore_patterns=list(LEFT)
-        )  # fmt: skip
-        return Path(found)
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision or None,
+                local_files_only=True,
+                allow_patterns=list(TAKEN),
+                ignore_patterns=list(LEFT),
+            )
+        )
     except (LocalEntryNotFoundError, HFValidationError):
         return None
 
 
 def _taken(files: Sequence[RemoteFile], patterns: Sequence[str]) -> tuple[RemoteFile, ...]:
-    return tuple(
-        file for file in files if any(fnmatch(file.path, one) for one in patterns) and not any(fnmatch(file.path, one) for one in LEFT)
-    )  # fmt: skip
+    def is_like(file: RemoteFile, wanted: Sequence[str]) -> bool:
+        return any(fnmatch(file.path, pattern) for pattern in wanted)
+
+    return tuple(file for file in files if is_like(file, patterns) and not is_like(file, LEFT))
 
 
 def _without_weights(name: str, pickled: bool) -> ModelError:
     if pickled:
-        return ModelError(f"{name} has its weights as .bin only, which can run code and is not taken as a base",
-                          f"assemble one from it: `doitune base make NAME --from {name} --out FOLDER`")  # fmt: skip
+        return ModelError(
+            f"{name} has its weights as .bin only, which can run code and is not taken as a base",
+            f"assemble one from it: `doitune base make NAME --from {name} --out FOLDER`",
+        )
     return ModelError(
         f"{name} has no weights (*.safetensors)", "check the name; GGUF files are no base to train on"
     )
@@ -262,8 +271,9 @@ def hub_errors(name: str, revision: str = "") -> Iterator[Any]:
     except (hub.LocalEntryNotFoundError, hub.HfHubHTTPError, HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno == 28:
             raise
+        first = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"{name!r} is neither a folder here nor to be had from the hub: {(str(error) or type(error).__name__).splitlines()[0]}",
+            f"{name!r} is neither a folder here nor to be had from the hub: {first}",
             "check the path or the network, and run the same command again: it goes on from there; "
             "`HF_ENDPOINT` names a mirror; a folder works offline: --model FOLDER",
         ) from error

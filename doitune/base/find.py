@@ -30,7 +30,8 @@ def find_base(name: str, revision: str = "") -> Base:
         from doitune.base.named import make_command
 
         raise ModelError(
-            f"there is no folder {name!r} here: this base may not be published whole, so it is assembled on your machine first",
+            f"there is no folder {name!r} here: this base may not be published whole, so it is assembled on "
+            "your machine first",
             f"{make_command(name)}; or name its folder: --set model.name=FOLDER (looked for in {Path.cwd()})",
         )
     if name.startswith((".", "/", "~")) or name.count("/") != 1:

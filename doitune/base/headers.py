@@ -85,11 +85,9 @@ def _stored(path: Path, name: str, entry: Any) -> Stored:
         or dtype not in ITEM_BYTES
     ):
         raise _bad(path, f"{name} has no known type, shape and place")
-    if bounds[1] - bounds[0] != prod(shape) * ITEM_BYTES[dtype]:
-        raise _bad(
-            path,
-            f"{name} has {bounds[1] - bounds[0]:,} bytes, its shape {list(shape)} of {dtype} needs {prod(shape) * ITEM_BYTES[dtype]:,}",
-        )
+    size, needed = bounds[1] - bounds[0], prod(shape) * ITEM_BYTES[dtype]
+    if size != needed:
+        raise _bad(path, f"{name} has {size:,} bytes, its shape {list(shape)} of {dtype} needs {needed:,}")
     return Stored(dtype, shape, bounds[0], bounds[1])
 
 

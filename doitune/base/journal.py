@@ -24,8 +24,8 @@ class Journal:
         self.done: dict[str, str] = {}
 
     def finished(self) -> set[str]:
-        """Names of the shards that an earlier try left whole; the staging folder is there, and holds
-        nothing else, from now on."""
+        """Names of the shards that an earlier try left whole; the staging folder is there, with nothing
+        else in it, from now on."""
         try:
             document = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -36,9 +36,10 @@ class Journal:
             and isinstance(document.get("done"), dict)
         ):
             self.done = {
-                name: digest for name, digest in document["done"].items()
-                if (self.staging / Path(name).name).is_file() and file_sha256(self.staging / Path(name).name) == digest
-            }  # fmt: skip
+                name: digest
+                for name, digest in document["done"].items()
+                if (path := self.staging / Path(name).name).is_file() and file_sha256(path) == digest
+            }
         self.staging.mkdir(exist_ok=True)
         for path in self.staging.iterdir():
             if path.is_dir():

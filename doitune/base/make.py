@@ -1,7 +1,7 @@
 """Assemble a base on this machine: language LoRAs merged into a LLaMA, quantised as it is written, tensor by
 tensor.
 
-Nothing is held whole but one tensor's absmax: a piece of PIECE numbers is read from the mapped inputs,
+Nothing is in memory whole but one tensor's absmax: a piece of PIECE numbers is read from the mapped inputs,
 merged, rounded to 16 bits, quantised and appended. Shards are finished one by one into a staging folder
 beside the target; a journal beside that names what they are made of, so the same command goes on after a kill
 and ends in the same bytes.
@@ -114,11 +114,11 @@ class Made:
 def make_base(order: Order, on_progress: OnProgress | None = None) -> Made:
     """Write the base, or go on with it. Errors: ModelError, DiskError, LockedError; Stopped when
     interrupted."""
-    tell = on_progress or (lambda progress: None)
+    report = on_progress or (lambda progress: None)
     with _leaving(order.out), alone(order.out, str(order.out)):
-        ingredients = _ingredients(order, tell)
+        ingredients = _ingredients(order, report)
         journal = Journal(order.out, ingredients)
-        return _already(order, journal) or _write(order, ingredients, journal, tell)
+        return _already(order, journal) or _write(order, ingredients, journal, report)
 
 
 @contextmanager
@@ -136,8 +136,8 @@ def _leaving(out: Path) -> Iterator[None]:
         raise DiskError(f"cannot write in {out.parent}: {error.strerror or error}", ROOM) from error
 
 
-def _ingredients(order: Order, tell: OnProgress) -> dict[str, Any]:
-    """Everything that the bytes of the result hang on."""
+def _ingredients(order: Order, report: OnProgress) -> dict[str, Any]:
+    """Everything that the bytes of the result depend on."""
     import torch
 
     from doitune import __version__
@@ -149,7 +149,7 @@ def _ingredients(order: Order, tell: OnProgress) -> dict[str, Any]:
     ]
     total, done, found = sum(path.stat().st_size for path in files), 0, []
     for number, path in enumerate(files, 1):
-        tell(Progress(f"reading {path.name}", number, len(files), done, total))
+        report(Progress(f"reading {path.name}", number, len(files), done, total))
         found.append({"file": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)})
         done += path.stat().st_size
     return {
@@ -186,7 +186,7 @@ def _already(order: Order, journal: Journal) -> Made | None:
     return Made(order.out, sum(path.stat().st_size for path in shards), len(shards), len(shards))
 
 
-def _write(order: Order, ingredients: dict[str, Any], journal: Journal, tell: OnProgress) -> Made:
+def _write(order: Order, ingredients: dict[str, Any], journal: Journal, report: OnProgress) -> Made:
     """Finish the staging folder and give it its name."""
     shards, kept = order.shards(), journal.finished()
     todo = [(name, targets) for name, targets in shards if name not in kept]
@@ -206,11 +206,11 @@ def _write(order: Order, ingredients: dict[str, Any], journal: Journal, tell: On
             continue
         with ShardWriter(journal.staging / name, _names(order, targets)) as writer:
             for target in targets:
-                tell(Progress(f"writing {name}", number, len(shards), done, total))
+                report(Progress(f"writing {name}", number, len(shards), done, total))
                 _add(order, writer, target)
                 done += each * target.numbers
         journal.add(name)
-    tell(Progress("writing", len(shards), len(shards), total, total))
+    report(Progress("writing", len(shards), len(shards), total, total))
     _finish(order, ingredients, journal, [name for name, _ in shards])
     size = sum((order.out / name).stat().st_size for name, _ in shards)
     return Made(order.out, size, len(shards), len(kept))

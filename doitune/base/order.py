@@ -118,11 +118,12 @@ def _compare(name: str, parts: Assembly, section: ModelSection) -> None:
     if wanted.hidden is None:
         return
     own = parts.architecture
-    sizes = {
-        "hidden": (own.hidden, wanted.hidden), "intermediate": (own.intermediate, wanted.intermediate), "layers": (own.layers, wanted.layers),
-        "heads": (own.heads, wanted.heads), "vocabulary": (own.vocabulary, wanted.vocabulary),
-    }  # fmt: skip
-    wrong = [(size, found, asked) for size, (found, asked) in sizes.items() if found != asked]
+    sizes = ("hidden", "intermediate", "layers", "heads", "vocabulary")
+    wrong = [
+        (size, found, asked)
+        for size in sizes
+        if (found := getattr(own, size)) != (asked := getattr(wanted, size))
+    ]
     hint = f"is it the right size? the recipe {name} is of {wanted.hidden} x {wanted.layers} layers"
     if [size for size, _, _ in wrong] == ["vocabulary"]:
         hint = f"name its language LoRA: --lora {own.family.language_loras.get(name, 'FOLDER')}"

@@ -1,4 +1,4 @@
-"""The one place that opens a pickle: .bin weights that `doitune base make` is told to assemble a base from.
+"""The one place that opens a pickle: .bin weights that `doitune base make` assembles a base from.
 
 LLaMA and its language adapters of 2023 were published as .bin only. They are opened by torch's restricted
 reader, which rebuilds tensors and plain containers and refuses every other instruction before it runs, with

@@ -1,7 +1,7 @@
 """Which commit a hub name meant the first time, and what its files were: a name that moves later is an error,
 not another model.
 
-`pins.json` in the cache holds, by name, the commit of the first use and the size of every file, with the
+`pins.json` in the cache has, by name, the commit of the first use and the size of every file, with the
 sha256 of the small ones and the hub's own name for the content of the large ones (its cache files them under
 their sha256; a run records the sha256 of every byte).
 """
@@ -46,13 +46,15 @@ def pin(name: str, revision: str, files: list[Path]) -> None:
         )
         if changed:
             raise ModelError(
-                f"{name} at commit {revision[:12]} has other files than at its first use: {', '.join(changed[:5])}",
-                f"the cache or the hub was tampered with or damaged: delete the model from the hub's cache, and its entry in {pins_path()}",
+                f"{name} at commit {revision[:12]} has other files than at its first use: "
+                f"{', '.join(changed[:5])}",
+                "the cache or the hub was tampered with or damaged: delete the model from the hub's cache, "
+                f"and its entry in {pins_path()}",
             )
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """What a file holds, without reading large ones."""
+    """Size and digest of a file; of a large one the name that the hub's cache gives its content."""
     size = path.stat().st_size
     return {"bytes": size, "content": file_sha256(path) if size <= SMALL_BYTES else path.resolve().name}
 
@@ -71,7 +73,7 @@ def _read() -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"the list of pinned models is damaged: {error!r}"
         raise ModelError(
-            problem, "look at it, and delete it to trust the hub anew", place=str(path)
+            problem, "look at it, and delete it to trust the hub again", place=str(path)
         ) from None
     return pins
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,12 @@ class BaseReport:
 
     def to_json(self) -> dict[str, Any]:
         """The document of `doitune base check`."""
-        found = [{"file": one.file, "problem": one.problem} for one in self.differences]
         return {
-            "schema": "doitune.base-check/1", "folder": str(self.folder), "compared_with": self.compared_with, "files": self.files,
-            "bytes": self.bytes, "whole": not found, "differences": found,
-        }  # fmt: skip
+            "schema": "doitune.base-check/1",
+            **asdict(self),
+            "folder": str(self.folder),
+            "whole": not self.differences,
+        }
 
 
 def model_files(folder: Path) -> list[Path]:

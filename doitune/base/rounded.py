@@ -1,5 +1,5 @@
-"""A base's weights at the values that training computes with: the matrices of its linear layers go through 4 bits,
-or are stored so already."""
+"""A base's weights at the values that training computes with: the matrices of its linear layers go through
+4 bits, or are stored so already."""
 
 from __future__ import annotations
 

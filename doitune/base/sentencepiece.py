@@ -66,22 +66,38 @@ def fast_tokenizer(pieces: tuple[Piece, ...]) -> tuple[bytes, str]:
         for number, piece in enumerate(pieces)
         if piece.kind in (CONTROL, USER_DEFINED) or number == 0
     ]
+    decoders: list[dict[str, Any]] = [
+        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+        {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+    ]
+    normalizers: list[dict[str, Any]] = [
+        {"type": "Prepend", "prepend": SPACE},
+        {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+    ]
     document = {
-        "version": "1.0", "truncation": None, "padding": None,
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
         "added_tokens": [_added(number, piece) for number, piece in special],
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "Prepend", "prepend": SPACE}, {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
-        ]},
-        "pre_tokenizer": None, "post_processor": None,
-        "decoder": {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
-            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-        ]},
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": decoders},
         "model": {
-            "type": "BPE", "dropout": None, "unk_token": pieces[0].text, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-            "fuse_unk": True, "byte_fallback": True, "ignore_merges": False, "vocab": vocabulary, "merges": _merges(pieces, vocabulary),
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": pieces[0].text,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "ignore_merges": False,
+            "vocab": vocabulary,
+            "merges": _merges(pieces, vocabulary),
         },
-    }  # fmt: skip
+    }
     return json.dumps(document, ensure_ascii=False).encode(), _note(pieces)
 
 
@@ -108,8 +124,9 @@ def _note(pieces: tuple[Piece, ...]) -> str:
     if not equals:
         return ""
     return (
-        f"tokenizer.json was made from tokenizer.model, where {equals:,} pieces share their score: sentencepiece joins those from the left, a fast "
-        "tokenizer by their number, so a few words are cut otherwise than in pre-training"
+        f"tokenizer.json was made from tokenizer.model, where {equals:,} pieces share their score: "
+        "sentencepiece joins those from the left, a fast tokenizer by their number, so a few words are cut "
+        "otherwise than in pre-training"
     )
 
 

@@ -1,5 +1,5 @@
-"""The tensors of a base in LLaMA's layout, by name and shape: what `base make` writes and the plan's random bases
-have."""
+"""The tensors of a base in LLaMA's layout, by name and shape: what `base make` writes, and what the bases of
+random weights consist of."""
 
 from __future__ import annotations
 

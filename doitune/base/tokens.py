@@ -13,9 +13,15 @@ from doitune.base import sentencepiece
 from doitune.errors import ModelError
 
 COPIED = (
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
     "chat_template.jinja",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ def read_tokens(folders: Sequence[Path], rows: int) -> Tokens:
     if most > rows or not ids:
         raise ModelError(
             f"the tokenizer in {folder} has {most:,} tokens, the embedding has {rows:,} rows",
-            "they are of different models: Chinese-LLaMA Plus has 49,953 tokens, Chinese-Alpaca 49,954, LLaMA 32,000",
+            "they are of different models: Chinese-LLaMA Plus has 49,953 tokens, Chinese-Alpaca 49,954, "
+            "LLaMA 32,000",
         )
     return Tokens(files, ids, note)
 

@@ -3,7 +3,7 @@ code.
 
 A name on the hub can be anybody's: `Qwen/Qwen3-4B` is one company's, `Owen/Qwen3-4B` or `qwen-ai/Qwen3-4B`
 may be a stranger's. A name that resembles a known one is refused until its commit is written down, which
-nobody does by a slip of the hand.
+does not happen by a typing error.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from typing import Any
 from doitune.errors import ModelError
 
 OWNERS = (
-    "01-ai", "allenai", "baichuan-inc", "bigscience", "deepseek-ai", "EleutherAI", "facebook", "FlagAlpha", "google", "hfl",
-    "HuggingFaceTB", "IDEA-CCNL", "ibm-granite", "internlm", "meta-llama", "microsoft", "minlik", "mistralai", "moonshotai", "nvidia",
-    "openai", "openbmb", "Qwen", "shenzhi-wang", "tencent", "THUDM", "tiiuae", "TinyLlama", "unsloth", "zai-org",
+    "01-ai", "allenai", "baichuan-inc", "bigscience", "deepseek-ai", "EleutherAI", "facebook",
+    "FlagAlpha", "google", "hfl", "HuggingFaceTB", "IDEA-CCNL", "ibm-granite", "internlm", "meta-llama",
+    "microsoft", "minlik", "mistralai", "moonshotai", "nvidia", "openai", "openbmb", "Qwen",
+    "shenzhi-wang", "tencent", "THUDM", "tiiuae", "TinyLlama", "unsloth", "zai-org",
 )  # fmt: skip
 """Accounts of the hub that publish the bases people fine-tune, and those of `recipes/models`. Others are
 used as they are named."""
 
 MODELS = (
-    "Baichuan2-#B-Base", "chinese-alpaca-#-#b", "chinese-llama-plus-#b-merged", "DeepSeek-V#", "gemma-#-#b", "gpt-oss-#b",
-    "internlm#_#-#b", "Llama-#.#-#B", "Meta-Llama-#-#B", "MiniCPM#-#B", "Mistral-#B-v#.#", "Phi-#-mini-instruct", "Qwen#-#B",
-    "Qwen#-#B-Base", "Qwen#.#-#B", "Qwen#.#-#B-Instruct", "SmolLM#-#M", "SmolLM#-#B", "TinyLlama-#.#B-Chat-v#.#", "Yi-#B", "Yi-#.#-#B",
+    "Baichuan2-#B-Base", "chinese-alpaca-#-#b", "chinese-llama-plus-#b-merged", "DeepSeek-V#",
+    "gemma-#-#b", "gpt-oss-#b", "internlm#_#-#b", "Llama-#.#-#B", "Meta-Llama-#-#B", "MiniCPM#-#B",
+    "Mistral-#B-v#.#", "Phi-#-mini-instruct", "Qwen#-#B", "Qwen#-#B-Base", "Qwen#.#-#B",
+    "Qwen#.#-#B-Instruct", "SmolLM#-#M", "SmolLM#-#B", "TinyLlama-#.#B-Chat-v#.#", "Yi-#B", "Yi-#.#-#B",
     "glm-#-#b",
 )  # fmt: skip
 """Their models' names, with `#` for digits."""
@@ -73,7 +75,10 @@ def refuse_moved(name: str, leads_to: str) -> None:
 
 
 def _cure(meant: str) -> str:
-    return f"if you meant {meant}, write that; if you trust this one, pin the commit that you looked at: --set model.revision=40-HEX-DIGITS"
+    return (
+        f"if you meant {meant}, write that; if you trust this one, pin the commit that you looked at: "
+        "--set model.revision=40-HEX-DIGITS"
+    )
 
 
 def _skeleton(text: str) -> str:

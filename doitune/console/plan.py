@@ -126,7 +126,7 @@ def _hours(seen: Outlook) -> None:
         ]
         for one in seen.paces
     ]
-    title = f"{seen.work.tokens:,} tokens in {seen.work.steps:,} steps: {seen.work.told}; without evaluation"
+    title = f"{seen.work.tokens:,} tokens in {seen.work.steps:,} steps: {seen.work.how}; without evaluation"
     columns = ["card", "expected", "at the very best", "tokens/s", "of its rate"]
     show_table(columns, rows, title=title, right=range(1, 5))
     if any(one.derived for one in seen.paces):

@@ -10,7 +10,7 @@ from doitune.system.cards import InstalledCard
 from doitune.system.units import GIB, MIB
 
 FULL_SHARE = 0.1
-"""Share of a card above which what others hold is worth a warning: a screen takes less."""
+"""Share of a card above which what others take is worth a warning: a screen takes less."""
 
 
 def card_document(card: InstalledCard) -> dict[str, Any]:
@@ -21,18 +21,19 @@ def card_document(card: InstalledCard) -> dict[str, Any]:
         "free_mib": card.free_bytes // MIB,
         "driver": card.driver,
         "others": [
-            {"program": name, "mib": None if held is None else held // MIB} for name, held in card.programs
+            {"program": name, "mib": None if taken is None else taken // MIB} for name, taken in card.programs
         ],
     }
 
 
 def cards_check(found: Sequence[InstalledCard]) -> Check:
-    """The cards in a line; a warning where there is none, or where others hold much of one."""
+    """The cards in a line; a warning where there is none, or where others take much of one."""
     if not found:
         return Check(
             "cards",
             "warning",
-            "no NVIDIA card, or no driver for it: training goes by the CPU, which serves the demo and tiny models",
+            "no NVIDIA card, or no driver for it: training goes by the CPU, which serves the demo and tiny "
+            "models",
             "a card of 8 GB or more trains 7b; if there is one, install NVIDIA's driver "
             "(on WSL: the one for Windows)",
         )

@@ -1,8 +1,9 @@
-"""Whether this machine can train: system, libraries, cards, backends, disks, the hub's settings and the bases
-that are here, each with its cure.
+"""Whether this machine can train: system, libraries, cards, backends, disks, the hub's settings and the
+bases that are here, each with its cure.
 
-Nothing heavy is imported: torch and the backends are asked in a process of their own (`doctor.ask`), so that a
-library which crashes as it is imported is a finding, too. The network is asked only where the caller wants it.
+Nothing heavy is imported: torch and the backends are asked in a process of their own (`doctor.ask`), so that
+a library which crashes as it is imported is a finding, too. The network is asked only where the caller wants
+it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from doitune.doctor.disks import disk_check, hub_cache
 from doitune.doctor.engines import ask_engines, backend_checks, torch_checks
 from doitune.doctor.hub import hub_check
 from doitune.doctor.libraries import installed_libraries, library_checks
-from doitune.doctor.machine import machine_check, machine_facts
+from doitune.doctor.machine import machine_check, this_machine
 from doitune.errors import DoituneError
 from doitune.system.cards import installed_cards
 
@@ -56,16 +57,16 @@ class Diagnosis:
 def diagnose(runs: Path, *, network: bool = False) -> Diagnosis:
     """Look at this machine; `runs` is the folder that trainings would write to. `network`: also ask
     whether the hub answers."""
-    cards, asked, facts = installed_cards(), ask_engines(), machine_facts()
+    cards, asked, here = installed_cards(), ask_engines(), this_machine()
     machine = {
-        **facts,
+        **asdict(here),
         "libraries": installed_libraries(),
         "cards": [card_document(one) for one in cards],
         "torch": asked.get("torch", {}),
         "backends": asked.get("backends", {}),
     }
     checks = [
-        machine_check(facts),
+        machine_check(here),
         *library_checks(),
         cards_check(cards),
         *torch_checks(asked, bool(cards)),

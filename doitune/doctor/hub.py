@@ -20,7 +20,8 @@ def hub_check(*, network: bool) -> Check:
     logged = bool(os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")) or (
         login.is_file() and login.stat().st_size > 0
     )
-    text = f"{endpoint.hostname or 'no host'}, {'logged in' if logged else 'not logged in (only gated models need it)'}"
+    login_text = "logged in" if logged else "not logged in (only gated models need it)"
+    text = f"{endpoint.hostname or 'no host'}, {login_text}"
     if endpoint.scheme not in ("https", "http") or not endpoint.hostname:
         return Check(
             "hub",

@@ -36,7 +36,7 @@ class Card:
 
     @property
     def taken_gib(self) -> float:
-        """What other programs hold of a card that is here."""
+        """What other programs take of a card that is here."""
         return 0.0 if self.free_gib is None else self.gib - self.free_gib
 
 
@@ -95,15 +95,15 @@ def choose_card(text: str | None) -> Card:
 
 
 def smallest_card(gib: float) -> int | None:
-    """The memory of the smallest card on sale whose usable part holds `gib`, or None."""
+    """The memory of the smallest card on sale that has `gib` usable, or None."""
     return next((size for size in SIZES if Card(size).usable_gib >= gib), None)
 
 
 def find_card() -> Card | None:
     """The card that a training here would use, or None; its driver is asked, which takes milliseconds.
 
-    `CUDA_VISIBLE_DEVICES` is honoured; without it the first card counts, by its slot, as torch is made to count
-    them (`CUDA_DEVICE_ORDER`); of several processes of torchrun each asks about its own.
+    `CUDA_VISIBLE_DEVICES` is honoured; without it the first card counts, by its slot, as torch is made to
+    count them (`CUDA_DEVICE_ORDER`); of several processes of torchrun each asks about its own.
     """
     wanted = _wanted()
     found = None if not wanted or wanted.startswith("-") else installed_card(wanted)

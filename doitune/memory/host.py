@@ -16,7 +16,7 @@ class Host:
     """`ram_gib`: the process, and the larger of loading (tensor by tensor, two at a time) and training
     (offloaded checkpoints, paged states).
 
-    `whole_gib`: what loading would take that holds the whole 16-bit base in main memory; doitune does not.
+    `whole_gib`: what loading would take with the whole 16-bit base in main memory, which doitune avoids.
     `disk_gib`: the base and the run's checkpoints. `base_16_bit_gib`, `base_nf4_gib`: the base as published,
     and quantised before.
     """
@@ -38,7 +38,7 @@ def host_of(setting: Setting, *, quantised: bool, checkpoints: int) -> Host:
     )
     training = offloaded_bytes(setting) + paged_bytes(setting)
     whole = 2 * shape.parameters / GIB
-    held = base_bytes(setting) / GIB if setting.quantise == "nf4" else whole
+    on_card = base_bytes(setting) / GIB if setting.quantise == "nf4" else whole
     # an adapter in fp32 and two moments in 8 bits, or in fp32
     adapter = (
         setting.lora_parameters * (4 + (8 if setting.optimizer == "adamw" else 2.03125)) * checkpoints / GIB
@@ -46,8 +46,8 @@ def host_of(setting: Setting, *, quantised: bool, checkpoints: int) -> Host:
     return Host(
         ram_gib=PROCESS_GIB + max(2 * largest, training) / GIB,
         whole_gib=PROCESS_GIB + whole,
-        disk_gib=(held if quantised else whole) + adapter,
+        disk_gib=(on_card if quantised else whole) + adapter,
         base_16_bit_gib=whole,
-        base_nf4_gib=held,
+        base_nf4_gib=on_card,
         checkpoints_gib=adapter,
     )

@@ -34,12 +34,12 @@ SMALLEST_PARAMETERS = 300_000_000
 
 @dataclass(frozen=True)
 class Work:
-    """The tokens of a whole training. `told`: how they were found."""
+    """The tokens of a whole training. `how` they were found, in words."""
 
     rows: int
     tokens: int
     steps: int
-    told: str
+    how: str
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,18 @@ def work_of(recipe: Recipe) -> Work:
         characters = sum(map(len, turns))
         rate, by = _rate(recipe.model, turns)
         tokens = round(rate * characters + TURN_TOKENS * len(turns))
-        told = f"{rows:,} rows counted in the corpus, {characters:,} characters at about {rate:.3g} tokens each ({by})"
+        how = (
+            f"{rows:,} rows counted in the corpus, {characters:,} characters at about {rate:.3g} tokens each "
+            f"({by})"
+        )
     else:
         rows = _asked(recipe.data.budget)
         tokens = TOKENS_A_ROW * rows
-        told = f"about {rows:,} rows by the budget, {TOKENS_A_ROW} tokens a row assumed ({why})"
+        how = f"about {rows:,} rows by the budget, {TOKENS_A_ROW} tokens a row assumed ({why})"
     steps = -(-rows // train.examples_per_step) * train.epochs
     steps = min(steps, train.max_steps or steps)
     share = min(1.0, steps * train.examples_per_step / max(1, rows * train.epochs))
-    return Work(rows, round(share * tokens * train.epochs), steps, told)
+    return Work(rows, round(share * tokens * train.epochs), steps, how)
 
 
 def _is_here(corpus: str) -> bool:
@@ -184,7 +187,7 @@ PUBLISHED_ROWS = dict(
 
 
 def pace(setting: Setting, card: KnownCard, work: Work, most_tokens: int) -> Pace:
-    """How long the work takes on a card, in micro-batches as large as it holds and a step fills."""
+    """How long the work takes on a card, in micro-batches as large as fit it and a step fills."""
     of_a_step = max(1, work.tokens // max(1, work.steps))
     mine = replace(setting, tokens=max(1, min(most_tokens, of_a_step)))
     row = max(1, round(work.tokens / max(1, work.rows)))

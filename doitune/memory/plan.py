@@ -179,10 +179,11 @@ def refuse_unfit(plan: MemoryPlan) -> None:
     if plan.fits:
         return
     card = plan.card
-    held = f", {card.taken_gib:.1f} GiB of it held by other programs now" if card.taken_gib > 0.3 else ""
-    need = f"{plan.recipe} needs {plan.gib(2):.1f} GiB for {plan.model} ({plan.gib(1):.1f} nominal, {plan.setting.backend})"
+    taken = f", {card.taken_gib:.1f} GiB of it taken by other programs now" if card.taken_gib > 0.3 else ""
     raise FitError(
-        f"{need}; {card.usable_gib:.1f} GiB are usable of {card.name or 'a card'} of {card.gib:.0f} GiB{held}",
+        f"{plan.recipe} needs {plan.gib(2):.1f} GiB for {plan.model} ({plan.gib(1):.1f} nominal, "
+        f"{plan.setting.backend}); {card.usable_gib:.1f} GiB are usable of {card.name or 'a card'} of "
+        f"{card.gib:.0f} GiB{taken}",
         way_out_text(plan),
     )
 
@@ -201,15 +202,18 @@ def _findings(setting: Setting, card: Card) -> Iterable[str]:
     for name in sorted(setting.what_if):
         yield f"{name}: {WHAT_IFS[name]}"
     if not setting.nested:
-        yield "the base was quantised with scales in 32 bits instead of 8: one made by `doitune base make`, or quantised as it loads, is smaller"
+        yield (
+            "the base was quantised with scales in 32 bits instead of 8: one made by `doitune base make`, or "
+            "quantised as it loads, is smaller"
+        )
     if setting.backend == "unsloth" and (not setting.nested or "no-double-quant" in setting.what_if):
         yield "no-double-quant: Unsloth's kernels need nested scales and would not run at all"
     if setting.rank > HIGH_RANK:
-        size = (
-            sum(term.nominal for term in count(setting) if term.name in ("lora", "gradients", "optimizer"))
-            / GIB
+        parts = [term.nominal for term in count(setting) if term.name in ("lora", "gradients", "optimizer")]
+        yield (
+            f"rank {setting.rank}: the adapter with its gradients and states takes {sum(parts) / GIB:.1f} "
+            "GiB, and grows with the rank"
         )
-        yield f"rank {setting.rank}: the adapter with its gradients and states takes {size:.1f} GiB, and grows with the rank"
     if setting.dropout and setting.backend == "unsloth":
         yield "dropout above 0: many releases of Unsloth leave their fused kernels; counted without them"
     if setting.quantise == "none":
@@ -219,7 +223,7 @@ def _findings(setting: Setting, card: Card) -> Iterable[str]:
     if not setting.checkpointing:
         yield "no gradient checkpointing: every block keeps its activations"
     if card.taken_gib > 0.3:
-        yield f"other programs hold {card.taken_gib:.1f} GiB of {card.name or 'this card'} now"
+        yield f"other programs take {card.taken_gib:.1f} GiB of {card.name or 'this card'} now"
 
 
 @dataclass(frozen=True)
@@ -289,7 +293,7 @@ def document(plan: MemoryPlan, seen: Outlook) -> dict[str, Any]:
             "rows": seen.work.rows,
             "tokens": seen.work.tokens,
             "steps": seen.work.steps,
-            "counted": seen.work.told,
+            "counted": seen.work.how,
         },
         "findings": list(plan.findings),
     }

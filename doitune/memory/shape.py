@@ -133,6 +133,6 @@ def _unreachable(name: str, error: Exception) -> ModelError:
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ModelError(
         f"the config.json of {name!r} is neither in the cache nor to be had from the hub: {first}",
-        "`HF_ENDPOINT` names a mirror; offline, give a folder with its config.json (--model FOLDER), or write "
-        "model.architecture",
+        "`HF_ENDPOINT` names a mirror; offline, give a folder with its config.json (--model FOLDER), or "
+        "write model.architecture",
     )

@@ -41,7 +41,7 @@ def allowance(resolved: Resolved, backend: str) -> Allowance | None:
     """What the card that is here allows a run on `backend`; None without a card, or for an architecture that
     is not known.
 
-    The base may lie on the card by now: what this process holds counts as free, as the plan counts it too.
+    The base may lie on the card by now: what this process takes counts as free, as the plan counts it, too.
     """
     card = find_card()
     if card is not None and card.free_gib is not None:
@@ -55,7 +55,7 @@ def allowance(resolved: Resolved, backend: str) -> Allowance | None:
 
 
 def _own_gib() -> float:
-    """What this process holds of its card: torch's memory, and a context, whose size nobody says."""
+    """What this process takes of its card: torch's memory, and a context, whose size is assumed."""
     import torch
 
     return torch.cuda.memory_reserved() / GIB + CONTEXT_GIB[1] if torch.cuda.is_initialized() else 0.0

@@ -4,8 +4,11 @@ architecture alone.
 The worst moment is a backward pass: everything that stays (weights, adapter, its gradients and states) and
 the largest of what comes and goes, which is one block recomputed and differentiated, the loss, or the
 optimiser's own buffers. These three do not add. Two engines are known. `hf` is this project's own path
-through transformers, peft and bitsandbytes, counted operation by operation and compared with a simulated
-step. `unsloth` follows the published kernels of Unsloth; nobody has simulated those.
+through transformers, peft and bitsandbytes: counted operation by operation, and compared with a step of that
+code under fake tensors. `unsloth` follows Unsloth's kernels as published. Its code needs a card, so it is
+compared with a model of its block (`simulation/unsloth_block`), which rests on the same reading: where that
+is wrong, both are. With dropout above 0 its own backward passes are not counted on, and a block is counted as
+hf's.
 """
 
 from __future__ import annotations
@@ -35,9 +38,11 @@ that."""
 
 WHAT_IFS = {
     "full-logits": "the logits of all tokens at once, in fp32",
-    "fp32-upcast": "embeddings, norms and the residual stream in fp32, as peft's prepare_model_for_kbit_training leaves them",
+    "fp32-upcast": "embeddings, norms and the residual stream in fp32, as peft's "
+    "prepare_model_for_kbit_training leaves them",
     "trained-embeddings": "the whole embedding and head trained (modules_to_save)",
-    "unsloth-new-tokens": "tokens added through Unsloth's own helper, which then trains the whole embedding and head",
+    "unsloth-new-tokens": "tokens added through Unsloth's own helper, which then trains the whole embedding "
+    "and head",
     "no-double-quant": "NF4 scales in 32 bits instead of 8",
     "checkpoints-on-card": "Unsloth's checkpoints kept on the card instead of in main memory",
     "bf16-lora": "the adapter's weights and gradients in bf16",
@@ -111,7 +116,7 @@ class Term:
 
 
 def count(setting: Setting) -> tuple[Term, ...]:
-    """The terms of a setting's peak, in the order in which they are told."""
+    """The terms of a setting's peak, in the order in which they are shown."""
     stays = [*_base(setting), *_adapter(setting)]
     comes = _moment(setting)
     adapter = sum(term.nominal for term in stays if term.name in ("lora", "gradients", "optimizer"))
@@ -138,7 +143,7 @@ def level(term: Term, number: int) -> float:
 
 def nf4_bytes(parameters: int, *, double: bool = True) -> int:
     """Bytes of a layer of `parameters` weights in NF4: packed halves, scales, and the code tables, as
-    bitsandbytes holds them."""
+    bitsandbytes keeps them."""
     blocks = math.ceil(parameters / BLOCK)
     if not double:
         return math.ceil(parameters / 2) + 4 * blocks + 16 * 4
@@ -287,7 +292,7 @@ def _saved(setting: Setting) -> float:
     heads = 4 * (shape.query + shape.key_value) if shape.family.head_norms else 0
     norms = 2 * (4 * shape.hidden + 4) + heads
     gate = 3 * size * shape.intermediate
-    # peft gives each adapted layer an fp32 copy of its input (and dropout a mask), and keeps what lies between A and B
+    # peft gives each adapted layer an fp32 copy of its input (and dropout a mask), and keeps A's output
     adapters = sum(
         (4 + (setting.dropout > 0)) * inputs + 4 * setting.rank for _, inputs in setting.adapted.values()
     )
@@ -298,14 +303,15 @@ def _block(setting: Setting) -> float:
     """One block's backward pass at its worst, without the weights that are dequantised then."""
     shape, t, size = setting.architecture, setting.tokens, setting.number_bytes
     hidden = size * t * shape.hidden
-    # offloaded checkpoints: two buffers on the way back, the last block's, which stays, and the embedding's output
+    # offloaded checkpoints: two buffers on the way back, the last block's, which stays, and the
+    # embedding's output
     around = 4 * hidden if offloaded_bytes(setting) else 0
     if setting.fused:
         tables = 8 * t * (shape.query // shape.heads)
         return _saved(setting) + 2 * hidden + around + tables  # the block's output, and its gradient
-    # either down's weight is dequantised, beside the gradient that arrives; or, while the block is recomputed, up's adapter has made its fp32
-    # output and scaled it, beside that gradient (and its fp32 copy for down's adapter), the residual and the norm's output; down's own fp32
-    # input is not there yet
+    # either down's weight is dequantised, beside the gradient that arrives; or, while the block is
+    # recomputed, up's adapter has made its fp32 output and scaled it, beside that gradient (and its fp32 copy
+    # for down's adapter), the residual and the norm's output; down's own fp32 input is not there yet
     _, passes = _buffers(setting)
     adapted = [one for one in shape.family.linears if one.name in setting.adapted]
     down = any(one.inputs == "intermediate" for one in adapted)
