@@ -13,19 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from doitune.data import leaks
 from doitune.data.example import Example, Message
-from doitune.data.leaks import (
-    COVERAGE,
-    MAX_LEAKS_A_ROW,
-    SHINGLE_CHARACTERS,
-    Leak,
-    duplicates,
-    leaks_of,
-    normalised,
-    whole_text,
-)
+from doitune.data.leaks import MAX_LEAKS_A_ROW, Leak, duplicates, normalised, whole_text
+from doitune.data.shingles import COVERAGE, SHINGLE_CHARACTERS
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
+
+
+def leaks_of(train: list[Example], judged: list[Example], suite: str = "doit-test") -> list[Leak]:
+    return leaks.leaks_of(train, {suite: judged})
 
 
 def example(name: str, question: str, answer: str, ability: str = "math") -> Example:
@@ -47,9 +44,9 @@ def some(dice: random.Random, name: str, count: int) -> list[Example]:
     ]
 
 
-def pairs(leaks: list[Leak]) -> list[tuple[str, str]]:
+def pairs(found: list[Leak]) -> list[tuple[str, str]]:
     """The ids of each leak."""
-    return [(leak.train_id, leak.other_id) for leak in leaks]
+    return [(leak.train_id, leak.other_id) for leak in found]
 
 
 def test_normalising_leaves_letters_digits_and_signs() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import quantiles
 
 from doitune.data.corpus import Corpus
@@ -17,8 +17,8 @@ from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError
 
 CONTROL_TOKENS = (
-    "<user>", "<assistant>", "<eot>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>",
-    "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
+    "<user>", "<assistant>", "<eot>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>",
+    "<|eot_id|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
 )  # fmt: skip
 """Tokens that some template gives a meaning; a model's own role tokens are given to `check` beside them."""
 
@@ -84,23 +84,9 @@ class CheckReport:
                 source: {name: _count_json(count) for name, count in counts.items()}
                 for source, counts in self.rows.items()
             },
-            "problems": [
-                {
-                    "kind": found.kind,
-                    "file": found.file,
-                    "line": found.line,
-                    "problem": found.problem,
-                    "hint": found.hint,
-                }
-                for found in self.problems
-            ],
+            "problems": [asdict(found) for found in self.problems],
             "leaks": [
-                {
-                    "train_id": leak.train_id,
-                    "other_id": leak.other_id,
-                    "suite": leak.suite,
-                    "coverage": leak.coverage,
-                }
+                {key: getattr(leak, key) for key in ("train_id", "other_id", "suite", "coverage")}
                 for leak in self.leaks
             ],
         }
@@ -184,10 +170,10 @@ def _odd_text(example: Example, token: re.Pattern[str]) -> Iterator[Finding]:
     """One finding a kind and row: role tokens, and characters that a reader can't see."""
     texts = [(f"turn {number}", turn.content) for number, turn in enumerate(example.messages, 1)]
     texts += [(f"choice {number}", text) for number, text in enumerate(example.choices, 1)]
-    told: set[str] = set()
+    reported: set[str] = set()
     for where, text in texts:
-        if (found := token.search(text)) and "role_token" not in told:
-            told.add("role_token")
+        if (found := token.search(text)) and "role_token" not in reported:
+            reported.add("role_token")
             yield _at(
                 example,
                 "role_token",
@@ -195,8 +181,8 @@ def _odd_text(example: Example, token: re.Pattern[str]) -> Iterator[Finding]:
                 "rewrite it; a tokenizer may obey it",
             )
         for kind, (pattern, what) in _ODD_TEXT.items():
-            if kind not in told and (odd := pattern.search(text)):
-                told.add(kind)
+            if kind not in reported and (odd := pattern.search(text)):
+                reported.add(kind)
                 problem = f"{where} has {what}, U+{ord(odd[0]):04X}, at character {odd.start() + 1}"
                 yield _at(example, kind, problem, _TEXT_HINT)
 
@@ -244,9 +230,4 @@ def _leaks(
 
 def _count_json(count: RowCount) -> dict[str, object]:
     document: dict[str, object] = {"rows": count.rows, "forms": dict(count.forms)}
-    if count.tokens:
-        tokens = count.tokens
-        document["tokens"] = {
-            "least": tokens.least, "median": tokens.median, "percentile_95": tokens.percentile_95, "most": tokens.most,
-        }  # fmt: skip
-    return document
+    return document | {"tokens": asdict(count.tokens)} if count.tokens else document

@@ -257,7 +257,8 @@ def _content(turn: dict[str, object], number: int) -> str:
             "empty", f"turn {number} says nothing ({shown(content)})", "write the text, or drop the row"
         )
     if control := _CONTROL.search(content):
-        problem = f"turn {number} has the control character U+{ord(control[0]):04X} at character {control.start() + 1}"
+        code, at = ord(control[0]), control.start() + 1
+        problem = f"turn {number} has the control character U+{code:04X} at character {at}"
         raise RowError("control_character", problem, "delete it")
     return content
 

@@ -80,11 +80,8 @@ def _choices(row: dict[str, object], gold: str) -> tuple[str, ...]:
     choices = row.get("choices")
     hint = "give three different texts, the right one first"
     if not isinstance(choices, list):
-        raise RowError(
-            "choices",
-            f"`choices` is {'missing' if 'choices' not in row else shown(choices)}, not a list of three texts",
-            hint,
-        )
+        what = "missing" if "choices" not in row else shown(choices)
+        raise RowError("choices", f"`choices` is {what}, not a list of three texts", hint)
     if len(choices) != 3:
         raise RowError("choices", f"`choices` has {len(choices)} candidates, not three", hint)
     for place, choice in enumerate(choices, 1):

@@ -103,9 +103,14 @@ class HuggingFace:
 
         with _hub_errors(self.repository):
             hf_hub_download(
-                self.repository, file.path, repo_type="dataset", revision=revision, local_dir=folder, force_download=again,
+                self.repository,
+                file.path,
+                repo_type="dataset",
+                revision=revision,
+                local_dir=folder,
+                force_download=again,
                 tqdm_class=counting_bar(on_bytes),
-            )  # fmt: skip
+            )
 
 
 class ModelScope:

@@ -16,7 +16,8 @@ import time
 from collections import Counter, defaultdict
 
 from doitune.data.example import Example, Message
-from doitune.data.leaks import COVERAGE, SHINGLE_CHARACTERS, leaks_of, normalised, whole_text
+from doitune.data.leaks import leaks_of, normalised, whole_text
+from doitune.data.shingles import COVERAGE, SHINGLE_CHARACTERS
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
 BOUND_SECONDS = 30
@@ -74,14 +75,14 @@ def plain(train: list[Example], judged: list[Example]) -> set[str]:
 
 
 def main(train_rows: int, judged_rows: int) -> None:
-    """Print both figures; fail where a planted row is missed, another one is told, or the bound is broken."""
+    """Print both figures; fail where a planted row is missed, another one is reported, or the bound is broken."""
     dice = random.Random(0)
     train, judged = rows(dice, "train", train_rows), rows(dice, "judged", judged_rows)
     expected = planted(train, judged)
     small_train, small_judged = train[: train_rows // 10], judged[: judged_rows // 10]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
-    found = {leak.other_id for leak in leaks_of(train, judged)}
+    found = {leak.other_id for leak in leaks_of(train, {"judged": judged})}
     seconds = time.perf_counter() - started
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
     started = time.perf_counter()
