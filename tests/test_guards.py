@@ -97,7 +97,7 @@ def test_padding_is_never_trained_even_where_it_is_the_end_token() -> None:
     """Trap: labels made from ids, so that pad == end masks the end of every answer; a mask that starts one
     token late."""
     rows = [Encoded((5, 6, 2), (IGNORED, 6, 2)), Encoded((5, 7, 8, 9, 2), (IGNORED, IGNORED, 8, 9, 2))]
-    for batch in (pad(rows, pad_id=2), flatten(rows, pad_id=2)):
+    for batch in (pad(rows, pad_id=2), flatten(rows)):
         trained = batch.labels[batch.labels != IGNORED].tolist()
         assert trained == [6, 2, 8, 9, 2]
         assert (batch.labels == 2).sum() == 2

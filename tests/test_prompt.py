@@ -21,9 +21,9 @@ from doitune.prompt.encode import (
     encode,
     encode_all,
     encode_question,
+    encode_questions,
     fingerprint,
     option_ids,
-    questions_ids,
 )
 from doitune.prompt.encoded import IGNORED
 from doitune.prompt.law import prove_law
@@ -186,7 +186,7 @@ def test_many_at_once_are_the_same_as_one_at_a_time() -> None:
     template = doit(piece_tokenizer())
     assert encode_all(CHATS, template) == [encode(chat, template) for chat in CHATS]
     questions = [chat[:-1] for chat in CHATS]
-    assert questions_ids(questions, template) == [
+    assert encode_questions(questions, template) == [
         encode_question(question, template) for question in questions
     ]
 

@@ -518,7 +518,7 @@ def test_the_child_has_no_files_no_secrets_and_little_memory(monkeypatch: pytest
     renderer = Renderer("{{ messages[0].content }}", {})
     assert renderer.texts(CHAT) == ["hello"]
     assert renderer._child is not None
-    books = Path("/proc") / str(renderer._child.pid)
+    books = Path("/proc") / str(renderer._child.process.pid)
     limits = {line[:26].strip(): line[26:].split() for line in (books / "limits").read_text().splitlines()}
     assert (
         limits["Max open files"][:2]
@@ -534,8 +534,9 @@ def test_the_child_has_no_files_no_secrets_and_little_memory(monkeypatch: pytest
 def test_the_child_ends_with_its_template() -> None:
     renderer = Renderer("{{ 1 }}", {})
     renderer.texts(CHAT)
-    child = renderer._child
-    assert child is not None and child.poll() is None
+    assert renderer._child is not None
+    child = renderer._child.process
+    assert child.poll() is None
     del renderer
     assert child.poll() is not None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from doitune.data.example import Message
 from doitune.evals.task import Count, Item, Reply, ids_digest
-from doitune.prompt.encode import encode_all, questions_ids
+from doitune.prompt.encode import encode_all, encode_questions
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.prompt.template import Template
 
@@ -52,7 +52,7 @@ class Prompt:
 def prepare(items: Sequence[Item], template: Template, context_tokens: int | None = None) -> list[Prompt]:
     """Each item's prompt. A prompt over the context loses shots one by one; one that still does not fit is
     marked, never cut."""
-    questions = questions_ids([item.question for item in items], template)
+    questions = encode_questions([item.question for item in items], template)
     prompts = _rows(items, questions, template)
     if context_tokens is not None:
         prompts = [
@@ -99,7 +99,7 @@ def _shortened(prompt: Prompt, template: Template, context_tokens: int) -> Promp
     for shots in range(item.shots - 1, -1, -1) if item.fewer is not None else ():
         assert item.fewer is not None
         fewer = replace(item, question=item.fewer(shots), shots=shots)
-        shorter = _rows([fewer], questions_ids([fewer.question], template), template)[0]
+        shorter = _rows([fewer], encode_questions([fewer.question], template), template)[0]
         if shorter.length <= context_tokens:
             return replace(shorter, item=item)
     return replace(prompt, too_long=True)
@@ -113,7 +113,7 @@ def _with_released(prompts: Sequence[Prompt], template: Template, context_tokens
     """
     count = counting(template)
     wanted = [_released(prompt, count) for prompt in prompts]
-    ids = iter(questions_ids([question for question, _ in wanted if question is not None], template))
+    ids = iter(encode_questions([question for question, _ in wanted if question is not None], template))
     found = []
     for prompt, (question, shots) in zip(prompts, wanted, strict=True):
         other = next(ids) if question is not None else None

@@ -116,7 +116,8 @@ def positions_of(lengths: Sequence[int], *, packed: bool) -> int:
 
 def collate(encoded: Sequence[Encoded], group: Sequence[int], *, packed: bool, pad_id: int = 0) -> Batch:
     """One group that `cut` made, as tensors."""
-    return (flatten if packed else pad)([encoded[place] for place in group], members=group, pad_id=pad_id)
+    chosen = [encoded[place] for place in group]
+    return flatten(chosen, members=group) if packed else pad(chosen, members=group, pad_id=pad_id)
 
 
 def arrange(encoded: Sequence[Encoded], budget_tokens: int, *, packed: bool, pad_id: int = 0) -> list[Batch]:
@@ -141,9 +142,8 @@ def pad(encoded: Sequence[Encoded], *, members: Sequence[int] | None = None, pad
     )
 
 
-def flatten(encoded: Sequence[Encoded], *, members: Sequence[int] | None = None, pad_id: int = 0) -> Batch:
-    """Examples end to end in one row [1, sum of lengths]; `pad_id` is not needed and taken for the same
-    shape as `pad`."""
+def flatten(encoded: Sequence[Encoded], *, members: Sequence[int] | None = None) -> Batch:
+    """Examples end to end in one row [1, sum of lengths]."""
     import torch
 
     ids = torch.tensor([[token for example in encoded for token in example.ids]], dtype=torch.long)

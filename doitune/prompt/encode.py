@@ -1,4 +1,4 @@
-"""The chat template: messages -> token ids and labels. The one path for training, evaluation and chat.
+"""The encoder: messages -> token ids and labels. The one path for training, evaluation and chat.
 
 `doit` gives each turn as role token, content, and the end token; contents are tokenised one by one, so that
 the letter "A" is the same token as a target of training, as an option that is scored, and in a few-shot turn.
@@ -15,10 +15,11 @@ from hashlib import sha256
 from doitune.data.example import Message
 from doitune.errors import DataError, ModelError
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.prompt.rendering import CURE
 from doitune.prompt.template import PROBE_CHAT, Chat, Template, render
 
 CHATS_AT_ONCE = 256
-"""Conversations whose renderings are held together: each takes several times its ids."""
+"""Conversations whose renderings are kept at a time: each takes several times its ids."""
 
 
 def encode(messages: Sequence[Message], template: Template) -> Encoded:
@@ -95,7 +96,7 @@ def _encode_by_prefix(
         if ids[: len(before)] != before or ids[: len(after)] != after:
             raise ModelError(
                 f"the base's chat template writes turn {turn + 1} differently once a later turn follows",
-                "use the recipe's: --set prompt.template=doit",
+                CURE,
                 place=place,
             )
         end = next((at for at in range(len(before), len(after)) if ids[at] in template.stop_ids), None)
@@ -123,10 +124,10 @@ def _refuse_control(
 
 def encode_question(messages: Sequence[Message], template: Template) -> tuple[int, ...]:
     """Ids up to the place where the assistant's next text starts; the last of `messages` is a user turn."""
-    return questions_ids([messages], template)[0]
+    return encode_questions([messages], template)[0]
 
 
-def questions_ids(questions: Sequence[Sequence[Message]], template: Template) -> list[tuple[int, ...]]:
+def encode_questions(questions: Sequence[Sequence[Message]], template: Template) -> list[tuple[int, ...]]:
     """`encode_question` for many at once."""
     if template.kind == "model":
         for messages in questions:
@@ -156,8 +157,13 @@ def option_ids(letters: Sequence[str], question: Sequence[Message], template: Te
 
 def decode(ids: Sequence[int], template: Template) -> str:
     """Text of generated ids; control tokens are left out."""
-    known = [token for token in ids if token not in template.control_ids]
-    return str(template.tokenizer.decode(known, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    return decode_all([ids], template)[0]
+
+
+def decode_all(rows: Sequence[Sequence[int]], template: Template) -> list[str]:
+    """`decode` for many at once."""
+    known = [[token for token in row if token not in template.control_ids] for row in rows]
+    return list(template.tokenizer.backend_tokenizer.decode_batch(known, skip_special_tokens=True))
 
 
 def fingerprint(template: Template) -> str:

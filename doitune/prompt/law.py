@@ -8,8 +8,9 @@ from itertools import groupby
 
 from doitune.data.example import Message
 from doitune.errors import DataError, ModelError
-from doitune.prompt.encode import questions_ids
+from doitune.prompt.encode import decode_all, encode_questions
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.prompt.rendering import CURE
 from doitune.prompt.template import Template
 
 RETOKENISED_ROWS = 1000
@@ -39,7 +40,7 @@ def prove_law(
         if len(whole.ids) > 1 and whole.ids[0] == whole.ids[1] == template.tokenizer.bos_token_id:
             raise ModelError(
                 "this row starts with the token of a text's beginning twice",
-                "use --set prompt.template=doit",
+                CURE,
                 place=place,
             )
     _prove_questions(conversations, encoded, template, places)
@@ -54,14 +55,14 @@ def _prove_answers(
 ) -> None:
     """What is trained is what the assistant says and the end token behind it, turn by turn."""
     runs = [_trained_runs(whole) for whole in encoded]
-    texts = iter(_decode_all([run[:-1] for found in runs for run in found], template))
+    texts = iter(decode_all([run[:-1] for found in runs for run in found], template))
     for found, messages, place in zip(runs, conversations, places, strict=True):
         said = [message.content.strip() for message in messages if message.role == "assistant"]
         if len(found) != len(said) or any(run[-1] not in template.stop_ids for run in found):
             problem = (
                 f"{len(said)} assistant turns have {len(found)} trained parts, or one without an end token"
             )
-            raise ModelError(problem, "use --set prompt.template=doit", place=place)
+            raise ModelError(problem, CURE, place=place)
         for text, content in zip([next(texts) for _ in found], said, strict=True):
             if text.strip() != content:
                 raise ModelError(
@@ -83,7 +84,7 @@ def _prove_questions(
     places: Sequence[str],
 ) -> None:
     every = max(1, len(encoded) // RETOKENISED_ROWS) if template.kind == "doit" else 1
-    questions = questions_ids([messages[:-1] for messages in conversations[::every]], template)
+    questions = encode_questions([messages[:-1] for messages in conversations[::every]], template)
     for whole, question, place in zip(encoded[::every], questions, places[::every], strict=True):
         if whole.ids[: len(question)] != question or len(question) != _last_run(whole):
             raise ModelError(
@@ -97,9 +98,3 @@ def _last_run(whole: Encoded) -> int:
     while start and whole.labels[start - 1] != IGNORED:
         start -= 1
     return start
-
-
-def _decode_all(rows: Sequence[Sequence[int]], template: Template) -> list[str]:
-    """Texts of many rows at once; control tokens are left out, as in `decode`."""
-    known = [[token for token in row if token not in template.control_ids] for row in rows]
-    return list(template.tokenizer.backend_tokenizer.decode_batch(known, skip_special_tokens=True))

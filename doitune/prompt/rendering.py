@@ -1,8 +1,8 @@
-"""A base's own chat template, which is a program by somebody else: rendered in a child process that can hurt
-nobody.
+"""A base's own chat template, which is a program by somebody else: rendered in a child process that can do no
+harm.
 
 jinja's sandbox stops attributes, not time and memory: two nested loops of 99,999 run for minutes, `'a' *
-1000000000` holds a gigabyte. So the child (`rendering.child`) has limits of CPU time, wall time, memory and
+1000000000` holds a gigabyte. So the child (`rendering_child`) has limits of CPU time, wall time, memory and
 output, no file, no socket, no child of its own, and none of our environment variables. One child serves a
 template for as long as it is used; it ends when its input does, also after our own death.
 """
@@ -39,6 +39,7 @@ SPARE_CHARACTERS = 1 << 16
 OUTPUT_TIMES = 4
 
 CURE = "use the recipe's: --set prompt.template=doit"
+"""What helps where a base's own chat template does not serve."""
 
 Chat = tuple[Sequence[Mapping[str, str]], bool]
 """Messages of role and content, and whether the opening of an assistant turn follows."""
@@ -58,7 +59,7 @@ class Renderer:
 
     def __init__(self, template: str, variables: Mapping[str, Any]) -> None:
         self.template, self.variables = template, dict(variables)
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: _Child | None = None
 
     def texts(self, chats: Sequence[Chat]) -> list[str]:
         """The text of each chat. Errors: RenderingError."""
@@ -77,53 +78,62 @@ class Renderer:
         return found
 
     def _ask(self, request: Mapping[str, Any]) -> Any:
-        if self._child is None:
-            self._child = _start()
-            finalize(self, _end, self._child)
+        if self._child is None or self._child.ended:
+            self._child = _Child()
             first = {
                 "template": self.template,
                 "variables": self.variables,
                 "memory_bytes": MEMORY_BYTES,
                 "seconds": CPU_SECONDS,
             }
-            reply = self._exchange(first)
+            reply = self._child.exchange(first)
             if "failed" in reply:
-                self._drop()
+                self._child.end()
                 raise RenderingError(reply["reason"])
-        return self._exchange(request)
+        return self._child.exchange(request)
 
-    def _exchange(self, document: Mapping[str, Any]) -> Any:
-        """One line to the child and its answer; a child that ended went beyond a limit."""
-        child = self._child
-        assert child is not None and child.stdin is not None and child.stdout is not None
-        timer = Timer(WALL_SECONDS, child.kill)
+
+class _Child:
+    """The process that renders; it ends with this object, or where it goes beyond a limit."""
+
+    def __init__(self) -> None:
+        self.process = _start()
+        self.end = finalize(self, _end, self.process)
+
+    @property
+    def ended(self) -> bool:
+        return not self.end.alive
+
+    def exchange(self, document: Mapping[str, Any]) -> Any:
+        """One line to the process and its answer. Errors: RenderingError where it ended."""
+        pipe, answers = self.process.stdin, self.process.stdout
+        assert pipe is not None and answers is not None
+        timer = Timer(WALL_SECONDS, self.process.kill)
         timer.start()
         try:
-            child.stdin.write(json.dumps(document).encode("ascii") + b"\n")
-            child.stdin.flush()
-            line = child.stdout.readline()
+            pipe.write(json.dumps(document).encode("ascii") + b"\n")
+            pipe.flush()
+            line = answers.readline()
         except BrokenPipeError:
             line = b""
         finally:
             timer.cancel()
         if line.endswith(b"\n"):
             return json.loads(line)
-        self._drop()
+        self.end()
         raise RenderingError(
             f"it used more than {CPU_SECONDS:g} s or {MEMORY_BYTES >> 20} MiB, or broke its process"
         )
-
-    def _drop(self) -> None:
-        if self._child is not None:
-            _end(self._child)
-        self._child = None
 
 
 def _start() -> subprocess.Popen[bytes]:
     """The child, with Python's own library and jinja's folder, and nothing else of this process."""
     program = Path(__file__).with_name("rendering_child.py")
     folders = json.dumps(sorted({str(Path(name).parent) for name in _homes()}))
-    code = "import json, runpy, sys; sys.path += json.loads(sys.argv[1]); runpy.run_path(sys.argv[2], run_name='__main__')"
+    code = (
+        "import json, runpy, sys; sys.path += json.loads(sys.argv[1]); "
+        "runpy.run_path(sys.argv[2], run_name='__main__')"
+    )
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", code, folders, str(program)],
         stdin=subprocess.PIPE,

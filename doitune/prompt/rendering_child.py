@@ -5,7 +5,7 @@ Before it reads the template it gives up files, sockets, children and memory bey
 a limit of CPU time, whose end the kernel enforces by ending the process. The environment is that of
 transformers' `apply_chat_template` (sandboxed and immutable; `raise_exception`, `strftime_now`, `tojson`;
 loop controls; `generation` blocks), so a template says here what it says there. One JSON line in, one out:
-first {template, variables, memory_bytes}, then {chats: [[messages, open_turn], ...], seconds, limits}.
+first {template, variables, memory_bytes}, then {chats: [[messages, open_turn], ...], seconds, spare, times}.
 """
 
 from __future__ import annotations

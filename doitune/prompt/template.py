@@ -8,7 +8,7 @@ from typing import Any
 
 from doitune.data.example import Message
 from doitune.errors import ModelError
-from doitune.prompt.rendering import Renderer, RenderingError
+from doitune.prompt.rendering import CURE, Renderer, RenderingError
 
 NEW_TOKENS = ("<user>", "<assistant>", "<eot>")
 """The paper's three added tokens, in the order of their new rows."""
@@ -55,9 +55,8 @@ class Template:
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text on its own, without any token added around it."""
-        backend = (
-            self.tokenizer.backend_tokenizer
-        )  # transformers' own call asks it for offsets too, which takes twice as long
+        # transformers' own call asks for offsets, too, which takes twice as long
+        backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
         found: list[list[int]] = []
@@ -130,8 +129,8 @@ def _reused_roles(tokenizer: Any, roles: tuple[str, str, str]) -> tuple[int, int
     except StopIteration:
         raise ModelError(
             "this tokenizer has no two reserved tokens for the user and assistant roles",
-            "name two tokens that text never uses: --set prompt.user_token=... --set prompt.assistant_token=..., "
-            "or give the roles rows of their own: --set prompt.tokens=new",
+            "name two tokens that text never uses: --set prompt.user_token=... "
+            "--set prompt.assistant_token=..., or give the roles rows of their own: --set prompt.tokens=new",
         ) from None
     ids = [_known_id(tokenizer, text) for text in named]
     if len(set(ids)) < len(ids):
@@ -167,22 +166,20 @@ def _unused_tokens(tokenizer: Any, taken: set[str]) -> list[str]:
 def _model_template(tokenizer: Any, control: set[int]) -> Template:
     """The base's own chat template; its end token is the first control token after an assistant's text."""
     if not getattr(tokenizer, "chat_template", None):
-        raise ModelError(
-            "this base has no chat template of its own", "use the recipe's: --set prompt.template=doit"
-        )
+        raise ModelError("this base has no chat template of its own", CURE)
     draft = Template("model", tokenizer, -1, -1, (), -1, 0, frozenset(control), _renderer(tokenizer))
     question, answer = PROBE_CHAT[:1], PROBE_CHAT[1]
     before, whole = render(draft, [(question, True), ((*question, answer), False)])
     if whole[: len(before)] != before:
         raise ModelError(
             "this base's chat template breaks the law that a trained chat starts with its question",
-            "use the recipe's: --set prompt.template=doit",
+            CURE,
         )
     ends = [token for token in whole[len(before) :] if token in control]
     if not ends:
         raise ModelError(
             "this base's chat template puts no end token after an answer, so a model could not learn to stop",
-            "use the recipe's: --set prompt.template=doit",
+            CURE,
         )
     stop = tuple(dict.fromkeys([ends[0], *_end_ids(tokenizer)]))
     return replace(draft, stop_ids=stop, pad_id=_pad_id(tokenizer, stop))
@@ -195,7 +192,7 @@ def _renderer(tokenizer: Any) -> Renderer:
     except ValueError as error:  # several templates, and none is the default
         raise ModelError(
             f"this base's chat template cannot be chosen: {error}",
-            "use the recipe's: --set prompt.template=doit",
+            CURE,
         ) from error
     named = tokenizer.special_tokens_map.items()
     return Renderer(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from doitune.backends.out_of_memory import in_parts
-from doitune.prompt.encode import questions_ids
+from doitune.prompt.encode import encode_questions
 from doitune.prompt.template import Template
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def ask_endings(
     longest = max(length for _, length in rows)
     room = 2 * longest + SLACK_TOKENS
     model.training(False)
-    prompts = questions_ids([example.question for example, _ in rows], template)
+    prompts = encode_questions([example.question for example, _ in rows], template)
     written = in_parts(
         lambda part: model.generate(part, max_new_tokens=room, stop_ids=template.stop_ids), prompts
     )
