@@ -48,7 +48,8 @@ def read(text: str) -> tuple[Node, frozenset[str]]:
 
 
 def same(left: str, right: str) -> bool:
-    """Whether two expressions are one value, at every point where their variables are tried. Raises Unreadable."""
+    """Whether two expressions are one value at every point where their variables are tried. Raises
+    Unreadable."""
     (first, these), (second, those) = read(left), read(right)
     names = these | those
     for sample in SAMPLES if names else SAMPLES[:1]:

@@ -2,8 +2,8 @@
 be reproduced.
 
 Source: behaviour of DoIT evaluate/parse_utils.py, scorer.py, utils.py and of cmmlu/mp_utils.py, written
-afresh from its description and tested case by case. Known faults are kept on purpose: "A." is not read as A, every
-capital of the last line counts, 不正确 is true.
+afresh from its description and tested case by case. Known faults are kept on purpose: "A." is not read as A,
+every capital of the last line counts, 不正确 is true.
 """
 
 from __future__ import annotations
