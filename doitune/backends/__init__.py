@@ -1,2 +1,2 @@
-"""Ways to hold a model: `hf` on any machine, `unsloth` on CUDA. Only this room imports transformers, peft,
+"""Ways to load a model: `hf` on any machine, `unsloth` on CUDA. Only this room imports transformers, peft,
 bitsandbytes, unsloth."""

@@ -65,7 +65,8 @@ class Adapter:
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote. CheckpointError, with nothing changed, unless names, shapes and dtypes agree."""
+        """Read what `save` wrote. CheckpointError, and nothing changes, unless names, shapes and dtypes
+        agree."""
         own, stored = self._matrices(), _read(folder / WEIGHTS)
         rows = None if self.rows is None else _read(folder / ROWS)
         _refuse_other(own, stored, folder)

@@ -55,8 +55,8 @@ class SteadyDropout(nn.Module):
         self.share, self.number, self.places = share, number, places
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[..., T, channels], of which `share` becomes 0 and the rest is scaled up; the input itself while
-        the model is asked."""
+        """[..., T, channels], of which `share` becomes 0 and the rest is scaled up; the input itself in
+        evaluation mode."""
         if not self.training or not self.share:
             return hidden
         keys = self.places.keys

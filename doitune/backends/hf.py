@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from doitune.base.folder import Base
 
 disable_progress_bar()  # the console shows progress
-# its warnings hold names from the model's files as they are, escape sequences too; what matters is an error here
+# its warnings show names from the model's files as they are, escape sequences too; what matters is an error
+# here
 set_verbosity_error()
 
 
@@ -97,9 +98,9 @@ def _load_base(request: LoadRequest, device: torch.device, dtype: torch.dtype) -
 def _keep_fp32_kernels(model: Any) -> None:
     """Keep 4-bit layers trainable after an evaluation.
 
-    On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks a layer's weights for bf16 at the first forward in
-    evaluation mode, for good: from then on no gradient flows through the layer and its products are rounded to
-    bf16.
+    On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks a layer's weights for bf16 at the first forward pass
+    in evaluation mode, for good: from then on no gradient flows through the layer and its products are
+    rounded to bf16.
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):

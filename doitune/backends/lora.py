@@ -71,7 +71,7 @@ def lora_targets(request: LoadRequest, model: Any) -> list[str]:
 
 
 def train_alone(adapted: Any, rows: TokenRows | None) -> None:
-    """Let the token rows be trained too, which peft froze with all that is not its own, and hold what is
+    """Let the token rows be trained too, which peft froze with all that is not its own, and keep what is
     trained in fp32."""
     if rows is not None:
         rows.train()

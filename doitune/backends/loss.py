@@ -1,9 +1,9 @@
 """The loss of a batch from its last hidden states: token losses in nats, in pieces of a fixed size.
 
-Two ways to the same numbers. Any head: a piece's logits are made again in the backward pass
-(`recomputed_losses`). A frozen matrix without soft-capping: the gradient is made on the way forward, so that no
-logits are kept and none are made twice (`HeadLoss`): two products with the head instead of three, and a peak
-that depends on nothing but the piece.
+Two ways to the same numbers. With any head, a piece's logits are made again in the backward pass
+(`recomputed_losses`). With a frozen matrix and no soft-capping, the gradient is made on the way forward, so
+that no logits are kept and none are made twice (`HeadLoss`): two products with the head instead of three, and
+a peak that depends on nothing but the piece.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def recomputed_losses(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -
 
 
 def frozen_head_losses(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """[n] losses of hidden states [n, H] under a head whose matrix is not trained and that has no soft-capping;
-    rows of added tokens may be trained."""
+    """[n] losses of hidden states [n, H] under a head without soft-capping whose matrix is not trained; rows
+    of added tokens may be."""
     at_once = positions_at_once(head.vocabulary_rows)
     rows = None if head.rows is None else head.rows.head.rows
     return HeadLoss.apply(hidden, targets, head.module.weight, rows, at_once)  # type: ignore[no-untyped-call]

@@ -57,7 +57,7 @@ def free_cache() -> None:
 
 
 def once_more(run: Callable[[], T]) -> T:
-    """What `run` gives, tried a second time where memory runs out: what others held may be free by then.
+    """What `run` gives, tried a second time where memory runs out: what others used may be free by then.
     OutOfMemory after that."""
     try:
         with memory_for("question"):

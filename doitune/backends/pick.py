@@ -1,5 +1,4 @@
-"""Ways to hold a model: `hf` on any machine, `unsloth` on CUDA. Only this folder imports transformers,
-peft, bitsandbytes, unsloth."""
+"""The choice of a backend, and what has to be done before any library of one is imported."""
 
 from __future__ import annotations
 
@@ -17,18 +16,18 @@ from doitune.errors import FitError
 if TYPE_CHECKING:
     from doitune.base.folder import Base
 
-sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]  # libraries would fetch compiled code from the hub with it, unasked
+# libraries would fetch compiled code from the hub with it, unasked
+sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
 
-logging.getLogger("bitsandbytes").setLevel(
-    logging.ERROR
-)  # it tells of an optional CPU kernel that doitune doesn't use
+# it warns of an optional CPU kernel that doitune doesn't use
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 ORDER = ("unsloth", "hf")
 """Backends by preference; each is a module of this folder."""
 
 
 def begin(wanted: str, base: Base) -> None:
-    """Ready this process for the backend that will hold `base`, before a tokenizer or anything else of
+    """Ready this process for the backend that will load `base`, before a tokenizer or anything else of
     transformers is loaded.
 
     Only Unsloth needs it: it has to be imported first. Errors: FitError where it was asked for by name and
@@ -58,4 +57,4 @@ def pick_backend(wanted: str = "auto", base: Base | None = None) -> tuple[str, B
         if reason is None:
             return name, backend
         reasons.append(f"{name}: {reason}")
-    raise FitError("no backend can hold a model here: " + "; ".join(reasons), "`doitune doctor` says more")
+    raise FitError("no backend can load a model here: " + "; ".join(reasons), "`doitune doctor` says more")

@@ -36,7 +36,7 @@ def proved_prefix(model: LoadedModel, vocabulary_rows: int) -> bool:
     """Whether two rows after a prefix get the logits that they get after the whole prompt: an architecture
     with another memory (recurrent states, places counted otherwise) does not give them.
 
-    False, too, where memory runs out over these few tokens: asking without a prefix is always right.
+    False, too, where memory runs out over these few tokens: whole prompts are always right.
     """
     ids = tuple(place % vocabulary_rows for place in range(1, 33))
     ends = [Encoded(end, (IGNORED,) * len(end)) for end in (ids[16:], ids[8:13])]

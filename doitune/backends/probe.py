@@ -1,9 +1,9 @@
-"""The probe that every checkpoint carries: what the adapter and its base said to a few rows when it was
-saved, and the hash of its weights.
+"""The probe of a checkpoint: the losses of a few rows when it was saved, with the adapter and without, and
+the hash of its weights.
 
-After every load the same is asked again. It tells an adapter that is not there, not this one or without
-effect, another base under it, and another prompt encoder, none of which any library reports: each of them
-answers, only otherwise.
+After every load the same losses are computed again. That finds an adapter that is not there, not this one or
+without effect, another base under it, and another prompt encoder, none of which any library reports: each of
+them answers, only otherwise.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ SAME_PLACE, FLOAT32, HALF = 1e-5, 1e-3, 5e-2
 libraries (its products are the same, but a library may add them up in another order); elsewhere in fp32;
 where one of the two computed in half precision."""
 
-LOAD_ELSEWHERE = "load it on the backend and the library versions that are named in the run's origin.json"
+NAMED = "that are named in the run's origin.json"
+LOAD_ELSEWHERE = f"load it on the backend and the library versions {NAMED}"
 
 
 @dataclass(frozen=True)
-class Said:
+class ProbedRow:
     """One probed row: its mean token loss in nats under the adapter and under the bare base."""
 
     id: str
@@ -59,18 +60,18 @@ class Said:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a model said. `encoder` is the prompt encoder's fingerprint, `trainable` each trained tensor's
-    shape by name, `weights` their hash."""
+    """The losses of a model. `encoder`: the prompt encoder's fingerprint; `place`: see `place_of`;
+    `trainable`: each trained tensor's shape by name; `weights`: their hash (`weights_sha256`)."""
 
     encoder: str
     place: Mapping[str, str]
     trainable: Mapping[str, str]
     weights: str
-    rows: tuple[Said, ...]
+    rows: tuple[ProbedRow, ...]
 
     @property
     def distance(self) -> float:
-        """The largest change of a row."""
+        """The largest change of a row, in nats a token."""
         return max(row.distance for row in self.rows)
 
 
@@ -88,19 +89,21 @@ def choose_rows(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list
 
 
 def take_probe(model: LoadedModel, rows: Sequence[tuple[str, Encoded]], encoder: str) -> Probe:
-    """Ask the model and its bare base now; leaves the model asking (`training(False)`). DivergedError
-    where an answer is not finite."""
+    """The losses of `rows` (ids and encodings) now; leaves the model in evaluation mode. DivergedError where
+    one is not finite."""
     model.training(False)
     encoded = [row for _, row in rows]
     adapter = _losses(model, encoded)
     with model.without_adapter():
         base = _losses(model, encoded)
-    said = tuple(Said(name, row, *losses) for (name, row), *losses in zip(rows, adapter, base, strict=True))
-    wrong = [row.id for row in said if not math.isfinite(row.adapter) or not math.isfinite(row.base)]
+    probed = tuple(
+        ProbedRow(name, row, *losses) for (name, row), *losses in zip(rows, adapter, base, strict=True)
+    )
+    wrong = [row.id for row in probed if not math.isfinite(row.adapter) or not math.isfinite(row.base)]
     if wrong:
         hint = "go on from an older checkpoint, with a lower train.learning_rate"
         raise DivergedError(f"the model's loss of {', '.join(wrong)} is not finite", hint)
-    return Probe(encoder, place_of(model), _trainable(model), weights_sha256(model), said)
+    return Probe(encoder, place_of(model), _trainable(model), weights_sha256(model), probed)
 
 
 def prove_batches(model: LoadedModel, rows: Sequence[tuple[str, Encoded]]) -> None:
@@ -108,7 +111,7 @@ def prove_batches(model: LoadedModel, rows: Sequence[tuple[str, Encoded]]) -> No
     but for rounding.
 
     A step's loss is a sum over its micro-batches: where this fails, it would depend on how the step is cut.
-    Leaves the model asking.
+    Leaves the model in evaluation mode.
     """
     model.training(False)
     allowed = FLOAT32 if model.compute_dtype == "float32" else HALF
@@ -118,7 +121,8 @@ def prove_batches(model: LoadedModel, rows: Sequence[tuple[str, Encoded]]) -> No
         if not _apart(alone, beside, allowed):
             continue
         raise ModelError(
-            f"{model.name}: the loss of {name} is {beside:.6g} beside other rows and {alone:.6g} alone, so a step would depend on how it is cut",
+            f"{model.name}: the loss of {name} is {beside:.6g} beside other rows and {alone:.6g} alone, "
+            "so a step would depend on how it is cut",
             "use another backend or other library versions: --set model.backend=hf",
         )
 
@@ -213,7 +217,7 @@ def read_probe(folder: Path) -> Probe:
         if read["schema"] != SCHEMA:
             raise ValueError(f"its schema is {read['schema']!r}")
         rows = tuple(
-            Said(
+            ProbedRow(
                 row["id"],
                 Encoded(tuple(row["ids"]), tuple(row["labels"])),
                 float(row["adapter"]),
@@ -234,8 +238,8 @@ def read_probe(folder: Path) -> Probe:
 
 
 def prove_adapter(model: LoadedModel, folder: Path, encoder: str) -> None:
-    """Ask the model that has just loaded the checkpoint in `folder` what it was asked when that was saved.
-    Leaves the model asking.
+    """Compare a model that has just loaded the checkpoint in `folder` with the probe that lies there.
+    Leaves the model in evaluation mode.
 
     `encoder`: the fingerprint of the encoder in use. CheckpointError with what differs.
     """
@@ -247,15 +251,15 @@ def prove_adapter(model: LoadedModel, folder: Path, encoder: str) -> None:
     _same_base(stored, now, allowed, folder)
     if stored.distance > 2 * allowed and now.distance < stored.distance / 2:
         raise CheckpointError(
-            f"the adapter in {folder} has no effect: it changes the base's loss by {now.distance:.4g} nats a token, when saved by "
-            f"{stored.distance:.4g}",
+            f"the adapter in {folder} has no effect: it changes the base's loss by {now.distance:.4g} nats a "
+            f"token, when saved by {stored.distance:.4g}",
             LOAD_ELSEWHERE,
         )
     for was, is_now in zip(stored.rows, now.rows, strict=True):
         if _apart(was.adapter, is_now.adapter, allowed):
             raise CheckpointError(
-                f"the adapter in {folder} answers otherwise than when it was saved: {was.id} had a loss of {was.adapter:.6g}, has "
-                f"{is_now.adapter:.6g}; up to {allowed:g} is explained by rounding",
+                f"the adapter in {folder} answers otherwise than when it was saved: {was.id} had a loss of "
+                f"{was.adapter:.6g}, has {is_now.adapter:.6g}; up to {allowed:g} is explained by rounding",
                 LOAD_ELSEWHERE,
             )
 
@@ -263,8 +267,9 @@ def prove_adapter(model: LoadedModel, folder: Path, encoder: str) -> None:
 def _same_encoder(stored: Probe, encoder: str, folder: Path) -> None:
     if stored.encoder != encoder:
         raise CheckpointError(
-            f"{folder} was trained with another prompt encoder: fingerprint {stored.encoder[:12]}, here {encoder[:12]}",
-            "use the base, the tokenizer files and the library versions that are named in the run's origin.json",
+            f"{folder} was trained with another prompt encoder: fingerprint {stored.encoder[:12]}, "
+            f"here {encoder[:12]}",
+            f"use the base, the tokenizer files and the library versions {NAMED}",
         )
 
 
@@ -288,9 +293,9 @@ def _same_base(stored: Probe, now: Probe, allowed: float, folder: Path) -> None:
     for was, is_now in zip(stored.rows, now.rows, strict=True):
         if _apart(was.base, is_now.base, allowed):
             raise CheckpointError(
-                f"the base under the adapter in {folder} is another: without the adapter {was.id} had a loss of {was.base:.6g}, has "
-                f"{is_now.base:.6g}",
-                "use the base, its 4-bit form and the library versions that are named in the run's origin.json",
+                f"the base under the adapter in {folder} is another: without the adapter {was.id} had a loss "
+                f"of {was.base:.6g}, has {is_now.base:.6g}",
+                f"use the base, its 4-bit form and the library versions {NAMED}",
             )
 
 

@@ -111,7 +111,7 @@ def _load_base(request: LoadRequest, dtype: torch.dtype) -> Any:
 
 
 def _lacking(model: Any, folder: Path) -> list[str]:
-    """Names of the model's weights that the folder's files do not hold; tied ones count once."""
+    """Names of the model's weights that the folder's files lack; tied ones count once."""
     stored: set[str] = set()
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as weights:

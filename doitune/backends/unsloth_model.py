@@ -32,8 +32,8 @@ Cached = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
 @dataclass(frozen=True)
 class UnslothDecoder:
-    """The `decoder` of `model`, in the keywords of Unsloth's own forward: `packed_seq_lengths` for packed rows,
-    a plain tuple of keys and values as a cache."""
+    """The `decoder` of `model`, in the keywords of Unsloth's own forward: `packed_seq_lengths` for packed
+    rows, a plain tuple of keys and values as a cache."""
 
     name: str
     model: torch.nn.Module

@@ -36,8 +36,12 @@ HIGH_RANK = 32
 class Verdict:
     """What every plan of memory says of its `card`: `terms` add up to the peak."""
 
+    recipe: str
+    model: str
     card: Card
     terms: tuple[Term, ...]
+    host: Host
+    findings: tuple[str, ...]
 
     def gib(self, number: int) -> float:
         """The low (0), nominal (1) or high (2) estimate of the peak."""
@@ -47,6 +51,11 @@ class Verdict:
     def fits(self) -> bool:
         """Whether the high estimate is within what is usable."""
         return self.gib(2) <= self.card.usable_gib
+
+    @property
+    def smallest_card_gib(self) -> int | None:
+        """The memory of the smallest card on sale that would do."""
+        return smallest_card(self.gib(2))
 
 
 @dataclass(frozen=True)
@@ -80,11 +89,6 @@ class MemoryPlan(Verdict):
         """What a run that leaves it unset is given: as much as fits and is of use, and never less than its
         longest row."""
         return max(self.setting.tokens, min(self.max_tokens, ENOUGH_TOKENS))
-
-    @property
-    def smallest_card_gib(self) -> int | None:
-        """The memory of the smallest card on sale that would do."""
-        return smallest_card(self.gib(2))
 
 
 def plan_memory(
@@ -192,10 +196,14 @@ def way_out_text(plan: MemoryPlan) -> str:
     """The cheapest way to a plan that fits, in words."""
     if plan.way_out:
         return " and ".join(f"--set {one.set}" if one.set else one.change for one in plan.way_out)
+    return another_size(plan)
+
+
+def another_size(plan: Verdict) -> str:
+    """What is left where no change of settings is enough."""
     size = plan.smallest_card_gib
-    return "no change of settings is enough: take a smaller model" + (
-        f" or a card of {size} GiB" if size else ""
-    )
+    card = f" or a card of {size} GiB" if size else ""
+    return f"no change of settings is enough: take a smaller model{card}"
 
 
 def _findings(setting: Setting, card: Card) -> Iterable[str]:
@@ -246,28 +254,40 @@ def outlook(recipe: Recipe, plan: MemoryPlan) -> Outlook:
     )
 
 
-def document(plan: MemoryPlan, seen: Outlook) -> dict[str, Any]:
-    """The document of `doitune plan --json`."""
+def verdict_document(plan: Verdict) -> dict[str, Any]:
+    """What the JSON documents of all plans have in common."""
     low, nominal, high = (round(plan.gib(number), 3) for number in range(3))
+    card, host = plan.card, plan.host
     return {
         "schema": "doitune.plan/1",
         "recipe": plan.recipe,
         "model": plan.model,
-        "architecture": plan.shape.place,
-        "parameters": plan.setting.architecture.parameters,
-        "backend": plan.setting.backend,
-        "card": plan.card.name,
-        "card_gib": round(plan.card.gib, 3),
-        "free_gib": None if plan.card.free_gib is None else round(plan.card.free_gib, 3),
-        "usable_gib": round(plan.card.usable_gib, 3),
+        "card": card.name,
+        "card_gib": round(card.gib, 3),
+        "free_gib": None if card.free_gib is None else round(card.free_gib, 3),
+        "usable_gib": round(card.usable_gib, 3),
         "fits": plan.fits,
         "low_gib": low,
         "nominal_gib": nominal,
         "high_gib": high,
-        "left_gib": round(plan.card.usable_gib - plan.gib(2), 3),
+        "left_gib": round(card.usable_gib - plan.gib(2), 3),
+        "terms": {f"{term.name}_gib": round(term.nominal / GIB, 4) for term in plan.terms},
+        "smallest_card_gib": plan.smallest_card_gib,
+        "ram_gib": round(host.ram_gib, 2),
+        "disk_gib": round(host.disk_gib, 2),
+        "findings": list(plan.findings),
+    }
+
+
+def document(plan: MemoryPlan, seen: Outlook) -> dict[str, Any]:
+    """The document of `doitune plan --json`."""
+    return {
+        **verdict_document(plan),
+        "architecture": plan.shape.place,
+        "parameters": plan.setting.architecture.parameters,
+        "backend": plan.setting.backend,
         "model_part_gib": round(plan.model_part_gib, 3),
         "tokens": plan.setting.tokens,
-        "terms": {f"{term.name}_gib": round(term.nominal / GIB, 4) for term in plan.terms},
         "ranges": {
             term.name: [round(level(term, number) / GIB, 4) for number in range(3)]
             for term in plan.terms
@@ -277,9 +297,6 @@ def document(plan: MemoryPlan, seen: Outlook) -> dict[str, Any]:
         "tokens_per_micro_batch": plan.tokens_per_micro_batch,
         "levers": [_lever(one) for one in plan.levers],
         "way_out": [_lever(one) for one in plan.way_out],
-        "smallest_card_gib": plan.smallest_card_gib,
-        "ram_gib": round(plan.host.ram_gib, 2),
-        "disk_gib": round(plan.host.disk_gib, 2),
         "loading": {
             "base_16_bit_gib": round(plan.host.base_16_bit_gib, 2),
             "base_nf4_gib": round(plan.host.base_nf4_gib, 2),
@@ -295,7 +312,6 @@ def document(plan: MemoryPlan, seen: Outlook) -> dict[str, Any]:
             "steps": seen.work.steps,
             "counted": seen.work.how,
         },
-        "findings": list(plan.findings),
     }
 
 

@@ -14,6 +14,7 @@ hf's.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from doitune.backends.chunks import HIDDEN_BYTES, LOGIT_BYTES, positions_at_once
@@ -124,16 +125,18 @@ def count(setting: Setting) -> tuple[Term, ...]:
         adapter + sum(level(term, number) for term in comes if term.name != "dequantisation")
         for number in range(3)
     ]
+    return (*stays, *comes, *untracked(moving))
+
+
+def untracked(moving: Sequence[float]) -> tuple[Term, Term]:
+    """What is no tensor: the context, and what the allocator loses of `moving`, the low, nominal and high
+    bytes of the adapter and of what comes and goes."""
     low, nominal, high = (share * amount for share, amount in zip(FRAGMENTATION, moving, strict=True))
-    fragments = Term(
-        "fragmentation",
-        low,
-        nominal,
-        high,
-        "what the allocator loses: 0 to 6 % of the adapter and of what comes and goes",
+    lost = "what the allocator loses: 0 to 6 % of the adapter and of what comes and goes"
+    return (
+        ranged("context", GIB, CONTEXT_GIB, "CUDA, cuBLAS and Triton themselves: assumed, not measured"),
+        Term("fragmentation", low, nominal, high, lost),
     )
-    context = ranged("context", GIB, CONTEXT_GIB, "CUDA, cuBLAS and Triton themselves: assumed, not measured")
-    return (*stays, *comes, context, fragments)
 
 
 def level(term: Term, number: int) -> float:

@@ -46,7 +46,7 @@ class Simulation:
 
     @property
     def working_bytes(self) -> int:
-        """What the peak holds besides weights, adapter, optimiser state and gradients: activations and
+        """What the peak has besides weights, adapter, optimiser state and gradients: activations and
         buffers."""
         return self.peak_bytes - self.static_bytes - self.gradient_bytes
 
@@ -54,3 +54,8 @@ class Simulation:
     def peak_phase(self) -> str:
         """The phase of the peak."""
         return max(self.phases, key=lambda name: self.phases[name])
+
+    def how(self, of: str = "") -> str:
+        """How it was found, in words; `of` says how many layers there are."""
+        depths = " and ".join(str(depth) for depth in self.depths)
+        return f"a step under fake tensors ({depths}{of} layers run), worst in phase: {self.peak_phase}"

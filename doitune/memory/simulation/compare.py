@@ -48,9 +48,8 @@ def compare(plan: MemoryPlan) -> Comparison:
     terms = {term.name: term.nominal for term in count(setting)}
     static, gradients = sum(terms[name] for name in STATIC), terms["gradients"]
     part = sum(amount for name, amount in terms.items() if name not in ("context", "fragmentation"))
-    depths = " and ".join(str(depth) for depth in found.depths)
     return Comparison(
-        f"a step under fake tensors ({depths} of {setting.architecture.layers} layers run), worst in phase: {found.peak_phase}",
+        found.how(f" of {setting.architecture.layers}"),
         (
             ("weights, adapter, states", static, found.static_bytes),
             ("gradients", gradients, found.gradient_bytes),

@@ -115,9 +115,9 @@ def meta_model(config: Mapping[str, Any], place: str, dtype: torch.dtype) -> Any
             if NAME in str(error)
             else first_line(error)[:160]
         )
-        problem = f"{place}: transformers cannot build a {config.get('model_type')!r} model from this config: {reason}"
         raise ModelError(
-            problem,
+            f"{place}: transformers cannot build a {config.get('model_type')!r} model from this config: "
+            f"{reason}",
             "copy the model's config.json again; models that bring their own code cannot be simulated",
         ) from error
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.base.families import FAMILIES
 from doitune.errors import UsageError
-from doitune.memory.cards import Card, smallest_card
+from doitune.memory.cards import Card
 from doitune.memory.host import PROCESS_GIB, Host
-from doitune.memory.plan import Verdict
+from doitune.memory.plan import Verdict, another_size, verdict_document
 from doitune.memory.shape import find_config, quantised
 from doitune.memory.simulation.case import Case, Simulation
-from doitune.memory.terms import CONTEXT_GIB, FRAGMENTATION, SLACK, Term, level, ranged
+from doitune.memory.terms import SLACK, Term, level, ranged, untracked
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
@@ -62,50 +62,26 @@ class ForeignPlan(Verdict):
     @property
     def way_out(self) -> str:
         """What may make it fit, in words: settings, where the base itself does."""
-        base = (
-            sum(
-                term.high for term in self.terms if term.name in ("weights", "embeddings", "norms", "context")
-            )
-            / GIB
-        )
+        standing = ("weights", "embeddings", "norms", "context")
+        base = sum(term.high for term in self.terms if term.name in standing) / GIB
         if base < self.card.usable_gib:
             return "try a smaller lora.rank or train.max_tokens"
-        size = smallest_card(self.gib(2))
-        return "no change of settings is enough: take a smaller model" + (
-            f" or a card of {size} GiB" if size else ""
-        )
+        return another_size(self)
 
 
 def document(plan: ForeignPlan) -> dict[str, Any]:
     """The document of `doitune plan --json`; what only the closed form knows is null or empty."""
-    low, nominal, high = (round(plan.gib(number), 3) for number in range(3))
     return {
-        "schema": "doitune.plan/1",
-        "recipe": plan.recipe,
-        "model": plan.model,
+        **verdict_document(plan),
         "architecture": plan.place,
         "model_type": plan.kind,
         "parameters": plan.parameters,
         "backend": plan.case.backend,
-        "card": plan.card.name,
-        "card_gib": round(plan.card.gib, 3),
-        "free_gib": None if plan.card.free_gib is None else round(plan.card.free_gib, 3),
-        "usable_gib": round(plan.card.usable_gib, 3),
-        "fits": plan.fits,
-        "low_gib": low,
-        "nominal_gib": nominal,
-        "high_gib": high,
-        "left_gib": round(plan.card.usable_gib - plan.gib(2), 3),
         "tokens": plan.case.tokens,
-        "terms": {f"{term.name}_gib": round(term.nominal / GIB, 4) for term in plan.terms},
         "max_tokens_per_micro_batch": None,
         "levers": [],
-        "smallest_card_gib": smallest_card(plan.gib(2)),
-        "ram_gib": round(plan.host.ram_gib, 2),
-        "disk_gib": round(plan.host.disk_gib, 2),
         "hours": {},
         "simulation": {"how": plan.how},
-        "findings": list(plan.findings),
     }
 
 
@@ -145,7 +121,7 @@ def plan_foreign(
         parameters=parameters,
         terms=_terms(found),
         host=_host(found, parameters, largest, stored=stored, checkpoints=recipe.train.keep_checkpoints + 2),
-        how=f"a step under fake tensors ({' and '.join(str(depth) for depth in found.depths)} layers run), worst in phase: {found.peak_phase}",
+        how=found.how(),
         findings=tuple(_findings(kind, found, case)),
     )
 
@@ -175,43 +151,39 @@ def _terms(found: Simulation) -> tuple[Term, ...]:
         "working", max(0, found.working_bytes), SLACK, "activations, dequantised weights, the loss"
     )
     adapter = found.gradient_bytes + found.terms["adapter"] + found.terms["optimiser"]
-    low, nominal, high = (
-        share * (adapter + level(working, number)) for number, share in enumerate(FRAGMENTATION)
-    )
     return (
         *stands,
         gradients,
         working,
-        ranged("context", GIB, CONTEXT_GIB, "CUDA and cuBLAS themselves: assumed, not measured"),
-        Term(
-            "fragmentation",
-            low,
-            nominal,
-            high,
-            "what the allocator loses: 0 to 6 % of the adapter and of what comes and goes",
-        ),
+        *untracked([adapter + level(working, number) for number in range(3)]),
     )
 
 
 def _host(found: Simulation, parameters: int, largest: int, *, stored: bool, checkpoints: int) -> Host:
     whole = 2 * parameters / GIB
-    held = sum(found.terms[name] for name in ("linear layers", "embedding and head", "norms")) / GIB
+    standing = sum(found.terms[name] for name in ("linear layers", "embedding and head", "norms")) / GIB
     adapter = checkpoints * (found.terms["adapter"] + found.terms["optimiser"]) / GIB
     return Host(
         ram_gib=PROCESS_GIB + 4 * largest / GIB,
         whole_gib=PROCESS_GIB + whole,
-        disk_gib=(held if stored else whole) + adapter,
+        disk_gib=(standing if stored else whole) + adapter,
         base_16_bit_gib=whole,
-        base_nf4_gib=held,
+        base_nf4_gib=standing,
         checkpoints_gib=adapter,
     )
 
 
 def _findings(kind: str, found: Simulation, case: Case) -> Iterable[str]:
-    yield f"the closed form does not know blocks of model_type {kind!r}: all figures but context, fragmentation and slack are of a simulated step"
+    yield (
+        f"the closed form does not know blocks of model_type {kind!r}: all figures but context, "
+        "fragmentation and slack are of a simulated step"
+    )
     base = sum(found.terms[name] for name in ("linear layers", "embedding and head", "norms"))
     if found.terms["norms"] > WIDE_SHARE * base:
         size = found.terms["norms"] / GIB
-        yield f"{size:.1f} GiB of the base are no linear layers and stay in 16 bits (the experts of a mixture): NF4 does not help there"
+        yield (
+            f"{size:.1f} GiB of the base are no linear layers and stay in 16 bits (the experts of a mixture)"
+            ": NF4 does not help there"
+        )
     if case.quantise == "none":
         yield "model.quantise none: the base in full width"

@@ -94,11 +94,19 @@ def _write(path: Path, architecture: Architecture) -> None:
 def _state(outputs: int, inputs: int) -> tuple[bytes, dict[str, torch.Tensor]]:
     """A layer's state as bitsandbytes packs it, and its two code tables."""
     tables = {"quant_map": get_4bit_type("nf4", device="cpu"), "nested_quant_map": create_dynamic_map()}
+    nested = QuantState(
+        torch.empty(0), code=tables["nested_quant_map"], blocksize=ABSMAX_BLOCK, dtype=torch.float32
+    )
     state = QuantState(
-        torch.empty(0, dtype=torch.uint8), shape=torch.Size((outputs, inputs)), dtype=torch.bfloat16, blocksize=BLOCK, quant_type="nf4",
-        code=tables["quant_map"], offset=torch.tensor(OFFSET),
-        state2=QuantState(torch.empty(0), code=tables["nested_quant_map"], blocksize=ABSMAX_BLOCK, dtype=torch.float32),
-    )  # fmt: skip
+        torch.empty(0, dtype=torch.uint8),
+        shape=torch.Size((outputs, inputs)),
+        dtype=torch.bfloat16,
+        blocksize=BLOCK,
+        quant_type="nf4",
+        code=tables["quant_map"],
+        offset=torch.tensor(OFFSET),
+        state2=nested,
+    )
     return bytes(state.as_dict(packed=True)[STATE].tolist()), tables
 
 

@@ -29,9 +29,9 @@ class Run:
     layers: int
 
 
-def two_steps(held: FakeModel, case: Case, fake: FakeTensorMode, live: LiveBytes) -> Run:
+def two_steps(model: FakeModel, case: Case, fake: FakeTensorMode, live: LiveBytes) -> Run:
     """Two optimiser steps; the figures are the second one's."""
-    parameters = held.engine.trainable()
+    parameters = model.engine.trainable()
     optimiser = build_optimiser(parameters, TrainSection(optimizer=case.optimizer), torch.device("cpu"))  # type: ignore[arg-type]
     gc.collect()  # what building the model left
     with fake, live:
@@ -45,33 +45,33 @@ def two_steps(held: FakeModel, case: Case, fake: FakeTensorMode, live: LiveBytes
         for micro_batches in (1, case.micro_batches):
             live.tally.restart("forward")
             for _ in range(micro_batches):
-                held.engine.loss(batch, case.tokens).value.backward()
+                model.engine.loss(batch, case.tokens).value.backward()
             live.tally.enter("step")
             gradients = sum(one.grad.nbytes for _, one in parameters if one.grad is not None)
             torch.nn.utils.clip_grad_norm_([one for _, one in parameters], 1.0)
             optimiser.step()
             for _, one in parameters:
                 one.grad = None
-    terms = _terms(held, parameters, optimiser)
-    static = live.tally.now - sum(buffer.nbytes for buffer in held.buffers())
+    terms = _terms(model, parameters, optimiser)
+    static = live.tally.now - sum(buffer.nbytes for buffer in model.buffers())
     return Run(
         static,
         gradients,
         {**terms, "other": static - sum(terms.values())},
         dict(live.tally.peaks),
-        held.layers,
+        model.layers,
     )
 
 
 def _terms(
-    held: FakeModel, parameters: list[tuple[str, torch.nn.Parameter]], optimiser: torch.optim.Optimizer
+    model: FakeModel, parameters: list[tuple[str, torch.nn.Parameter]], optimiser: torch.optim.Optimizer
 ) -> dict[str, int]:
     """Bytes that lie there between steps, by what they are; "other" is rotary tables and the batch."""
     trained = {id(one) for _, one in parameters}
     terms = {"linear layers": 0, "embedding and head": 0, "norms": 0}
-    ends = {id(weight) for weight in held.ends}
+    ends = {id(weight) for weight in model.ends}
     seen: set[int] = set()
-    for module in held.model.modules():
+    for module in model.model.modules():
         for parameter in module._parameters.values():
             if parameter is None or id(parameter) in trained | seen:
                 continue

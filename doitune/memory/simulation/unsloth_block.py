@@ -5,9 +5,9 @@ What is modelled, from its published design: checkpoints wait in main memory and
 on the card (the last block's stays); a block keeps its input, both norms' outputs, queries, keys, values, the
 attention's output, the residual, and the feed-forward's two halves; the feed-forward's backward pass writes
 over them; dequantised weights go through one global buffer, and through a second one in the feed-forward's
-backward pass. The loss is not modelled: it is this project's own (`backends/loss.py`). What Unsloth does in one
-kernel is computed under `inside_kernel`. The sums are those of a LLaMA block, so that its gradients can be
-checked against plain autograd.
+backward pass. The loss is not modelled: it is this project's own (`backends/loss.py`). What Unsloth does in
+one kernel is computed under `inside_kernel`. The sums are those of a LLaMA block, so that its gradients can
+be checked against plain autograd.
 """
 
 from __future__ import annotations
