@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from doitune.__main__ import main
-from doitune.run.folder import Run, list_runs
+from doitune.run.find import list_runs
+from doitune.run.folder import Run
 from doitune.selftest.traces import Traces, traces_of
 from doitune.selftest.world import make_world
 from doitune.system import faults, signals

@@ -58,10 +58,10 @@ def _all_whole(desk: Desk) -> int:
     run = desk.run("small")
     if run is None:
         return 0
-    assert not [one for one in run.checkpoints() if one.verify()], (
+    assert not [one for one in run.checkpoints.all() if one.verify()], (
         "a checkpoint that is not whole was published"
     )
-    return len(run.checkpoints())
+    return len(run.checkpoints.all())
 
 
 def _until_saved(desk: Desk, checkpoints: int) -> None:
@@ -69,7 +69,7 @@ def _until_saved(desk: Desk, checkpoints: int) -> None:
     until = time.monotonic() + 60
     while time.monotonic() < until:
         run = desk.run("small")
-        if run is not None and len(run.checkpoints()) >= checkpoints:
+        if run is not None and len(run.checkpoints.all()) >= checkpoints:
             return
         time.sleep(0.001)
     pytest.fail("the run has not come to its checkpoints")

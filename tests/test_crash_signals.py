@@ -190,7 +190,9 @@ def test_a_kill_between_the_last_validation_and_its_tidying(desk: Desk) -> None:
     assert desk.do(*desk.train("untidy", *late), fault="validate.end:2:kill").code == -signal.SIGKILL
     tidy, untidy = desk.run("tidy"), desk.run("untidy")
     assert (
-        tidy is not None and untidy is not None and len(untidy.checkpoints()) == len(tidy.checkpoints()) + 1
+        tidy is not None
+        and untidy is not None
+        and len(untidy.checkpoints.all()) == len(tidy.checkpoints.all()) + 1
     )
     _finish(desk, "untidy", desk.traces("tidy"))
 
@@ -201,8 +203,8 @@ def test_the_last_boundary_is_saved_and_nothing_is_trained_twice(desk: Desk, wan
     assert desk.do(*slow, fault="step.backward:8:sigint").code == 130
     run = desk.run("boundary")
     assert run is not None
-    logged = [line["step"] for line in run.metrics() if line["event"] == "step"]
-    assert [one.step for one in run.checkpoints()][-1] == logged[-1] > 1
+    logged = [line["step"] for line in run.log.lines() if line["event"] == "step"]
+    assert [one.step for one in run.checkpoints.all()][-1] == logged[-1] > 1
     again = desk.do(*desk.resume("boundary"))
     assert again.code == 0 and "trained again" not in again.said, again.said
     assert (
@@ -218,9 +220,9 @@ def test_twice_leaves_at_once(desk: Desk, wanted: Traces) -> None:
     _assert_stopped(desk, "twice", ended, 130)
     assert "left at once" in ended.said
     run = desk.run("twice")
-    assert run is not None and [one.step for one in run.checkpoints()] == [1, 2]
+    assert run is not None and [one.step for one in run.checkpoints.all()] == [1, 2]
     _finish(desk, "twice", wanted)
-    assert not [path.name for path in run.checkpoints_folder.iterdir() if path.name.startswith(".")]
+    assert not [path.name for path in run.checkpoints.folder.iterdir() if path.name.startswith(".")]
 
 
 def test_an_ignored_signal_stays_ignored(desk: Desk) -> None:

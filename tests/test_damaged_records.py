@@ -22,8 +22,10 @@ from doitune.errors import CheckpointError
 from doitune.evals import saved
 from doitune.evals.task import Item, Reply, Verdict
 from doitune.run.checkpoint import manifest_text
-from doitune.run.folder import Run, summarise
-from doitune.system.json_records import FORMS, is_line, object_of, read_record
+from doitune.run.folder import Run
+from doitune.run.records import FORMS, is_line, read_record
+from doitune.run.summary import summarise
+from doitune.system.json_records import object_of
 
 ORIGIN = {"base": {"name": "demo"}, "encoder": {"fingerprint": "f"}, "data": {"leaks": 0}}
 DONE = {"final_step": 8, "best_step": 4, "stopped_early": False, "seconds": 1.5}
@@ -217,13 +219,13 @@ def test_deleting_a_damaged_end_is_the_cure_it_is_said_to_be(desk: Desk) -> None
 
 def test_a_log_with_foreign_lines_is_resumed_to_the_same_end(desk: Desk) -> None:
     run = _copy(desk, "half", "edited")
-    lines = run.metrics_path.read_text(encoding="utf-8").splitlines()
+    lines = run.log.path.read_text(encoding="utf-8").splitlines()
     spoilt = (
         [text for pair in zip(lines, NO_LINES) for text in pair]
         + lines[len(NO_LINES) :]
         + NO_LINES[len(lines) :]
     )
-    run.metrics_path.write_text("\n".join(spoilt) + "\n", encoding="utf-8")
+    run.log.path.write_text("\n".join(spoilt) + "\n", encoding="utf-8")
     said = desk.do(*desk.resume("edited"))
     assert said.code == 0, said.said
     assert f"{len(NO_LINES)} lines that no run writes" in said.said
@@ -246,7 +248,7 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], None]] = {
 def test_a_manifest_by_another_hand_is_set_aside(how: str, desk: Desk) -> None:
     name = f"manifest {how}"
     run = _copy(desk, "half", name)
-    for found in run.checkpoints():
+    for found in run.checkpoints.all():
         files = json.loads((found.folder / "MANIFEST.json").read_text())["files"]
         MANIFESTS[how](files)
         (found.folder / "MANIFEST.json").write_text(manifest_text(found.step, files), encoding="utf-8")
@@ -260,9 +262,9 @@ def test_a_best_checkpoint_that_is_gone_is_not_another_one(desk: Desk) -> None:
     """Trap: `best` that quietly becomes `last` puts one checkpoint's name on another's scores."""
     run = _copy(desk, "whole", "no best")
     best = summarise(run)["best"]
-    shutil.rmtree(run.checkpoint(best).folder)
+    shutil.rmtree(run.checkpoints.of_step(best).folder)
     runs = str(desk.folder / "no best")
-    if not run.checkpoints():
+    if not run.checkpoints.all():
         pytest.fail("the world keeps more than its best checkpoint")
     said = desk.do("eval", "last", "--runs", runs, "--suite", "doit-valid", "--limit", "1")
     assert said.code == 65 and f"step {best}, is gone" in said.said and "--checkpoint last" in said.said, (

@@ -94,7 +94,7 @@ def only_run(runs: Path) -> Run:
 
 
 def lines(run: Run, event: str) -> list[dict[str, Any]]:
-    return [line for line in run.metrics() if line["event"] == event]
+    return [line for line in run.log.lines() if line["event"] == event]
 
 
 def difference(one: Run, other: Run) -> float:
@@ -102,9 +102,11 @@ def difference(one: Run, other: Run) -> float:
     from safetensors.torch import load_file
 
     first, second = (
-        load_file(run.checkpoints()[-1].folder / "adapter_model.safetensors") for run in (one, other)
+        load_file(run.checkpoints.all()[-1].folder / "adapter_model.safetensors") for run in (one, other)
     )
-    assert first.keys() == second.keys() and one.checkpoints()[-1].step == other.checkpoints()[-1].step
+    assert (
+        first.keys() == second.keys() and one.checkpoints.all()[-1].step == other.checkpoints.all()[-1].step
+    )
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
@@ -193,7 +195,7 @@ def test_a_process_that_dies_ends_a_run_that_can_be_resumed(
     run = only_run(tmp_path)
     assert run.done() is None and not run.is_locked()
     if rank == 1:
-        assert run.checkpoints()[-1].step == 5, "the last boundary was not saved"
+        assert run.checkpoints.all()[-1].step == 5, "the last boundary was not saved"
         assert err.count("stopped: ") == 1 and "doitune resume" in err
     again = alone("resume", str(run.folder))
     assert again.returncode == 0, again.stderr
@@ -212,7 +214,7 @@ def test_a_stop_of_one_process_stops_all_at_the_same_boundary_and_two_go_on(
     _, err = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode != 0
     run = only_run(tmp_path)
-    assert run.checkpoints()[-1].step == 3
+    assert run.checkpoints.all()[-1].step == 3
     assert err.count("stopped: ") == 1 and "stopped after step 3, everything is saved" in err
     again = torchrun("resume", str(run.folder))
     _, err = again.communicate(timeout=WAIT_SECONDS)

@@ -14,7 +14,9 @@ from doitune.errors import CheckpointError, DoituneError, Stopped, UsageError
 from doitune.recipe.field_help import field_help
 from doitune.recipe.resolve import freeze, resolve
 from doitune.run.changes import ALLOWED, LONGER, Wishes, recorded
-from doitune.run.folder import Run, list_runs
+from doitune.run.find import list_runs
+from doitune.run.folder import Run, resolved
+from doitune.run.layout import RECIPE
 from doitune.train.events import Event, Note, StepLog
 from doitune.train.session import resume, start
 
@@ -82,13 +84,13 @@ def test_the_catalogue_is_nearly_every_field() -> None:
 def test_no_changed_field_is_silent(stopped: Run) -> None:
     """Each field of the run's recipe.yaml, changed one at a time: refused with its name and both values,
     or on the list and refused unless allowed."""
-    text = stopped.recipe_path.read_text(encoding="utf-8")
+    text = (stopped.folder / RECIPE).read_text(encoding="utf-8")
     refused = []
     for key, value in OTHER.items():
-        stopped.recipe_path.write_text(
-            freeze(resolve(str(stopped.recipe_path), overrides=[f"{key}={value}"])), encoding="utf-8"
+        (stopped.folder / RECIPE).write_text(
+            freeze(resolve(str(stopped.folder / RECIPE), overrides=[f"{key}={value}"])), encoding="utf-8"
         )
-        assert stopped.recipe_path.read_text(encoding="utf-8") != text, key
+        assert (stopped.folder / RECIPE).read_text(encoding="utf-8") != text, key
         with pytest.raises(DoituneError) as caught:
             resume(Run(stopped.folder), scorer=None, on_event=_quiet)
         assert caught.value.exit_code == 65 and f"recipe {key}: was " in caught.value.problem, (
@@ -97,7 +99,7 @@ def test_no_changed_field_is_silent(stopped: Run) -> None:
         )
         assert (f"--allow {key}" in caught.value.hint) == (key in ALLOWED), key
         refused.append(key)
-        stopped.recipe_path.write_text(text, encoding="utf-8")
+        (stopped.folder / RECIPE).write_text(text, encoding="utf-8")
     assert len(refused) >= 40
     resume(Run(stopped.folder), scorer=None, on_event=_quiet)
     assert stopped.done() is not None
@@ -121,8 +123,8 @@ def test_an_allowed_change_is_said_and_written_down(stopped: Run) -> None:
     origin = stopped.read_json("origin.json")
     assert {"key": "train.keep_checkpoints", "was": 2, "is": 4, "after_step": 2} in origin["allowed"]
     assert any("allowed and written down" in text for text in said)
-    assert recorded(resolve(str(stopped.recipe_path)).recipe) == origin["recipe"]
-    assert len(stopped.checkpoints()) == 4
+    assert recorded(resolved(stopped).recipe) == origin["recipe"]
+    assert len(stopped.checkpoints.all()) == 4
 
 
 def test_more_epochs_need_a_rate_that_does_not_know_the_end(tiny_recipe: Path, tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_more_epochs_need_a_rate_that_does_not_know_the_end(tiny_recipe: Path, t
     done = run.done()
     assert done is not None and done["final_step"] == 12
     for name in ("adapter_model.safetensors", "state.safetensors"):
-        assert (run.checkpoint(12).folder / name).read_bytes() == (
+        assert (run.checkpoints.of_step(12).folder / name).read_bytes() == (
             longer.checkpoint(12).folder / name
         ).read_bytes()
 
@@ -210,12 +212,12 @@ def test_a_changed_byte_of_the_base_is_refused(
 
 def test_a_run_whose_checkpoints_are_gone_does_not_start_again_by_itself(stopped: Run) -> None:
     """Trap: a night's work trained again from nothing without a word."""
-    for one in stopped.checkpoints():
+    for one in stopped.checkpoints.all():
         (one.folder / "state.json").write_text("{}")
     with pytest.raises(CheckpointError, match="all its checkpoints are damaged") as caught:
         resume(stopped, scorer=None, on_event=_quiet)
     assert caught.value.exit_code == 65 and "--from-scratch" in caught.value.hint
-    assert len(list(stopped.checkpoints_folder.glob(".bad-*"))) == 2, "set aside, not deleted"
+    assert len(list(stopped.checkpoints.folder.glob(".bad-*"))) == 2, "set aside, not deleted"
     resume(stopped, scorer=None, on_event=_quiet, wishes=Wishes(from_scratch=True))
     done = stopped.done()
     assert done is not None and done["final_step"] == 8

@@ -39,7 +39,7 @@ from doitune.prompt.encode import encode, encode_question
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.prompt.template import open_template
 from doitune.recipe.resolve import resolve
-from doitune.run.folder import Run
+from doitune.run.folder import Run, resolved
 from doitune.run.model import open_trained
 from doitune.selftest.world import World, make_world
 from doitune.system.disk import file_sha256, hold
@@ -137,11 +137,10 @@ def test_a_merge_in_fp32_is_the_trained_model_to_rounding(run_fp32: Run, tmp_pat
         WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", RECORD, REPORT,
     }  # fmt: skip
     assert (
-        file_sha256(folder / WEIGHTS)
-        not in find_base(resolve(str(run_fp32.recipe_path)).recipe.model.name).sha256().values()
+        file_sha256(folder / WEIGHTS) not in find_base(resolved(run_fp32).recipe.model.name).sha256().values()
     )
     assert not list(tmp_path.glob(".*")), "locks and replies are gone"
-    rows = json.loads((run_fp32.checkpoints()[-1].folder / "probe.json").read_text("utf-8"))["rows"]
+    rows = json.loads((run_fp32.checkpoints.all()[-1].folder / "probe.json").read_text("utf-8"))["rows"]
     assert rows and not [row for row in rows if row["id"] in (folder / REPORT).read_text("utf-8")]
 
 
@@ -182,7 +181,7 @@ def test_rows_of_their_own_are_in_the_file_and_in_the_tokenizer(world: World, tm
     assert found.same and found.document["matrices"]["token_rows"] == 3 == template.new_rows
     folder, before = tmp_path / "merged", int(find_base(recipe.model.name).config["vocab_size"])
     assert json.loads((folder / "config.json").read_text("utf-8"))["vocab_size"] == before + 3
-    rows = load_file(run.checkpoints()[-1].folder / "token_rows.safetensors")["embedding"]
+    rows = load_file(run.checkpoints.all()[-1].folder / "token_rows.safetensors")["embedding"]
     assert torch.equal(load_file(folder / WEIGHTS)["model.embed_tokens.weight"][before:], rows)
     for messages in CHATS:
         assert plain_ids(folder, messages[:-1], question=True) == list(

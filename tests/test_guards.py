@@ -210,7 +210,7 @@ def test_a_step_that_is_not_finite_moves_nothing_and_is_named(
     )
     log = training.advance()
     assert log is not None and math.isfinite(log.loss) and math.isfinite(log.grad_norm)
-    (line,) = [line for line in training.run.metrics() if line["event"] == "skipped"]
+    (line,) = [line for line in training.run.log.lines() if line["event"] == "skipped"]
     assert (line["step"], line["loss"], len(line["rows"])) == (2, "nan", 8) and all(
         ".json:" in row for row in line["rows"]
     )
@@ -231,7 +231,7 @@ def test_weights_that_are_not_finite_are_never_saved(tiny_recipe: Path, tmp_path
         training.parameters[0][1].view(-1)[0] = math.nan
     with pytest.raises(DivergedError):
         training.save()
-    assert training.run.checkpoints() == []
+    assert training.run.checkpoints.all() == []
 
 
 # Endings

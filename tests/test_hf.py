@@ -482,7 +482,7 @@ def test_a_run_with_rows_of_its_own_ends_and_is_asked(tiny_recipe: Path, tmp_pat
 
     resolved = resolve(str(tiny_recipe), overrides=["prompt.tokens=new", "train.max_steps=3"])
     run = start(resolved, runs=tmp_path / "runs", scorer=None, on_event=lambda event: None)
-    assert (run.checkpoint(3).folder / "token_rows.safetensors").is_file()
+    assert (run.checkpoints.of_step(3).folder / "token_rows.safetensors").is_file()
     _, loaded, template, _ = open_trained(run, "last")
     assert template.new_rows == 3 and isinstance(loaded, HfModel) and loaded.adapter.rows is not None
     assert any(

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from doitune.run.folder import Run, create_run
+from doitune.run.checkpoints import keep
+from doitune.run.folder import Run, create_run, save_checkpoint
 from doitune.system.disk import traced
 
 
@@ -150,15 +151,15 @@ def _record(tmp_path: Path, saves: int) -> tuple[Recorder, str]:
         recorder.ops.insert(0, Op("mkdir", str(run.folder.relative_to(tmp_path))))
         recorder.ops.insert(1, Op("sync_folder", str(run.folder.parent.relative_to(tmp_path))))
         for step in range(1, saves + 1):
-            run.log({"event": "step", "step": step})
+            run.log.add({"event": "step", "step": step})
 
             def fill(folder: Path, step: int = step) -> None:
                 (folder / "adapter_model.safetensors").write_bytes(bytes([step]) * 300)
                 (folder / "state.json").write_text(json.dumps({"step": step}))
 
-            run.save_checkpoint(step, fill)
-            run.keep_checkpoints({step, step - 1})
-        run.save_checkpoint(saves, fill)  # the same step again
+            save_checkpoint(run, step, fill)
+            keep(run.checkpoints, {step, step - 1})
+        save_checkpoint(run, saves, fill)  # the same step again
     return recorder, str(run.folder.relative_to(tmp_path))
 
 
@@ -176,7 +177,7 @@ def _survivors(root: Path, found: dict[str, bytes | None], run: str) -> list[int
     if not at.folder.is_dir():
         return []
     at.sweep()
-    return [one.step for one in at.checkpoints() if not one.verify()]
+    return [one.step for one in at.checkpoints.all() if not one.verify()]
 
 
 def _prove(tmp_path: Path, saves: int, subsets: int) -> tuple[int, int]:

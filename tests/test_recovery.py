@@ -74,7 +74,7 @@ def weights(training: Training) -> Any:
 
 
 def lines(training: Training, event: str) -> list[dict[str, Any]]:
-    return [line for line in training.run.metrics() if line["event"] == event]
+    return [line for line in training.run.log.lines() if line["event"] == event]
 
 
 class Faults:
@@ -187,7 +187,7 @@ def test_out_of_memory_at_any_call_changes_nothing(world: World) -> None:
                     line["during"] == "validation" for line in lacks
                 ), where
             state = json.loads(
-                (training.run.checkpoints()[-1].folder / "state.json").read_text(encoding="utf-8")
+                (training.run.checkpoints.all()[-1].folder / "state.json").read_text(encoding="utf-8")
             )
             assert state["tokens_per_micro_batch"] == training.budget_tokens, where
 
@@ -304,10 +304,10 @@ def test_where_not_even_one_example_fits_the_last_boundary_is_saved(
     assert refused.value.exit_code == 78 and "train.max_tokens" in refused.value.hint
     (folder,) = (tmp_path / "b" / "tiny").iterdir()
     run = Run(folder)
-    assert run.checkpoints()[-1].step == 3
+    assert run.checkpoints.all()[-1].step == 3
     resume(run, scorer=None, on_event=lambda event: None)
     one, other = (
-        load_file(some.checkpoints()[-1].folder / "adapter_model.safetensors") for some in (through, run)
+        load_file(some.checkpoints.all()[-1].folder / "adapter_model.safetensors") for some in (through, run)
     )
     assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-6
 

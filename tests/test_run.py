@@ -13,8 +13,13 @@ from pathlib import Path
 import pytest
 
 from doitune.errors import CheckpointError, DiskError, LockedError, UsageError
-from doitune.run.folder import Run, create_run, find_run, list_runs, summarise
+from doitune.run.checkpoints import keep
+from doitune.run.find import find_run, list_runs
+from doitune.run.folder import Run, create_run, relieve, save_checkpoint, sweep_run
+from doitune.run.layout import evaluation_folder
+from doitune.run.log import VALIDATION, best_of
 from doitune.run.model import checkpoint_step
+from doitune.run.summary import summarise
 
 
 def make(runs: Path, name: str = "demo", now: float = 1_000_000.0) -> Run:
@@ -28,15 +33,15 @@ def checkpoint(run: Run, step: int) -> None:
         (folder / "state.json").write_text(json.dumps({"step": step}))
         (folder / "adapter_model.safetensors").write_bytes(bytes([step % 256]) * 100)
 
-    run.save_checkpoint(step, fill)
+    save_checkpoint(run, step, fill)
 
 
 def steps(run: Run) -> list[int]:
-    return [found.step for found in run.checkpoints()]
+    return [found.step for found in run.checkpoints.all()]
 
 
 def validation(run: Run, step: int, epoch: float, loss: float, score: float | None) -> None:
-    run.log({"event": "validation", "step": step, "epoch": epoch, "loss": loss, "score": score})
+    run.log.add({"event": "validation", "step": step, "epoch": epoch, "loss": loss, "score": score})
 
 
 # The lock
@@ -236,9 +241,9 @@ def test_the_best_step_is_chosen_after_an_epoch_if_there_is_one(tmp_path: Path) 
     run = make(tmp_path)
     for step, score in [(10, 0.9), (20, 0.3), (30, 0.4)]:
         validation(run, step, step / 10, 1.0, score)
-    assert run.best_step(after_epoch=1) == 30
-    assert run.best_step(after_epoch=2) == 30
-    assert run.best_step(after_epoch=3) == 10, "none is that late: all count"
+    assert best_of(run.log.lines(VALIDATION), 1) == 30
+    assert best_of(run.log.lines(VALIDATION), 2) == 30
+    assert best_of(run.log.lines(VALIDATION), 3) == 10, "none is that late: all count"
 
 
 def test_the_best_is_the_recipes_wherever_it_is_asked_for(tmp_path: Path) -> None:
@@ -252,7 +257,7 @@ def test_the_best_is_the_recipes_wherever_it_is_asked_for(tmp_path: Path) -> Non
         validation(run, step, step / 10, 1.0, score)
         checkpoint(run, step)
     assert run.best_step() == 30 == checkpoint_step(run, "best")
-    while run._relieve():
+    while relieve(run):
         pass
     assert steps(run) == [30, 40]
     for recipe in (None, [], {"train.select_after_epoch": "x"}):
@@ -266,7 +271,7 @@ def test_the_best_is_the_recipes_wherever_it_is_asked_for(tmp_path: Path) -> Non
 def test_a_checkpoint_is_verified_byte_by_byte(tmp_path: Path) -> None:
     run = make(tmp_path)
     checkpoint(run, 3)
-    found = run.checkpoint(3)
+    found = run.checkpoints.of_step(3)
     assert found.verify() == []
     path = found.folder / "adapter_model.safetensors"
     data = bytearray(path.read_bytes())
@@ -281,15 +286,15 @@ def test_a_damaged_newest_checkpoint_falls_back(tmp_path: Path) -> None:
     run = make(tmp_path)
     for step in (1, 2, 3):
         checkpoint(run, step)
-    (run.checkpoint(3).folder / "state.json").write_text("")
-    (run.checkpoint(2).folder / "state.json").unlink()
+    (run.checkpoints.of_step(3).folder / "state.json").write_text("")
+    (run.checkpoints.of_step(2).folder / "state.json").unlink()
     said: list[str] = []
-    found = run.newest_valid(said.append)
+    found = run.checkpoints.newest_valid(said.append)
     assert found is not None and found.step == 1
     assert len(said) == 2 and "step-000003 is damaged (state.json was changed)" in said[0]
     assert steps(run) == [1], "set aside, not taken again"
-    (run.checkpoint(1).folder / "state.json").unlink()
-    assert run.newest_valid(said.append) is None
+    (run.checkpoints.of_step(1).folder / "state.json").unlink()
+    assert run.checkpoints.newest_valid(said.append) is None
 
 
 def test_an_error_while_saving_keeps_the_older_checkpoint(tmp_path: Path) -> None:
@@ -301,8 +306,8 @@ def test_an_error_while_saving_keeps_the_older_checkpoint(tmp_path: Path) -> Non
         raise OSError(28, "No space left on device")
 
     with pytest.raises(DiskError, match="No space left"):
-        run.save_checkpoint(2, full)
-    assert steps(run) == [1] and run.checkpoint(1).verify() == []
+        save_checkpoint(run, 2, full)
+    assert steps(run) == [1] and run.checkpoints.of_step(1).verify() == []
     assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["step-000001"]
 
 
@@ -323,7 +328,7 @@ def test_folders_without_a_whole_manifest_are_no_checkpoints(tmp_path: Path) -> 
             (folder / name / "MANIFEST.json").write_text(text)
     assert steps(run) == [5]
     with pytest.raises(CheckpointError, match="no checkpoint of step 6") as caught:
-        run.checkpoint(6)
+        run.checkpoints.of_step(6)
     assert "5" in caught.value.hint
 
 
@@ -331,7 +336,7 @@ def test_only_the_named_checkpoints_are_kept(tmp_path: Path) -> None:
     run = make(tmp_path)
     for step in (1, 2, 3, 4):
         checkpoint(run, step)
-    run.keep_checkpoints({2, 4})
+    keep(run.checkpoints, {2, 4})
     assert steps(run) == [2, 4]
     assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == [
         "step-000002",
@@ -359,9 +364,11 @@ def test_a_training_keeps_the_newest_and_the_best(tiny_recipe: Path, tmp_path: P
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
     run = make(tmp_path)
     checkpoint(run, 1)
-    (run.checkpoint(1).folder / "old").write_text("x")
+    (run.checkpoints.of_step(1).folder / "old").write_text("x")
     checkpoint(run, 1)
-    assert run.checkpoint(1).verify() == [] and not (run.checkpoint(1).folder / "old").exists()
+    assert (
+        run.checkpoints.of_step(1).verify() == [] and not (run.checkpoints.of_step(1).folder / "old").exists()
+    )
 
 
 def test_a_step_saved_again_keeps_its_name_through_a_crash(tmp_path: Path) -> None:
@@ -380,9 +387,9 @@ def test_a_step_saved_again_keeps_its_name_through_a_crash(tmp_path: Path) -> No
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, (
             f"{site} was not reached"
         )
-        run.sweep()
-        assert steps(run) == [1] and run.checkpoint(1).verify() == [], site
-        assert not [path.name for path in run.checkpoints_folder.iterdir() if path.name.startswith(".")], (
+        sweep_run(run)
+        assert steps(run) == [1] and run.checkpoints.of_step(1).verify() == [], site
+        assert not [path.name for path in run.checkpoints.folder.iterdir() if path.name.startswith(".")], (
             "nothing half-written is left"
         )
 
@@ -394,15 +401,15 @@ def test_a_kill_while_a_damaged_one_is_set_aside(site: str, tmp_path: Path) -> N
     run = make(tmp_path)
     for step in (1, 2):
         checkpoint(run, step)
-    (run.checkpoint(2).folder / "state.json").write_text("{}")
+    (run.checkpoints.of_step(2).folder / "state.json").write_text("{}")
     child = os.fork()
     if not child:
         faults.arm(f"{site}:1:kill")
-        run.newest_valid(lambda text: None)
+        run.checkpoints.newest_valid(lambda text: None)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    found = run.newest_valid(lambda text: None)
-    assert found is not None and found.step == 1 and (run.checkpoints_folder / ".bad-step-000002").is_dir()
+    found = run.checkpoints.newest_valid(lambda text: None)
+    assert found is not None and found.step == 1 and (run.checkpoints.folder / ".bad-step-000002").is_dir()
 
 
 def test_what_is_not_ours_is_never_touched(tmp_path: Path) -> None:
@@ -411,14 +418,14 @@ def test_what_is_not_ours_is_never_touched(tmp_path: Path) -> None:
         checkpoint(run, step)
     foreign = [".staging-mine", ".trash-notes", "step-best", "step-1", "notes", ".bad-step-000009"]
     for name in foreign:
-        (run.checkpoints_folder / name).mkdir()
-        (run.checkpoints_folder / name / "kept").write_text("x")
+        (run.checkpoints.folder / name).mkdir()
+        (run.checkpoints.folder / name / "kept").write_text("x")
     (run.folder / ".secret.123.part").write_text("x")
-    run.sweep()
-    run.keep_checkpoints({2})
-    assert run.newest_valid(lambda text: None) is not None
+    sweep_run(run)
+    keep(run.checkpoints, {2})
+    assert run.checkpoints.newest_valid(lambda text: None) is not None
     assert (
-        all((run.checkpoints_folder / name / "kept").is_file() for name in foreign)
+        all((run.checkpoints.folder / name / "kept").is_file() for name in foreign)
         and (run.folder / ".secret.123.part").is_file()
     )
 
@@ -428,10 +435,10 @@ def test_the_step_decides_what_is_newer(tmp_path: Path) -> None:
     run = make(tmp_path)
     for step in (1, 2, 999_999, 1_000_000):
         checkpoint(run, step)
-    for age, found in enumerate(run.checkpoints()):
+    for age, found in enumerate(run.checkpoints.all()):
         os.utime(found.folder, (1e9 - age * 86_400, 1e9 - age * 86_400))
     assert steps(run) == [1, 2, 999_999, 1_000_000]
-    newest = run.newest_valid(lambda text: None)
+    newest = run.checkpoints.newest_valid(lambda text: None)
     assert newest is not None and newest.step == 1_000_000
 
 
@@ -439,10 +446,10 @@ def test_a_spoilt_one_among_the_kept_spares_an_older_one(tmp_path: Path) -> None
     run = make(tmp_path)
     for step in (1, 2, 3):
         checkpoint(run, step)
-    (run.checkpoint(2).folder / "state.json").write_text("{}")
+    (run.checkpoints.of_step(2).folder / "state.json").write_text("{}")
     checkpoint(run, 4)
-    run.keep_checkpoints({2, 4})
-    assert [found.step for found in run.checkpoints() if not found.verify()] == [3, 4]
+    keep(run.checkpoints, {2, 4})
+    assert [found.step for found in run.checkpoints.all() if not found.verify()] == [3, 4]
 
 
 @pytest.mark.parametrize("place", range(60))
@@ -450,13 +457,13 @@ def test_every_byte_of_the_manifest_counts(tmp_path: Path, place: int) -> None:
     """Each bit of a stretch of it; 60 places over the whole file."""
     run = make(tmp_path)
     checkpoint(run, 1)
-    found = run.checkpoint(1)
+    found = run.checkpoints.of_step(1)
     path = found.folder / "MANIFEST.json"
     whole = path.read_bytes()
     at = place * (len(whole) - 1) // 59
     for bit in range(8):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
-        assert [one for one in run.checkpoints() if not one.verify()] == [], (at, bit)
+        assert [one for one in run.checkpoints.all() if not one.verify()] == [], (at, bit)
     path.write_bytes(whole)
     assert found.verify() == []
 
@@ -471,22 +478,26 @@ def test_any_life_leaves_a_valid_checkpoint(seed: int, tmp_path: Path) -> None:
 
     dice = random.Random(seed)
     run, step = make(tmp_path), 0
-    keep = dice.randint(1, 3)
+    count = dice.randint(1, 3)
     sites = ["ckpt.begin", *faults.SAVING[:-1], "trash.begin", "trash.renamed", "write.torn"]
     sites.remove("ckpt.replaced")
 
     def save(fault: str = "") -> int:
         child = os.fork()
         if not child:
-            faults.arm(fault)
-            checkpoint(run, step + 1)
-            run.keep_checkpoints(set(steps(run)[-keep:]))
-            os._exit(0)
+            code = 1
+            try:
+                faults.arm(fault)
+                checkpoint(run, step + 1)
+                keep(run.checkpoints, set(steps(run)[-count:]))
+                code = 0
+            finally:
+                os._exit(code)  # an error may not go on as a second pytest
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     assert save() == 0
     for _ in range(25):
-        valid = [one for one in run.checkpoints() if not one.verify()]
+        valid = [one for one in run.checkpoints.all() if not one.verify()]
         assert valid, "no valid checkpoint is left"
         step = valid[-1].step
         what = dice.random()
@@ -497,8 +508,8 @@ def test_any_life_leaves_a_valid_checkpoint(seed: int, tmp_path: Path) -> None:
         elif len(valid) > 1:
             files = sorted(path for path in dice.choice(valid).folder.iterdir())
             dice.choice(files).write_bytes(b"")
-        run.sweep()
-        newest = run.newest_valid(lambda text: None)
+        sweep_run(run)
+        newest = run.checkpoints.newest_valid(lambda text: None)
         assert newest is not None
         step = newest.step
 
@@ -513,15 +524,15 @@ def step_line(step: int) -> dict[str, object]:
 def test_a_log_cut_at_any_byte_of_its_last_lines_still_reads(tmp_path: Path) -> None:
     run = make(tmp_path)
     for step in range(1, 7):
-        run.log({**step_line(step), "text": "损失"})
-    whole = run.metrics_path.read_bytes()
+        run.log.add({**step_line(step), "text": "损失"})
+    whole = run.log.path.read_bytes()
     ends = [place + 1 for place, byte in enumerate(whole) if byte == 10]
     for size in range(ends[2], len(whole) + 1):
-        run.metrics_path.write_bytes(whole[:size])
-        lines = [line["step"] for line in run.metrics()]
+        run.log.path.write_bytes(whole[:size])
+        lines = [line["step"] for line in run.log.lines()]
         assert lines == list(range(1, len(lines) + 1)) and len(lines) >= sum(end <= size for end in ends)
-        run.log(step_line(99))
-        assert [line["step"] for line in run.metrics()] == [*lines, 99], "the next line is whole"
+        run.log.add(step_line(99))
+        assert [line["step"] for line in run.log.lines()] == [*lines, 99], "the next line is whole"
 
 
 def test_validations_that_a_damaged_log_lost_are_put_back(tmp_path: Path) -> None:
@@ -529,28 +540,28 @@ def test_validations_that_a_damaged_log_lost_are_put_back(tmp_path: Path) -> Non
     run = make(tmp_path)
     known = [{"event": "validation", "step": 2, "epoch": 1.0, "loss": 1.0, "score": None}]
     for step in (1, 2, 3, 4):
-        run.log(step_line(step))
-    assert run.cut_metrics(3, known) == 1
-    assert [(line["event"], line["step"]) for line in run.metrics()] == [
+        run.log.add(step_line(step))
+    assert run.log.cut(3, known) == 1
+    assert [(line["event"], line["step"]) for line in run.log.lines()] == [
         ("step", 1),
         ("step", 2),
         ("validation", 2),
         ("step", 3),
     ]
-    run.cut_metrics(3, known)
-    assert run.best_step() == 2 and len(run.metrics()) == 4
+    run.log.cut(3, known)
+    assert run.best_step() == 2 and len(run.log.lines()) == 4
 
 
 def test_later_lines_are_cut_and_kept_aside(tmp_path: Path) -> None:
     run = make(tmp_path)
     for step in (1, 2, 3):
-        run.log(step_line(step))
-    assert run.cut_metrics(1) == 2
-    assert [line["step"] for line in run.metrics()] == [1]
+        run.log.add(step_line(step))
+    assert run.log.cut(1) == 2
+    assert [line["step"] for line in run.log.lines()] == [1]
     aside = (run.folder / "metrics.superseded.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in aside] == [2, 3]
-    assert run.cut_metrics(1) == 0
-    assert run.cut_metrics(-1) == 1 and run.metrics() == []
+    assert run.log.cut(1) == 0
+    assert run.log.cut(-1) == 1 and run.log.lines() == []
 
 
 def test_a_broken_run_file_is_a_checkpoint_error(tmp_path: Path) -> None:
@@ -567,10 +578,10 @@ def test_a_summary_reads_what_is_there(tmp_path: Path) -> None:
     assert summarise(run) == {
         "name": run.name, "path": str(run.folder), "state": "stopped", "recipe": "demo", "model": "", "step": 0, "best": None, "scores": {},
     }  # fmt: skip
-    run.log(step_line(7))
+    run.log.add(step_line(7))
     run.write_json("origin.json", {"base": {"name": "demo"}, "data": {}, "encoder": {}})
     run.write_json("done.json", {"final_step": 8, "best_step": 4, "stopped_early": False, "seconds": 1.0})
-    report = run.evals_folder("doit-test", "step-000004") / "report.json"
+    report = evaluation_folder(run.folder, "doit-test", "step-000004") / "report.json"
     report.parent.mkdir(parents=True)
     report.write_text(json.dumps({"tables": [{"mean": {"score": 0.25}}]}))
     found = summarise(run)

@@ -13,7 +13,7 @@ import pytest
 
 from doitune.errors import CheckpointError, DivergedError, FitError, Stopped
 from doitune.recipe.resolve import resolve
-from doitune.run.folder import Run
+from doitune.run.folder import Run, resolved
 from doitune.run.model import load_model, open_trained
 from doitune.train.events import Event, Note, StepLog, ValidationLog
 from doitune.train.gradient import StopAsked
@@ -46,7 +46,7 @@ def _score_by_loss(model: Any, template: Any, valid: Any) -> dict[str, float]:
 
 
 def _final(run: Run) -> dict[str, bytes]:
-    newest = run.checkpoints()[-1]
+    newest = run.checkpoints.all()[-1]
     return {
         name: (newest.folder / name).read_bytes()
         for name in ("adapter_model.safetensors", "state.safetensors")
@@ -57,7 +57,7 @@ def _steps(run: Run) -> list[dict[str, Any]]:
     timed = ("seconds", "peak_memory_gib")
     return [
         {key: value for key, value in line.items() if key not in timed}
-        for line in run.metrics()
+        for line in run.log.lines()
         if line["event"] in ("step", "validation")
     ]
 
@@ -82,7 +82,7 @@ def test_a_run_leaves_what_the_house_promises(whole: Run) -> None:
     assert len(ids) == 32 == len(set(ids))
     ledger = json.loads((whole.folder / "ledger.json").read_text(encoding="utf-8"))
     assert ledger["math"] == {"asked": 8, "found": 40, "kept": 8, "truncated": 0, "trained": 8}
-    lines = whole.metrics()
+    lines = whole.log.lines()
     assert [line["step"] for line in lines if line["event"] == "step"] == list(range(1, 9))
     assert [line["step"] for line in lines if line["event"] == "validation"] == [4, 8]
     losses = [line["loss"] for line in lines if line["event"] == "step"]
@@ -134,7 +134,7 @@ def test_a_clock_that_jumps_changes_nothing(
         os.utime(found, (0, 0) if found.name.endswith("3") else None)
     run = resume(Run(folder), scorer=_score_by_loss, on_event=_quiet)
     assert _final(run) == _final(through) and _steps(run) == _steps(through)
-    assert all(0 <= line["seconds"] < 3_600 for line in run.metrics() if "seconds" in line)
+    assert all(0 <= line["seconds"] < 3_600 for line in run.log.lines() if "seconds" in line)
 
 
 def test_pickles_in_a_run_and_its_checkpoints_are_never_opened(tiny_recipe: Path, tmp_path: Path) -> None:
@@ -168,9 +168,7 @@ def test_pickles_in_a_run_and_its_checkpoints_are_never_opened(tiny_recipe: Path
 
 
 def test_a_repeated_run_is_the_same(whole: Run, tmp_path: Path) -> None:
-    again = start(
-        resolve(str(whole.recipe_path)), runs=tmp_path / "again", scorer=_score_by_loss, on_event=_quiet
-    )
+    again = start(resolved(whole), runs=tmp_path / "again", scorer=_score_by_loss, on_event=_quiet)
     assert _final(again) == _final(whole)
     assert (again.folder / "examples.txt").read_bytes() == (whole.folder / "examples.txt").read_bytes()
 
@@ -311,7 +309,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_older_one_taken(tiny_recipe: 
         start(resolved, runs=tmp_path / "b", scorer=_score_by_loss, on_event=Interrupt(3))
     (folder,) = (tmp_path / "b" / "tiny").iterdir()
     run = Run(folder)
-    newest = run.checkpoints()[-1]
+    newest = run.checkpoints.all()[-1]
     state = newest.folder / "state.safetensors"
     data = bytearray(state.read_bytes())
     data[-1] ^= 1

@@ -107,7 +107,7 @@ def test_a_training_without_any_stream_writes_its_files_and_no_others(desk: Desk
     ended = desk.do(*desk.train("closed"), before=close)
     run = desk.run("closed")
     assert ended.code == 0 and run is not None and run.done() is not None
-    assert all(not found.verify() for found in run.checkpoints())
+    assert all(not found.verify() for found in run.checkpoints.all())
 
 
 def test_a_runs_folder_whose_name_is_not_utf_8(desk: Desk) -> None:

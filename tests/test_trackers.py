@@ -24,7 +24,7 @@ def test_tensorboard_gets_the_logged_losses(tiny_recipe: Path, tmp_path: Path) -
     read = accumulator.EventAccumulator(str(events.parent))
     read.Reload()
     sent = {event.step: event.value for event in read.Scalars("train/loss")}
-    logged = {line["step"]: line["loss"] for line in run.metrics() if line["event"] == "step"}
+    logged = {line["step"]: line["loss"] for line in run.log.lines() if line["event"] == "step"}
     assert len(logged) == 8
     assert sent == pytest.approx(logged, rel=1e-5)
     assert {event.step for event in read.Scalars("validation/loss")} == {4, 8}

@@ -48,7 +48,7 @@ def export(
     from doitune.console.export import show_export
     from doitune.export.measure import Listener
     from doitune.export.merged import Wish, export_merged
-    from doitune.run.folder import find_run
+    from doitune.run.find import find_run
 
     if to != "merged":
         raise UsageError(

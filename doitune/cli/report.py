@@ -27,7 +27,7 @@ def report(
     """
     from doitune.console import screen
     from doitune.report.page import default_path, page
-    from doitune.run.folder import find_run
+    from doitune.run.find import find_run
     from doitune.system.publish import write_result
 
     found = [find_run(name, runs) for name in names]

@@ -103,7 +103,7 @@ def resume(
     from doitune.console import progress, training
     from doitune.evals.suites.doit import validation_score
     from doitune.run.changes import Wishes
-    from doitune.run.folder import find_run
+    from doitune.run.find import find_run
     from doitune.system.signals import last_words
     from doitune.train.session import follow_run
     from doitune.train.session import resume as go_on
@@ -125,7 +125,8 @@ def runs_list(runs: Runs = RUNS, as_json: Json = False) -> None:
     Example: doitune runs list
     """
     from doitune.console import screen, training
-    from doitune.run.folder import list_runs, summarise
+    from doitune.run.find import list_runs
+    from doitune.run.summary import summarise
 
     entries = [summarise(run) for run in list_runs(runs)]
     if as_json:

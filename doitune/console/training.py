@@ -31,7 +31,7 @@ def show_plan(plan: Plan) -> None:
 
 def show_run(run: Run, *, as_json: bool) -> None:
     """What a training left, and what to do next."""
-    from doitune.run.folder import summarise
+    from doitune.run.summary import summarise
 
     done = run.done() or {}
     if as_json:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from doitune.errors import UsageError
 from doitune.evals.compare import Side, read_side
-from doitune.evals.saved import OUTCOMES
-from doitune.run.folder import Run, find_run
-
-BASE = "base"
+from doitune.run.find import find_run
+from doitune.run.folder import Run
+from doitune.run.layout import BASE, OUTCOMES, evaluation_folder, step_folders, step_name, suite_folder
 
 
 def find_evaluations(texts: Sequence[str], *, suite: str, runs: Path) -> list[Side]:
@@ -34,11 +33,8 @@ def _evaluation(text: str, suite: str, runs: Path) -> Side:
         return read_side(folder, name=text)
     name, _, checkpoint = text.partition("@")
     run = find_run(name, runs)
-    place = (
-        run.folder
-        / "evals"
-        / suite
-        / (_checkpoint(checkpoint) if checkpoint else _best_evaluated(run, suite))
+    place = evaluation_folder(
+        run.folder, suite, _checkpoint(checkpoint) if checkpoint else _best_evaluated(run, suite)
     )
     if not place.is_dir():
         raise UsageError(
@@ -49,14 +45,14 @@ def _evaluation(text: str, suite: str, runs: Path) -> Side:
 
 
 def _checkpoint(text: str) -> str:
-    return f"step-{int(text):06d}" if text.isascii() and text.isdecimal() else text
+    return step_name(int(text)) if text.isascii() and text.isdecimal() else text
 
 
 def _best_evaluated(run: Run, suite: str) -> str:
     """The best checkpoint if it was evaluated, else the newest that was."""
     done = run.done()
-    best = f"step-{done['best_step']:06d}" if done else ""
-    known = sorted(path.name for path in (run.folder / "evals" / suite).glob("step-*") if path.is_dir())
+    best = step_name(done["best_step"]) if done else ""
+    known = [path.name for path in step_folders(suite_folder(run.folder, suite))]
     if not known:
         raise UsageError(
             f"{run.name} has no evaluation {suite}", f"run `doitune eval {run.name} --suite {suite}` first"

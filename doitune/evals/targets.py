@@ -21,7 +21,9 @@ from doitune.evals.markdown import report_markdown, wrong_answers
 from doitune.evals.report import Report
 from doitune.evals.request import Request, requested_tasks
 from doitune.recipe.resolve import resolve
-from doitune.run.folder import Run, find_run
+from doitune.run.find import find_run
+from doitune.run.folder import Run, resolved
+from doitune.run.layout import BASE, BASES, ORIGIN, REPORT_TEXT, evaluation_folder, in_run, step_of
 from doitune.system.disk import file_sha256, write_whole
 
 if TYPE_CHECKING:
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from doitune.evals.task import Task
     from doitune.prompt.template import Template
     from doitune.recipe.fields import Recipe
-
-BASE = "base"
-"""The name under which an untrained base is evaluated beside its adapter."""
 
 OnProgress = Callable[[str, Progress], None]
 
@@ -99,11 +98,10 @@ def evaluate_target(
     were. Errors: UsageError, CheckpointError, DataError.
     """
     folder = Path(target)
-    if (folder / "MANIFEST.json").is_file() and folder.parent.name == "checkpoints":
-        step = folder.name.removeprefix("step-").lstrip("0") or "0"
-        return _run_target(
-            Run(folder.resolve().parents[1]), replace(request, checkpoints=(step,)), on_progress
-        )
+    run_folder = in_run(folder)
+    if run_folder is not None:
+        step = str(step_of(folder.name) or 0)
+        return _run_target(Run(run_folder), replace(request, checkpoints=(step,)), on_progress)
     if (folder / "adapter_config.json").is_file():
         raise UsageError(
             f"{target} is an adapter apart from its run",
@@ -133,24 +131,24 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
 
     steps = _steps(run, request.checkpoints)
     # before a model is loaded, so that what is missing shows at once
-    tasks = requested_tasks(resolve(str(run.recipe_path)).recipe, request)
+    tasks = requested_tasks(resolved(run).recipe, request)
     recipe, model, template, now = open_trained(run, str(steps[0]))
     refuse_other_encoder(run, template)
     base = find_base(recipe.model.name, recipe.model.revision)
     loaded = _Loaded(run.name, recipe, base, model, template, request, on_progress)
-    leaks = int(run.read_json("origin.json").get("data", {}).get("leaks", 0))
+    leaks = int(run.read_json(ORIGIN).get("data", {}).get("leaks", 0))
     found: list[Evaluation] = []
     for suite, task in tasks.items():
         if request.with_base:
             with model.without_adapter():
-                found.append(_evaluated(loaded, task, run.evals_folder(suite, BASE)))
+                found.append(_evaluated(loaded, task, evaluation_folder(run.folder, suite, BASE)))
         for step in steps:
-            checkpoint = run.checkpoint(step).folder
+            checkpoint = run.checkpoints.of_step(step).folder
             if step != now:
                 take_checkpoint(run, step, model, template)
                 now = step
             adapter = file_sha256(checkpoint / "adapter_model.safetensors")
-            folder = run.evals_folder(suite, checkpoint.name)
+            folder = evaluation_folder(run.folder, suite, checkpoint.name)
             found.append(replace(_evaluated(loaded, task, folder, adapter), leaks=leaks))
     return found
 
@@ -169,10 +167,12 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
     begin(recipe.model.backend, base)
     template = tokenizer_template(base, recipe.prompt)
     _, model = load_model(recipe, base, template.new_rows, training=False)
-    place = runs / "bases" / base.folder.name / "evals"
+    place = runs / BASES / base.folder.name
     loaded = _Loaded(target, recipe, base, model, template, request, on_progress)
     with model.without_adapter():
-        return [_evaluated(loaded, task, place / suite / BASE) for suite, task in tasks.items()]
+        return [
+            _evaluated(loaded, task, evaluation_folder(place, suite, BASE)) for suite, task in tasks.items()
+        ]
 
 
 def _evaluated(loaded: _Loaded, task: Task, folder: Path, adapter: str = "none") -> Evaluation:
@@ -189,7 +189,7 @@ def _evaluated(loaded: _Loaded, task: Task, folder: Path, adapter: str = "none")
         limits=limits_of(loaded.recipe, loaded.base, loaded.request.exact),
         on_progress=lambda progress: loaded.on_progress(label, progress),
     )
-    write_whole(folder / "report.md", report_markdown(report, wrong=wrong_answers(folder)))
+    write_whole(folder / REPORT_TEXT, report_markdown(report, wrong=wrong_answers(folder)))
     return Evaluation(loaded.target, folder.name, report)
 
 
@@ -223,7 +223,7 @@ def _steps(run: Run, wanted: Sequence[str]) -> list[int]:
     steps: list[int] = []
     for name in wanted:
         steps += (
-            [found.step for found in run.checkpoints()] if name == "all" else [checkpoint_step(run, name)]
+            [found.step for found in run.checkpoints.all()] if name == "all" else [checkpoint_step(run, name)]
         )
     if not steps:
         raise CheckpointError(f"{run.name} has no checkpoint", "train it first, or `doitune resume` it")
@@ -234,7 +234,7 @@ def refuse_other_encoder(run: Run, template: Template) -> None:
     """CheckpointError where questions would not be encoded as the run's training was."""
     from doitune.prompt.encode import fingerprint
 
-    encoder: Mapping[str, str] = run.read_json("origin.json").get("encoder", {})
+    encoder: Mapping[str, str] = run.read_json(ORIGIN).get("encoder", {})
     trained, here = str(encoder.get("fingerprint")), fingerprint(template)
     if trained != here:
         raise CheckpointError(

@@ -11,7 +11,8 @@ from doitune.backends.tokenizer import tokenizer_template
 from doitune.base.find import find_base
 from doitune.errors import CheckpointError
 from doitune.evals.targets import refuse_other_encoder
-from doitune.recipe.resolve import resolve
+from doitune.run.folder import resolved
+from doitune.run.layout import ORIGIN
 from doitune.run.model import checkpoint_step
 from doitune.system.secrets import redacted
 
@@ -50,8 +51,8 @@ def open_source(run: Run, checkpoint: str) -> Source:
 
     Errors: CheckpointError for a damaged checkpoint, another base or another encoder; ModelError.
     """
-    recipe = resolve(str(run.recipe_path)).recipe
-    found = run.checkpoint(checkpoint_step(run, checkpoint))
+    recipe = resolved(run).recipe
+    found = run.checkpoints.of_step(checkpoint_step(run, checkpoint))
     if wrong := found.verify():
         problem = f"{found.folder} is damaged: {'; '.join(wrong)}"
         raise CheckpointError(problem, "use another checkpoint: --checkpoint last")
@@ -65,7 +66,7 @@ def open_source(run: Run, checkpoint: str) -> Source:
 
 def _refuse_other_base(run: Run, base: Base) -> None:
     """CheckpointError where a file of the base is not the one that the run was trained on."""
-    trained: Mapping[str, str] = run.read_json("origin.json").get("base", {}).get("files", {})
+    trained: Mapping[str, str] = run.read_json(ORIGIN).get("base", {}).get("files", {})
     now = redacted(base.sha256())  # as origin.json has them
     if other := sorted(name for name in {*trained, *now} if trained.get(name) != now.get(name)):
         files = f"{', '.join(other[:5])} of {base.folder} {'is' if len(other) == 1 else 'are'} not as then"

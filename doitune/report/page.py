@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from doitune.evals.find import BASE
 from doitune.report.html import Html, document, join, percent, table, tag
 from doitune.report.read import RunView, Suite, view
 from doitune.report.records import base_of, provenance, recipe, training
 from doitune.report.scores import suite_parts
 from doitune.report.style import STYLE
 from doitune.run.folder import Run
+from doitune.run.layout import BASE, PAGE
 
 CARD_SUITES = 2
 """Suites whose best score has a card at the head of a run."""
@@ -33,7 +33,7 @@ def page(runs: Sequence[Run]) -> str:
 
 def default_path(runs: Sequence[Run]) -> Path:
     """Where the page goes by default: into the first run."""
-    return runs[0].folder / "report.html"
+    return runs[0].folder / PAGE
 
 
 def _contents(views: Sequence[RunView]) -> Html:

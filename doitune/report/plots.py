@@ -6,10 +6,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from doitune.evals.find import BASE
 from doitune.evals.report import SetScore
 from doitune.report.html import Html, tag
 from doitune.report.read import Point, Scored
+from doitune.run.layout import BASE
 from doitune.system.visible import visible
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 48, 24, 12, 26

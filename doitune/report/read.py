@@ -18,12 +18,13 @@ from typing import Any, TypeVar
 
 from doitune.errors import CheckpointError
 from doitune.evals.compare import Comparison, compare, read_side
-from doitune.evals.find import BASE
 from doitune.evals.markdown import notes, wrong_answers
 from doitune.evals.report import Mean, Report, SetScore, Table
 from doitune.evals.saved import Line
 from doitune.recipe.budget import Ledger
 from doitune.run.folder import Run
+from doitune.run.layout import BASE, DONE, LEDGER, ORIGIN, RECIPE, REPORT, reports
+from doitune.run.log import STEP, VALIDATION
 
 WRONG_ANSWERS = 12
 """Wrong answers of one evaluation that are shown to read."""
@@ -112,7 +113,7 @@ def _checked(what: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
 
 def view(run: Run) -> RunView:
     """One run. Errors: CheckpointError."""
-    origin, ledger, done = (_json(run, name) for name in ("origin.json", "ledger.json", "done.json"))
+    origin, ledger, done = (_json(run, name) for name in (ORIGIN, LEDGER, DONE))
     state = "done" if done else "running" if run.is_locked() else "stopped"
     return RunView(
         run.name,
@@ -134,7 +135,7 @@ def _json(run: Run, name: str) -> dict[str, Any]:
 
 @_checked("recipe")
 def _recipe(run: Run) -> str:
-    return run.recipe_path.read_text(encoding="utf-8")
+    return (run.folder / RECIPE).read_text(encoding="utf-8")
 
 
 @_checked("ledger")
@@ -151,13 +152,13 @@ def _done(run: Run, read: Mapping[str, Any]) -> dict[str, Any]:
 
 @_checked("metrics")
 def _curves(run: Run) -> Curves:
-    lines = run.metrics()
-    steps = [line for line in lines if line.get("event") == "step"]
-    checks = [line for line in lines if line.get("event") == "validation"]
+    lines = run.log.lines()
+    steps = [line for line in lines if line["event"] == STEP]
+    checks = [line for line in lines if line["event"] == VALIDATION]
     planned = [
         float(line["planned_gib"])
         for line in lines
-        if line.get("event") == "trial" and line.get("planned_gib") is not None
+        if line["event"] == "trial" and line.get("planned_gib") is not None
     ]
     names = dict.fromkeys(str(name) for line in checks for name in line.get("loss_by_ability") or {})
     return Curves(
@@ -187,7 +188,7 @@ def _points(lines: Sequence[Mapping[str, Any]], key: str) -> Iterator[Point]:
 @_checked("evaluations")
 def _suites(run: Run) -> tuple[Suite, ...]:
     folders: dict[str, list[Path]] = {}
-    for path in sorted(run.folder.glob("evals/*/*/report.json")):
+    for path in reports(run.folder):
         folders.setdefault(path.parent.parent.name, []).append(path.parent)
     return tuple(
         _suite(name, sorted(found, key=lambda folder: (folder.name != BASE, folder.name)))
@@ -223,7 +224,7 @@ def _from_all_sets(lines: Sequence[Line]) -> list[Line]:
 
 
 def _scored(folder: Path) -> Scored:
-    report = Report.from_json(json.loads((folder / "report.json").read_text(encoding="utf-8")))
+    report = Report.from_json(json.loads((folder / REPORT).read_text(encoding="utf-8")))
     table = report.tables[0]
     cells: list[SetScore | Mean] = [*table.sets, table.mean, table.mean_all, *table.groups.values()]
     for value in (value for one in cells for value in (one.score, one.low, one.high, one.chance, one.n)):

@@ -12,6 +12,7 @@ from doitune.recipe.yaml_text import read_bytes
 from doitune.report.html import Html, cut, table, tag
 from doitune.report.plots import curves
 from doitune.report.read import Point, RunView
+from doitune.run.layout import RECIPE
 
 
 def training(one: RunView) -> list[Html]:
@@ -50,7 +51,7 @@ def _ledger(one: RunView) -> list[Html]:
 def recipe(one: RunView) -> list[Html]:
     """The resolved recipe, a section a fold; text that is no recipe as it stands."""
     try:
-        tree = read_bytes(one.recipe.encode("utf-8", "replace"), "recipe.yaml")
+        tree = read_bytes(one.recipe.encode("utf-8", "replace"), RECIPE)
     except RecipeError:
         return [tag("h2", "Recipe"), tag("pre", cut(one.recipe))]
     sections: dict[str, Fields] = {

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from doitune.errors import DiskError
 from doitune.system.disk import is_full, need_room
+from doitune.system.units import MIB
 
 Made = TypeVar("Made")
 
@@ -29,12 +30,12 @@ def _go_on() -> None:
 
 @dataclass
 class Patience:
-    """How long to wait for room: `minutes` in all, with a look every `every_seconds`. `tell` is given a
+    """How long to wait for room: `minutes` in all, with a look every `every_seconds`. `report` is given a
     line; `check` may raise to stop."""
 
     minutes: float = 0.0
     every_seconds: float = 30.0
-    tell: Callable[[str], None] = _say_nothing
+    report: Callable[[str], None] = _say_nothing
     check: Callable[[], None] = _go_on
 
     def write(
@@ -67,8 +68,8 @@ class Patience:
     def _begin(self, folder: Path, error: DiskError) -> float:
         """Say that we wait; returns until when, on the monotonic clock."""
         free = shutil.disk_usage(folder).free
-        self.tell(
-            f"the disk is full ({free / 2**20:.1f} MiB free in {folder}): waiting up to {self.minutes:g} minutes for room; {error.problem}"
+        self.report(
+            f"the disk is full ({free / MIB:.1f} MiB free in {folder}): waiting up to {self.minutes:g} minutes for room; {error.problem}"
         )
         return time.monotonic() + 60 * self.minutes
 

@@ -13,9 +13,8 @@ from doitune.base.find import find_base
 from doitune.base.folder import Base
 from doitune.errors import CheckpointError
 from doitune.prompt.encode import fingerprint
-from doitune.recipe.resolve import resolve
 from doitune.run.checkpoint import Checkpoint
-from doitune.run.folder import Run
+from doitune.run.folder import Run, resolved
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -58,7 +57,7 @@ def open_trained(run: Run, checkpoint: str = "best") -> tuple[Recipe, LoadedMode
     `checkpoint`: "best", "last" or a step number. Errors: see `take_checkpoint`; CheckpointError where it is
     missing.
     """
-    recipe = resolve(str(run.recipe_path)).recipe
+    recipe = resolved(run).recipe
     step = checkpoint_step(run, checkpoint)
     base = find_base(recipe.model.name, recipe.model.revision)
     begin(recipe.model.backend, base)
@@ -72,9 +71,9 @@ def take_checkpoint(run: Run, step: int, model: LoadedModel, template: Template)
     """Give the model the adapter of a run's checkpoint: its files are verified, and what it says is compared
     with its probe. CheckpointError.
 
-    The model is left asking.
+    The model is left in evaluation mode.
     """
-    found = run.checkpoint(step)
+    found = run.checkpoints.of_step(step)
     wrong = found.verify()
     if wrong:
         raise CheckpointError(
@@ -87,7 +86,7 @@ def take_checkpoint(run: Run, step: int, model: LoadedModel, template: Template)
 
 def checkpoint_step(run: Run, wanted: str) -> int:
     """The step that "best", "last" or a number names in this run."""
-    steps = [found.step for found in run.checkpoints()]
+    steps = [found.step for found in run.checkpoints.all()]
     if not steps:
         raise CheckpointError(f"{run.name} has no checkpoint", "train it first, or `doitune resume` it")
     if wanted == "last":
@@ -102,5 +101,5 @@ def checkpoint_step(run: Run, wanted: str) -> int:
             )
         return steps[-1] if best is None else best
     if wanted.isascii() and wanted.isdecimal():
-        return run.checkpoint(int(wanted)).step
+        return run.checkpoints.of_step(int(wanted)).step
     raise CheckpointError(f"no checkpoint is called {wanted!r}", "best, last or a step number")

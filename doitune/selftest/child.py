@@ -18,7 +18,7 @@ from pathlib import Path
 
 from doitune.errors import DoituneError
 from doitune.recipe.resolve import resolve
-from doitune.run.folder import list_runs
+from doitune.run.find import list_runs
 from doitune.system import faults
 from doitune.train.events import Event, StepLog
 from doitune.train.session import resume, start

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from doitune.errors import DoituneError
-from doitune.run.folder import Run, list_runs
+from doitune.run.find import list_runs
+from doitune.run.folder import Run
 from doitune.selftest.child import Blow, Died, live, live_through, warm_up
 from doitune.selftest.world import World, make_world
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from doitune.errors import DoituneError
-from doitune.run.checkpoint import MANIFEST
-from doitune.run.folder import Run, list_runs
+from doitune.run.find import list_runs
+from doitune.run.folder import Run
+from doitune.run.layout import MANIFEST, step_folders
 from doitune.selftest.child import Blow, Died, live, warm_up
 from doitune.selftest.commands import Killed, kill_commands
 from doitune.selftest.damage import spoil
@@ -197,11 +198,11 @@ class Lab:
         self.report.kills_during_save += died.watch.saving
         self.report.sites[blow.fault.partition(":")[0] or "random time"] += 1
         for run in list_runs(runs)[-1:]:
-            whole = [one for one in run.checkpoints() if not one.verify()]
+            whole = [one for one in run.checkpoints.all() if not one.verify()]
             bad = [
-                path.parent.name
-                for path in run.folder.glob(f"checkpoints/step-*/{MANIFEST}")
-                if path.parent not in {one.folder for one in whole}
+                path.name
+                for path in step_folders(run.checkpoints.folder)
+                if (path / MANIFEST).exists() and path not in {one.folder for one in whole}
             ]
             if bad:
                 self._fail(runs, f"a kill at {blow} left {', '.join(bad)}, which is not whole")
@@ -229,7 +230,7 @@ class Lab:
             return
         stopped = self.folder / "stopped"
         self._live(stopped, Blow("step.forward:12:kill"))
-        if len(self._run(stopped).checkpoints()) < 2:
+        if len(self._run(stopped).checkpoints.all()) < 2:
             raise DoituneError("the lab's interrupted run has no two checkpoints", f"see {stopped}")
         for number in range(corruptions):
             runs = self.folder / f"spoilt-{number + 1}"
@@ -238,12 +239,12 @@ class Lab:
             self._tell()
 
     def _corrupt(self, runs: Path, number: int) -> None:
-        newest = self._run(runs).checkpoints()[-1]
+        newest = self._run(runs).checkpoints.all()[-1]
         how = spoil(newest.folder, number, self.dice)
         self.report.corruptions += 1
         failures = len(self.report.failures)
         self._finish(runs)
-        found = list(self._run(runs).folder.glob(f"checkpoints/.bad-{newest.folder.name}*"))
+        found = [name for name in self._run(runs).checkpoints.damaged() if newest.folder.name in name]
         if not found:
             self._fail(runs, f"{how} of {newest.folder.name} was not noticed")
         self.report.corruptions_found += bool(found)

@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from doitune.run.layout import step_folders
+
 
 def _flip(path: Path, dice: random.Random) -> None:
     data = bytearray(path.read_bytes())
@@ -42,7 +44,7 @@ def _swap(path: Path, dice: random.Random) -> None:
     """The same file of an older checkpoint; of one that is equal, or alone, a flipped bit instead."""
     others = [
         folder / path.name
-        for folder in path.parent.parent.glob("step-*")
+        for folder in step_folders(path.parent.parent)
         if folder != path.parent and (folder / path.name).is_file()
     ]
     differing = [other for other in sorted(others) if other.read_bytes() != path.read_bytes()]

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from doitune.run.folder import Run
+from doitune.run.layout import DONE, EXAMPLES, STATE, STATE_TENSORS
+from doitune.run.log import STEP, VALIDATION
 
 CLOCKS = ("seconds", "peak_memory_gib")
 """Fields that differ between two runs of the same."""
 
-TENSORS = ("adapter_model.safetensors", "state.safetensors")
-LOGGED = ("step", "validation")
+TENSORS = ("adapter_model.safetensors", STATE_TENSORS)
+LOGGED = (STEP, VALIDATION)
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,13 @@ class Traces:
 def traces_of(run: Run) -> Traces:
     """The traces of a finished run. Tensors are read as values by sorted name, so that a file's own layout
     does not count."""
-    newest = run.checkpoints()[-1].folder
+    newest = run.checkpoints.all()[-1].folder
     parts = {name: _tensors(newest / name) for name in TENSORS}
-    parts["state.json"] = _plain(json.loads((newest / "state.json").read_text(encoding="utf-8")))
-    parts["metrics"] = _plain([line for line in run.metrics() if line.get("event") in LOGGED])
-    parts["examples"] = (run.folder / "examples.txt").read_bytes()
-    parts["done"] = _plain(run.read_json("done.json"))
-    parts["kept"] = _plain([one.step for one in run.checkpoints()])
+    parts[STATE] = _plain(json.loads((newest / STATE).read_text(encoding="utf-8")))
+    parts["metrics"] = _plain([line for line in run.log.lines() if line["event"] in LOGGED])
+    parts["examples"] = (run.folder / EXAMPLES).read_bytes()
+    parts["done"] = _plain(run.read_json(DONE))
+    parts["kept"] = _plain([one.step for one in run.checkpoints.all()])
     return Traces(parts)
 
 

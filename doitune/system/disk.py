@@ -22,6 +22,7 @@ from typing import Any
 from doitune.errors import DiskError, LockedError
 from doitune.system import faults
 from doitune.system.json_records import object_of
+from doitune.system.units import MIB
 
 FULL_BYTES = 1 << 16
 """A disk with less room than this counts as full, whatever was to be written."""
@@ -240,7 +241,7 @@ def need_room(
     free = shutil.disk_usage(existing).free
     if free < wanted_bytes:
         error = DiskError(
-            f"{existing} has {free / 2**20:.1f} MiB free, {wanted_bytes / 2**20:.1f} MiB are needed",
+            f"{existing} has {free / MIB:.1f} MiB free, {wanted_bytes / MIB:.1f} MiB are needed",
             hint,
         )
         error.full = True
@@ -326,7 +327,7 @@ def file_sha256(path: Path) -> str:
     """sha256 of a file, read in pieces."""
     digest = sha256()
     with path.open("rb", buffering=0) as stream:
-        while piece := stream.read(1 << 20):
+        while piece := stream.read(MIB):
             digest.update(piece)
     return digest.hexdigest()
 

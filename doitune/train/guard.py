@@ -47,7 +47,7 @@ class Guard:
     @cached_property
     def watch(self) -> Watch:
         """The last steps."""
-        return Watch(self.total_steps, self.run.metrics())
+        return Watch(self.total_steps, self.run.log.lines())
 
     def forget(self) -> None:
         """The run stands at another step than the last one seen: the watch starts from its log again."""
@@ -90,7 +90,7 @@ class Guard:
         )
         problem = f"step {step}: loss {loss}, gradient norm {grad_norm}{named}"
         watch.skip(step, problem)
-        self.run.log(
+        self.run.log.add(
             {"event": "skipped", "step": step, "loss": str(loss), "grad_norm": str(grad_norm), "rows": rows}
         )
         self.on_event(Note(f"{problem}: the step is skipped, no weight moves"))
@@ -100,7 +100,7 @@ class Guard:
         """Take note of a step that was made and logged; spikes are logged and told. DivergedError after
         steps with a loss of exactly 0."""
         for spike in self.watch.see(log.step, log.loss, log.grad_norm):
-            self.run.log({"event": "spike", **asdict(spike)})
+            self.run.log.add({"event": "spike", **asdict(spike)})
             self.on_event(Note(spike.text))
 
     def endings(self) -> dict[str, Any]:

@@ -24,6 +24,9 @@ from doitune.backends.out_of_memory import OutOfMemory, memory_for
 from doitune.errors import DoituneError, FitError
 from doitune.prepare.schedule import rate_at
 from doitune.prompt.batch import trained_tokens
+from doitune.run.checkpoints import keep
+from doitune.run.folder import save_checkpoint
+from doitune.run.log import VALIDATION, best_of
 from doitune.system import faults
 from doitune.system.disk import need_room
 from doitune.train.events import Event, Note, Saved, StepLog, ValidationLog
@@ -142,7 +145,7 @@ class Training:
             card_gib=card_gib(self.model),
         )
         reset_peak(self.model)
-        self.run.log({"event": "trial", "step": self.step, **asdict(trial)})
+        self.run.log.add({"event": "trial", "step": self.step, **asdict(trial)})
         return trial
 
     def _try_longest(self, before: Aside) -> tuple[Order, Made, float]:
@@ -186,7 +189,7 @@ class Training:
         while self.step < self.course.total_steps and not self._out_of_patience():
             log = self.advance()
             if log is not None:
-                self.run.log({"event": "step", **asdict(log)})
+                self.run.log.add({"event": "step", **asdict(log)})
                 faults.reach("step.logged")
                 self.on_event(log)
                 self.guard.see(log)
@@ -229,7 +232,7 @@ class Training:
                 "lower train.max_tokens or lora.rank, or use --set train.gradient_checkpointing=always",
             )
         self.budget_tokens = max(longest, self.budget_tokens // 2)
-        self.run.log(
+        self.run.log.add(
             {
                 "event": "out_of_memory",
                 "step": self.step,
@@ -248,7 +251,7 @@ class Training:
         """Stand at the newest valid checkpoint again, or at the untrained adapter where there is none yet;
         the smaller budget stays."""
         budget, failed = self.budget_tokens, self.step + 1
-        newest = self.run.newest_valid(lambda text: self.on_event(Note(text)))
+        newest = self.run.checkpoints.newest_valid(lambda text: self.on_event(Note(text)))
         if newest is not None:
             self.restore(newest.folder)
         elif self._untrained is not None:
@@ -261,7 +264,7 @@ class Training:
                 "start the run again",
             )
         self.budget_tokens = min(budget, self.budget_tokens)
-        self.run.cut_metrics(self.step)
+        self.run.log.cut(self.step)
         self.on_event(
             Note(
                 f"the optimiser ran out of memory in step {failed}: training goes on after step {self.step}, from its checkpoint"
@@ -346,7 +349,7 @@ class Training:
         else:
             return self._validated(sums, counts, by_ability, time.monotonic() - started)
         self.gradients.release()
-        self.run.log({"event": "validation_failed", "step": self.step, "problem": failure})
+        self.run.log.add({"event": "validation_failed", "step": self.step, "problem": failure})
         self.on_event(Note(f"validation after step {self.step} failed, training goes on: {failure}"))
         return None
 
@@ -362,14 +365,14 @@ class Training:
             score_by_ability=by_ability,
             seconds=seconds,
         )
-        self.run.log({"event": "validation", **asdict(log)})
+        self.run.log.add({"event": "validation", **asdict(log)})
         faults.reach("validate.end")
         self.on_event(log)
         self._tidy()
         return log
 
     def _less_to_validate(self, budget_tokens: int) -> None:
-        self.run.log(
+        self.run.log.add(
             {
                 "event": "out_of_memory",
                 "step": self.step,
@@ -385,9 +388,9 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint of the last optimiser boundary and delete those that are not kept."""
-        known = [found.bytes for found in self.run.checkpoints()[-1:]]
+        known = [found.bytes for found in self.run.checkpoints.all()[-1:]]
         size = known[0] if known else expected_bytes(self.parameters, self.recipe.train.optimizer)
-        self.run.save_checkpoint(self.step, self._fill, math.ceil(1.05 * size))
+        save_checkpoint(self.run, self.step, self._fill, math.ceil(1.05 * size))
         self._saved_at = time.monotonic()
         self._untrained = None
         self._tidy()
@@ -397,7 +400,7 @@ class Training:
         """DiskError unless the disk holds every checkpoint that this run keeps, the one being written and
         the best, and 5 % more."""
         size = expected_bytes(self.parameters, self.recipe.train.optimizer)
-        there = sum(found.bytes for found in self.run.checkpoints())
+        there = sum(found.bytes for found in self.run.checkpoints.all())
         need_room(self.run.folder, math.ceil(1.05 * (self.recipe.train.keep_checkpoints + 2) * size) - there)
 
     def save_boundary(self) -> None:
@@ -408,7 +411,7 @@ class Training:
             self.save()
 
     def _fill(self, folder: Path) -> None:
-        validations = tuple(line for line in self.run.metrics() if line.get("event") == "validation")
+        validations = tuple(line for line in self.run.log.lines() if line.get("event") == "validation")
         counters = Counters(
             self.step, self.course.total_steps, self.budget_tokens, self.packed, self.trained_tokens, self.seconds, validations
         )  # fmt: skip
@@ -435,15 +438,19 @@ class Training:
         self.validations = counters.validations
 
     def _newest_checkpoint(self) -> int:
-        found = self.run.checkpoints()
+        found = self.run.checkpoints.all()
         return found[-1].step if found else -1
 
     def _tidy(self) -> None:
-        steps_here = [found.step for found in self.run.checkpoints()]
-        best = self.run.best_step(self.recipe.train.select_after_epoch)
-        self.run.keep_checkpoints(
-            {*steps_here[-self.recipe.train.keep_checkpoints :], *([] if best is None else [best])}
+        steps_here = [found.step for found in self.run.checkpoints.all()]
+        best = self._best_step()
+        keep(
+            self.run.checkpoints,
+            {*steps_here[-self.recipe.train.keep_checkpoints :], *([] if best is None else [best])},
         )
+
+    def _best_step(self) -> int | None:
+        return best_of(self.run.log.lines(VALIDATION), self.recipe.train.select_after_epoch)
 
     def _validation_due(self) -> bool:
         if not self.material.valid or self.step == 0:
@@ -454,7 +461,7 @@ class Training:
 
     def _last_validation(self) -> int:
         return max(
-            (line["step"] for line in self.run.metrics() if line.get("event") == "validation"), default=-1
+            (line["step"] for line in self.run.log.lines() if line.get("event") == "validation"), default=-1
         )
 
     def _checkpoint_due(self) -> bool:
@@ -466,8 +473,8 @@ class Training:
         patience = self.recipe.train.patience
         if not patience:
             return False
-        metrics = self.run.metrics()
-        best = self.run.best_step(self.recipe.train.select_after_epoch)
+        metrics = self.run.log.lines()
+        best = self._best_step()
         later = [
             line
             for line in metrics
@@ -477,9 +484,9 @@ class Training:
 
     def _finish(self) -> dict[str, Any]:
         section = self.recipe.train
-        best = self.run.best_step(section.select_after_epoch)
+        best = self._best_step()
         final = self.step
-        epochs = [line["epoch"] for line in self.run.metrics() if line.get("event") == "validation"]
+        epochs = [line["epoch"] for line in self.run.log.lines() if line.get("event") == "validation"]
         if epochs and max(epochs) <= section.select_after_epoch:
             self.on_event(
                 Note(

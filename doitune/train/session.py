@@ -25,10 +25,12 @@ from doitune.memory.start import allowance, refuse_before_download
 from doitune.prepare.material import Material, course_of, prepare
 from doitune.prepare.origin import opening, origin, refuse_drift
 from doitune.prepare.schedule import Course
-from doitune.recipe.resolve import Resolved, freeze, resolve
+from doitune.recipe.resolve import Resolved, freeze
 from doitune.run.changes import Change, Wishes, recipe_changes, recorded, with_changes
-from doitune.run.folder import Run, create_run
+from doitune.run.folder import Run, create_run, refuse_lost, sweep_run
+from doitune.run.folder import resolved as recipe_of
 from doitune.run.full_disk import Patience
+from doitune.run.layout import DONE, EXAMPLES, LEDGER, ORIGIN, RECIPE
 from doitune.run.model import load_model
 from doitune.system import faults
 from doitune.system.disk import make_folder, need_room, prove_folder
@@ -155,11 +157,11 @@ def _begin(run: Run, plan: Plan, record: dict[str, Any]) -> None:
         for step in range(course.steps_per_epoch)
         for place in course.members(step)
     ]
-    run.write_json("ledger.json", plan.material.ledger.to_json())
-    run.write("examples.txt", "".join(f"{name}\n" for name in order))
-    run.write_json("origin.json", record)
+    run.write_json(LEDGER, plan.material.ledger.to_json())
+    run.write(EXAMPLES, "".join(f"{name}\n" for name in order))
+    run.write_json(ORIGIN, record)
     faults.reach("start.origin")
-    run.write("recipe.yaml", freeze(plan.resolved))
+    run.write(RECIPE, freeze(plan.resolved))
     faults.reach("start.recipe")
 
 
@@ -173,7 +175,7 @@ def _allow(training: Training, resolved: Resolved, backend: str) -> None:
 def _arrange(training: Training, run: Run) -> None:
     """Choose how micro-batches are made, and log the proof."""
     proof = training.choose_arrangement()
-    run.log(
+    run.log.add(
         {
             "event": "arrangement",
             "step": 0,
@@ -204,9 +206,9 @@ def resume(
     with joined() as team, run.lock(), _told(run):
         faults.reach("resume.begin")
         prove_folder(run.folder)
-        run.sweep()
-        resolved = resolve(str(run.recipe_path), overrides=wishes.sets)
-        before = run.read_json("origin.json")
+        sweep_run(run)
+        resolved = recipe_of(run, wishes.sets)
+        before = run.read_json(ORIGIN)
         changes = recipe_changes(before.get("recipe"), resolved.recipe, allow, run.name)
         plan, backend, model = _prepare(team, resolved, judged)
         now = origin(plan.recipe, plan.base, plan.material, model, backend)
@@ -225,19 +227,19 @@ def resume(
 def _stand(training: Training, run: Run, wishes: Wishes) -> None:
     """Stand at the newest valid checkpoint, the log cut back to it; at the beginning where the run never
     had one, or that is wished."""
-    newest = run.newest_valid(lambda text: training.on_event(Note(text)))
+    newest = run.checkpoints.newest_valid(lambda text: training.on_event(Note(text)))
     if newest is not None:
         training.restore(newest.folder)
     elif not wishes.from_scratch:
-        run.refuse_lost()
+        refuse_lost(run)
     faults.reach("resume.restored")
-    if unread := run.set_unread_aside():
+    if unread := run.log.set_unread_aside():
         training.on_event(
             Note(
-                f"{run.metrics_path} has {unread} lines that no run writes: they now lie in metrics.superseded.jsonl"
+                f"{run.log.path} has {unread} lines that no run writes: they now lie in {run.log.superseded_path.name}"
             )
         )
-    again = run.cut_metrics(newest.step if newest else -1, training.validations)
+    again = run.log.cut(newest.step if newest else -1, training.validations)
     faults.reach("resume.cut")
     where = (
         f"run {run.name} goes on after step {newest.step}"
@@ -255,9 +257,9 @@ def _record(
     run: Run, plan: Plan, before: dict[str, Any], changes: Sequence[Change], training: Training
 ) -> None:
     """Write down what this resume changes; a run that was whole is open again."""
-    run.write_json("origin.json", with_changes(before, plan.recipe, changes, training.step))
-    run.write("recipe.yaml", freeze(plan.resolved))
-    (run.folder / "done.json").unlink(missing_ok=True)
+    run.write_json(ORIGIN, with_changes(before, plan.recipe, changes, training.step))
+    run.write(RECIPE, freeze(plan.resolved))
+    (run.folder / DONE).unlink(missing_ok=True)
     text = ", ".join(f"{one.key} is {one.now} (was {one.was})" for one in changes)
     training.on_event(Note(f"allowed and written down in origin.json: {text}"))
 
@@ -281,7 +283,7 @@ def follow(resolved: Resolved, judged: Judged | None = None) -> None:
 def follow_run(run: Run, wishes: Wishes = Wishes()) -> None:  # noqa: B008  # frozen
     """`follow`, where a run is resumed; nothing is left to do for one that is whole."""
     if run.done() is None or wishes.sets:
-        follow(resolve(str(run.recipe_path), overrides=wishes.sets))
+        follow(recipe_of(run, wishes.sets))
 
 
 def _prepare(team: Team, resolved: Resolved, judged: Judged | None) -> tuple[Plan, str, LoadedModel]:
@@ -311,11 +313,11 @@ def _train(training: Training, run: Run, scorer: Scorer | None, wait_minutes: fl
     training.on_event = tell
     try:
         with deferred(_echo(team)) as asked:
-            run.patience = Patience(wait_minutes, tell=lambda text: tell(Note(text)), check=asked.check)
+            run.patience = Patience(wait_minutes, report=lambda text: tell(Note(text)), check=asked.check)
             training.gradients.asked_to_stop = lambda: asked.first
             training.interruptible = asked.at_once
             try:
-                run.log({"event": "processes", "step": training.step, "processes": team.size})
+                run.log.add({"event": "processes", "step": training.step, "processes": team.size})
                 training.try_out(scorer)
                 done = training.go(scorer)
             except StopAsked as stop:
@@ -324,7 +326,7 @@ def _train(training: Training, run: Run, scorer: Scorer | None, wait_minutes: fl
                 left = _stopped(training, asked, asked.first or signal.SIGTERM, str(lost))
                 await_launcher(lambda: bool(asked.first))
                 raise left from lost
-        run.write_json("done.json", done)
+        run.write_json(DONE, done)
         faults.reach("done")
     finally:
         trackers.close()
@@ -365,7 +367,11 @@ def _told(run: Run) -> Iterator[None]:
     try:
         yield
     except (StopAsked, KeyboardInterrupt) as stop:
-        hint = _command(run) if run.recipe_path.is_file() else "run the same command again: nothing was begun"
+        hint = (
+            _command(run)
+            if (run.folder / RECIPE).is_file()
+            else "run the same command again: nothing was begun"
+        )
         raise stopped(stop, "stopped; what is finished is kept", hint) from None
 
 

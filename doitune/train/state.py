@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.backends.optimiser import put_state, take_state
 from doitune.errors import CheckpointError, DivergedError
+from doitune.run.layout import STATE, STATE_TENSORS
 from doitune.system.disk import write_json
 
 if TYPE_CHECKING:
@@ -56,14 +57,14 @@ def write_state(
         )
     model.save_adapter(folder)
     tensors, numbers = take_state(optimiser, model.trainable())
-    save_file(tensors, folder / "state.safetensors")
+    save_file(tensors, folder / STATE_TENSORS)
     document = {
         "schema": STATE_SCHEMA,
         **asdict(counters),
         "optimiser": made_by(optimiser),
         "optimiser_numbers": numbers,
     }
-    write_json(folder / "state.json", document)
+    write_json(folder / STATE, document)
 
 
 def made_by(optimiser: torch.optim.Optimizer) -> str:
@@ -100,7 +101,7 @@ def read_state(
     """
     from safetensors.torch import load_file
 
-    document = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    document = json.loads((folder / STATE).read_text(encoding="utf-8"))
     if document.get("optimiser") != made_by(optimiser):
         raise CheckpointError(
             f"the optimiser's state in {folder} is of {document.get('optimiser')}, here is {made_by(optimiser)}",
@@ -112,9 +113,7 @@ def read_state(
             "resume with the run's own recipe and data",
         )
     model.load_adapter(folder)
-    put_state(
-        optimiser, model.trainable(), load_file(folder / "state.safetensors"), document["optimiser_numbers"]
-    )
+    put_state(optimiser, model.trainable(), load_file(folder / STATE_TENSORS), document["optimiser_numbers"])
     return Counters(**{name: document[name] for name in Counters.__dataclass_fields__})
 
 

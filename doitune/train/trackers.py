@@ -12,6 +12,7 @@ from typing import Any
 
 from doitune.errors import FitError
 from doitune.run.folder import Run
+from doitune.run.layout import TRACKERS
 
 INSTALL = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 """What `pip install` calls each tracker."""
@@ -44,7 +45,7 @@ class Trackers:
         for name in names:
             kind = LOGGER_TYPE_TO_CLASS[name]
             where = (
-                {"logging_dir": str(run.folder / "trackers")}
+                {"logging_dir": str(run.folder / TRACKERS)}
                 if getattr(kind, "requires_logging_directory", False)
                 else {}
             )

@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from doitune.run.folder import create_run
+from doitune.run.checkpoints import keep
+from doitune.run.folder import create_run, save_checkpoint
 
 INTERVAL_SECONDS = 600
 
@@ -75,14 +76,17 @@ def main() -> None:
         fill(root / "bare")
 
     def saved(number: int) -> None:
-        run.save_checkpoint(number + 1, fill, size)
-        run.keep_checkpoints({number, number + 1})
+        save_checkpoint(run, number + 1, fill, size)
+        keep(run.checkpoints, {number, number + 1})
 
     print(f"state of {size / 1e6:.0f} MB on {given.dir or tempfile.gettempdir()}, {given.times} times")
     plain = measure("safetensors save_file, nothing flushed", given.times, bare, size)
     whole = measure("save, flush, publish, verify, clear away", given.times, saved, size)
     measure(
-        "verify (as a resume does)", given.times, lambda number: _verify(run.checkpoints()[-1].verify()), size
+        "verify (as a resume does)",
+        given.times,
+        lambda number: _verify(run.checkpoints.all()[-1].verify()),
+        size,
     )
     print(
         f"safety costs {whole - plain:.3f} s a checkpoint; under 1 s: {'yes' if whole < 1 else 'NO'}; under 0.5 %: {'yes' if whole < 3 else 'NO'}"

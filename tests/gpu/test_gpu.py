@@ -128,8 +128,8 @@ def test_a_short_training_lowers_the_loss(tiny_recipe: Path, tmp_path: Path, che
         str(tiny_recipe), overrides=["train.epochs=4", f"train.gradient_checkpointing={checkpointing}"]
     )
     run = start(resolved, runs=tmp_path / "runs", scorer=None, on_event=lambda event: None)
-    losses = [line["loss"] for line in run.metrics() if line["event"] == "step"]
-    validations = [line["loss"] for line in run.metrics() if line["event"] == "validation"]
+    losses = [line["loss"] for line in run.log.lines() if line["event"] == "step"]
+    validations = [line["loss"] for line in run.log.lines() if line["event"] == "validation"]
     assert len(losses) == 16 and losses[-1] < losses[0] and validations[-1] < validations[0]
     assert run.read_json("origin.json")["device"].startswith("cuda")
     _, model, _, step = open_trained(run, "last")
@@ -151,7 +151,8 @@ def test_a_resume_is_the_same_run_within_rounding(tiny_recipe: Path, tmp_path: P
     (folder,) = (tmp_path / "b" / "tiny").iterdir()
     resumed = resume(Run(folder), scorer=None, on_event=lambda event: None)
     first, second = (
-        load_file(run.checkpoints()[-1].folder / "adapter_model.safetensors") for run in (through, resumed)
+        load_file(run.checkpoints.all()[-1].folder / "adapter_model.safetensors")
+        for run in (through, resumed)
     )
     assert first and set(first) == set(second)
     for name, tensor in first.items():

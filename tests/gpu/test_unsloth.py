@@ -146,7 +146,7 @@ def listen(event):
         UnslothModel.loss = lambda self, batch, tokens, own=UnslothModel.loss: fail_once(self, batch, tokens, own)
 overrides = ["model.backend=unsloth", "train.max_steps=4", "lora.dropout=0", "train.validation_rows_per_ability=0"]
 run = start(resolve(sys.argv[1], overrides=overrides), runs=Path(sys.argv[2]), scorer=None, on_event=listen)
-print(run.checkpoints()[-1].folder)
+print(run.checkpoints.all()[-1].folder)
 """
 
 

@@ -1,0 +1,46 @@
+"""Which runs there are, and which one a name means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from doitune.errors import UsageError
+from doitune.run.folder import Run
+from doitune.run.layout import RECIPE
+
+
+def list_runs(runs: Path) -> list[Run]:
+    """Every run under `runs`, oldest first by the time in its name."""
+    found = [Run(path.parent) for path in runs.glob(f"*/*/{RECIPE}")]
+    return sorted(found, key=_when)
+
+
+def _when(run: Run) -> tuple[str, int, str]:
+    """Time, number among those of the same second (`...-10` is after `...-2`), recipe."""
+    stamp, number = run.folder.name[:15], run.folder.name[15:].removeprefix("-")
+    return stamp, int(number) if number.isdecimal() else 1, run.name
+
+
+def find_run(text: str, runs: Path) -> Run:
+    """A run by its directory, by `last`, or by an unambiguous part of its name. UsageError lists what
+    there is."""
+    folder = Path(text)
+    if (folder / RECIPE).is_file():
+        return Run(folder.resolve())
+    known = list_runs(runs)
+    if text == "last":
+        if known:
+            return known[-1]
+        raise UsageError(f"there is no run under {runs}", "start one: doitune train demo")
+    matches = [run for run in known if text.strip("/") in run.name]
+    exact = [run for run in matches if run.name == text.strip("/")]
+    if len(exact or matches) == 1:
+        return (exact or matches)[0]
+    if matches:
+        raise UsageError(
+            f"{text!r} names {len(matches)} runs", "one of: " + ", ".join(run.name for run in matches[-8:])
+        )
+    raise UsageError(
+        f"no run is called {text!r} under {runs}",
+        "`doitune runs list` names them; --runs DIR looks elsewhere",
+    )
