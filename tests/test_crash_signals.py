@@ -18,6 +18,7 @@ import pytest
 from forked import Desk, Ended, assert_same
 
 from doitune.errors import Stopped
+from doitune.run.layout import evaluation_folder
 from doitune.selftest.traces import Traces
 from doitune.system import signals
 
@@ -248,7 +249,7 @@ def test_an_evaluation_stops_and_goes_on(desk: Desk) -> None:
         str(desk.folder / "whole"),
     )
     child = desk.begin(*arguments)
-    lines = run.evals_folder("doit-valid-exact", "base") / "outcomes.jsonl"
+    lines = evaluation_folder(run.folder, "doit-valid-exact", "base") / "outcomes.jsonl"
     until = time.monotonic() + 60
     while time.monotonic() < until and not lines.exists():
         time.sleep(0.002)

@@ -151,7 +151,7 @@ def test_more_epochs_need_a_rate_that_does_not_know_the_end(tiny_recipe: Path, t
     assert done is not None and done["final_step"] == 12
     for name in ("adapter_model.safetensors", "state.safetensors"):
         assert (run.checkpoints.of_step(12).folder / name).read_bytes() == (
-            longer.checkpoint(12).folder / name
+            longer.checkpoints.of_step(12).folder / name
         ).read_bytes()
 
 

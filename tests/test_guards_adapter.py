@@ -206,11 +206,11 @@ def test_every_checkpoint_carries_a_probe_under_its_manifest(trained: Run) -> No
 def test_a_trained_checkpoint_opens_in_another_place(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trap: a guard that refuses the user's own adapter after he moved it to another machine."""
     _, model, template, step = open_trained(trained, "last")
-    probe = read_probe(trained.checkpoint(step).folder)
+    probe = read_probe(trained.checkpoints.of_step(step).folder)
     monkeypatch.setattr(guard, "_processor", lambda: "another processor")
     now = take_probe(model, [(row.id, row.row) for row in probe.rows], probe.encoder)
     assert guard._allowed(probe.place, now.place) == guard.FLOAT32
-    prove_adapter(model, trained.checkpoint(step).folder, fingerprint(template))
+    prove_adapter(model, trained.checkpoints.of_step(step).folder, fingerprint(template))
 
 
 def test_the_files_of_each_checkpoint_are_verified_when_it_is_taken(trained: Run) -> None:
@@ -304,7 +304,7 @@ def test_an_adapter_of_another_dtype_is_not_rounded_in(trained: Run, tmp_path: P
     from safetensors.torch import load_file, save_file
 
     _, model, _, step = open_trained(trained, "last")
-    stored = load_file(trained.checkpoint(step).folder / "adapter_model.safetensors")
+    stored = load_file(trained.checkpoints.of_step(step).folder / "adapter_model.safetensors")
     save_file(
         {name: tensor.bfloat16() for name, tensor in stored.items()}, tmp_path / "adapter_model.safetensors"
     )

@@ -347,7 +347,7 @@ def test_the_adapter_of_a_run_is_the_one_that_was_trained(whole: Run) -> None:
 
     _, model, _template, step = open_trained(whole, "last")
     assert step == 8
-    stored = load_file(whole.checkpoint(8).folder / "adapter_model.safetensors")
+    stored = load_file(whole.checkpoints.of_step(8).folder / "adapter_model.safetensors")
     own = {name.replace(".default", ""): parameter for name, parameter in model.trainable()}
     assert stored and set(stored) == set(own)
     assert all(torch.equal(stored[name], own[name]) for name in stored)
