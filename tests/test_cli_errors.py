@@ -255,7 +255,9 @@ def test_a_disk_that_fills_up_stops_the_run_and_keeps_it_resumable(
     assert said.code == 74 and "No space left on device" in said.err and "Traceback" not in said.err
     assert disk.shutil is shutil
     (left,) = list_runs(world.root / "runs")
-    assert [found.step for found in left.checkpoints.all()] == [1] and left.checkpoints.of_step(1).verify() == []
+    assert [found.step for found in left.checkpoints.all()] == [1] and left.checkpoints.of_step(
+        1
+    ).verify() == []
     monkeypatch.setattr(Run, "save_checkpoint", real)
     assert run(capsys, monkeypatch, "resume", "last", "--runs", str(world.root / "runs")).code == 0
     assert left.done() is not None

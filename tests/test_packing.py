@@ -204,7 +204,7 @@ def test_a_run_that_cannot_prove_it_sorts_and_says_so(
         monkeypatch.undo()
         documents.register()
     assert any("sorted by length, not packed: packed examples see each other" in note for note in notes)
-    (arrangement,) = [line for line in run.metrics() if line["event"] == "arrangement"]
+    (arrangement,) = [line for line in run.log.lines() if line["event"] == "arrangement"]
     assert arrangement["packed"] is False and arrangement["proof"]["exact"] is False
     honest = start(
         resolve(str(tiny_recipe), overrides=["train.max_steps=1"]),
@@ -212,7 +212,7 @@ def test_a_run_that_cannot_prove_it_sorts_and_says_so(
         scorer=None,
         on_event=listen,
     )
-    (arrangement,) = [line for line in honest.metrics() if line["event"] == "arrangement"]
+    (arrangement,) = [line for line in honest.log.lines() if line["event"] == "arrangement"]
     assert arrangement["packed"] is True and arrangement["proof"]["exact"] is True
 
 

@@ -28,7 +28,7 @@ from doitune.evals.request import Request
 from doitune.evals.targets import evaluate_target
 from doitune.prompt.encode import encode_all, fingerprint
 from doitune.recipe.resolve import resolve
-from doitune.run.folder import Run
+from doitune.run.folder import Run, resolved
 from doitune.run.model import load_model, open_trained, take_checkpoint
 from doitune.system.disk import write_json
 from doitune.train.session import resume, start
@@ -192,7 +192,7 @@ def changed(path: Path, make: Callable[[bytes], bytes]) -> Iterator[None]:
 
 
 def test_every_checkpoint_carries_a_probe_under_its_manifest(trained: Run) -> None:
-    found = trained.checkpoints()
+    found = trained.checkpoints.all()
     assert len(found) >= 3
     for checkpoint in found:
         manifest = json.loads((checkpoint.folder / "MANIFEST.json").read_text())
@@ -206,18 +206,18 @@ def test_every_checkpoint_carries_a_probe_under_its_manifest(trained: Run) -> No
 def test_a_trained_checkpoint_opens_in_another_place(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trap: a guard that refuses the user's own adapter after he moved it to another machine."""
     _, model, template, step = open_trained(trained, "last")
-    probe = read_probe(trained.checkpoint(step).folder)
+    probe = read_probe(trained.checkpoints.of_step(step).folder)
     monkeypatch.setattr(guard, "_processor", lambda: "another processor")
     now = take_probe(model, [(row.id, row.row) for row in probe.rows], probe.encoder)
     assert guard._allowed(probe.place, now.place) == guard.FLOAT32
-    prove_adapter(model, trained.checkpoint(step).folder, fingerprint(template))
+    prove_adapter(model, trained.checkpoints.of_step(step).folder, fingerprint(template))
 
 
 def test_the_files_of_each_checkpoint_are_verified_when_it_is_taken(trained: Run) -> None:
     """Trap: an evaluation of all checkpoints that verifies the first one only; one flipped bit is a number
     like any other."""
     _, model, template, step = open_trained(trained, "last")
-    other = next(found for found in trained.checkpoints() if found.step != step)
+    other = next(found for found in trained.checkpoints.all() if found.step != step)
     with changed(other.folder / "adapter_model.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1])):
         with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors was changed"):
             take_checkpoint(trained, other.step, model, template)
@@ -234,7 +234,7 @@ def test_an_evaluation_refuses_an_adapter_that_does_not_answer_as_it_did(trained
     the wrong one."""
     from doitune.system.disk import file_sha256
 
-    last, first = trained.checkpoints()[-1], trained.checkpoints()[0]
+    last, first = trained.checkpoints.all()[-1], trained.checkpoints.all()[0]
     manifest = json.loads((last.folder / "MANIFEST.json").read_text())
     path = last.folder / "adapter_model.safetensors"
     before = path.read_bytes(), (last.folder / "MANIFEST.json").read_bytes()
@@ -277,7 +277,7 @@ def test_two_builds_start_from_the_same_adapter_and_the_run_records_it(trained: 
     """Trap: a seed that is set after the adapter is built; each start would be another run."""
     from doitune.base.find import find_base
 
-    recipe = resolve(str(trained.recipe_path)).recipe
+    recipe = resolved(trained).recipe
     base = find_base(recipe.model.name, recipe.model.revision)
     recorded = trained.read_json("origin.json")["adapter"]["first_sha256"]
     for seed, draws in ((recipe.train.seed, 3), (recipe.train.seed, 7)):
@@ -304,7 +304,7 @@ def test_an_adapter_of_another_dtype_is_not_rounded_in(trained: Run, tmp_path: P
     from safetensors.torch import load_file, save_file
 
     _, model, _, step = open_trained(trained, "last")
-    stored = load_file(trained.checkpoint(step).folder / "adapter_model.safetensors")
+    stored = load_file(trained.checkpoints.of_step(step).folder / "adapter_model.safetensors")
     save_file(
         {name: tensor.bfloat16() for name, tensor in stored.items()}, tmp_path / "adapter_model.safetensors"
     )
