@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.base.headers import read_header
-from doitune.base.pickled import open_pickled
 from doitune.errors import ModelError
 
 if TYPE_CHECKING:
@@ -96,6 +95,8 @@ def _open(files: list[Path]) -> Weights:
     weights = Weights(tuple(files), {})
     for path in files:
         if path.suffix == ".bin":
+            from doitune.base.pickled import open_pickled  # packaging and metadata: 5 ms of every command
+
             weights._pickled[path] = tensors = open_pickled(path)
             found = {
                 name: Weight(path, tuple(one.shape), str(one.dtype).removeprefix("torch."))

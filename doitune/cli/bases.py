@@ -9,12 +9,11 @@ import typer
 
 from doitune.cli.options import Json
 from doitune.errors import ModelError
+from doitune.system.units import GIB
 
 base_app = typer.Typer(
     help="Base models on this machine: list, fetch, assemble, check.", no_args_is_help=True
 )
-
-GIB = 2**30
 
 COMPARED_WITH = {
     "record": "its record",

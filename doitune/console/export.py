@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from doitune.console.screen import say, show_table
+from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.export.report import Export
@@ -42,4 +43,4 @@ def show_export(found: Export) -> None:
     say(f"{matrices}; {document['prompt']['chats']} chats have the ids of training")
     verdict = "the same model" if found.same else "NOT the same model"
     again = ", as an earlier export found" if found.again else ""
-    say(f"{verdict}{again}: {found.folder} ({document['bytes'] / 2**30:.2f} GiB)")
+    say(f"{verdict}{again}: {found.folder} ({document['bytes'] / GIB:.2f} GiB)")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from doitune.console.screen import duration, err, safe, styled
+from doitune.system.units import MIB
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +44,7 @@ class LiveLine:
 
     def file(self, progress: FileProgress) -> None:
         """A file that is fetched, read or written."""
-        done, total = progress.bytes / 2**20, progress.total_bytes / 2**20
+        done, total = progress.bytes / MIB, progress.total_bytes / MIB
         text = f"{progress.file} ({progress.number} of {progress.files}): {done:,.0f} of {total:,.0f} MiB"
         self._show(text, progress.file, whole=progress.bytes >= progress.total_bytes)
 

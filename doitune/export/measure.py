@@ -19,6 +19,7 @@ from doitune.export.parity import AGREEMENT, Answers, Pair, ask, compare, fittin
 from doitune.export.tokenizer import exported_template
 from doitune.export.trial import SUITE
 from doitune.run.model import load_model, open_trained
+from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from doitune.prompt.encoded import Encoded
     from doitune.prompt.template import Template
     from doitune.recipe.fields import Recipe
-
-GIB = 2**30
 
 LEAST_DISTANCE = 0.01
 """Nats a token: an adapter that changed its probe rows by less proves nothing by them."""

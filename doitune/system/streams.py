@@ -8,7 +8,6 @@ error; a reader that went away is neither.
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -101,4 +100,6 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         if said.getvalue().strip():
+            import logging
+
             logging.getLogger("doitune.unsloth").debug(said.getvalue().rstrip())
