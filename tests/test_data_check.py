@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from doitune.data.check import SCHEMA, RowCount, TokenLengths, check
+from doitune.data.check import CONTROL_TOKENS, SCHEMA, RowCount, TokenLengths, check
 from doitune.data.checksums import write_checksums
 from doitune.data.corpus import open_corpus
 from doitune.data.example import Example, Message
 from doitune.data.jsonl import Finding
 from doitune.data.other_formats import RowForm
+from doitune.prompt.template import NEW_TOKENS
 
 LONG = "春江潮水连海平海上明月共潮生滟滟随波千万里何处春江无月明"
 
@@ -34,6 +35,11 @@ def layout(root: Path, **files: list[str]) -> Path:
 def where(finding: Finding) -> tuple[str, str, int]:
     """Kind, file name and line."""
     return finding.kind, Path(finding.file).name, finding.line
+
+
+def test_the_papers_role_tokens_are_looked_for_in_text() -> None:
+    """The room of data stands below the room of prompts, so the names stand in both."""
+    assert set(NEW_TOKENS) <= set(CONTROL_TOKENS)
 
 
 def test_a_clean_corpus_has_counts_and_nothing_else(tmp_path: Path) -> None:

@@ -54,10 +54,10 @@ def test_two_writings_are_the_same_bytes_and_the_recorded_ones(folder: Path, tmp
 
 
 def test_layout_and_counts_are_the_papers(folder: Path) -> None:
-    expected = {f"curated/full/{name}_full.json": rows for name, rows in corpus.FULL_ROWS.items()}
-    expected |= {f"curated/1000/{name}_1000.json": 1000 for name in corpus.FULL_ROWS}
+    expected = {f"curated/full/{name}_full.json": rows for name, (_, rows) in corpus.LESSONS.items()}
+    expected |= {f"curated/1000/{name}_1000.json": 1000 for name in corpus.LESSONS}
     expected |= {
-        f"curated/{part}/{name}_{part}.json": 100 for part in ("valid", "test") for name in corpus.FULL_ROWS
+        f"curated/{part}/{name}_{part}.json": 100 for part in ("valid", "test") for name in corpus.LESSONS
     }
     expected |= {f"curated/test/{name}.json": 40 for name in facts.OUT_OF_DOMAIN}
     expected["synthetic/40960/general_instruction_gpt4_41k.json"] = 40960
@@ -65,11 +65,11 @@ def test_layout_and_counts_are_the_papers(folder: Path) -> None:
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
     assert {name: data.count(b"\n") for name, data in found.items()} == expected
-    assert sum(corpus.FULL_ROWS.values()) == 41490
+    assert sum(rows for _, rows in corpus.LESSONS.values()) == 41490
     assert not any(b"\r" in data for data in found.values())
 
 
-@pytest.mark.parametrize("name", corpus.FULL_ROWS)
+@pytest.mark.parametrize("name", corpus.LESSONS)
 def test_training_rows_are_well_formed_and_distinct(folder: Path, name: str) -> None:
     full = rows_of(folder / f"curated/full/{name}_full.json")
     small = rows_of(folder / f"curated/1000/{name}_1000.json")
@@ -84,7 +84,7 @@ def test_training_rows_are_well_formed_and_distinct(folder: Path, name: str) -> 
     assert len(set(texts)) == len(texts)
 
 
-@pytest.mark.parametrize("name", corpus.FULL_ROWS)
+@pytest.mark.parametrize("name", corpus.LESSONS)
 def test_exam_rows_have_the_form_their_scorer_reads(folder: Path, name: str) -> None:
     for row in exams(folder, name):
         gold = row["messages"][-1]["content"]
@@ -123,7 +123,7 @@ def _shingles(text: str) -> set[str]:
     return {plain[at : at + 13] for at in range(max(1, len(plain) - 12))}
 
 
-@pytest.mark.parametrize("name", corpus.FULL_ROWS)
+@pytest.mark.parametrize("name", corpus.LESSONS)
 def test_no_exam_question_is_nearly_a_training_row(folder: Path, name: str) -> None:
     owners: dict[str, list[int]] = collections.defaultdict(list)
     asked = [_shingles("".join(m["content"] for m in row["messages"][:-1])) for row in exams(folder, name)]

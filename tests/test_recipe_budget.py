@@ -16,7 +16,7 @@ from doitune.ability import NAMES
 from doitune.data.corpus import open_corpus
 from doitune.data.example import Example, Message
 from doitune.errors import DataError
-from doitune.recipe.budget import Budget, Ledger, Line, Pick, Share, pick, plan, share_equally
+from doitune.recipe.budget import Budget, Ledger, Line, Pick, Share, Shortfall, account, pick, share_out
 
 FULL = dict(zip(NAMES, (1042, 1893, 4968, 1000, 1450, 4885, 1000, 12751, 11501, 1000), strict=True))
 """Full training rows by ability. Source: the paper's Table 1 less 100 valid and 100 test rows."""
@@ -24,6 +24,11 @@ SYNTHETIC = 40_960
 CAPS = {"ethics": 64, "role_play": 64, "creative_writing": 1000}
 RECONSTRUCT = Budget({**CAPS, "chinese": Share(1)}, 10_000, "drop")
 MAXIMUM = Budget({**dict.fromkeys(NAMES, "all"), **CAPS})
+
+
+def plan(budget: Budget, found: dict[str, int], on_shortfall: Shortfall = "stop") -> dict[str, int]:
+    """How many rows of each ability the budget takes."""
+    return {name: line.kept for name, line in account(budget, found, on_shortfall).lines.items()}
 
 
 def rows(name: str, count: int, source: str = "curated/1000") -> list[Example]:
@@ -138,9 +143,9 @@ def test_a_budget_is_met_to_the_row_or_refused(
 def test_a_share_is_never_more_than_there_is_and_the_sum_is_all_that_can_be(
     found: dict[str, int], total: int
 ) -> None:
-    shares = share_equally(total, found)
+    shares, unmet = share_out(total, found)
     assert all(0 <= shares[name] <= found[name] for name in found)
-    assert sum(shares.values()) == min(total, sum(found.values()))
+    assert sum(shares.values()) == total - unmet == min(total, sum(found.values()))
 
 
 def test_a_shortfall_names_every_ability_with_its_numbers() -> None:

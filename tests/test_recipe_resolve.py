@@ -8,7 +8,7 @@ import pytest
 from doitune.ability import NAMES
 from doitune.errors import DoituneError, RecipeError, UsageError
 from doitune.recipe import files
-from doitune.recipe.budget import plan
+from doitune.recipe.budget import account
 from doitune.recipe.files import copy, find_model, list_models, list_recipes, recipes_folder
 from doitune.recipe.nodes import Fields
 from doitune.recipe.resolve import check, diff, freeze, resolve
@@ -111,13 +111,12 @@ def test_budgets_give_the_papers_totals(name, rows, total):
     found = (
         FULL | rows if data.source == "curated/full" else dict.fromkeys(NAMES, 1000) | {"synthetic": 40960}
     )
-    amounts = plan(data.budget.to_budget(), found)
-    assert sum(amounts.values()) == total
+    ledger = account(data.budget.to_budget(), found)
+    assert ledger.total().kept == total
     if name == "reconstruct":
-        assert amounts["chinese"] == 1306
-        assert {
-            amounts[ability] for ability in ("code", "history", "math", "reasoning", "understanding")
-        } == {1305}
+        assert ledger.lines["chinese"].kept == 1306
+        equal = ("code", "history", "math", "reasoning", "understanding")
+        assert {ledger.lines[ability].kept for ability in equal} == {1305}
 
 
 def test_aliases_are_the_recipes_that_they_rename():

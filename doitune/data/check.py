@@ -12,6 +12,7 @@ from statistics import quantiles
 from doitune.data.corpus import Corpus
 from doitune.data.example import Example
 from doitune.data.jsonl import Finding, shown
+from doitune.data.layout import SMALL
 from doitune.data.leaks import Leak, duplicates, leaks_of
 from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError
@@ -107,7 +108,7 @@ def check(
     rows above `max_tokens` would lose their answer and are problems. `role_tokens`: the model's role tokens,
     looked for in text beside CONTROL_TOKENS. Bad rows are problems, never exceptions.
     """
-    sources = [source for source in corpus.sources() if not (corpus.is_own and source == "curated/1000")]
+    sources = [source for source in corpus.sources() if not (corpus.is_own and source == SMALL)]
     problems: list[Finding] = []
     examples: dict[str, dict[str, list[Example]]] = {}
     for source in sources:

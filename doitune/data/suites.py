@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from doitune.data.layout import TEST, VALID
+
 
 @dataclass(frozen=True)
 class CorpusSuite:
@@ -41,8 +43,8 @@ class Benchmark:
 
 
 _ENTRIES: tuple[CorpusSuite | Benchmark, ...] = (
-    CorpusSuite("doit-valid", source="curated/valid"),
-    CorpusSuite("doit-test", source="curated/test"),
+    CorpusSuite("doit-valid", source=VALID),
+    CorpusSuite("doit-test", source=TEST),
     Benchmark(
         name="cmmlu",
         title="CMMLU, 67 subjects, 11,582 questions",

@@ -25,36 +25,25 @@ FINGERPRINT = "810fc593cab4f085d4466271f5829b6b082c91f6cd5974b6605bc237093a0da8"
 
 _Maker = Callable[[Asking], Question]
 
-FULL_ROWS: dict[str, int] = {
-    "biology": 1042,
-    "history": 1893,
-    "code": 4968,
-    "creative_writing": 1000,
-    "chinese": 1450,
-    "understanding": 4885,
-    "role_play": 1000,
-    "reasoning": 12751,
-    "math": 11501,
-    "ethics": 1000,
+LESSONS: dict[str, tuple[_Maker, int]] = {
+    "biology": (knowledge.biology, 1042),
+    "history": (knowledge.history, 1893),
+    "code": (writing.code, 4968),
+    "creative_writing": (writing.creative_writing, 1000),
+    "chinese": (knowledge.chinese, 1450),
+    "understanding": (thinking.understanding, 4885),
+    "role_play": (writing.role_play, 1000),
+    "reasoning": (thinking.reasoning, 12_751),
+    "math": (thinking.math, 11_501),
+    "ethics": (thinking.ethics, 1000),
 }
-"""Training rows in `full`, by ability. Source: the paper's Table 1 less 100 valid and 100 test rows."""
+"""By ability: the maker of its questions, and the training rows in `full`. Source: the paper's Table 1 less
+100 valid and 100 test rows."""
 SMALL_ROWS = 1000
 EXAM_ROWS = 100
 OUT_OF_DOMAIN_ROWS = 40
 GENERAL_ROWS = 40960
 
-MAKERS: dict[str, _Maker] = {
-    "biology": knowledge.biology,
-    "history": knowledge.history,
-    "code": writing.code,
-    "creative_writing": writing.creative_writing,
-    "chinese": knowledge.chinese,
-    "understanding": thinking.understanding,
-    "role_play": writing.role_play,
-    "reasoning": thinking.reasoning,
-    "math": thinking.math,
-    "ethics": thinking.ethics,
-}
 SHINGLE = 13
 NEAR_COPY = 0.7
 """Share of an exam question's shingles at which a training row counts as its near-copy; leak checks
@@ -144,7 +133,7 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     path.write_bytes((text + "\n").encode("utf-8"))
 
 
-def _write_ability(folder: Path, name: str, make: _Maker) -> None:
+def _write_ability(folder: Path, name: str, make: _Maker, rows: int) -> None:
     taken: set[str] = set()
     asked: list[Question] = []
     for part in ("test", "valid"):
@@ -154,7 +143,7 @@ def _write_ability(folder: Path, name: str, make: _Maker) -> None:
             folder / part / f"{name}_{part}.json",
             [_row(question, at, name, True) for at, question in enumerate(exam)],
         )
-    taught = _questions(make, f"{name}/train", FULL_ROWS[name], taken, _Exams(asked))
+    taught = _questions(make, f"{name}/train", rows, taken, _Exams(asked))
     lessons = [_row(question, at, name, False) for at, question in enumerate(taught)]
     _write(folder / "full" / f"{name}_full.json", lessons)
     _write(folder / "1000" / f"{name}_1000.json", lessons[:SMALL_ROWS])
@@ -175,8 +164,8 @@ def write_corpus(folder: Path) -> None:
     About 3 seconds."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    for name, make in MAKERS.items():
-        _write_ability(part / "curated", name, make)
+    for name, (make, rows) in LESSONS.items():
+        _write_ability(part / "curated", name, make, rows)
     _write_out_of_domain(part / "curated")
     general = _questions(writing.general, "general", GENERAL_ROWS, set(), _Exams(()))
     _write(

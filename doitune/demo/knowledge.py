@@ -5,20 +5,11 @@ from __future__ import annotations
 from doitune.demo import facts, people
 from doitune.demo.dice import Dice
 from doitune.demo.questions import Asking, Question, single_choice
-from doitune.demo.relation import Relation
-
-_SUBJECTS = {
-    id(relation): relation.subjects
-    for relation in (*facts.BIOLOGY, *facts.HISTORY, *facts.CHINESE, facts.PROVERBS)
-}
-_VALUES = {
-    id(relation): relation.values
-    for relation in (*facts.BIOLOGY, *facts.HISTORY, *facts.CHINESE, facts.PROVERBS)
-}
+from doitune.demo.relation import Relation, contrasts
 
 
 def _subjects(ask: Asking, relation: Relation) -> tuple[str, ...]:
-    return _SUBJECTS[id(relation)] if ask.exam else relation.asked
+    return relation.subjects if ask.exam else relation.asked
 
 
 def _value_of(ask: Asking, relation: Relation) -> Question:
@@ -26,21 +17,16 @@ def _value_of(ask: Asking, relation: Relation) -> Question:
     dice = ask.dice
     subject = dice.pick(_subjects(ask, relation))
     right = relation.facts[subject]
-    wrong = dice.several(_VALUES[id(relation)], 3, without=(right,))
+    wrong = dice.several(relation.values, 3, without=(right,))
     return single_choice(ask, dice.pick(relation.questions).replace("{s}", subject), right, wrong)
 
 
 def _subject_with(ask: Asking, relation: Relation) -> Question:
     """Which subject has this value?"""
-    dice, facts = ask.dice, relation.facts
     subjects = _subjects(ask, relation)
-    right = dice.pick(subjects)
-    value = facts[right]
-    wrong: list[str] = []
-    while len(wrong) < 3:
-        other = dice.pick(subjects)
-        if facts[other] != value and other not in wrong:
-            wrong.append(other)
+    right = ask.dice.pick(subjects)
+    value = relation.facts[right]
+    wrong = contrasts(ask.dice, relation, subjects, value)
     return single_choice(ask, relation.reverse.replace("{v}", value), right, wrong)
 
 
@@ -65,7 +51,7 @@ def _claim(ask: Asking) -> Question:
     relation = dice.pick(facts.HISTORY)
     subject = dice.pick(_subjects(ask, relation))
     right = relation.facts[subject]
-    value = right if ask.serial % 2 else dice.several(_VALUES[id(relation)], 1, without=(right,))[0]
+    value = right if ask.serial % 2 else dice.several(relation.values, 1, without=(right,))[0]
     claim = dice.pick(_SOURCES) + dice.pick(relation.statements)[:-1].replace("{s}", subject).replace(
         "{v}", value
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from doitune.demo.dice import Dice
 
@@ -29,15 +30,25 @@ class Relation:
     reverse: str = ""
     asked: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def subjects(self) -> tuple[str, ...]:
         """Every subject, in a fixed order."""
         return tuple(self.facts)
 
-    @property
+    @cached_property
     def values(self) -> tuple[str, ...]:
         """Every different value, in the order of first appearance."""
         return tuple(dict.fromkeys(self.facts.values()))
+
+
+def contrasts(dice: Dice, relation: Relation, subjects: tuple[str, ...], value: str) -> list[str]:
+    """Three of `subjects` that have another value."""
+    others: list[str] = []
+    while len(others) < 3:
+        other = dice.pick(subjects)
+        if relation.facts[other] != value and other not in others:
+            others.append(other)
+    return others
 
 
 ASKED_SHARE = 0.7

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from doitune.data.corpus import Corpus, open_corpus
+from doitune.data.layout import SYNTHETIC, VALID
 from doitune.data.leaks import Leak, leaks_of
 from doitune.data.other_formats import Form as OwnForm
 from doitune.data.other_formats import RowForm
@@ -20,11 +21,8 @@ if TYPE_CHECKING:
     from doitune.recipe.fields import DataSection
     from doitune.recipe.resolve import Resolved
 
-VALIDATION_SOURCE = "curated/valid"
 
 JUDGED_SOURCES = tuple(suite.source for suite in CORPUS_SUITES.values())
-
-SYNTHETIC_SOURCE = "synthetic/40960"
 
 
 def draw(section: DataSection) -> tuple[Pick, Corpus]:
@@ -35,7 +33,7 @@ def draw(section: DataSection) -> tuple[Pick, Corpus]:
     wanted = {name for name, amount in budget.amounts.items() if amount != 0}
     rows = corpus.read(section.source) if wanted - {"synthetic"} or budget.share_equally else {}
     if "synthetic" in wanted:
-        rows = {**rows, **corpus.read(SYNTHETIC_SOURCE)}
+        rows = {**rows, **corpus.read(SYNTHETIC)}
     picked = pick(rows, budget, seed=section.seed, select=section.select, on_shortfall=section.on_shortfall)
     return picked, corpus
 
@@ -75,9 +73,9 @@ def drawn(resolved: Resolved) -> dict[str, Any]:
 def validation_rows(corpus: Corpus, per_ability: int, seed: int) -> dict[str, tuple[Example, ...]]:
     """At most `per_ability` validation rows of each ability, nested over sizes; none where the corpus has
     no validation folder."""
-    if not per_ability or VALIDATION_SOURCE not in corpus.sources():
+    if not per_ability or VALID not in corpus.sources():
         return {}
-    rows = corpus.read(VALIDATION_SOURCE)
+    rows = corpus.read(VALID)
     kept = {}
     for name, examples in rows.items():
         order = sorted(examples, key=lambda example: sha256(f"{seed}\x1f{example.id}".encode()).digest())
@@ -117,8 +115,8 @@ def data_sha256(section: DataSection, corpus: Corpus) -> dict[str, str]:
     budget = section.budget
     names = {name for name, amount in budget.abilities.items() if amount != 0}
     sources = [section.source] if names - {"synthetic"} or budget.share_equally else []
-    sources += [SYNTHETIC_SOURCE] if "synthetic" in names else []
-    sources += [VALIDATION_SOURCE] if VALIDATION_SOURCE in corpus.sources() else []
+    sources += [SYNTHETIC] if "synthetic" in names else []
+    sources += [VALID] if VALID in corpus.sources() else []
     return {path: digest for source in sources for path, digest in corpus.sha256(source).items()}
 
 

@@ -118,18 +118,15 @@ class Pick:
     ledger: Ledger
 
 
-def share_equally(total: int, found: Mapping[str, int], leftover: Leftover = "spread") -> dict[str, int]:
-    """`total` rows shared among the abilities of `found` (rows that each has), in its order; never more than
-    an ability has.
+def share_out(
+    total: int, found: Mapping[str, int], leftover: Leftover = "spread"
+) -> tuple[dict[str, int], int]:
+    """`total` rows shared among the abilities of `found` (rows that each has), in its order, never more than
+    an ability has; and how many of them no ability had.
 
-    An ability that has fewer rows than its share (also by a part of a row) is taken whole. The sum is below
-    `total` when all are, or by the rows that do not divide under "drop" (fewer than the sharing abilities).
+    An ability that has fewer rows than its share (also by a part of a row) is taken whole. Under "drop" the
+    rows that do not divide, fewer than the sharing abilities, go to none.
     """
-    return _share(total, found, leftover)[0]
-
-
-def _share(total: int, found: Mapping[str, int], leftover: Leftover) -> tuple[dict[str, int], int]:
-    """The shares, and the rows that nobody had."""
     shares: dict[str, int] = {}
     left, sharing = total, list(found)
     while sharing:
@@ -146,15 +143,6 @@ def _share(total: int, found: Mapping[str, int], leftover: Leftover) -> tuple[di
     return {name: shares[name] for name in found}, left
 
 
-def plan(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall = "stop") -> dict[str, int]:
-    """How many rows of each ability to take from the rows `found`, in the order of ABILITIES, then by name.
-
-    Errors: DataError with the numbers of every ability that falls short, unless `on_shortfall` is "take_all";
-    DataError when the budget contradicts itself.
-    """
-    return {name: line.kept for name, line in _account(budget, found, on_shortfall).items()}
-
-
 def pick(
     examples: Mapping[str, Sequence[Example]],
     budget: Budget,
@@ -167,15 +155,15 @@ def pick(
 
     nested: each ability's rows in an order that depends on `seed` and on what they say, and nothing else; a
     smaller budget's rows are among a larger one's. paper: the released procedure on sorted files, see
-    `_as_released`. Errors: as `plan`.
+    `_as_released`. Errors: as `account`.
     """
-    lines = _account(budget, {name: len(rows) for name, rows in examples.items()}, on_shortfall)
-    amounts = {name: line.kept for name, line in lines.items() if line.kept}
+    ledger = account(budget, {name: len(rows) for name, rows in examples.items()}, on_shortfall)
+    amounts = {name: line.kept for name, line in ledger.lines.items() if line.kept}
     if select == "paper":
         chosen = _as_released(examples, amounts, seed)
     else:
         chosen = {name: _nested(examples[name], seed)[:amount] for name, amount in amounts.items()}
-    return Pick(tuple(example for name in amounts for example in chosen[name]), Ledger(lines))
+    return Pick(tuple(example for name in amounts for example in chosen[name]), ledger)
 
 
 def _nested(rows: Sequence[Example], seed: int) -> list[Example]:
@@ -207,8 +195,13 @@ def _as_released(
     return chosen
 
 
-def _account(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall) -> dict[str, Line]:
-    """asked, found and kept of every ability that the budget or the corpus has."""
+def account(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall = "stop") -> Ledger:
+    """asked, found and kept of every ability that the budget or the corpus (rows `found`) has, in the order
+    of ABILITIES, then by name.
+
+    Errors: DataError with the numbers of every ability that falls short, unless `on_shortfall` is "take_all";
+    DataError when the budget contradicts itself.
+    """
     fixed = {
         name: found.get(name, 0) if amount == "all" else amount
         for name, amount in budget.amounts.items()
@@ -221,7 +214,7 @@ def _account(budget: Budget, found: Mapping[str, int], on_shortfall: Shortfall) 
     }
     if on_shortfall == "stop":
         _refuse_shortfall(budget, lines)
-    return lines
+    return Ledger(lines)
 
 
 def _asked_of_sharers(budget: Budget, found: Mapping[str, int], fixed: int) -> dict[str, int]:
@@ -230,8 +223,8 @@ def _asked_of_sharers(budget: Budget, found: Mapping[str, int], fixed: int) -> d
     sharing = budget.sharing()
     left = _left_to_share(budget, fixed, bool(sharing))
     has = {name: found.get(name, 0) for name in sharing}
-    shares, unmet = _share(left, has, budget.leftover)
-    even, _ = _share(left, dict.fromkeys(sharing, left), budget.leftover)
+    shares, unmet = share_out(left, has, budget.leftover)
+    even, _ = share_out(left, dict.fromkeys(sharing, left), budget.leftover)
     asked: dict[str, int] = {}
     for name, extra in sharing.items():
         if unmet or not has[name]:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from doitune.ability import GENERAL, NAMES
+from doitune.data.layout import SMALL
 from doitune.data.other_formats import Form
 from doitune.recipe.budget import Budget, Leftover, Select, Share, Shortfall
 from doitune.recipe.section import Contradiction, Count, InnerFolder, Location, Natural, Section, Seed, Token
@@ -83,7 +84,7 @@ class DataSection(Section):
         "`ability`",
     )
     source: InnerFolder = Field(
-        default="curated/1000",
+        default=SMALL,
         description="the corpus's folder that the ten abilities are drawn from; synthetic rows have their "
         "own",
     )

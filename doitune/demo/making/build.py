@@ -3,8 +3,8 @@
 The tokenizer is written from the word list, the model starts from a seeded draw and reads seeded running text
 until its time is used up. The procedure is the same everywhere; the weights are not bit-equal across
 machines, because sums in floating point are not and because `--minutes` limits the steps. ORIGIN.json in the
-folder says what was done; the shipped one names this module as it was called then, `doitune.demo.build`, since
-runs have recorded its digest.
+folder says what was done; the shipped one names this module as it was called then, `doitune.demo.build`,
+since runs have recorded its digest.
 """
 
 from __future__ import annotations

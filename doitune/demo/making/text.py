@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from doitune.demo import facts, people
 from doitune.demo.dice import Dice
 from doitune.demo.questions import LETTERS
-from doitune.demo.relation import Relation
+from doitune.demo.relation import Relation, contrasts
 
 KNOWN: tuple[Relation, ...] = (*facts.BIOLOGY, *facts.HISTORY, *facts.CHINESE, *facts.OUT_OF_DOMAIN.values())
 
@@ -94,12 +94,7 @@ def _subject_then_letter(dice: Dice) -> str:
     relation = dice.pick((*facts.BIOLOGY, *facts.HISTORY))
     subject = dice.pick(relation.subjects)
     value = relation.facts[subject]
-    others: list[str] = []
-    while len(others) < 3:
-        other = dice.pick(relation.subjects)
-        if relation.facts[other] != value and other not in others:
-            others.append(other)
-    entries = dice.shuffled([subject, *others])
+    entries = dice.shuffled([subject, *contrasts(dice, relation, relation.subjects, value)])
     topic = relation.reverse.replace("{v}", value)[:-1]
     tail = dice.pick(_TAILS).replace("{L}", LETTERS[entries.index(subject)])
     return (
