@@ -323,12 +323,12 @@ def test_other_versions_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, tin
 
     assert hf.why_not() is None  # imported while there is no card
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    found: dict[str, str | None] = {
+    found = {
         "unsloth": "2026.11.1",
         "unsloth_zoo": "2026.10.7",
         "transformers": "5.17.0",
     }
-    monkeypatch.setattr(unsloth, "_installed", found.get)
+    monkeypatch.setattr(unsloth, "version_of", found.get)
     assert (
         unsloth.why_not()
         == "unsloth 2026.11.1 is installed, and this backend was written against 2026.10.7 to 2026.10.9"
@@ -337,7 +337,7 @@ def test_other_versions_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, tin
         begin("unsloth", find_base(str(tiny_base)))
     found["unsloth"] = "2026.10.9.post1"
     assert "transformers is imported in this process already" in str(unsloth.why_not())
-    found["unsloth_zoo"] = None
+    found["unsloth_zoo"] = ""
     assert unsloth.why_not() == "unsloth_zoo is not installed (pip install 'doitune[gpu]')"
     assert pick_backend("auto")[0] == "hf"
 

@@ -34,7 +34,10 @@ def attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Query [1, heads, T, d], key and value [1, kv heads, T, d] -> [1, T, heads, d], document by document."""
+    """Query [1, heads, T, d], key and value [1, kv heads, T, d] -> [1, T, heads, d], document by document.
+
+    NotImplementedError for a packed row of a model with one of UNKNOWN_TERMS.
+    """
     bounds = kwargs.get("cu_seq_lens_q")
     if bounds is None:
         return sdpa_attention_forward(

@@ -34,7 +34,7 @@ set_verbosity_error()
 
 
 def why_not(base: Base | None = None) -> str | None:
-    """This backend serves every machine that torch serves."""
+    """None: this backend serves every machine that torch serves."""
     return None
 
 

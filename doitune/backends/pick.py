@@ -36,11 +36,9 @@ def begin(wanted: str, base: Base) -> None:
     from doitune.backends import unsloth
 
     refuse_old_torch(version("torch"))
-
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
-        os.environ.setdefault(
-            "PYTORCH_ALLOC_CONF", "expandable_segments:True"
-        )  # read as CUDA starts; less of a card is lost in pieces
+        # read as CUDA starts; less of a card is lost in pieces
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if wanted == "unsloth" or (wanted == "auto" and unsloth.installed()):
         name, _ = pick_backend(wanted, base)
         if name == "unsloth":

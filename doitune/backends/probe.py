@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from doitune.errors import CheckpointError, DivergedError, ModelError
 from doitune.prompt.batch import pad
 from doitune.prompt.encoded import Encoded
 from doitune.system.disk import write_json
+from doitune.system.versions import version_of
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -161,7 +161,7 @@ def place_of(model: LoadedModel) -> dict[str, str]:
         "processor": torch.cuda.get_device_name(model.device) if cuda else _processor(),
         "threads": "" if cuda else str(torch.get_num_threads()),
         "dtype": model.compute_dtype,
-        **{name: _version(name) for name in LIBRARIES},
+        **{name: version_of(name) for name in LIBRARIES},
     }
 
 
@@ -177,13 +177,6 @@ def _processor() -> str:
         platform.machine(),
     )
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _version(library: str) -> str:
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def save_probe(folder: Path, probe: Probe) -> None:

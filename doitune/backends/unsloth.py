@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from packaging.version import Version
 
 from doitune.backends.refusals import first_line
 from doitune.base.families import families
 from doitune.errors import FitError
 from doitune.system.streams import quiet
+from doitune.system.versions import release_of, version_of
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel, LoadRequest
@@ -50,19 +48,18 @@ def why_not(base: Base | None = None) -> str | None:
 
     if not torch.cuda.is_available():
         return "it needs a CUDA card, and torch finds none here"
-    lacking = [name for name in VERSIONS if _installed(name) is None]
+    lacking = [name for name in VERSIONS if not version_of(name)]
     if lacking:
         return f"{lacking[0]} is not installed (pip install 'doitune[gpu]')"
     foreign = [
         (name, *limits)
         for name, limits in VERSIONS.items()
-        if not _release(limits[0]) <= _release(str(_installed(name))) <= _release(limits[1])
+        if not release_of(limits[0]) <= release_of(version_of(name)) <= release_of(limits[1])
     ]
     if foreign:
         name, first, last = foreign[0]
-        return (
-            f"{name} {_installed(name)} is installed, and this backend was written against {first} to {last}"
-        )
+        found = version_of(name)
+        return f"{name} {found} is installed, and this backend was written against {first} to {last}"
     early = [name for name in TOO_LATE if name in sys.modules and "unsloth" not in sys.modules]
     if early:
         return f"{early[0]} is imported in this process already, and Unsloth has to come before it"
@@ -86,19 +83,7 @@ def _why_not_base(base: Base) -> str | None:
 
 def installed() -> bool:
     """Whether there is an Unsloth to ask about at all; answered without importing anything."""
-    return _installed("unsloth") is not None
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _release(version: str) -> Version:
-    """The release that a version belongs to: `2026.10.7.post1` -> 2026.10.7."""
-    return Version(Version(version).base_version)
+    return bool(version_of("unsloth"))
 
 
 def begin() -> None:

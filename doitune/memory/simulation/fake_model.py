@@ -140,19 +140,15 @@ def _give_storage(model: torch.nn.Module, dtype: torch.dtype) -> None:
             if isinstance(module, (Linear4bit, Adapted)) and name == "weight":
                 given[id(parameter)] = nf4_weight(module, dtype)
             elif isinstance(module, Linear4bit):
-                given[id(parameter)] = _parameter(torch.empty(parameter.shape, dtype=dtype))
+                bias = torch.empty(parameter.shape, dtype=dtype)
+                given[id(parameter)] = torch.nn.Parameter(bias, requires_grad=False)
             elif id(parameter) not in given:
-                given[id(parameter)] = _parameter(
-                    torch.empty(parameter.shape, dtype=parameter.dtype), parameter.requires_grad
-                )
+                plain = torch.empty(parameter.shape, dtype=parameter.dtype)
+                given[id(parameter)] = torch.nn.Parameter(plain, requires_grad=parameter.requires_grad)
             module._parameters[name] = given[id(parameter)]
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
-
-
-def _parameter(tensor: torch.Tensor, requires_grad: bool = False) -> torch.nn.Parameter:
-    return torch.nn.Parameter(tensor, requires_grad=requires_grad)
 
 
 def _name_phases(decoder: torch.nn.Module, layers: list[torch.nn.Module], tally: Tally) -> None:
