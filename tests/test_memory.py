@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import doitune.memory.cards
+from doitune.base.nf4 import nf4_bytes
 from doitune.errors import FitError, ModelError, UsageError
 from doitune.memory.cards import KNOWN, Card, find_card, read_card, smallest_card
 from doitune.memory.hours import tokens_per_second
@@ -26,7 +27,7 @@ from doitune.memory.plan import (
     way_out_text,
 )
 from doitune.memory.shape import find_shape
-from doitune.memory.terms import WHAT_IFS, Setting, count, level, nf4_bytes
+from doitune.memory.terms import WHAT_IFS, Setting, count, level
 from doitune.recipe.files import list_models
 from doitune.recipe.resolve import resolve
 from doitune.system.cards import InstalledCard
@@ -119,7 +120,7 @@ def test_nf4_has_a_scale_for_a_part_of_a_block() -> None:
     assert nf4_bytes(64) == 32 + 1 + 4 + 1092
     assert nf4_bytes(65) == 33 + 2 + 4 + 1092
     assert nf4_bytes(64 * 256 + 1) == 8193 + 257 + 8 + 1092
-    assert nf4_bytes(64 * 256, double=False) == 8192 + 4 * 256 + 64
+    assert nf4_bytes(64 * 256, nested=False) == 8192 + 4 * 256 + 64
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit"])

@@ -26,12 +26,13 @@ from doitune.backends.loaded import LoadRequest
 from doitune.backends.optimiser import build_optimiser
 from doitune.base.architecture import Architecture, config_of, read_architecture
 from doitune.base.find import find_base
+from doitune.base.nf4 import nf4_bytes
 from doitune.errors import ModelError, UsageError
 from doitune.memory.simulation import unsloth_block
 from doitune.memory.simulation.case import Case
 from doitune.memory.simulation.live_bytes import FakeLiveBytes, LiveBytes
 from doitune.memory.simulation.simulate import DEEP, simulate_case, simulate_config
-from doitune.memory.terms import Setting, count, nf4_bytes
+from doitune.memory.terms import Setting, count
 from doitune.prompt.batch import Batch
 from doitune.recipe.fields import TrainSection
 

@@ -21,7 +21,7 @@ from doitune.base.assembly import Assembly, Target
 from doitune.base.folder import find_whole
 from doitune.base.headers import ITEM_BYTES, read_header
 from doitune.base.journal import Journal
-from doitune.base.nf4 import BLOCK, QUANTISED, Quantised, nf4_bytes
+from doitune.base.nf4 import BLOCK, QUANTISED, STATE_BYTES, Quantised, nf4_bytes
 from doitune.base.record import read_record, write_record
 from doitune.base.shard import ShardWriter
 from doitune.data.fetch import OnProgress, Progress
@@ -80,7 +80,7 @@ class Order:
     def bytes(self, target: Target) -> int:
         """Of one tensor in the result; an upper bound."""
         return (
-            nf4_bytes(target.numbers)
+            nf4_bytes(target.numbers) + STATE_BYTES
             if self.to == "nf4" and target.linear
             else self.number_bytes * target.numbers
         )

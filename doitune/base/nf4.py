@@ -38,12 +38,18 @@ QUANTISED = {
 """quantization_config of the result's config.json, as transformers writes it."""
 
 STATE = "quant_state.bitsandbytes__nf4"
+STATE_BYTES = 252
+"""More than the text of a state takes in a file."""
 
 
-def nf4_bytes(numbers: int) -> int:
-    """An upper bound of the bytes of a matrix with so many numbers; exact but for the state's text."""
+def nf4_bytes(numbers: int, *, nested: bool = True) -> int:
+    """Bytes of a matrix of so many numbers as bitsandbytes keeps it: packed halves, absmax (in 8 bits where
+    `nested`, with an absmax and an offset of its own), and the code tables."""
     blocks = -(-numbers // BLOCK)
-    return -(-numbers // 2) + blocks + 4 * -(-blocks // ABSMAX_BLOCK) + 1024 + 64 + 256
+    codes, table = -(-numbers // 2), 4 * 16
+    if not nested:
+        return codes + 4 * blocks + table
+    return codes + blocks + 4 * -(-blocks // ABSMAX_BLOCK) + table + 4 * 256 + 4
 
 
 @dataclass

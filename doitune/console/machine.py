@@ -9,7 +9,7 @@ from doitune.console.screen import duration, say, show_table
 
 if TYPE_CHECKING:
     from doitune.doctor.diagnosis import Diagnosis
-    from doitune.selftest.crash import Report
+    from doitune.selftest.crash_report import Report
 
 VERDICTS = {
     "ok": "all is well",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from doitune.data.fetch import Progress as FileProgress
     from doitune.evals.evaluate import Progress as QuestionProgress
-    from doitune.selftest.crash import Report as CrashReport
+    from doitune.selftest.crash_report import Report as CrashReport
     from doitune.train.events import Event, StepLog, ValidationLog
 
 PLAIN_LINE_SECONDS = 10.0

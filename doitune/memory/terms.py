@@ -19,11 +19,9 @@ from dataclasses import dataclass, field
 
 from doitune.backends.chunks import HIDDEN_BYTES, LOGIT_BYTES, positions_at_once
 from doitune.base.architecture import Architecture
-from doitune.base.nf4 import ABSMAX_BLOCK, BLOCK
+from doitune.base.nf4 import BLOCK, nf4_bytes
 from doitune.system.units import GIB
 
-NF4_TABLES = 16 * 4 + 256 * 4 + 4
-"""Bytes of a layer's code tables (4 bits; the scales' 8 bits) and of the scales' offset."""
 SMALLEST_8BIT, SMALLEST_PAGED = 4096, 100_000
 """Elements below which bitsandbytes keeps a tensor's state in 32 bits, and on the card."""
 SMALLEST_OFFLOAD = 2 << 20
@@ -144,15 +142,6 @@ def level(term: Term, number: int) -> float:
     return (term.low, term.nominal, term.high)[number]
 
 
-def nf4_bytes(parameters: int, *, double: bool = True) -> int:
-    """Bytes of a layer of `parameters` weights in NF4: packed halves, scales, and the code tables, as
-    bitsandbytes keeps them."""
-    blocks = math.ceil(parameters / BLOCK)
-    if not double:
-        return math.ceil(parameters / 2) + 4 * blocks + 16 * 4
-    return math.ceil(parameters / 2) + blocks + 4 * math.ceil(blocks / ABSMAX_BLOCK) + NF4_TABLES
-
-
 def base_bytes(setting: Setting) -> int:
     """The frozen base as it lies on the card."""
     return round(sum(term.nominal for term in _base(setting)))
@@ -160,13 +149,13 @@ def base_bytes(setting: Setting) -> int:
 
 def _base(setting: Setting) -> list[Term]:
     shape, size = setting.architecture, setting.number_bytes
-    double = setting.nested and "no-double-quant" not in setting.what_if
+    nested = setting.nested and "no-double-quant" not in setting.what_if
     if setting.quantise == "nf4":
         weights = shape.layers * sum(
-            nf4_bytes(outputs * inputs, double=double) for outputs, inputs in shape.linears.values()
+            nf4_bytes(outputs * inputs, nested=nested) for outputs, inputs in shape.linears.values()
         )
         how = (
-            "linear layers in NF4, scales in 8 bits" if double else "linear layers in NF4, scales in 32 bits"
+            "linear layers in NF4, scales in 8 bits" if nested else "linear layers in NF4, scales in 32 bits"
         )
     else:
         weights, how = size * shape.linear_parameters, f"linear layers in {8 * size} bits"

@@ -43,7 +43,7 @@ KERNEL_SECONDS, LEARN_SECONDS, MEASURE_SECONDS = 300.0, 300.0, 600.0
 
 @dataclass(frozen=True)
 class Part:
-    """A process: its name in the document, what it is told, and its time limit."""
+    """A process: its name in the document, the words that it is given, and its time limit."""
 
     name: str
     words: Mapping[str, Any] = field(default_factory=dict)
@@ -198,8 +198,8 @@ def judge(answer: Mapping[str, Any]) -> tuple[str, str]:
             if answer["share_of_roof"]
             else ", no roof known for this card"
         )
-        text = f"{answer['allocated_gib']:.2f} GiB measured, {answer['planned_gib']:.2f} planned; {answer['tokens_per_second']:,} tokens/s{roof}"
-        return ("passed" if near else "FAILED"), text
+        text = f"{answer['allocated_gib']:.2f} GiB measured, {answer['planned_gib']:.2f} planned; "
+        return ("passed" if near else "FAILED"), f"{text}{answer['tokens_per_second']:,} tokens/s{roof}"
     if losses[-1] >= losses[0]:
         return "FAILED", f"the loss did not fall: {losses[0]:.3f} to {losses[-1]:.3f}"
     if not answer["packed"]:

@@ -19,7 +19,7 @@ from doitune.errors import DoituneError
 from doitune.memory.cards import Card
 from doitune.memory.hours import known_cards, tokens_per_second
 from doitune.memory.shape import find_shape
-from doitune.memory.terms import Setting, count, level
+from doitune.memory.terms import Setting, base_bytes, count, level
 from doitune.prompt.batch import flatten, pad, trained_tokens
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.system.units import GIB
@@ -114,7 +114,7 @@ def measure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]
     """Load random 4-bit weights, take two optimiser steps of two rows each, and put the peak and the pace
     beside the plan's.
 
-    Without CUDA (`card` None) only the bytes of the frozen weights and the losses are told: nothing is
+    Without CUDA (`card` None) only the bytes of the frozen weights and the losses are reported: nothing is
     invented for the rest.
     """
     import torch
@@ -152,7 +152,7 @@ def measure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]
     found: dict[str, Any] = {
         "losses": [step()],
         "frozen_bytes": frozen,
-        "planned_frozen_bytes": frozen_bytes(setting),
+        "planned_frozen_bytes": base_bytes(setting),
     }
     if card is None:
         return found
@@ -173,13 +173,6 @@ def _frozen_bytes(base: Any) -> int:
 
     seen = {id(one): one for one in base.parameters() if not one.requires_grad}
     return sum(one.nbytes + state_bytes(one) for one in seen.values())
-
-
-def frozen_bytes(setting: Setting) -> int:
-    """The same by the plan."""
-    return round(
-        sum(term.nominal for term in count(setting) if term.name in ("weights", "embeddings", "norms"))
-    )
 
 
 def beside_plan(setting: Setting, allocated: int, reserved: int) -> dict[str, Any]:
