@@ -14,7 +14,7 @@ import pytest
 
 from doitune.data.check import check
 from doitune.data.corpus import open_corpus
-from doitune.data.other_formats import Form, RowForm
+from doitune.data.other_formats import OwnForm, RowForm
 from doitune.errors import DataError, DoituneError
 from doitune.prepare.account import count_rows
 from doitune.recipe.resolve import resolve
@@ -209,7 +209,7 @@ def test_what_a_reader_cannot_see_is_told_by_a_check(
 
 
 DECLARE = "write the text, or declare the form that the rows have"
-OWN: list[tuple[str, Form, dict[str, object], str, str]] = [
+OWN: list[tuple[str, OwnForm, dict[str, object], str, str]] = [
     ("alpaca without an instruction", "alpaca", {"output": "答"}, "`instruction` is missing, not a text", DECLARE),
     ("alpaca without an output", "alpaca", {"instruction": "问"}, "`output` is missing, not a text", DECLARE),
     ("alpaca, output: null", "alpaca", {"instruction": "问", "output": None}, "`output` is null, not a text", DECLARE),
@@ -243,7 +243,7 @@ OWN: list[tuple[str, Form, dict[str, object], str, str]] = [
     ("form", "row", "problem", "hint"), [case[1:] for case in OWN], ids=[case[0] for case in OWN]
 )
 def test_a_row_in_the_form_of_another_trainer_is_refused_where_it_is_wrong(
-    tmp_path: Path, form: Form, row, problem: str, hint: str
+    tmp_path: Path, form: OwnForm, row, problem: str, hint: str
 ) -> None:
     path = tmp_path / "own.jsonl"
     good = {"alpaca": {"instruction": "问", "output": "答"}, "messages": chat()}

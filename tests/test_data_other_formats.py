@@ -9,7 +9,7 @@ import pytest
 
 from doitune.data.corpus import open_corpus
 from doitune.data.example import Message
-from doitune.data.other_formats import Form, RowForm
+from doitune.data.other_formats import OwnForm, RowForm
 from doitune.errors import DataError
 
 TURNS = [("user", "鲸是鱼吗"), ("assistant", "不是"), ("user", "那是什么\n选一个"), ("assistant", "哺乳动物")]
@@ -32,7 +32,7 @@ def write(path: Path, *rows: object) -> str:
     [("messages", MESSAGES, TURNS), ("sharegpt", SHAREGPT, TURNS), ("alpaca", ALPACA, TURNS[2:])],
 )
 def test_the_three_forms_give_the_same_turns(
-    tmp_path: Path, form: Form, row: dict[str, object], turns: list[tuple[str, str]]
+    tmp_path: Path, form: OwnForm, row: dict[str, object], turns: list[tuple[str, str]]
 ) -> None:
     path = write(tmp_path / "我的 rows.jsonl", {**row, "ability": "math", "idx": 4})
     (example,) = open_corpus(path, RowForm(form)).read("curated/full")["math"]
@@ -108,7 +108,7 @@ def test_an_empty_input_adds_no_line(tmp_path: Path) -> None:
     ],
 )
 def test_a_row_that_the_form_has_no_place_for_is_refused(
-    tmp_path: Path, form: Form, ability: str, row: object, problem: str
+    tmp_path: Path, form: OwnForm, ability: str, row: object, problem: str
 ) -> None:
     path = write(tmp_path / "x.jsonl", row)
     with pytest.raises(DataError) as caught:

@@ -41,7 +41,7 @@ _OTHER_FORMS = {
         {"prompt", "chosen"}
     ): "preference pairs are not read: write the chosen answer as an assistant turn of `messages`",
 }
-"""What to do with rows of other trainers, by the keys that tell them."""
+"""What to do with rows of other trainers, by the keys that show them."""
 
 
 @dataclass(frozen=True)

@@ -64,19 +64,19 @@ def fetch(
         )
     final = corpora_folder() / name
     hub = _hub(source, repository)
-    tell = on_progress or (lambda progress: None)
+    report = on_progress or (lambda progress: None)
     staging = final.with_name(f".{name}.part")
     try:
         with alone(final, f"the corpus {name}"):
             if hub is None:
-                _copy(Path(source).expanduser(), staging, tell)
+                _copy(Path(source).expanduser(), staging, report)
                 origin = {
                     "source": "folder",
                     "repository": str(Path(source).expanduser().resolve()),
                     "revision": clone_commit(Path(source).expanduser()),
                 }
             else:
-                origin = _download(hub, staging, final, revision or _pinned(final, hub), tell)
+                origin = _download(hub, staging, final, revision or _pinned(final, hub), report)
             _publish(staging, final, origin)
     except (OSError, DiskError) as error:
         problem = (
@@ -124,7 +124,7 @@ def _pinned(final: Path, hub: Hub) -> str:
     return PINNED_REVISION if hub.name == HuggingFace.name else ""
 
 
-def _download(hub: Hub, staging: Path, final: Path, revision: str, tell: OnProgress) -> dict[str, str]:
+def _download(hub: Hub, staging: Path, final: Path, revision: str, report: OnProgress) -> dict[str, str]:
     """Every file of the layout, each as the hub lists it; what to record as their origin. Whole files of
     `final` are not asked for again."""
     listing = hub.listing(revision)
@@ -137,14 +137,14 @@ def _download(hub: Hub, staging: Path, final: Path, revision: str, tell: OnProgr
         def on_bytes(count: int, file: RemoteFile = file, number: int = number, before: int = done) -> None:
             nonlocal came
             came += count
-            tell(Progress(file.path, number, len(listing.files), before + min(came, file.bytes), total))
+            report(Progress(file.path, number, len(listing.files), before + min(came, file.bytes), total))
 
         if _already(file, staging, final):
             on_bytes(file.bytes)
         else:
             _bring_whole(hub, file, listing.revision, staging, on_bytes)
         done += file.bytes
-        tell(Progress(file.path, number, len(listing.files), done, total))
+        report(Progress(file.path, number, len(listing.files), done, total))
     _drop_others(staging, {file.path for file in listing.files})
     return {"source": hub.name, "repository": getattr(hub, "repository", ""), "revision": listing.revision}
 
@@ -196,7 +196,7 @@ def _differs(path: Path, file: RemoteFile) -> str:
     return ""
 
 
-def _copy(folder: Path, staging: Path, tell: OnProgress) -> None:
+def _copy(folder: Path, staging: Path, report: OnProgress) -> None:
     """The files of the layout in a folder, copied. Errors: DataError when it has none, or holds Git LFS
     pointers."""
     paths = sorted(
@@ -220,7 +220,7 @@ def _copy(folder: Path, staging: Path, tell: OnProgress) -> None:
                 raise DataError(LFS_PROBLEM, LFS_CURE, place=str(path))
         shutil.copyfile(path, target)
         done += path.stat().st_size
-        tell(Progress(path.relative_to(folder).as_posix(), number, len(paths), done, total))
+        report(Progress(path.relative_to(folder).as_posix(), number, len(paths), done, total))
 
 
 def _drop_others(staging: Path, wanted: set[str]) -> None:

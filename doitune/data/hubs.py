@@ -40,7 +40,7 @@ OnBytes = Callable[[int], None]
 @dataclass(frozen=True)
 class RemoteFile:
     """One file of a revision; `sha256` or `git_sha1` (of the git blob) is empty where the hub does not
-    tell it."""
+    list it."""
 
     path: str
     bytes: int

@@ -161,7 +161,7 @@ def _decode(text: str) -> object:
         hint = (
             "escape line ends, tabs and quotes inside of strings"
             if "control character" in error.msg
-            else "mend the row"
+            else "correct the row"
         )
         raise RowError("json", f"not JSON: {error.msg} at character {error.pos + 1}", hint) from None
     except RecursionError:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from doitune.data.jsonl import RowError, shown
 
-Form = Literal["messages", "alpaca", "sharegpt"]
+OwnForm = Literal["messages", "alpaca", "sharegpt"]
 
 _SPEAKERS = {
     "human": "user",
@@ -33,7 +33,7 @@ class RowForm:
     field `ability`.
     """
 
-    form: Form
+    form: OwnForm
     ability: str = ""
 
     def as_row(self, row: dict[str, object]) -> dict[str, object]:

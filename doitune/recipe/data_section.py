@@ -9,7 +9,7 @@ from pydantic import Field
 
 from doitune.ability import GENERAL, NAMES
 from doitune.data.layout import SMALL
-from doitune.data.other_formats import Form
+from doitune.data.other_formats import OwnForm
 from doitune.recipe.budget import Budget, Leftover, Select, Share, Shortfall
 from doitune.recipe.section import Contradiction, Count, InnerFolder, Location, Natural, Section, Seed, Token
 
@@ -73,7 +73,7 @@ class DataSection(Section):
     corpus: Location = Field(
         description="where rows come from: doit, demo, a fetched corpus's name, or a path"
     )
-    rows: Literal["doit", Form] = Field(
+    rows: Literal["doit", OwnForm] = Field(
         default="doit",
         description="how the rows are written: the data set's own form, or one that other trainers read, "
         "for rows of your own",

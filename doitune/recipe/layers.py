@@ -132,12 +132,9 @@ def _with_model_files(layers: list[Layer]) -> list[Layer]:
     tree = Fields({key: node for key, node in tree.entries.items() if key != "summary"}, source.shown)
     flag = name.place.startswith("--")
     wording = (f"{name.place} (", ")") if flag else ("", f" (model {name.text} of {name.place})")
-    real = _named_model(tree)
-    own = (
-        layers[last].tree
-        if real is None or real.text == name.text
-        else _drop(layers[last].tree, "model", ("name",))
-    )
+    own, real = layers[last].tree, _named_model(tree)
+    if real is not None and real.text != name.text:  # the file names the repository or folder itself
+        own = _drop(own, "model", ("name",))
     return [*below, Layer(tree, *wording), Layer(own), *layers[last + 1 :]]
 
 

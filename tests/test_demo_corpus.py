@@ -1,4 +1,4 @@
-"""The demo's world and corpus: the layout, the counts, the same bytes each time, right labels, no
+"""The demo's corpus and its world: the layout, the counts, the same bytes each time, right labels, no
 near-copies, a whole small base."""
 
 from __future__ import annotations
