@@ -15,12 +15,12 @@ import doitune.memory.cards
 from doitune.base.nf4 import nf4_bytes
 from doitune.errors import FitError, ModelError, UsageError
 from doitune.memory.cards import KNOWN, Card, find_card, read_card, smallest_card
+from doitune.memory.expected import expected_gib
 from doitune.memory.hours import tokens_per_second
 from doitune.memory.levers import high_gib
 from doitune.memory.plan import (
     MemoryPlan,
     document,
-    expected_gib,
     outlook,
     plan_memory,
     refuse_unfit,

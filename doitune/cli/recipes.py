@@ -20,8 +20,7 @@ def recipes_list(as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from doitune.console import screen
-    from doitune.memory.plan import expected_gib
-    from doitune.memory.terms import Setting
+    from doitune.memory.expected import SETTING, expected_gib
     from doitune.recipe.files import list_models, list_recipes
     from doitune.recipe.resolve import resolve
 
@@ -39,8 +38,7 @@ def recipes_list(as_json: Json = False) -> None:
     screen.show_table(["recipe", "what it does"], rows)
     rows = [[one["name"], f"{one['expected_memory_gib']:.1f}", one["summary"]] for one in models]
     screen.show_table(["model", "GiB on a card", "what it is"], rows, right=(1,))
-    setting = f"rank {Setting.rank}, micro-batches of {Setting.tokens:,} tokens, {Setting.backend}"
-    screen.say(f"GiB on a card: {setting}; `doitune plan` says it for a recipe")
+    screen.say(f"GiB on a card: {SETTING}; `doitune plan` says it for a recipe")
 
 
 @recipes_app.command("show")

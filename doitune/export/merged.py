@@ -41,7 +41,6 @@ first and 87.1 % after the second; the score of 200 questions goes from 46.0 to 
 """
 
 TYPES = ("bf16", "fp16", "fp32")
-TOKEN_ROWS = "token_rows.safetensors"
 
 MOST_COMPARED = 32
 """Matrices that are compared with the base's: each may have to be quantised again for it."""
@@ -110,12 +109,15 @@ def _order(source: Source, wish: Wish, out: Path, chats: Sequence[Sequence[Messa
 
     Errors: UsageError, ModelError with all that does not fit, CheckpointError.
     """
+    from doitune.backends.adapter import ROWS
+
     _refuse_unknown(source, wish)
     in_4_bits = wish.into == "trained" and source.quantised
     folder = source.checkpoint.folder
     parts = open_assembly(source.base.folder, [("the run's adapter", folder)], rounded=in_4_bits)
     own = "fp32" if _in_fp32(parts) else ""
-    rows = _token_rows(source)
+    stored = folder / ROWS
+    rows = _token_rows(stored) if source.template.new_rows else {}
     tokens = exported_tokens(source.template, source.base.folder, parts.architecture.vocabulary)
     if rows:
         parts = parts.with_rows(rows)
@@ -125,7 +127,7 @@ def _order(source: Source, wish: Wish, out: Path, chats: Sequence[Sequence[Messa
     base = {"part": "base", "name": source.base.name, "revision": source.base.revision}
     names = [{**base, "values": "nf4" if in_4_bits else "own"}, {"part": "adapter", "name": folder.name}]
     if rows:
-        names.append({"part": "token rows", "sha256": file_sha256(folder / TOKEN_ROWS)})
+        names.append({"part": "token rows", "sha256": file_sha256(stored)})
     files = {**tokens, REPORT: NOT_MEASURED}
     return Order(source.base.name, parts, files, wish.dtype or own, out, tuple(names))
 
@@ -149,19 +151,16 @@ def _in_fp32(parts: Assembly) -> bool:
     return all(table[one.name].dtype == "float32" for one in parts.targets if one.name in table)
 
 
-def _token_rows(source: Source) -> dict[str, torch.Tensor]:
-    """Rows [k, H] of added tokens by the name of their matrix; empty where the roles reuse tokens.
-    CheckpointError where they are missing."""
-    if not source.template.new_rows:
-        return {}
+def _token_rows(path: Path) -> dict[str, torch.Tensor]:
+    """Rows [k, H] of added tokens by the name of their matrix. CheckpointError where they are missing."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        rows = load_file(source.checkpoint.folder / TOKEN_ROWS)
+        rows = load_file(path)
         return {EMBEDDING: rows["embedding"], HEAD: rows["head"]}
     except (OSError, SafetensorError, KeyError) as error:
-        problem = f"the token rows of {source.checkpoint.folder} cannot be read: {error}"
+        problem = f"the token rows of {path.parent} cannot be read: {error}"
         raise CheckpointError(problem, "use another checkpoint") from error
 
 

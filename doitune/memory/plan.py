@@ -172,12 +172,6 @@ def most_tokens(setting: Setting, usable_gib: float) -> int:
     return 64 * low
 
 
-def expected_gib(recipe: Recipe) -> float:
-    """What a model needs as lists state it: rank 16, one micro-batch of 2,048 tokens, unsloth, all
-    included. Errors: ModelError."""
-    return sum(term.nominal for term in count(Setting(find_shape(recipe.model).architecture))) / GIB
-
-
 def refuse_unfit(plan: MemoryPlan) -> None:
     """FitError with the way out, where the plan does not fit its card."""
     if plan.fits:

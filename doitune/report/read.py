@@ -25,6 +25,7 @@ from doitune.recipe.budget import Ledger
 from doitune.run.folder import Run
 from doitune.run.layout import BASE, DONE, LEDGER, ORIGIN, RECIPE, REPORT, reports
 from doitune.run.log import STEP, VALIDATION
+from doitune.run.summary import state_of
 
 WRONG_ANSWERS = 12
 """Wrong answers of one evaluation that are shown to read."""
@@ -114,10 +115,9 @@ def _checked(what: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
 def view(run: Run) -> RunView:
     """One run. Errors: CheckpointError."""
     origin, ledger, done = (_json(run, name) for name in (ORIGIN, LEDGER, DONE))
-    state = "done" if done else "running" if run.is_locked() else "stopped"
     return RunView(
         run.name,
-        state,
+        state_of(run, done),
         _recipe(run),
         origin,
         _ledger(run, ledger),

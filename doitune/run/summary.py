@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from doitune.errors import CheckpointError
@@ -26,13 +27,18 @@ def summarise(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "path": str(run.folder),
-        "state": "done" if done else "running" if run.is_locked() else "stopped",
+        "state": state_of(run, done),
         "recipe": run.folder.parent.name,
         "model": model,
         "step": lines[-1]["step"] if lines else 0,
         "best": done["best_step"] if done else run.best_step(),
         "scores": _scores(run),
     }
+
+
+def state_of(run: Run, done: Mapping[str, Any] | None) -> str:
+    """`done`, `running` or `stopped`. `done`: the run's last record, if there is one."""
+    return "done" if done else "running" if run.is_locked() else "stopped"
 
 
 def _scores(run: Run) -> dict[str, dict[str, float]]:
