@@ -68,11 +68,11 @@ class Family:
 
     `model_class`: its class in transformers; or `same_blocks`: the family whose code computes the same
     blocks, which simulations then run. `unsaid`: what transformers takes where a config.json leaves a key
-    out (for key-value heads, without an entry: as many as heads). Biases (of q, k and v; of o; of the feed-forward):
-    always, never, or the key that switches them. `head_norms`: every head's query and key is normalised.
-    `unsloth`: Unsloth computes it by kernels of its own. `assembled`: `doitune base make` knows the names of
-    its tensors. `language_loras`: what makes a known base of the published one, by the model recipe's name.
-    `tokens_a_character`: of mostly Chinese text, about, for estimates.
+    out (for key-value heads, without an entry: as many as heads). Biases (of q, k and v; of o; of the
+    feed-forward): always, never, or the key that switches them. `head_norms`: every head's query and key is
+    normalised. `unsloth`: Unsloth computes it by kernels of its own. `assembled`: `doitune base make` knows
+    the names of its tensors. `language_loras`: what makes a known base of the published one, by the model
+    recipe's name. `tokens_a_character`: of mostly Chinese text, about, for estimates.
     """
 
     model_class: str = ""

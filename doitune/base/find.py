@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from doitune.base.folder import ASSEMBLED, LEFT, TAKEN, Base, whole
+from doitune.base.folder import ASSEMBLED, LEFT, TAKEN, Base, is_hub_name, whole
 from doitune.base.pins import pin, pinned_commit
 from doitune.base.trust import refuse_lookalike
 from doitune.errors import ModelError
@@ -34,7 +34,7 @@ def find_base(name: str, revision: str = "") -> Base:
             "your machine first",
             f"{make_command(name)}; or name its folder: --set model.name=FOLDER (looked for in {Path.cwd()})",
         )
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not is_hub_name(name):
         raise ModelError(
             f"there is no model folder {name!r}", "give a folder, `demo`, or a hub name like owner/name"
         )

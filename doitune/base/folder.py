@@ -75,6 +75,11 @@ class Base:
         return {path.name: file_sha256(path) for path in self.files()}
 
 
+def is_hub_name(name: str) -> bool:
+    """Whether a name can be a repository's on the hub, `owner/name`, and is no path."""
+    return not name.startswith((".", "/", "~", ASSEMBLED)) and name.count("/") == 1
+
+
 def find_whole(folder: Path) -> Base:
     """The base in `folder`. Errors: ModelError says what it lacks."""
     return whole(Base(str(folder), folder, ""))

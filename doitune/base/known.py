@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doitune.base.find import find_base
-from doitune.base.folder import ASSEMBLED, Base, find_whole
+from doitune.base.folder import ASSEMBLED, Base, find_whole, is_hub_name
 from doitune.base.named import make_command, model_section
 from doitune.base.record import model_files, read_record
 from doitune.errors import ModelError
@@ -69,7 +69,7 @@ def folder_here(model_name: str, revision: str = "") -> Path | None:
     folder = Path(model_name).expanduser()
     if folder.is_dir():
         return folder.resolve()
-    if model_name.startswith((ASSEMBLED, ".", "/", "~")) or model_name.count("/") != 1:
+    if not is_hub_name(model_name):
         return None
     from doitune.base.fetch import cached_folder
 
@@ -91,7 +91,7 @@ def on_the_hub(name: str, revision: str = "") -> tuple[str, str]:
             f"{name} may not be published whole, so there is nothing to fetch",
             f"assemble it: {make_command(name)}",
         )
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not is_hub_name(name):
         known = ", ".join(card.name for card in list_models())
         raise ModelError(
             f"{name!r} is neither a known model nor a hub name",

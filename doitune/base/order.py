@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from doitune.base.assembly import open_assembly
 from doitune.base.families import FAMILIES, Family, stated
-from doitune.base.folder import ASSEMBLED, read_config
+from doitune.base.folder import ASSEMBLED, is_hub_name, read_config
 from doitune.base.make import Order
 from doitune.base.named import model_section
 from doitune.base.tokens import read_tokens
@@ -85,7 +85,7 @@ def _part(name: str, on_note: Callable[[str], None], on_progress: OnProgress | N
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder.resolve()
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not is_hub_name(name):
         raise ModelError(f"there is no folder {name!r}", "give a folder, or a hub name like owner/name")
     from doitune.base.fetch import bring, cached_folder, look_up
 

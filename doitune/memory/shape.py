@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.base.architecture import Architecture, read_architecture
 from doitune.base.families import names_of
-from doitune.base.folder import ASSEMBLED, read_config
+from doitune.base.folder import is_hub_name, read_config
 from doitune.errors import ModelError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def find_config(name: str, revision: str = "") -> tuple[dict[str, Any], str]:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _read(folder)
-    if name.startswith((".", "/", "~", ASSEMBLED)) or name.count("/") != 1:
+    if not is_hub_name(name):
         raise ModelError(
             f"there is no model folder {name!r}",
             "give a folder, a name of `doitune recipes list`, or a hub name like owner/name",

@@ -54,7 +54,7 @@ class Lab:
         self._try(f"run-{self.report.runs + 1}", partial(Trial.strike, blows=blows))
 
     def corrupt(self, corruptions: int) -> None:
-        """Damage the newest checkpoint of copies of an interrupted run, and resume; `Trial.spoil` says how."""
+        """Copies of an interrupted run, each with another damage to its newest checkpoint, are resumed."""
         if not corruptions:
             return
         stopped = Trial(self.measure, self.folder / "stopped", self.report)

@@ -8,6 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from doitune.base.architecture import read_architecture
+from doitune.base.tensors import expected_shapes
 from doitune.demo.folder import BASE as DEMO_BASE
 
 HIDDEN, INNER, LAYERS, HEADS = 64, 128, 2, 4
@@ -74,13 +76,7 @@ def _write_base(folder: Path) -> None:
         "dtype": "float32",
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    shapes = {"model.embed_tokens.weight": (config["vocab_size"], HIDDEN), "model.norm.weight": (HIDDEN,)}
-    for number in range(LAYERS):
-        at = f"model.layers.{number}"
-        shapes |= {f"{at}.self_attn.{name}_proj.weight": (HIDDEN, HIDDEN) for name in "qkvo"}
-        shapes |= {f"{at}.mlp.{name}_proj.weight": (INNER, HIDDEN) for name in ("gate", "up")}
-        shapes |= {f"{at}.mlp.down_proj.weight": (HIDDEN, INNER)}
-        shapes |= {f"{at}.{name}_layernorm.weight": (HIDDEN,) for name in ("input", "post_attention")}
+    shapes = expected_shapes(read_architecture(config, str(folder)))
     dice = torch.Generator().manual_seed(0)
     tensors = {
         name: torch.randn(shape, generator=dice) * 0.05 if len(shape) > 1 else torch.ones(shape)
