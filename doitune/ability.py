@@ -53,6 +53,11 @@ def place_of(name: str) -> tuple[int, str]:
     return _PLACES.get(name, len(_PLACES)), name
 
 
+def title_of(name: str) -> str:
+    """The title of an ability; a set that is none of them has its own name."""
+    return BY_NAME[name].title if name in BY_NAME else name
+
+
 def chance(form: Form, n_options: int) -> float:
     """The score in 0..1 of a uniform guess at one question of `form` with `n_options` options.
 

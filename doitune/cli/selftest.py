@@ -13,11 +13,6 @@ from doitune.errors import DoituneError
 selftest_app = typer.Typer(help="Prove on this machine what doitune promises.", no_args_is_help=True)
 
 
-@selftest_app.callback()
-def _room() -> None:
-    """Prove on this machine what doitune promises."""
-
-
 @selftest_app.command("crash")
 def selftest_crash(
     kills: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from doitune.ability import BY_NAME
+from doitune.ability import title_of
 from doitune.console.screen import say, show_table
 from doitune.evals.suites.files import missing_sets
 
@@ -33,7 +33,7 @@ def _show(evaluations: Sequence[Evaluation], protocol: str) -> None:
     rows = []
     for number, first in enumerate(tables[0].sets):
         cells = [table.sets[number] for table in tables]
-        title = BY_NAME[first.name].title if first.name in BY_NAME else first.name
+        title = title_of(first.name)
         rows.append([title, str(first.n), f"{100 * first.chance:.0f}", *(_cell(cell) for cell in cells)])
     rows += _mean_rows(tables)
     shots = f", {report.shots} shots" if report.shots else ""

@@ -4,8 +4,9 @@ style, so they follow its scheme."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
+from doitune.ability import title_of
 from doitune.evals.report import SetScore
 from doitune.report.html import Html, tag
 from doitune.report.read import Point, Scored
@@ -64,7 +65,7 @@ def _dot(point: Point, x: float, y: float) -> Html:
     return tag("circle", tip, cx=f"{x:.1f}", cy=f"{y:.1f}", r=3, class_="dot")
 
 
-def intervals(scored: Sequence[Scored], titles: Mapping[str, str]) -> Html:
+def intervals(scored: Sequence[Scored]) -> Html:
     """A row for each set: a dot and its 95 % interval for each evaluation (the base grey), and a dashed
     line at what guessing gives."""
     sets = scored[0].table.sets
@@ -75,7 +76,7 @@ def intervals(scored: Sequence[Scored], titles: Mapping[str, str]) -> Html:
         parts += [_upright(x, TOP, height - BOTTOM, "axis"), _label(x, height - 8, f"{tick} %", "middle")]
     for row, first in enumerate(sets):
         middle = TOP + ROW * (row + 0.5)
-        name = _short(titles.get(first.name, first.name))
+        name = _short(title_of(first.name))
         parts.append(_label(NAMES - 10, middle + 4, name, "end", "name"))
         parts.append(_upright(_across(first.chance), middle - 11, middle + 11, "chance"))
         for number, one in enumerate(scored):

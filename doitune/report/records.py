@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from doitune.ability import BY_NAME
+from doitune.ability import title_of
 from doitune.errors import RecipeError
 from doitune.recipe.nodes import Fields, Items, Node, Scalar
 from doitune.recipe.yaml_text import read_bytes
@@ -32,7 +32,7 @@ def _curves(one: RunView) -> list[Html]:
         parts.append(tag("figure", scores, tag("figcaption", "Validation score, %, over steps.")))
     if len(found.abilities) > 1:
         plots = [
-            curves((), points, height=130, width=280, title=BY_NAME[name].title if name in BY_NAME else name)
+            curves((), points, height=130, width=280, title=title_of(name))
             for name, points in found.abilities.items()
             if points
         ]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from doitune.ability import BY_NAME
+from doitune.ability import title_of
 from doitune.evals.compare import Comparison, Pair
 from doitune.evals.report import Mean, SetScore
 from doitune.evals.saved import Line
 from doitune.report.html import Html, cut, join, percent, table, tag
 from doitune.report.plots import intervals
 from doitune.report.read import Scored, Suite
-
-TITLES = {name: known.title for name, known in BY_NAME.items()}
 
 
 def suite_parts(suite: Suite) -> list[Html]:
@@ -23,7 +21,7 @@ def suite_parts(suite: Suite) -> list[Html]:
     parts = [tag("h2", f"Scores: {suite.name}{shots}{partial}")]
     checkpoints = ", ".join(one.checkpoint for one in suite.scored)
     caption = f"Dots: scores in %, with 95 % intervals ({checkpoints}; the base grey). Dashed: guessing."
-    parts.append(tag("figure", intervals(suite.scored, TITLES), tag("figcaption", caption)))
+    parts.append(tag("figure", intervals(suite.scored), tag("figcaption", caption)))
     parts += [_scores(suite.scored), *_notes(suite)]
     if suite.comparison is not None:
         parts += [tag("h3", f"{suite.comparison.b} against the base"), _comparison(suite.comparison)]
@@ -45,7 +43,7 @@ def _scores(scored: Sequence[Scored]) -> Html:
     rows: list[list[object]] = []
     for number, first in enumerate(scored[0].table.sets):
         cells = [one.table.sets[number] if number < len(one.table.sets) else None for one in scored]
-        name = TITLES.get(first.name, first.name)
+        name = title_of(first.name)
         rows.append([name, f"{first.n:,}", percent(first.chance), *map(_cell, cells)])
     mean, *others = (one.table.mean for one in scored)
     name = tag("b", f"mean of {mean.sets} sets")
@@ -63,7 +61,7 @@ def _cell(one: SetScore | Mean | None) -> object:
 
 def _comparison(found: Comparison) -> Html:
     rows = [_pair(found.mean, found.mean.set, found.mean.mcnemar_p)]
-    rows += [_pair(pair, TITLES.get(pair.set, pair.set), pair.holm_p) for pair in found.sets]
+    rows += [_pair(pair, title_of(pair.set), pair.holm_p) for pair in found.sets]
     columns = ["set", "verdict", "n", "base %", f"{found.b} %", "difference", "95 % interval", "p"]
     table_ = table([*columns, "flips", "detectable"], rows, left=2)
     flips = "flips: wrong to right, right to wrong; detectable: the least difference to be seen"
