@@ -98,7 +98,7 @@ def test_every_kind_of_problem_is_told_with_its_file_and_line(tmp_path: Path) ->
     )
     assert all(finding.problem.isprintable() and finding.hint for finding in report.problems)
     assert report.rows["curated/full"]["math"] == RowCount(11, {"open": 11}, TokenLengths(4, 4, 30, 54))
-    assert report.by_kind["role_token"] == 2
+    assert [found.kind for found in report.problems].count("role_token") == 2
     assert not report.clean
 
 

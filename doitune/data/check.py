@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from statistics import quantiles
 
 from doitune.data.corpus import Corpus
@@ -70,7 +70,6 @@ class CheckReport:
     rows: Mapping[str, Mapping[str, RowCount]]
     problems: tuple[Finding, ...]
     leaks: tuple[Leak, ...]
-    by_kind: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
@@ -128,7 +127,7 @@ def check(
                 len(group), Counter(example.form for example in group), _lengths(lengths)
             )
     leaks = _leaks(examples, against or {})
-    return CheckReport(rows, tuple(problems), tuple(leaks), Counter(finding.kind for finding in problems))
+    return CheckReport(rows, tuple(problems), tuple(leaks))
 
 
 def _read(corpus: Corpus, source: str) -> tuple[dict[str, list[Example]], list[Finding]]:

@@ -16,16 +16,12 @@ from pathlib import Path
 
 from doitune.data.checksums import Checksum, origin_of, read_checksums, write_checksums
 from doitune.data.corpus import CACHE_CURE, Corpus, corpora_folder, open_corpus
-from doitune.data.hubs import LAYOUT, Hub, HuggingFace, ModelScope, RemoteFile
+from doitune.data.hubs import LAYOUT, REPOSITORY, Hub, HuggingFace, ModelScope, RemoteFile
 from doitune.data.jsonl import LFS_CURE, LFS_POINTER, LFS_PROBLEM
 from doitune.data.suites import BENCHMARKS
 from doitune.errors import DataError, DiskError, Problem, UsageError
 from doitune.system import faults
 from doitune.system.publish import alone, publish
-
-PINNED_REVISION = ""
-"""The commit on the Hugging Face hub that a first fetch brings; empty: the newest one, which is then
-recorded. Known of the paper's data is only the short commit 5eda7be (`paper.md`)."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +100,9 @@ def clone_commit(folder: Path) -> str:
 
 def _hub(source: str, repository: str) -> Hub | None:
     """The hub of that name; None where `source` is a path. Errors: DataError when it is neither."""
-    if source == HuggingFace.name:
-        return HuggingFace(repository) if repository else HuggingFace()
-    if source == ModelScope.name:
-        return ModelScope(repository) if repository else ModelScope()
+    for kind in (HuggingFace, ModelScope):
+        if source == kind.name:
+            return kind(repository or REPOSITORY)
     if not Path(source).expanduser().is_dir():
         raise DataError(
             f"`{source}` is neither huggingface, nor modelscope, nor a folder",
@@ -117,11 +112,10 @@ def _hub(source: str, repository: str) -> Hub | None:
 
 
 def _pinned(final: Path, hub: Hub) -> str:
-    """The revision of the first fetch from this hub."""
+    """The revision of the first fetch from this hub; "" (the newest) before it. Of the paper's data only the
+    short commit 5eda7be is known."""
     origin = origin_of(final)
-    if origin["source"] == hub.name:
-        return origin["revision"]
-    return PINNED_REVISION if hub.name == HuggingFace.name else ""
+    return origin["revision"] if origin["source"] == hub.name else ""
 
 
 def _download(hub: Hub, staging: Path, final: Path, revision: str, report: OnProgress) -> dict[str, str]:

@@ -76,7 +76,7 @@ class HuggingFace:
 
     name = "huggingface"
 
-    def __init__(self, repository: str = REPOSITORY) -> None:
+    def __init__(self, repository: str) -> None:
         self.repository = repository
 
     def listing(self, revision: str) -> Listing:
@@ -123,7 +123,7 @@ class ModelScope:
 
     name = "modelscope"
 
-    def __init__(self, repository: str = REPOSITORY) -> None:
+    def __init__(self, repository: str) -> None:
         self.repository = repository
         self.base = f"{MODELSCOPE_ADDRESS}/api/v1/datasets/{quote(repository)}/repo"
 

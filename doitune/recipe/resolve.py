@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from doitune.errors import Problem, RecipeError
@@ -26,7 +25,6 @@ class Resolved:
     """A recipe with everything said, and for every dotted field where it was said."""
 
     name: str
-    path: Path
     recipe: Recipe
     origins: dict[str, str]
 
@@ -47,7 +45,7 @@ def resolve(
     source = find(name_or_path)
     layers = layers_of(source, model, corpus, overrides)
     recipe = read_recipe(merged(layers, source.shown), source.shown)
-    return Resolved(source.name, source.path, recipe, origins_of(layers, flatten(as_tree(recipe))))
+    return Resolved(source.name, recipe, origins_of(layers, flatten(as_tree(recipe))))
 
 
 def diff(a: Recipe, b: Recipe) -> tuple[Difference, ...]:
