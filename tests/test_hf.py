@@ -208,7 +208,7 @@ def test_recomputed_activations_give_the_same_gradient(tiny_base: Path) -> None:
         assert float((plain - recomputed).norm() / plain.norm()) < 1e-5
 
 
-def test_asking_before_training_changes_no_gradient(tiny_base: Path) -> None:
+def test_an_evaluation_before_training_changes_no_gradient(tiny_base: Path) -> None:
     """Trap: on CPUs with AVX512-BF16, bitsandbytes repacks a layer at its first forward in eval mode, for
     good: gradients stop, products round."""
     fresh, asked = model_of(tiny_base), model_of(tiny_base)
@@ -253,7 +253,7 @@ def test_nothing_trained_is_a_loss_of_zero(model: HfModel) -> None:
     assert float(model.loss(pad([silent]), 1).value.detach()) == 0.0
 
 
-# Asking
+# Logits and replies
 
 
 def test_logits_are_those_of_the_full_head(model: HfModel) -> None:
