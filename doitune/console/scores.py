@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def show_evaluations(evaluations: Sequence[Evaluation], protocols: Sequence[str] = ("fixed",)) -> None:
     """A table for each suite, number of shots and protocol: a set a line, the base beside the checkpoints,
-    intervals and chance."""
-    for suite, shots in dict.fromkeys((one.report.suite, one.report.shots) for one in evaluations):
-        same = [one for one in evaluations if (one.report.suite, one.report.shots) == (suite, shots)]
+    intervals and chance. Evaluations that asked other numbers of questions stand in tables of their own."""
+    for asked in dict.fromkeys(one.report.asked for one in evaluations):
+        same = [one for one in evaluations if one.report.asked == asked]
         for protocol in protocols:
             _show(same, protocol)
         _show_delta(same)

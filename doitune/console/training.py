@@ -47,17 +47,17 @@ def show_run(run: Run, *, as_json: bool) -> None:
 def show_runs(entries: Sequence[Mapping[str, Any]]) -> None:
     """A line for each run, as `run.folder.summarise` gives it."""
     rows = [
-        [one["name"], one["state"], str(one["step"]), str(one["best"] or ""), _scores(one["scores"])]
-        for one in entries
+        [one["name"], one["state"], str(one["step"]), str(one["best"] or ""), _scores(one)] for one in entries
     ]
     show_table(["run", "state", "step", "best", "scores"], rows, right=(2, 3))
 
 
-def _scores(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Headline means in a line."""
+def _scores(entry: Mapping[str, Any]) -> str:
+    """Headline means in a line; one of some questions only is marked."""
     parts = [
         f"{suite} {checkpoint} {100 * score:.1f}"
-        for suite, found in scores.items()
+        + (" (partial)" if checkpoint in entry["partial"].get(suite, ()) else "")
+        for suite, found in entry["scores"].items()
         for checkpoint, score in found.items()
     ]
     return "; ".join(parts)

@@ -137,6 +137,11 @@ class Report:
     batching: str = ""
 
     @property
+    def asked(self) -> tuple[object, ...]:
+        """What was asked: two reports with equal values may stand in one table."""
+        return self.suite, self.shots, self.document, tuple((one.name, one.n) for one in self.sets)
+
+    @property
     def partial(self) -> bool:
         """Whether questions of the suite are missing."""
         return self.n < self.total

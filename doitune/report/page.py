@@ -40,14 +40,19 @@ def _contents(views: Sequence[RunView]) -> Html:
     """The runs beside each other, each a link to its part."""
     rows = []
     for number, one in enumerate(views, 1):
-        best = [f"{suite.name} {percent(max(_means(suite)))}" for suite in one.suites]
+        best = [_best(suite) for suite in one.suites]
         link = tag("a", one.name, href=f"#run-{number}")
         rows.append([link, one.state, base_of(one), ", ".join(best) or "not evaluated"])
     return table(["run", "state", "base", "best mean, %"], rows, left=4)
 
 
-def _means(suite: Suite) -> list[float]:
-    return [one.table.mean.score for one in suite.scored]
+def _best(suite: Suite) -> str:
+    """The best score of the run's own checkpoints; the base's is said to be the base's."""
+    own = [one for one in suite.scored if one.checkpoint != BASE]
+    best = max(own or suite.scored, key=lambda one: one.table.mean.score)
+    score = f"{suite.name} {percent(best.table.mean.score)}"
+    asked = f" (partial: {best.report.n:,} of {best.report.total:,})" if best.report.partial else ""
+    return score + asked + ("" if own else " (the base; no checkpoint is evaluated)")
 
 
 def _run(one: RunView, number: int) -> Html:
@@ -87,9 +92,10 @@ def _score_cards(suite: Suite) -> Iterator[tuple[str, str]]:
     """The best score, and by how much it is over the base's."""
     tuned = [one for one in suite.scored if one.checkpoint != BASE] or list(suite.scored)
     best = max(tuned, key=lambda one: one.table.mean.score)
-    yield f"{percent(best.table.mean.score)} %", f"{suite.name}, {best.checkpoint}"
+    partial = ", partial" if best.report.partial else ""
+    yield f"{percent(best.table.mean.score)} %", f"{suite.name}, {best.checkpoint}{partial}"
     base = next((one for one in suite.scored if one.checkpoint == BASE), None)
-    if base is not None and base is not best:
+    if base is not None and base is not best and base.report.asked == best.report.asked:
         gain = 100 * (best.table.mean.score - base.table.mean.score)
         yield f"{gain:+.1f}", f"{suite.name}, points over the base"
 

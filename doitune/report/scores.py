@@ -15,19 +15,29 @@ from doitune.report.read import Scored, Suite
 
 def suite_parts(suite: Suite) -> list[Html]:
     """Scores with intervals and chance, the comparison, and answers to read."""
-    report = suite.scored[0].report
-    shots = f", {report.shots} shots" if report.shots else ""
-    partial = f" (partial: {report.n:,} of {report.total:,} questions)" if report.partial else ""
-    parts = [tag("h2", f"Scores: {suite.name}{shots}{partial}")]
-    checkpoints = ", ".join(one.checkpoint for one in suite.scored)
-    caption = f"Dots: scores in %, with 95 % intervals ({checkpoints}; the base grey). Dashed: guessing."
-    parts.append(tag("figure", intervals(suite.scored), tag("figcaption", caption)))
-    parts += [_scores(suite.scored), *_notes(suite)]
+    parts: list[Html] = []
+    for asked in dict.fromkeys(one.report.asked for one in suite.scored):
+        parts += _table_of(suite.name, [one for one in suite.scored if one.report.asked == asked])
+    parts += _notes(suite)
     if suite.comparison is not None:
         parts += [tag("h3", f"{suite.comparison.b} against the base"), _comparison(suite.comparison)]
     if suite.wrong:
         parts += [tag("h3", "Wrong answers to read"), *(_answer(line) for line in suite.wrong)]
     return parts
+
+
+def _table_of(name: str, scored: Sequence[Scored]) -> list[Html]:
+    """Evaluations that asked the same questions, beside each other."""
+    report = scored[0].report
+    shots = f", {report.shots} shots" if report.shots else ""
+    partial = f" (partial: {report.n:,} of {report.total:,} questions)" if report.partial else ""
+    checkpoints = ", ".join(one.checkpoint for one in scored)
+    caption = f"Dots: scores in %, with 95 % intervals ({checkpoints}; the base grey). Dashed: guessing."
+    return [
+        tag("h2", f"Scores: {name}{shots}{partial}"),
+        tag("figure", intervals(scored), tag("figcaption", caption)),
+        _scores(scored),
+    ]
 
 
 def _notes(suite: Suite) -> list[Html]:
@@ -42,7 +52,7 @@ def _notes(suite: Suite) -> list[Html]:
 def _scores(scored: Sequence[Scored]) -> Html:
     rows: list[list[object]] = []
     for number, first in enumerate(scored[0].table.sets):
-        cells = [one.table.sets[number] if number < len(one.table.sets) else None for one in scored]
+        cells = [one.table.sets[number] for one in scored]
         name = title_of(first.name)
         rows.append([name, f"{first.n:,}", percent(first.chance), *map(_cell, cells)])
     mean, *others = (one.table.mean for one in scored)

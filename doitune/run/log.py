@@ -67,7 +67,8 @@ class Log:
 
 
 def best_of(validations: Sequence[Mapping[str, Any]], after_epoch: int) -> int | None:
-    """The step of the best of these lines: highest score, else lowest loss; the earlier one of equals.
+    """The step of the best of these lines: highest score, of equals (or without scores) the lowest loss, of
+    equals the earlier one.
 
     Only validations after `after_epoch` count (the paper: after epoch 5), unless there are none. None
     without any validation.
@@ -75,7 +76,9 @@ def best_of(validations: Sequence[Mapping[str, Any]], after_epoch: int) -> int |
     late = [line for line in validations if line["epoch"] > after_epoch] or validations
     if not late:
         return None
-    best = max(
-        late, key=lambda line: (-line["loss"] if line["score"] is None else line["score"], -line["step"])
-    )
-    return int(best["step"])
+
+    def goodness(line: Mapping[str, Any]) -> tuple[bool, float, float, int]:
+        score = line["score"]
+        return score is not None, score or 0.0, -line["loss"], -line["step"]
+
+    return int(max(late, key=goodness)["step"])

@@ -14,7 +14,7 @@ from doitune.run.log import STEP
 
 def summarise(run: Run) -> dict[str, Any]:
     """A line of `doitune runs list`: state is `done`, `running` or `stopped`; scores are headline means in
-    0..1 by suite and checkpoint."""
+    0..1 by suite and checkpoint, `partial` names those of evaluations that asked only some questions."""
     lines = run.log.lines(STEP)
     try:
         done = run.done()
@@ -32,7 +32,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "model": model,
         "step": lines[-1]["step"] if lines else 0,
         "best": done["best_step"] if done else run.best_step(),
-        "scores": _scores(run),
+        **_scores(run),
     }
 
 
@@ -41,15 +41,18 @@ def state_of(run: Run, done: Mapping[str, Any] | None) -> str:
     return "done" if done else "running" if run.is_locked() else "stopped"
 
 
-def _scores(run: Run) -> dict[str, dict[str, float]]:
-    """The headline mean of each finished evaluation."""
+def _scores(run: Run) -> dict[str, Any]:
+    """The headline mean of each finished evaluation, and which of them are partial."""
     scores: dict[str, dict[str, float]] = {}
+    partial: dict[str, list[str]] = {}
     for path in reports(run.folder):
+        suite, checkpoint = path.parent.parent.name, path.parent.name
         try:
-            tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
-            scores.setdefault(path.parent.parent.name, {})[path.parent.name] = float(
-                tables[0]["mean"]["score"]
-            )
+            report = json.loads(path.read_text(encoding="utf-8"))
+            score, some = float(report["tables"][0]["mean"]["score"]), bool(report["partial"])
         except (OSError, ValueError, KeyError, IndexError, TypeError):
             continue
-    return scores
+        scores.setdefault(suite, {})[checkpoint] = score
+        if some:
+            partial.setdefault(suite, []).append(checkpoint)
+    return {"scores": scores, "partial": partial}
