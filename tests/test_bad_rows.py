@@ -18,7 +18,7 @@ from doitune.data.other_formats import OwnForm, RowForm
 from doitune.errors import DataError, DoituneError
 from doitune.prepare.account import count_rows
 from doitune.recipe.resolve import resolve
-from doitune.train.session import Plan, plan_training
+from doitune.train.plan import Plan, plan_training
 
 MESSAGES = "write `messages`: a list of user and assistant turns"
 TURNS = "user and assistant take turns, the user first"

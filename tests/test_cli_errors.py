@@ -239,26 +239,26 @@ def test_a_disk_that_fills_up_stops_the_run_and_keeps_it_resumable(
     from doitune.run.find import list_runs
     from doitune.run.folder import Run
     from doitune.system import disk
+    from doitune.train import retention
 
-    real = Run.save_checkpoint
+    real = retention.save_checkpoint
 
-    def full(self: Run, step: int, fill: Callable[[Path], None], wanted_bytes: int = 0) -> object:
+    def full(run: Run, step: int, fill: Callable[[Path], None], wanted_bytes: int = 0) -> object:
         def fill_up(folder: Path) -> None:
             fill(folder)
             if step > 1:
                 raise OSError(28, "No space left on device")
 
-        return real(self, step, fill_up, wanted_bytes)
+        return real(run, step, fill_up, wanted_bytes)
 
-    monkeypatch.setattr(Run, "save_checkpoint", full)
+    monkeypatch.setattr(retention, "save_checkpoint", full)
     said = run(capsys, monkeypatch, *train(world))
     assert said.code == 74 and "No space left on device" in said.err and "Traceback" not in said.err
     assert disk.shutil is shutil
     (left,) = list_runs(world.root / "runs")
-    assert [found.step for found in left.checkpoints.all()] == [1] and left.checkpoints.of_step(
-        1
-    ).verify() == []
-    monkeypatch.setattr(Run, "save_checkpoint", real)
+    assert [found.step for found in left.checkpoints.all()] == [1]
+    assert left.checkpoints.of_step(1).verify() == []
+    monkeypatch.setattr(retention, "save_checkpoint", real)
     assert run(capsys, monkeypatch, "resume", "last", "--runs", str(world.root / "runs")).code == 0
     assert left.done() is not None
 
@@ -328,7 +328,7 @@ def test_a_backend_that_this_machine_cannot_use(
 def test_packing_that_is_asked_for_and_not_exact(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from doitune.train import loop as room
+    from doitune.train import arrangement as room
     from doitune.train.packing import PackingProof
 
     monkeypatch.setattr(

@@ -101,12 +101,14 @@ def test_a_stop_that_a_library_renames_is_still_a_stop(obeying: None) -> None:
         _renamed()
     assert caught.value.number == signal.SIGTERM
     signals.obey()
-    with pytest.raises(signals.StopAsked), signals.deferred() as asked, asked.at_once():
+    asked = signals.Asked()
+    with pytest.raises(signals.StopAsked), signals.deferred(asked), asked.at_once():
         _renamed()
+    asked = signals.Asked()
     with (
         pytest.raises(ValueError, match="own mistake"),
         signals.unchanged(),
-        signals.deferred() as asked,
+        signals.deferred(asked),
         asked.at_once(),
     ):
         raise ValueError("own mistake")
@@ -268,7 +270,7 @@ def test_a_third_signal_ends_the_process() -> None:
     child = os.fork()
     if not child:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a background job
-        with signals.deferred():
+        with signals.deferred(signals.Asked()):
             for _ in range(3):
                 try:
                     os.kill(os.getpid(), signal.SIGINT)

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from doitune.run.folder import Run
-from doitune.train.gradient import Order, share
+from doitune.train.exchange import add_up, pool
+from doitune.train.shares import Order, share
 from doitune.train.team import Team, follows, place
 
 SETTINGS = (
@@ -284,5 +285,5 @@ def test_alone_nothing_is_asked_of_others(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert place() == (0, 1) and not follows()
     team = Team()
-    assert team.tell((1, 2)) == [1, 2] and team.agree(3) == 3 and team.gather("x") == ["x"]
-    assert team.pool([], [1.0]) is None and team.add_up(None, [], [1.0, 2.0]) == [1.0, 2.0]
+    assert team.broadcast((1, 2)) == [1, 2] and team.greatest(3) == 3 and team.gather("x") == ["x"]
+    assert pool(team, [], [1.0]) is None and add_up(team, None, [], [1.0, 2.0]) == [1.0, 2.0]

@@ -25,10 +25,13 @@ from doitune.recipe.budget import Ledger, Line
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run
 from doitune.run.model import load_model
-from doitune.train.endings import ASKED, Endings, ask_endings
+from doitune.train.arrangement import choose_arrangement
+from doitune.train.endings import ASKED, Endings, ask_endings, reply_endings
 from doitune.train.events import Event, Note
 from doitune.train.loop import Training
-from doitune.train.session import plan_training, resume, start
+from doitune.train.plan import plan_training
+from doitune.train.session import resume, start
+from doitune.train.setup import Setup
 from doitune.train.spikes import Watch
 
 # Rows
@@ -171,7 +174,7 @@ def _training(
     _, model = load_model(plan.recipe, plan.base, 0, training=True)
     folder = tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
-    return Training(Run(folder), plan.recipe, plan.material, model, on_event)
+    return Training(Setup(Run(folder), plan.recipe, plan.material, model, report=on_event))
 
 
 def _poison(model: HfModel, calls: set[int]) -> None:
@@ -200,17 +203,18 @@ def test_a_step_that_is_not_finite_moves_nothing_and_is_named(
     training = _training(
         tiny_recipe, tmp_path, lambda event: notes.append(event.text) if isinstance(event, Note) else None
     )
-    _poison(training.model, {2})  # type: ignore[arg-type]
+    _poison(training.setup.model, {2})  # type: ignore[arg-type]
     assert training.advance() is not None
-    before = [parameter.detach().clone() for _, parameter in training.parameters]
+    before = [parameter.detach().clone() for _, parameter in training.weights.parameters]
     assert training.advance() is None
-    assert training.step == 2
+    assert training.at.step == 2
     assert all(
-        torch.equal(old, parameter) for old, (_, parameter) in zip(before, training.parameters, strict=True)
+        torch.equal(old, parameter)
+        for old, (_, parameter) in zip(before, training.weights.parameters, strict=True)
     )
     log = training.advance()
     assert log is not None and math.isfinite(log.loss) and math.isfinite(log.grad_norm)
-    (line,) = [line for line in training.run.log.lines() if line["event"] == "skipped"]
+    (line,) = [line for line in training.setup.run.log.lines() if line["event"] == "skipped"]
     assert (line["step"], line["loss"], len(line["rows"])) == (2, "nan", 8) and all(
         ".json:" in row for row in line["rows"]
     )
@@ -219,7 +223,7 @@ def test_a_step_that_is_not_finite_moves_nothing_and_is_named(
 
 def test_a_short_run_stops_at_the_first_step_that_is_not_finite(tiny_recipe: Path, tmp_path: Path) -> None:
     training = _training(tiny_recipe, tmp_path)
-    _poison(training.model, {1})  # type: ignore[arg-type]
+    _poison(training.setup.model, {1})  # type: ignore[arg-type]
     with pytest.raises(DivergedError, match=r"step 1: loss nan.*rows: .*\.json:\d+"):
         training.advance()
 
@@ -228,10 +232,10 @@ def test_weights_that_are_not_finite_are_never_saved(tiny_recipe: Path, tmp_path
     training = _training(tiny_recipe, tmp_path)
     training.advance()
     with torch.no_grad():
-        training.parameters[0][1].view(-1)[0] = math.nan
+        training.weights.parameters[0][1].view(-1)[0] = math.nan
     with pytest.raises(DivergedError):
-        training.save()
-    assert training.run.checkpoints.all() == []
+        training.retention.save(training.at)
+    assert training.setup.run.checkpoints.all() == []
 
 
 # Endings
@@ -345,16 +349,16 @@ def test_a_model_whose_loss_depends_on_its_neighbours_is_refused_before_step_one
     """Trap: a kernel that reads padding, or a loss that is a mean over the micro-batch; `arrangement:
     sorted` runs no packing probe."""
     training = _training(tiny_recipe, tmp_path, overrides=["train.arrangement=sorted"])
-    training.choose_arrangement()
-    real = training.model.loss
+    choose_arrangement(training)
+    real = training.setup.model.loss
 
     def mean_of_means(batch: Any, trained_tokens: int) -> Any:
         found = real(batch, trained_tokens)
         return replace(found, sums=found.sums / len(batch.lengths))
 
-    training.model.loss = mean_of_means  # type: ignore[method-assign]
+    training.setup.model.loss = mean_of_means  # type: ignore[method-assign]
     with pytest.raises(ModelError, match=r"the loss of curated/1000/.* beside other rows and .* alone"):
-        training.choose_arrangement()
+        choose_arrangement(training)
 
 
 def test_a_lack_of_memory_at_the_end_does_not_undo_a_training(tiny_recipe: Path, tmp_path: Path) -> None:
@@ -366,6 +370,6 @@ def test_a_lack_of_memory_at_the_end_does_not_undo_a_training(tiny_recipe: Path,
     def full(prompts: Any, **more: Any) -> Any:
         raise torch.OutOfMemoryError("planted")
 
-    training.model.generate = full  # type: ignore[method-assign]
-    assert training.guard.endings() == {"asked": 0, "ended": 0, "max_new_tokens": 0, "marked": True}
+    training.setup.model.generate = full  # type: ignore[method-assign]
+    assert reply_endings(training.setup) == {"asked": 0, "ended": 0, "max_new_tokens": 0, "marked": True}
     assert "whether replies end is not known" in notes[-1]

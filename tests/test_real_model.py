@@ -152,19 +152,23 @@ def _train_and_ask(
 
 def _untrained_loss(folder: Path) -> float:
     """The validation loss of the run's base before its first step, computed as the run computes it."""
+    from dataclasses import replace
+
     from doitune.recipe.resolve import resolve
     from doitune.run.folder import Run
     from doitune.run.model import load_model
     from doitune.train.loop import Training
-    from doitune.train.session import plan_training
+    from doitune.train.plan import plan_training
+    from doitune.train.setup import Setup
 
     plan = plan_training(resolve(str(folder / "recipe.yaml")))
     _, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=False)
     probe = Run(folder.parent / "untrained")
     (probe.folder / "checkpoints").mkdir(parents=True)
-    training = Training(probe, plan.recipe, plan.material, model, lambda event: None)
-    training.packed = True
-    return training.validate(None).loss
+    training = Training(Setup(probe, plan.recipe, plan.material, model))
+    training.at = replace(training.at, packed=True)
+    training.validate()
+    return training.at.validations[-1]["loss"]
 
 
 def test_the_demo_corpus_lowers_a_real_models_loss(smollm2: Path, tmp_path: Path) -> None:

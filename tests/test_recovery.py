@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,18 @@ import pytest
 from doitune.backends.out_of_memory import is_out_of_memory
 from doitune.errors import DataError, FitError, Stopped
 from doitune.evals.suites.doit import task, validation_score
+from doitune.memory.start import Allowance
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run
 from doitune.run.model import load_model
+from doitune.train.arrangement import choose_arrangement
 from doitune.train.events import Event, Note, StepLog
-from doitune.train.loop import Training
-from doitune.train.session import plan_training, resume, start
-from doitune.train.state import Aside
+from doitune.train.loop import Training, lead
+from doitune.train.plan import plan_training
+from doitune.train.session import resume, start
+from doitune.train.setup import Scorer, Setup
+from doitune.train.trial import try_out
+from doitune.train.weights import Aside
 
 SCORER = partial(validation_score, caps={"single_choice": 2, "tf": 2, "cloze": 2, "math": 3})
 SETTINGS = (
@@ -47,13 +52,22 @@ class World:
     model: Any
     first: Aside
 
-    def training(self, on_event: Callable[[Event], None] = lambda event: None) -> Training:
+    def training(
+        self,
+        on_event: Callable[[Event], None] = lambda event: None,
+        scorer: Scorer | None = None,
+        **train: Any,
+    ) -> Training:
+        """`train`: fields of the recipe's `train` section that are others here."""
         run = Run(self.folder / f"tiny-{len(list(self.folder.iterdir())):04d}")
         (run.folder / "checkpoints").mkdir(parents=True)
-        training = Training(run, self.plan.recipe, self.plan.material, self.model, on_event)
-        self.first.put(training.parameters, training.optimiser)
-        training.choose_arrangement()
-        training.budget_tokens = 200  # two or three micro-batches a step
+        section = self.plan.recipe.train.model_copy(update=train)
+        recipe = self.plan.recipe.model_copy(update={"train": section})
+        allowance = Allowance(tokens=200, planned_gib=1.25)  # two or three micro-batches a step
+        setup = Setup(run, recipe, self.plan.material, self.model, scorer, on_event, allowance=allowance)
+        training = Training(setup)
+        training.weights.put_back(self.first)
+        choose_arrangement(training)
         return training
 
 
@@ -63,18 +77,18 @@ def world(tiny_recipe: Path, tmp_path: Path) -> World:
     assert plan.recipe.lora.dropout == 0.1, "without dropout nothing random would have to be made again"
     _, model = load_model(plan.recipe, plan.base, 0, training=True)
     (tmp_path / "runs").mkdir()
-    training = Training(Run(tmp_path), plan.recipe, plan.material, model, lambda event: None)
-    return World(tmp_path / "runs", plan, model, Aside.of(training.parameters, training.optimiser))
+    training = Training(Setup(Run(tmp_path), plan.recipe, plan.material, model))
+    return World(tmp_path / "runs", plan, model, training.weights.aside())
 
 
 def weights(training: Training) -> Any:
     import torch
 
-    return torch.cat([parameter.detach().flatten() for _, parameter in training.parameters]).clone()
+    return torch.cat([parameter.detach().flatten() for _, parameter in training.weights.parameters]).clone()
 
 
 def lines(training: Training, event: str) -> list[dict[str, Any]]:
-    return [line for line in training.run.log.lines() if line["event"] == event]
+    return [line for line in training.setup.run.log.lines() if line["event"] == event]
 
 
 class Faults:
@@ -137,11 +151,12 @@ def planted(faults: Faults, model: Any) -> Iterator[None]:
 
 def run_through(world: World, faults: Faults, notes: list[str] | None = None) -> Training:
     training = world.training(
-        lambda event: notes.append(event.text) if notes is not None and isinstance(event, Note) else None
+        lambda event: notes.append(event.text) if notes is not None and isinstance(event, Note) else None,
+        SCORER,
     )
     with planted(faults, world.model):
-        training.try_out(SCORER)
-        training.go(SCORER)
+        try_out(training)
+        training.go()
     return training
 
 
@@ -181,15 +196,15 @@ def test_out_of_memory_at_any_call_changes_nothing(world: World) -> None:
             ], where
             lacks = lines(training, "out_of_memory")
             if kind != "evaluation":
-                assert training.budget_tokens == 100 and len(lacks) == 1, where
+                assert training.at.tokens_per_micro_batch == 100 and len(lacks) == 1, where
             else:
-                assert training.budget_tokens == 200 and all(
+                assert training.at.tokens_per_micro_batch == 200 and all(
                     line["during"] == "validation" for line in lacks
                 ), where
             state = json.loads(
-                (training.run.checkpoints.all()[-1].folder / "state.json").read_text(encoding="utf-8")
+                (training.setup.run.checkpoints.all()[-1].folder / "state.json").read_text(encoding="utf-8")
             )
-            assert state["tokens_per_micro_batch"] == training.budget_tokens, where
+            assert state["tokens_per_micro_batch"] == training.at.tokens_per_micro_batch, where
 
 
 @pytest.mark.parametrize("fits", [150, 60])
@@ -209,14 +224,14 @@ def test_a_card_that_holds_less_shrinks_the_run_before_its_first_step(world: Wor
     training = world.training()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.model, "loss", small_card)
-        training.try_out(None)
+        try_out(training)
         assert lines(training, "out_of_memory") and all(
             line["during"] == "trial" for line in lines(training, "out_of_memory")
         )
         found = len(lines(training, "out_of_memory"))
-        training.go(None)
+        training.go()
     assert len([line for line in lines(training, "out_of_memory") if line["during"] != "validation"]) == found
-    assert training.budget_tokens <= fits
+    assert training.at.tokens_per_micro_batch <= fits
     assert float((weights(training) - expected).abs().max()) < 1e-6
 
 
@@ -226,14 +241,16 @@ def test_what_is_tried_is_the_largest_micro_batch_of_all_steps(world: World) -> 
 
     training = world.training()
     for packed in (True, False):
-        training.packed = packed
-        trial = training.try_out(None)
+        training.at = replace(training.at, packed=packed)
+        trial = try_out(training)
         sizes = {
             step + 1: max(
                 batch.ids.numel()
-                for batch in arrange(training.gradients.encoded(step), training.budget_tokens, packed=packed)
+                for batch in arrange(
+                    training.gradients.encoded(step), training.at.tokens_per_micro_batch, packed=packed
+                )
             )
-            for step in range(training.course.total_steps)
+            for step in range(training.gradients.course.total_steps)
         }
         assert len(set(sizes.values())) > 1, "equal steps would hide a wrong choice"
         assert trial.positions == max(sizes.values()) == sizes[trial.of_step]
@@ -245,24 +262,23 @@ def test_the_trial_changes_nothing_and_says_what_it_took(world: World) -> None:
     import torch
 
     def state(training: Training) -> tuple[Any, ...]:
-        aside = Aside.of(training.parameters, training.optimiser)
+        aside = training.weights.aside()
         return aside.weights, aside.tensors, aside.numbers, {"random": torch.get_rng_state()}
 
-    training = world.training()
-    training.planned_gib = 1.25
+    training = world.training(scorer=SCORER)
     for steps in (0, 2):
         for _ in range(steps):
             training.advance()
         torch.manual_seed(7)
         torch.rand(3)
         before = state(training)
-        trial = training.try_out(SCORER)
+        trial = try_out(training)
         for old, new in zip(before, state(training), strict=True):
             assert old.keys() == new.keys()
             assert all(
                 torch.equal(torch.as_tensor(value), torch.as_tensor(new[name])) for name, value in old.items()
             )
-        assert all(parameter.grad is None for _, parameter in training.parameters)
+        assert all(parameter.grad is None for _, parameter in training.weights.parameters)
         line = lines(training, "trial")[-1]
         assert (
             line["peak_gib"] == trial.peak_gib > 0
@@ -363,10 +379,11 @@ def test_a_validation_that_cannot_be_done_never_ends_a_run(world: World) -> None
     for scorer in (refuses, runs_out):
         notes: list[str] = []
         training = world.training(
-            lambda event, notes=notes: notes.append(event.text) if isinstance(event, Note) else None
-        )  # type: ignore[misc]
-        training.try_out(scorer)
-        assert training.go(scorer)["final_step"] == 4
+            lambda event, notes=notes: notes.append(event.text) if isinstance(event, Note) else None,  # type: ignore[misc]
+            scorer,
+        )
+        try_out(training)
+        assert training.go()["final_step"] == 4
         assert torch.equal(weights(training), expected)
         assert [line["step"] for line in lines(training, "validation_failed")] == [2, 4] and not lines(
             training, "validation"
@@ -381,7 +398,7 @@ def test_a_bug_in_a_scorer_is_not_hidden(world: World) -> None:
         raise ZeroDivisionError("ours")
 
     with pytest.raises(ZeroDivisionError):
-        world.training().try_out(broken)
+        try_out(world.training(scorer=broken))
 
 
 def test_an_optimiser_without_memory_goes_back_to_the_checkpoint(world: World) -> None:
@@ -394,7 +411,7 @@ def test_an_optimiser_without_memory_goes_back_to_the_checkpoint(world: World) -
     )  # the trial's is the first: this one is step 4's, checkpoints are of 1 and 2
     assert any("ran out of memory in step 4" in note and "after step 2" in note for note in notes)
     assert [line["step"] for line in lines(training, "step")] == [1, 2, 3, 4]
-    assert (training.run.folder / "metrics.superseded.jsonl").is_file()
+    assert (training.setup.run.folder / "metrics.superseded.jsonl").is_file()
     assert float((weights(training) - expected).abs().max()) < 1e-6
 
 
@@ -427,11 +444,12 @@ def test_an_evaluation_remembers_what_memory_holds() -> None:
 
 def test_a_run_without_a_late_validation_says_that_the_best_of_all_is_taken(world: World) -> None:
     notes: list[str] = []
-    training = world.training(lambda event: notes.append(event.text) if isinstance(event, Note) else None)
-    training.recipe = training.recipe.model_copy(
-        update={"train": training.recipe.train.model_copy(update={"select_after_epoch": 5})}
+    training = world.training(
+        lambda event: notes.append(event.text) if isinstance(event, Note) else None,
+        lambda model, template, rows: dict.fromkeys(rows, 0.5),
+        select_after_epoch=5,
     )
-    done = training.go(lambda model, template, rows: dict.fromkeys(rows, 0.5))
+    done = training.go()
     assert done["best_step"] == 2
     assert [note for note in notes if "no validation lies after epoch 5" in note]
 
@@ -439,7 +457,7 @@ def test_a_run_without_a_late_validation_says_that_the_best_of_all_is_taken(worl
 def test_a_run_with_a_late_validation_says_nothing_of_it(world: World) -> None:
     notes: list[str] = []
     training = world.training(lambda event: notes.append(event.text) if isinstance(event, Note) else None)
-    training.go(None)
+    training.go()
     assert not [note for note in notes if "no validation lies" in note]
 
 
@@ -449,19 +467,21 @@ def test_dropout_does_not_depend_on_micro_batches(world: World, arrangement: str
     stream of random numbers."""
     import torch
 
-    from doitune.train.gradient import Order
+    from doitune.train.shares import Order
 
     training = world.training()
     gradients, batches = [], []
     for budget in (100_000, 120, 1):
-        made = training.gradients.lead(Order(1, budget, packed=arrangement == "packed"))
+        made = lead(training.gradients, Order(1, budget, packed=arrangement == "packed"))
         batches.append(made.micro_batches)
-        gradients.append(torch.cat([parameter.grad.flatten() for _, parameter in training.parameters]))
+        gradients.append(
+            torch.cat([parameter.grad.flatten() for _, parameter in training.weights.parameters])
+        )
     assert batches[0] == 1 < batches[1] < batches[2] == 8
     assert all(float((other - gradients[0]).abs().max()) < 1e-5 for other in gradients[1:])
     world.model.training(False)
     assert float((gradients[0] - _without_dropout(training)).abs().max()) > 1e-3, "dropout does nothing here"
-    training.gradients.lead(Order(2, 100_000, packed=arrangement == "packed"))
+    lead(training.gradients, Order(2, 100_000, packed=arrangement == "packed"))
 
 
 def _without_dropout(training: Training) -> Any:
@@ -471,10 +491,14 @@ def _without_dropout(training: Training) -> Any:
 
     training.gradients.clear()
     encoded = training.gradients.encoded(1)
-    training.model.training(False)
-    training.model.loss(pad(encoded), trained_tokens(encoded)).value.backward()
+    training.setup.model.training(False)
+    training.setup.model.loss(pad(encoded), trained_tokens(encoded)).value.backward()
     return torch.cat(
-        [parameter.grad.flatten() for _, parameter in training.parameters if parameter.grad is not None]
+        [
+            parameter.grad.flatten()
+            for _, parameter in training.weights.parameters
+            if parameter.grad is not None
+        ]
     )
 
 

@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 
 from doitune.errors import CheckpointError, DivergedError, FitError, Stopped
+from doitune.memory.start import Allowance
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run, resolved
 from doitune.run.model import load_model, open_trained
+from doitune.train.arrangement import choose_arrangement
 from doitune.train.events import Event, Note, StepLog, ValidationLog
 from doitune.train.gradient import StopAsked
 from doitune.train.loop import Training
-from doitune.train.session import plan_training, resume, start
+from doitune.train.plan import plan_training
+from doitune.train.session import resume, start
+from doitune.train.setup import Setup
 
 
 class Interrupt:
@@ -181,9 +185,11 @@ def _training(
     _, model = load_model(plan.recipe, plan.base, 0, training=True)
     folder = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
     (folder / "checkpoints").mkdir(parents=True)
-    training = Training(Run(folder), plan.recipe, plan.material, model, _quiet)
-    training.budget_tokens = budget_tokens or training.budget_tokens
-    training.choose_arrangement()
+    allowance = Allowance(budget_tokens, 1.0) if budget_tokens else None
+    training = Training(
+        Setup(Run(folder), plan.recipe, plan.material, model, report=_quiet, allowance=allowance)
+    )
+    choose_arrangement(training)
     return training
 
 
@@ -203,7 +209,9 @@ def test_weights_do_not_depend_on_micro_batches(tiny_recipe: Path, tmp_path: Pat
         )
         logs = [training.advance() for _ in range(3)]
         batches.append(logs[0].micro_batches)
-        weights.append(torch.cat([parameter.detach().flatten() for _, parameter in training.parameters]))
+        weights.append(
+            torch.cat([parameter.detach().flatten() for _, parameter in training.weights.parameters])
+        )
     assert batches[0] <= 2 < batches[1] < batches[2] == 16, batches
     for other in weights[1:]:
         assert float((other - weights[0]).abs().max()) < 1e-5
@@ -216,16 +224,16 @@ def test_the_gradient_of_a_step_does_not_depend_on_its_split(tiny_recipe: Path, 
     from doitune.prompt.batch import flatten, pad, trained_tokens
 
     training = _training(tiny_recipe, tmp_path, [])
-    encoded = [training.material.encoded[place] for place in range(16)]
+    encoded = [training.setup.material.encoded[place] for place in range(16)]
     total = trained_tokens(encoded)
     assert len({len(one.ids) for one in encoded}) > 1, "equal lengths would hide a wrong normalisation"
     gradients = []
     for make in (pad, flatten):
         for size in (16, 4, 1):
             for start_at in range(0, 16, size):
-                training.model.loss(make(encoded[start_at : start_at + size]), total).value.backward()
+                training.setup.model.loss(make(encoded[start_at : start_at + size]), total).value.backward()
             gradients.append(
-                torch.cat([p.grad.flatten() for _, p in training.parameters if p.grad is not None])
+                torch.cat([p.grad.flatten() for _, p in training.weights.parameters if p.grad is not None])
             )
             training.gradients.clear()
     assert float(gradients[0].abs().max()) > 1e-3
@@ -239,7 +247,7 @@ def test_out_of_memory_halves_the_budget_and_changes_nothing(tiny_recipe: Path, 
     def run(fail_at: int | None) -> tuple[torch.Tensor, int]:
         training = _training(tiny_recipe, tmp_path, [])
         calls = 0
-        real = training.model.loss
+        real = training.setup.model.loss
 
         def loss(batch: Any, trained_tokens: int) -> Any:
             nonlocal calls
@@ -248,12 +256,12 @@ def test_out_of_memory_halves_the_budget_and_changes_nothing(tiny_recipe: Path, 
                 raise torch.OutOfMemoryError("planted")
             return real(batch, trained_tokens)
 
-        training.model.loss = loss  # type: ignore[method-assign]
+        training.setup.model.loss = loss  # type: ignore[method-assign]
         for _ in range(4):
             training.advance()
         return torch.cat(
-            [parameter.detach().flatten() for _, parameter in training.parameters]
-        ), training.budget_tokens
+            [parameter.detach().flatten() for _, parameter in training.weights.parameters]
+        ), training.at.tokens_per_micro_batch
 
     undisturbed, budget = run(None)
     for at in (1, 3):
@@ -270,7 +278,7 @@ def test_out_of_memory_with_single_examples_is_refused(tiny_recipe: Path, tmp_pa
     def loss(batch: Any, trained_tokens: int) -> Any:
         raise torch.OutOfMemoryError("planted")
 
-    training.model.loss = loss  # type: ignore[method-assign]
+    training.setup.model.loss = loss  # type: ignore[method-assign]
     with pytest.raises(FitError, match="one example at a time"):
         training.advance()
 
@@ -281,8 +289,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(
     """Trap: the stock trainer logs NaN as loss 0.0 and goes on."""
     training = _training(tiny_recipe, tmp_path, [])
     with __import__("torch").no_grad():
-        training.parameters[0][1].fill_(float("nan"))
-        training.parameters[1][1].fill_(float("nan"))
+        training.weights.parameters[0][1].fill_(float("nan"))
+        training.weights.parameters[1][1].fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"step 1: loss nan.*rows: .*\.json:\d+"):
         training.advance()
 

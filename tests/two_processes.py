@@ -20,16 +20,15 @@ def plant(kind: str, at: int) -> None:
 
     from doitune.backends.hf_model import HfModel
     from doitune.errors import FitError
-    from doitune.train import session
-    from doitune.train.gradient import Gradients
+    from doitune.train import loop, session
 
-    make, loss = Gradients._make, HfModel.loss
+    make, loss = loop.make_gradient, HfModel.loss
     orders: list[int] = []
     calls = 0
 
-    def watched(self: Any, order: Any) -> Any:
+    def watched(gradients: Any, order: Any) -> Any:
         orders.append(order.step if not order.trial else -1)
-        return make(self, order)
+        return make(gradients, order)
 
     def faulty(self: Any, batch: Any, trained_tokens: int) -> Any:
         nonlocal calls
@@ -46,7 +45,7 @@ def plant(kind: str, at: int) -> None:
     def refuse(*arguments: Any, **more: Any) -> Any:
         raise FitError("this card is too small")
 
-    Gradients._make = watched  # type: ignore[method-assign]
+    loop.make_gradient = watched
     HfModel.loss = faulty  # type: ignore[method-assign]
     if kind == "fit":
         session.load_model = refuse

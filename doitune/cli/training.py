@@ -46,7 +46,8 @@ def train(
     from doitune.memory.cards import read_card
     from doitune.recipe.resolve import resolve
     from doitune.system.signals import last_words
-    from doitune.train.session import describe, follow, plan_training, start
+    from doitune.train.plan import describe, plan_training
+    from doitune.train.session import follow, start
     from doitune.train.team import follows
 
     size = None if card is None else read_card(card)

@@ -10,14 +10,14 @@ from doitune.console.screen import duration, say, show_json, show_table
 
 if TYPE_CHECKING:
     from doitune.run.folder import Run
-    from doitune.train.session import Plan
+    from doitune.train.plan import Plan
 
 RUN_SCHEMA = "doitune.run/1"
 
 
 def show_plan(plan: Plan) -> None:
     """What a training would do: the ledger, tokens and steps."""
-    from doitune.train.session import describe
+    from doitune.train.plan import describe
 
     found, train = describe(plan), plan.recipe.train
     show_ledger(plan.material.ledger, f"recipe {plan.resolved.name}")

@@ -17,6 +17,7 @@ from doitune.base.families import FAMILIES, Family
 from doitune.errors import DoituneError
 from doitune.memory.cards import KNOWN, Card, KnownCard
 from doitune.memory.terms import Setting
+from doitune.prepare.schedule import total_steps
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import BudgetSection, DataSection, ModelSection, Recipe
@@ -119,8 +120,7 @@ def work_of(recipe: Recipe) -> Work:
         rows = _asked(recipe.data.budget)
         tokens = TOKENS_A_ROW * rows
         how = f"about {rows:,} rows by the budget, {TOKENS_A_ROW} tokens a row assumed ({why})"
-    steps = -(-rows // train.examples_per_step) * train.epochs
-    steps = min(steps, train.max_steps or steps)
+    steps = total_steps(train, rows)
     share = min(1.0, steps * train.examples_per_step / max(1, rows * train.epochs))
     return Work(rows, round(share * tokens * train.epochs), steps, how)
 

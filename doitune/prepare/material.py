@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Material:
     """All that a run learns from and is validated on. `encoded` goes with `examples`, `valid_encoded` with
-    `valid`, place by place."""
+    `valid`, place by place. `course`: which of them each step learns from."""
 
     examples: tuple[Example, ...]
     encoded: tuple[Encoded, ...]
@@ -46,6 +46,7 @@ class Material:
     valid_encoded: Mapping[str, tuple[Encoded, ...]]
     template: Template
     data_sha256: Mapping[str, str]
+    course: Course
     leaks: tuple[Leak, ...] = ()
 
 
@@ -89,7 +90,8 @@ def prepare(
         raise DataError("no example is left to learn from", "raise train.max_tokens")
     ledger = chosen.ledger.with_trained(count_by_ability(examples), count_by_ability(overlong))
     count_rows(ledger, encoded)
-    rates(recipe.train, course_of(recipe, examples).total_steps)
+    course = Course(tuple(example.id for example in examples), recipe.train)
+    rates(recipe.train, course.total_steps)
     valid = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
     valid_encoded = {name: tuple(_encode(rows, template)) for name, rows in valid.items()}
     return Material(
@@ -100,19 +102,8 @@ def prepare(
         valid_encoded,
         template,
         data_sha256(recipe.data, corpus),
+        course,
         tuple(leaks),
-    )
-
-
-def course_of(recipe: Recipe, examples: Sequence[Example]) -> Course:
-    """Which of these examples each step learns from."""
-    section = recipe.train
-    return Course(
-        tuple(example.id for example in examples),
-        section.seed,
-        section.examples_per_step,
-        section.epochs,
-        section.max_steps,
     )
 
 

@@ -6,46 +6,33 @@ import platform
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from doitune import __version__
 from doitune.backends.probe import weights_sha256
 from doitune.base.folder import Base
 from doitune.errors import CheckpointError, Problem
 from doitune.prepare.account import count_rows, rates, schedule_text
+from doitune.prepare.material import Material
 from doitune.prompt.encode import fingerprint
 from doitune.system.secrets import redacted
+from doitune.system.versions import versions
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.recipe.fields import Recipe
-from doitune.prepare.material import Material, course_of
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "safetensors", "numpy")
 """Libraries whose version can change a result."""
 
 
-def versions() -> dict[str, str]:
-    """Versions that can change a result: doitune, Python, and the libraries that are installed."""
-    found = {"doitune": __version__, "python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def opening(recipe: Recipe, material: Material, model: LoadedModel) -> list[str]:
     """What a reader must know before step 1, in sentences: the rows and what of them is trained, the
     schedule, how the model computes."""
-    steps = course_of(recipe, material.examples).total_steps
-    held = "NF4" if recipe.model.quantise == "nf4" else "not quantised"
+    stored = "NF4" if recipe.model.quantise == "nf4" else "not quantised"
     return [
         count_rows(material.ledger, material.encoded).text,
-        schedule_text(recipe.train, steps),
-        f"the base is held in {held} and computes in {model.compute_dtype} on {model.device}",
+        schedule_text(recipe.train, material.course.total_steps),
+        f"the base is loaded in {stored} and computes in {model.compute_dtype} on {model.device}",
     ]
 
 
@@ -66,7 +53,7 @@ def origin(
     }
     record = {
         "schema": "doitune.origin/1",
-        "versions": versions(),
+        "versions": versions(LIBRARIES),
         "platform": platform.platform(),
         "command": sys.argv,
         "backend": backend,
@@ -75,11 +62,7 @@ def origin(
         "adapter": {"first_sha256": weights_sha256(model)},
         "rows": asdict(count_rows(material.ledger, material.encoded)),
         "rates": dict(
-            zip(
-                ("first", "highest", "last"),
-                rates(recipe.train, course_of(recipe, material.examples).total_steps),
-                strict=True,
-            )
+            zip(("first", "highest", "last"), rates(recipe.train, material.course.total_steps), strict=True)
         ),
         "base": {"name": base.name, "revision": base.revision, "files": base.sha256()},
         "data": {
@@ -109,7 +92,7 @@ def refuse_drift(
     """CheckpointError with every difference, where the base, data, encoder, backend, device or a library is
     not what the run started with.
 
-    `allow`: parts that may differ. The recipe itself is `drift`'s to compare.
+    `allow`: parts that may differ. The recipe itself is compared by `run.changes`.
     """
     problems = []
     moved = before.get("device") != now.get("device") and "device" in allow

@@ -13,26 +13,34 @@ if TYPE_CHECKING:
     from doitune.recipe.fields import TrainSection
 
 
+def steps_per_epoch(section: TrainSection, examples: int) -> int:
+    """Optimiser steps that see every example once; the last one may be smaller."""
+    return math.ceil(examples / section.examples_per_step)
+
+
+def total_steps(section: TrainSection, examples: int) -> int:
+    """Optimiser steps of a whole run."""
+    whole = steps_per_epoch(section, examples) * section.epochs
+    return whole if section.max_steps is None else min(whole, section.max_steps)
+
+
 @dataclass(frozen=True)
 class Course:
-    """Which examples each optimiser step learns from: a pure function of ids, seed, epochs and step size."""
+    """Which examples each optimiser step learns from: a pure function of their ids and of a recipe's `train`
+    section."""
 
     ids: tuple[str, ...]
-    seed: int
-    examples_per_step: int
-    epochs: int
-    max_steps: int | None
+    section: TrainSection
 
     @property
     def steps_per_epoch(self) -> int:
-        """The last step of an epoch may be smaller."""
-        return math.ceil(len(self.ids) / self.examples_per_step)
+        """See `steps_per_epoch`."""
+        return steps_per_epoch(self.section, len(self.ids))
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
-        whole = self.steps_per_epoch * self.epochs
-        return whole if self.max_steps is None else min(whole, self.max_steps)
+        """See `total_steps`."""
+        return total_steps(self.section, len(self.ids))
 
     def members(self, step: int) -> tuple[int, ...]:
         """Places of the examples of step `step` (from 0)."""
@@ -42,7 +50,10 @@ class Course:
     def _epoch(self, epoch: int) -> list[tuple[int, ...]]:
         known = self.__dict__.get("_known")
         if known is None or known[0] != epoch:
-            known = (epoch, steps(epoch_order(self.ids, self.seed, epoch), self.examples_per_step))
+            known = (
+                epoch,
+                steps(epoch_order(self.ids, self.section.seed, epoch), self.section.examples_per_step),
+            )
             object.__setattr__(self, "_known", known)
         return known[1]
 

@@ -38,6 +38,10 @@ class Patience:
     report: Callable[[str], None] = _say_nothing
     check: Callable[[], None] = _go_on
 
+    def end(self) -> None:
+        """From here on nothing is waited for and nobody is asked."""
+        self.minutes, self.check = 0.0, _go_on
+
     def write(
         self, folder: Path, wanted_bytes: int, work: Callable[[], Made], relieve: Callable[[], bool]
     ) -> Made:

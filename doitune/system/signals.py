@@ -83,13 +83,12 @@ class Asked:
 
 
 @contextmanager
-def deferred(echo_seconds: float = 0.0) -> Iterator[Asked]:
-    """Inside, the first stopping signal waits to be asked for; see `Asked`. Only the main thread can hold
-    signals."""
-    asked = Asked(echo_seconds)
+def deferred(asked: Asked) -> Iterator[None]:
+    """Inside, `asked` notes the stopping signals, and the first one waits to be asked for. Only the main
+    thread can handle signals."""
     with _handled(STOPPING, asked.note):
         try:
-            yield asked
+            yield
         finally:
             if asked.numbers:
                 _way_out.begin()

@@ -4,12 +4,13 @@ no loss, only in replies that run on."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from doitune.backends.out_of_memory import in_parts
+from doitune.backends.out_of_memory import OutOfMemory, in_parts
 from doitune.prompt.encode import encode_questions
 from doitune.prompt.template import Template
+from doitune.train.setup import Setup
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -24,7 +25,7 @@ LEAST_SHARE = 0.95
 
 @dataclass(frozen=True)
 class Endings:
-    """How many of the replies `asked` for were ended by the model within `max_new_tokens`."""
+    """How many of the `asked` replies were ended by the model within `max_new_tokens`."""
 
     asked: int
     ended: int
@@ -38,18 +39,18 @@ class Endings:
     @property
     def text(self) -> str:
         """The same as a sentence."""
-        told = f"{self.ended} of {self.asked} replies ended within {self.max_new_tokens} tokens"
+        said = f"{self.ended} of {self.asked} replies ended within {self.max_new_tokens} tokens"
         return (
-            f"{told}: this model has not learnt to stop (more than {100 * LEAST_SHARE:.0f} % should end)"
+            f"{said}: this model has not learnt to stop (more than {100 * LEAST_SHARE:.0f} % should end)"
             if self.marked
-            else told
+            else said
         )
 
 
 def ask_endings(
     model: LoadedModel, template: Template, examples: Sequence[Example], encoded: Sequence[Encoded]
 ) -> Endings:
-    """Let the model answer up to ASKED of the rows with short answers; leaves the model asking. At least one
+    """Let the model answer up to ASKED of the rows with short answers; leaves the model in evaluation mode. At least one
     row is given.
 
     A reply may take the longest known answer twice and SLACK_TOKENS.
@@ -63,6 +64,26 @@ def ask_endings(
         lambda part: model.generate(part, max_new_tokens=room, stop_ids=template.stop_ids), prompts
     )
     return Endings(len(written), sum(one.stopped for one in written), room)
+
+
+def reply_endings(setup: Setup) -> dict[str, Any]:
+    """Whether the model ends its replies, as done.json holds it; reported where too few end. Validation
+    rows are asked, else trained ones."""
+    material = setup.material
+    rows = [
+        pair
+        for name in material.valid
+        for pair in zip(material.valid[name], material.valid_encoded[name], strict=True)
+    ] or list(zip(material.examples, material.encoded, strict=True))
+    examples, encoded = [example for example, _ in rows], [one for _, one in rows]
+    try:
+        found = ask_endings(setup.model, material.template, examples, encoded)
+    except OutOfMemory as error:  # the training is whole all the same
+        setup.note(f"warning: whether replies end is not known: {error.problem}")
+        return {"asked": 0, "ended": 0, "max_new_tokens": 0, "marked": True}
+    if found.marked:
+        setup.note(f"warning: {found.text}")
+    return {**asdict(found), "marked": found.marked}
 
 
 def _short(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[tuple[Example, int]]:

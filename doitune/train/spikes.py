@@ -37,7 +37,8 @@ class Spike:
     @property
     def text(self) -> str:
         """The same as a sentence."""
-        return f"step {self.step}: {self.what} {self.value:.4g}, the median of the last steps is {self.median:.4g}"
+        median = f"the median of the last steps is {self.median:.4g}"
+        return f"step {self.step}: {self.what} {self.value:.4g}, {median}"
 
 
 class Watch:
@@ -82,25 +83,22 @@ class Watch:
     def see(self, step: int, loss: float, grad_norm: float) -> list[Spike]:
         """Take note of a step that was made; its spikes. DivergedError after ZERO_LOSSES steps with a loss
         of exactly 0."""
-        spikes = [
-            spike
-            for spike in (self._spike(step, "loss", loss), self._spike(step, "grad_norm", grad_norm))
-            if spike
-        ]
+        values = {"loss": loss, "grad_norm": grad_norm}
+        spikes = [_spike(self.known[what], step, what, value) for what, value in values.items()]
         self._remember(loss, grad_norm)
         if self.zeros >= ZERO_LOSSES:
             raise DivergedError(
-                f"the loss of steps {step - ZERO_LOSSES + 1} to {step} is exactly 0: nothing is learnt, or nothing is counted",
+                f"the loss of steps {step - ZERO_LOSSES + 1} to {step} is exactly 0: "
+                "nothing is learnt, or nothing is counted",
                 "look at what is trained: doitune data preview",
             )
-        return spikes
+        return [spike for spike in spikes if spike]
 
-    def _spike(self, step: int, what: str, value: float) -> Spike | None:
-        known = self.known[what]
-        if len(known) < LEAST_KNOWN:
-            return None
-        middle = median(known)
-        spread = max(
-            median(abs(one - middle) for one in known), 0.01 * abs(middle)
-        )  # a loss that hardly moves has no spread of its own
-        return Spike(step, what, value, middle) if value > middle + FAR * spread else None
+
+def _spike(known: Sequence[float], step: int, what: str, value: float) -> Spike | None:
+    if len(known) < LEAST_KNOWN:
+        return None
+    middle = median(known)
+    # a loss that hardly moves has no spread of its own
+    spread = max(median(abs(one - middle) for one in known), 0.01 * abs(middle))
+    return Spike(step, what, value, middle) if value > middle + FAR * spread else None

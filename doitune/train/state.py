@@ -1,13 +1,11 @@
-"""Where a training stands: weights, moments and counters of an optimiser boundary, in a checkpoint's files
-or kept aside in memory."""
+"""Standing: where a training stands at an optimiser boundary, and how a checkpoint's files hold it with the
+weights and moments."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ from doitune.backends.optimiser import put_state, take_state
 from doitune.errors import CheckpointError, DivergedError
 from doitune.run.layout import STATE, STATE_TENSORS
 from doitune.system.disk import write_json
+from doitune.system.versions import version_of
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +22,15 @@ if TYPE_CHECKING:
 
 STATE_SCHEMA = "doitune.state/1"
 
-Named = list[tuple[str, "torch.nn.Parameter"]]
-
 
 @dataclass(frozen=True)
-class Counters:
-    """Everything beside tensors that a resume needs. `step` is the number of optimiser steps done."""
+class Standing:
+    """Everything beside tensors that a resume needs.
+
+    `step`: optimiser steps done, of `total_steps`. `tokens_per_micro_batch`, `packed`: how the next step is
+    arranged. `trained_tokens` and `seconds` of all steps so far. `validations`: the log's lines of them, as
+    they decide about the best checkpoint and an early stop.
+    """
 
     step: int
     total_steps: int
@@ -37,13 +39,12 @@ class Counters:
     trained_tokens: int
     seconds: float
     validations: tuple[Mapping[str, Any], ...] = ()
-    """The log's lines of them, as they decide about the best checkpoint and an early stop."""
 
 
 def write_state(
-    folder: Path, model: LoadedModel, optimiser: torch.optim.Optimizer, counters: Counters
+    folder: Path, model: LoadedModel, optimiser: torch.optim.Optimizer, standing: Standing
 ) -> None:
-    """Put the adapter, the optimiser's state and the counters into an existing folder: safetensors and JSON.
+    """Put the adapter, the optimiser's state and the standing into an existing folder: safetensors and JSON.
 
     Errors: DivergedError for a weight that is not finite: no checkpoint ever holds one.
     """
@@ -52,7 +53,8 @@ def write_state(
     spoilt = [name for name, parameter in model.trainable() if not bool(parameter.detach().isfinite().all())]
     if spoilt:
         raise DivergedError(
-            f"after step {counters.step} {len(spoilt)} weights are not finite, first {spoilt[0]}: they are not saved",
+            f"after step {standing.step} {len(spoilt)} weights are not finite, first {spoilt[0]}: "
+            "they are not saved",
             "the last good checkpoint is kept; try a lower train.learning_rate",
         )
     model.save_adapter(folder)
@@ -60,7 +62,7 @@ def write_state(
     save_file(tensors, folder / STATE_TENSORS)
     document = {
         "schema": STATE_SCHEMA,
-        **asdict(counters),
+        **asdict(standing),
         "optimiser": made_by(optimiser),
         "optimiser_numbers": numbers,
     }
@@ -71,29 +73,12 @@ def made_by(optimiser: torch.optim.Optimizer) -> str:
     """Whose state it is: `bitsandbytes 0.50.2 AdamW8bit`; another version may mean other things by the
     same bytes."""
     library = type(optimiser).__module__.partition(".")[0]
-    return f"{library} {_version(library)} {type(optimiser).__name__}"
-
-
-@cache
-def _version(library: str) -> str:
-    return metadata.version(library)
-
-
-def expected_bytes(parameters: Named, optimizer: str) -> int:
-    """About how large a checkpoint will be: weights in fp32, two moments of each (a byte and a share of a
-    scale in 8 bits), and small files."""
-    moments = 8 if optimizer == "adamw" else 2.2
-    return int(
-        sum(
-            parameter.numel() * (4 + (8 if parameter.numel() < 4096 else moments))
-            for _, parameter in parameters
-        )
-    ) + (1 << 16)
+    return f"{library} {version_of(library)} {type(optimiser).__name__}"
 
 
 def read_state(
     folder: Path, model: LoadedModel, optimiser: torch.optim.Optimizer, total_steps: int | None
-) -> Counters:
+) -> Standing:
     """Read what `write_state` wrote into the model and a fresh optimiser; CheckpointError where it is not of
     this recipe.
 
@@ -104,7 +89,8 @@ def read_state(
     document = json.loads((folder / STATE).read_text(encoding="utf-8"))
     if document.get("optimiser") != made_by(optimiser):
         raise CheckpointError(
-            f"the optimiser's state in {folder} is of {document.get('optimiser')}, here is {made_by(optimiser)}",
+            f"the optimiser's state in {folder} is of {document.get('optimiser')}, "
+            f"here is {made_by(optimiser)}",
             "bring that version back, or start a new run",
         )
     if document.get("schema") != STATE_SCHEMA or total_steps not in (None, document["total_steps"]):
@@ -114,31 +100,4 @@ def read_state(
         )
     model.load_adapter(folder)
     put_state(optimiser, model.trainable(), load_file(folder / STATE_TENSORS), document["optimiser_numbers"])
-    return Counters(**{name: document[name] for name in Counters.__dataclass_fields__})
-
-
-@dataclass(frozen=True)
-class Aside:
-    """Weights and moments kept on the CPU, to be put back bit by bit."""
-
-    weights: dict[str, torch.Tensor]
-    tensors: dict[str, torch.Tensor]
-    numbers: dict[str, int | float]
-
-    @classmethod
-    def of(cls, parameters: Named, optimiser: torch.optim.Optimizer) -> Aside:
-        """A copy of what they hold."""
-        return cls(
-            {name: parameter.detach().cpu().clone() for name, parameter in parameters},
-            *take_state(optimiser, parameters),
-        )
-
-    def put(self, parameters: Named, optimiser: torch.optim.Optimizer) -> None:
-        """Give the weights back, and the moments to a fresh optimiser."""
-        import torch
-
-        with torch.no_grad():
-            for name, parameter in parameters:
-                parameter.copy_(self.weights[name])
-        if self.tensors or self.numbers:
-            put_state(optimiser, parameters, self.tensors, self.numbers)
+    return Standing(**{name: document[name] for name in Standing.__dataclass_fields__})

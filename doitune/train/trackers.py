@@ -7,15 +7,20 @@ said before the first step.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from typing import Any
 
 from doitune.errors import FitError
 from doitune.run.folder import Run
 from doitune.run.layout import TRACKERS
+from doitune.train.events import Event, StepLog, ValidationLog
+from doitune.train.setup import Setup
 
 INSTALL = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
-"""What `pip install` calls each tracker."""
+"""What `pip install` names each tracker."""
 
 
 def refuse_missing(names: tuple[str, ...]) -> None:
@@ -63,3 +68,34 @@ class Trackers:
         """Flush and end."""
         for tracker in self.started:
             tracker.finish()
+
+
+@contextmanager
+def tracked(setup: Setup) -> Iterator[Setup]:
+    """The same setup; the numbers that it reports go to the recipe's trackers, too. FitError where one is
+    missing."""
+    trackers = Trackers(setup.recipe.train.trackers, setup.run)
+
+    def report(event: Event) -> None:
+        if isinstance(event, (StepLog, ValidationLog)):
+            trackers.log(_numbers(event), event.step)
+        setup.report(event)
+
+    try:
+        yield replace(setup, report=report)
+    finally:
+        trackers.close()
+
+
+def _numbers(event: StepLog | ValidationLog) -> dict[str, float]:
+    """The numbers of an event for trackers, by a flat name."""
+    prefix = "train" if isinstance(event, StepLog) else "validation"
+    flat: dict[str, Any] = {}
+    for key, value in asdict(event).items():
+        pairs = (
+            [(f"{prefix}/{key}/{inner}", number) for inner, number in value.items()]
+            if isinstance(value, dict)
+            else [(f"{prefix}/{key}", value)]
+        )
+        flat.update({name: float(number) for name, number in pairs if isinstance(number, (int, float))})
+    return flat

@@ -9,14 +9,20 @@ the longest step costs, and a run that cannot take a step or be validated says s
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from doitune.backends.out_of_memory import OutOfMemory, memory_for
+from doitune.errors import DoituneError
 from doitune.prompt.batch import cut, positions_of
-from doitune.train.gradient import Gradients, Order, largest, share
+from doitune.train.gradient import Gradients, Made
+from doitune.train.loop import Training, lead
+from doitune.train.peak import card_gib, peak_memory_gib, reset_peak
+from doitune.train.shares import Order, largest, share
+from doitune.train.state import Standing
+from doitune.train.weights import Aside
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -43,12 +49,77 @@ class Trial:
     card_gib: float | None
 
 
-def longest_step(gradients: Gradients, budget_tokens: int, packed: bool) -> Order:
+def try_out(training: Training) -> Trial:
+    """Try the largest micro-batch of the run, a step of the optimiser, and evaluation, and change nothing but
+    the token budget; logs what it took.
+
+    Errors: FitError where the run does not fit even one example at a time.
+    """
+    setup, model, before = training.setup, training.setup.model, training.weights.aside()
+    training.weights.untrained = before if training.at.step == 0 else None
+    with same_random_state(model):
+        order, made, peak = _try_longest(training, before)
+        reset_peak(model)
+        _try_evaluation(training)
+    trial = Trial(
+        of_step=order.step + 1,
+        positions=made.positions,
+        tokens_per_micro_batch=training.at.tokens_per_micro_batch,
+        peak_gib=peak,
+        evaluation_peak_gib=peak_memory_gib(model),
+        planned_gib=setup.allowance.planned_gib if setup.allowance else None,
+        card_gib=card_gib(model),
+    )
+    reset_peak(model)
+    setup.run.log.add({"event": "trial", "step": training.at.step, **asdict(trial)})
+    return trial
+
+
+def _try_longest(training: Training, before: Aside) -> tuple[Order, Made, float]:
+    """The order that takes most, what it made, and its peak; with less to a micro-batch each time that
+    memory runs out."""
+    model, weights = training.setup.model, training.weights
+    while True:
+        order = longest_step(training.gradients, training.at)
+        reset_peak(model)
+        try:
+            made = lead(training.gradients, order)
+            weights.clip()
+            weights.move(rate=0.0)
+            return order, made, peak_memory_gib(model)
+        except OutOfMemory:
+            pass
+        finally:
+            training.gradients.release()
+            weights.put_back(before)
+        training.at = training.recovery.with_less(training.at, "trial", order.step)
+
+
+def _try_evaluation(training: Training) -> None:
+    """One batch of validation rows, and the longest question; what fails is said, and does not stop a
+    run."""
+    setup, at = training.setup, training.at
+    rows = largest_batch(setup.material.valid_encoded, at)
+    if setup.model.device.type == "cpu":
+        rows = sorted(rows, key=lambda row: -len(row.ids))[:1]
+    longest = longest_row(setup.material)
+    try:
+        with setup.signals.at_once(), memory_for("validation question"):
+            training.validation.losses(rows, at)
+            if setup.scorer and longest:
+                setup.scorer(setup.model, setup.material.template, longest)
+    except DoituneError as error:
+        setup.note(f"validation failed when it was tried: {error.problem}")
+    training.gradients.release()
+
+
+def longest_step(gradients: Gradients, at: Standing) -> Order:
     """The trial of the step whose largest micro-batch is the run's: every step is cut, none is guessed at."""
-    best, order = -1, Order(0, budget_tokens, packed, trial=True)
+    packed = at.packed
+    best, order = -1, Order(0, at.tokens_per_micro_batch, packed, trial=True)
     seen = [len(one.ids) for one in gradients.material.encoded]
     for step in range(gradients.course.total_steps):
-        one = Order(step, budget_tokens, packed, trial=True)
+        one = Order(step, at.tokens_per_micro_batch, packed, trial=True)
         lengths = [seen[place] for place in gradients.course.members(step)]
         group = largest(lengths, share(lengths, one, gradients.team.size), packed=packed)
         positions = positions_of([lengths[place] for place in group], packed=packed)
@@ -57,16 +128,16 @@ def longest_step(gradients: Gradients, budget_tokens: int, packed: bool) -> Orde
     return order
 
 
-def largest_batch(rows: Mapping[str, Sequence[Encoded]], budget_tokens: int, packed: bool) -> list[Encoded]:
+def largest_batch(rows: Mapping[str, Sequence[Encoded]], at: Standing) -> list[Encoded]:
     """The validation rows of the batch that takes most; empty without validation rows."""
     encoded = [one for part in rows.values() for one in part]
     lengths = [len(one.ids) for one in encoded]
-    groups = cut(lengths, budget_tokens, packed=packed) if encoded else []
+    groups = cut(lengths, at.tokens_per_micro_batch, packed=at.packed) if encoded else []
     return [
         encoded[place]
         for place in max(
             groups,
-            key=lambda group: positions_of([lengths[place] for place in group], packed=packed),
+            key=lambda group: positions_of([lengths[place] for place in group], packed=at.packed),
             default=[],
         )
     ]
@@ -95,31 +166,3 @@ def same_random_state(model: LoadedModel) -> Iterator[None]:
         torch.set_rng_state(before)
         if card is not None:
             torch.cuda.set_rng_state(card)
-
-
-def card_gib(model: LoadedModel) -> float | None:
-    """The size of the card; None on the CPU."""
-    import torch
-
-    return (
-        torch.cuda.get_device_properties(model.device).total_memory / 2**30
-        if model.device.type == "cuda"
-        else None
-    )
-
-
-def reset_peak(model: LoadedModel) -> None:
-    """Start measuring a card's peak anew (a process's resident size has no such switch)."""
-    import torch
-
-    if model.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(model.device)
-
-
-def peak_memory_gib(model: LoadedModel) -> float:
-    """On CUDA the most memory the allocator held; elsewhere the process's largest resident size."""
-    import torch
-
-    if model.device.type == "cuda":
-        return torch.cuda.max_memory_reserved() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

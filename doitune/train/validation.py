@@ -1,58 +1,65 @@
-"""Token losses of validation rows, batch by batch; a batch that memory does not hold is cut in two."""
+"""Validation: the loss of the validation rows by ability, and their score where somebody asks them. A batch
+that memory does not hold is cut in two."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from doitune.backends.out_of_memory import OutOfMemory, memory_for
+from doitune.errors import DoituneError
 from doitune.prompt.batch import collate, cut
+from doitune.run.log import VALIDATION
+from doitune.system import faults
+from doitune.train.events import ValidationLog
+from doitune.train.recovery import log_lack
+from doitune.train.setup import Setup
+from doitune.train.state import Standing
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
-    from doitune.prepare.material import Material
     from doitune.prompt.batch import Batch
     from doitune.prompt.encoded import Encoded
 
 
 class Validation:
-    """The validation rows of a run, and how many tokens of them memory holds at once."""
+    """The validation rows of a run, when they are measured, and how many tokens of them memory holds at
+    once."""
 
-    def __init__(self, model: LoadedModel, material: Material, on_less: Callable[[int], None]) -> None:
-        """`on_less` is told a token budget that was halved."""
-        self.model, self.on_less = model, on_less
-        self.pairs = [(name, row) for name, rows in material.valid_encoded.items() for row in rows]
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.pairs = [(name, row) for name, rows in setup.material.valid_encoded.items() for row in rows]
         self.most_tokens: float = math.inf
 
-    def by_ability(self, budget_tokens: int, *, packed: bool) -> tuple[dict[str, float], dict[str, int]]:
-        """Token losses and trained tokens of each ability's rows. Errors: see `losses`."""
-        sums: dict[str, float] = {}
-        counts: dict[str, int] = {}
-        for (name, row), value in zip(
-            self.pairs, self.losses([row for _, row in self.pairs], budget_tokens, packed=packed), strict=True
-        ):
-            sums[name] = sums.get(name, 0.0) + value
-            counts[name] = counts.get(name, 0) + row.trained
-        return sums, counts
+    def is_due(self, at: Standing) -> bool:
+        """Whether the rows are to be measured after so many steps."""
+        if not self.pairs or at.step == 0:
+            return False
+        every = self.setup.recipe.train.validate_every
+        length = self.setup.material.course.steps_per_epoch if every == "epoch" else int(every)
+        return at.step % length == 0 or at.step == at.total_steps
 
-    def losses(self, encoded: Sequence[Encoded], budget_tokens: int, *, packed: bool) -> list[float]:
+    def losses(self, encoded: Sequence[Encoded], at: Standing) -> list[float]:
         """Each example's sum of token losses in nats, without gradient.
 
-        Out of memory: the budget is halved, for later calls too, and what is not measured yet is cut anew;
-        OutOfMemory where it is down to one example.
+        Out of memory: the token budget is halved, for later calls too, and what is not measured yet is cut
+        anew; OutOfMemory where it is down to one example.
         """
-        self.model.training(False)
+        model = self.setup.model
+        model.training(False)
         sums = [0.0] * len(encoded)
         waiting = list(range(len(encoded)))
         while waiting:
-            budget = int(min(budget_tokens, self.most_tokens))
+            budget = int(min(at.tokens_per_micro_batch, self.most_tokens))
             lengths = [len(encoded[place].ids) for place in waiting]
-            groups = [[waiting[place] for place in group] for group in cut(lengths, budget, packed=packed)]
+            groups = [[waiting[place] for place in group] for group in cut(lengths, budget, packed=at.packed)]
             done = list(
                 takewhile(
-                    lambda group: _measured(self.model, collate(encoded, group, packed=packed), sums), groups
+                    lambda group: _measured(model, collate(encoded, group, packed=at.packed), sums), groups
                 )
             )
             waiting = sorted(place for group in groups[len(done) :] for place in group)
@@ -60,8 +67,62 @@ class Validation:
                 raise OutOfMemory("validation batch")
             if waiting:
                 self.most_tokens = less = max(max(lengths), budget // 2)
-                self.on_less(less)
+                log_lack(self.setup, at.step, "validation", less)
+                self.setup.note(
+                    f"out of memory in validation after step {at.step}: its token budget is now {less}"
+                )
         return sums
+
+
+def is_validated(at: Standing) -> bool:
+    """Whether the rows have been measured where the training stands."""
+    return any(line["step"] == at.step for line in at.validations)
+
+
+def validate(validation: Validation, at: Standing) -> ValidationLog | None:
+    """Measure the rows and have them scored, log and report it; None, and said, where that cannot be done
+    here."""
+    setup, started = validation.setup, time.monotonic()
+    faults.reach("validate.begin")
+    try:
+        with setup.signals.at_once():
+            values = validation.losses([row for _, row in validation.pairs], at)
+            with memory_for("validation question"):
+                scores = (
+                    setup.scorer(setup.model, setup.material.template, setup.material.valid)
+                    if setup.scorer
+                    else {}
+                )
+    except DoituneError as error:
+        failure = error.problem
+    else:
+        log = _log(validation, at, values, scores, time.monotonic() - started)
+        setup.run.log.add({"event": VALIDATION, **asdict(log)})
+        faults.reach("validate.end")
+        setup.report(log)
+        return log
+    setup.run.log.add({"event": "validation_failed", "step": at.step, "problem": failure})
+    setup.note(f"validation after step {at.step} failed, training goes on: {failure}")
+    return None
+
+
+def _log(
+    validation: Validation, at: Standing, values: list[float], scores: dict[str, float], seconds: float
+) -> ValidationLog:
+    sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for (name, row), value in zip(validation.pairs, values, strict=True):
+        sums[name] = sums.get(name, 0.0) + value
+        counts[name] = counts.get(name, 0) + row.trained
+    return ValidationLog(
+        step=at.step,
+        epoch=round(validation.setup.material.course.epoch_at(at.step), 4),
+        loss=sum(sums.values()) / max(1, sum(counts.values())),
+        loss_by_ability={name: sums[name] / counts[name] for name in sorted(sums)},
+        score=math.fsum(scores.values()) / len(scores) if scores else None,
+        score_by_ability=scores,
+        seconds=seconds,
+    )
 
 
 def _measured(model: LoadedModel, batch: Batch, sums: list[float]) -> bool:

@@ -31,8 +31,10 @@ from doitune.prompt.batch import Batch, arrange, trained_tokens
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run
 from doitune.run.model import load_model
+from doitune.train.arrangement import choose_arrangement
 from doitune.train.loop import Training
-from doitune.train.session import plan_training
+from doitune.train.plan import plan_training
+from doitune.train.setup import Setup
 
 
 def make_base(folder: Path, hidden: int) -> None:
@@ -77,16 +79,16 @@ def open_training(root: Path, hidden: int, examples: int) -> Training:
     plan = plan_training(resolve(str(root / "bench.yaml")))
     _, model = load_model(plan.recipe, plan.base, 0, training=True)
     (root / "run" / "checkpoints").mkdir(parents=True)
-    training = Training(Run(root / "run"), plan.recipe, plan.material, model, lambda event: None)
-    training.choose_arrangement()
+    training = Training(Setup(Run(root / "run"), plan.recipe, plan.material, model))
+    choose_arrangement(training)
     return training
 
 
 def bare_step(training: Training, optimiser: torch.optim.Optimizer, batches: list[Batch], total: int) -> None:
     """The loop as anyone would write it."""
     for batch in batches:
-        training.model.loss(batch, total).value.backward()
-    torch.nn.utils.clip_grad_norm_([parameter for _, parameter in training.parameters], 1.0)
+        training.setup.model.loss(batch, total).value.backward()
+    torch.nn.utils.clip_grad_norm_([parameter for _, parameter in training.weights.parameters], 1.0)
     optimiser.step()
     optimiser.zero_grad()
 
@@ -95,25 +97,30 @@ def main(pairs: int, hidden: int, examples: int) -> None:
     """Print the median ratio over `pairs` alternating pairs."""
     with tempfile.TemporaryDirectory() as folder:
         training = open_training(Path(folder), hidden, examples)
-        optimiser = build_optimiser(training.parameters, training.recipe.train, training.model.device)
+        optimiser = build_optimiser(
+            training.weights.parameters, training.setup.recipe.train, training.setup.model.device
+        )
         ratios, ours, bare = [], [], []
         for pair in range(pairs + 1):
-            encoded = [training.material.encoded[place] for place in training.course.members(training.step)]
-            batches = arrange(encoded, training.budget_tokens, packed=training.packed)
+            encoded = [
+                training.setup.material.encoded[place]
+                for place in training.gradients.course.members(training.at.step)
+            ]
+            batches = arrange(encoded, training.at.tokens_per_micro_batch, packed=training.at.packed)
             times = {}
             for name in ("ours", "bare") if pair % 2 else ("bare", "ours"):
                 started = time.perf_counter()
                 if name == "ours":
                     training.advance()
                 else:
-                    training.model.training(True)
+                    training.setup.model.training(True)
                     bare_step(training, optimiser, batches, trained_tokens(encoded))
                 times[name] = time.perf_counter() - started
             if pair:  # the first pair warms up
                 ours.append(times["ours"])
                 bare.append(times["bare"])
                 ratios.append(times["ours"] / times["bare"])
-        packed = "packed" if training.packed else "sorted"
+        packed = "packed" if training.at.packed else "sorted"
         print(
             f"{examples} examples a step, {packed}, hidden {hidden}, 4 layers, nf4, {torch.get_num_threads()} thread(s); {pairs} alternating pairs"
         )

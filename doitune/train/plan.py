@@ -1,0 +1,66 @@
+"""Plan: what a training would do, without weights: for `--dry-run` and for the start of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from doitune.backends.pick import begin
+from doitune.backends.tokenizer import tokenizer_template
+from doitune.base.find import find_base
+from doitune.base.folder import Base
+from doitune.prepare.account import count_rows
+from doitune.prepare.material import Material, prepare
+from doitune.recipe.resolve import Resolved
+
+if TYPE_CHECKING:
+    from doitune.data.example import Example
+    from doitune.recipe.fields import Recipe
+
+Judged = Mapping[str, Sequence["Example"]]
+"""Rows, by suite, that a run will be judged on beside its corpus's own; handed in, as training does not
+know evaluation."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved recipe, its base, and all that it learns from."""
+
+    resolved: Resolved
+    base: Base
+    material: Material
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return self.resolved.recipe
+
+
+def plan_training(resolved: Resolved, judged: Judged | None = None, *, loads: bool = False) -> Plan:
+    """Resolve the base, choose and encode the examples, prove the template's law. `judged`, errors: see
+    `prepare`.
+
+    `loads`: this process is going to load the base; its backend is imported first.
+    """
+    recipe = resolved.recipe
+    base = find_base(recipe.model.name, recipe.model.revision)
+    if loads:
+        begin(recipe.model.backend, base)
+    return Plan(resolved, base, prepare(recipe, tokenizer_template(base, recipe.prompt), judged))
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """A plan as `doitune train --dry-run --json` gives it."""
+    material = plan.material
+    rows = count_rows(material.ledger, material.encoded)
+    return {
+        "schema": "doitune.dry-run/1",
+        "recipe": plan.resolved.name,
+        "base": plan.base.name,
+        "examples": rows.trained,
+        "tokens": rows.tokens,
+        "trained_tokens": rows.trained_tokens,
+        "steps": material.course.total_steps,
+        "ledger": material.ledger.to_json(),
+    }

@@ -1,0 +1,35 @@
+"""Probes of one training: a few of its rows, whose losses prove that batches are exact and that a checkpoint
+was read as it was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from doitune.backends.probe import choose_rows, prove_adapter, prove_batches, save_probe, take_probe
+from doitune.prompt.encode import fingerprint
+
+if TYPE_CHECKING:
+    from doitune.backends.loaded import LoadedModel
+    from doitune.prepare.material import Material
+
+
+class Probes:
+    """The probed rows, the model and the encoder."""
+
+    def __init__(self, material: Material, model: LoadedModel) -> None:
+        self.model = model
+        self.rows = choose_rows(material.examples, material.encoded)
+        self.encoder = fingerprint(material.template)
+
+    def prove_batches(self) -> None:
+        """ModelError where a row's loss depends on what is beside it in a padded micro-batch."""
+        prove_batches(self.model, self.rows)
+
+    def save(self, folder: Path) -> None:
+        """Put the probe of the model as it is into a checkpoint's folder."""
+        save_probe(folder, take_probe(self.model, self.rows, self.encoder))
+
+    def prove(self, folder: Path) -> None:
+        """CheckpointError unless the model answers as the checkpoint in `folder` did when it was saved."""
+        prove_adapter(self.model, folder, self.encoder)
