@@ -156,7 +156,7 @@ def test_a_first_signal_while_an_error_is_said(place: str, desk: Desk) -> None:
 
 
 def test_a_signal_after_the_end_changes_nothing(desk: Desk, wanted: Traces) -> None:
-    ended = desk.do(*desk.train("ended"), before=_signals_before("doitune.console.screen.show_run", "TERM"))
+    ended = desk.do(*desk.train("ended"), before=_signals_before("doitune.console.training.show_run", "TERM"))
     assert ended.code == 0, ended.said
     assert_same(wanted, desk.traces("ended"))
 

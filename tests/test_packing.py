@@ -20,7 +20,7 @@ from doitune.prompt.batch import flatten, pad, trained_tokens
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.recipe.resolve import resolve
 from doitune.train import packing
-from doitune.train.loop import Event, Note
+from doitune.train.events import Event, Note
 from doitune.train.packing import prove_packing
 from doitune.train.session import start
 
