@@ -225,7 +225,6 @@ def test_an_init_hands_on_or_says_one_sentence() -> None:
         )
 
 
-@pytest.mark.xfail(reason="being split", strict=False)
 def test_nothing_is_too_long_to_read() -> None:
     """Counted as a reader does: a file's lines; from `def` or `class` to the last line."""
     long = []
