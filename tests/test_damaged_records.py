@@ -23,6 +23,7 @@ from doitune.evals import saved
 from doitune.evals.task import Item, Reply, Verdict
 from doitune.run.checkpoint import manifest_text
 from doitune.run.folder import Run
+from doitune.run.layout import EVALUATION, OUTCOMES
 from doitune.run.records import FORMS, is_line, read_record
 from doitune.run.summary import summarise
 from doitune.system.json_records import object_of
@@ -119,7 +120,7 @@ def test_an_evaluation_by_another_hand_is_none(key: str, value: Any, tmp_path: P
     """Trap: a field of another kind is found where it is used, by a traceback."""
     saved.write_manifest(tmp_path, MANIFEST)
     assert saved.read_manifest(tmp_path) == MANIFEST
-    path = tmp_path / saved.MANIFEST
+    path = tmp_path / EVALUATION
     whole = json.loads(path.read_text())
     path.write_text(json.dumps({**whole, key: value}))
     if isinstance(value, type(whole[key])) and not isinstance(value, (bool, list, dict)):
@@ -133,7 +134,7 @@ def test_an_evaluation_by_another_hand_is_none(key: str, value: Any, tmp_path: P
     "text", ["[" * 100_000, "[]", "null", '{"id": []}', '{"id": "a"}'], ids=lambda text: text[:10]
 )
 def test_an_outcome_by_another_hand_names_its_line(text: str, tmp_path: Path) -> None:
-    (tmp_path / saved.OUTCOMES).write_text(f"{text}\n{text}\n")
+    (tmp_path / OUTCOMES).write_text(f"{text}\n{text}\n")
     with pytest.raises(CheckpointError, match=r"outcomes\.jsonl:1: not an outcome"):
         saved.read_lines(tmp_path)
 
@@ -155,7 +156,7 @@ def test_a_verdict_of_another_kind_names_its_line(key: str, value: Any, tmp_path
     item = Item("a#1", "a", "single_choice", "letters", (Message("user", "?"),), "A", ("A", "B"))
     line = saved.Line(item, "d", "m", Reply("p", 3), {"fixed": Verdict("A", True)}, {"fixed": 0.5})
     saved.append_lines(tmp_path, [line, line])
-    path = tmp_path / saved.OUTCOMES
+    path = tmp_path / OUTCOMES
     assert list(saved.read_lines(tmp_path)) == ["a#1"]
     path.write_text(
         "".join(json.dumps({**json.loads(row), key: value}) + "\n" for row in path.read_text().splitlines())

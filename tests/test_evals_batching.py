@@ -12,13 +12,13 @@ from tiny_evals import examples, tiny
 
 from doitune.errors import CheckpointError
 from doitune.evals.ask import Limits
-from doitune.evals.batching import BATCHING, QUESTIONS, Batching, compare_batching, read_batching
+from doitune.evals.batching import QUESTIONS, Batching, compare_batching, read_batching
 from doitune.evals.evaluate import evaluate, score_folder
 from doitune.evals.markdown import report_markdown
 from doitune.evals.prompts import prepare
-from doitune.evals.saved import OUTCOMES
 from doitune.evals.suites import doit
 from doitune.evals.targets import Evaluation
+from doitune.run.layout import BATCHING, OUTCOMES
 
 CAPS = {"math": 6, "tf": 6}
 LIMITS = Limits(batch_tokens=4096)

@@ -17,6 +17,7 @@ from doitune.evals.evaluate import evaluate, score_folder
 from doitune.evals.report import Report
 from doitune.evals.suites import doit
 from doitune.evals.targets import Evaluation
+from doitune.run.layout import EVALUATION, OUTCOMES, REPORT
 
 CAPS = {"math": 6, "tf": 4}
 WHO = {"base": "tiny", "adapter": "0" * 64}
@@ -38,7 +39,7 @@ def run(loaded, task, folder, **more) -> Report:
 
 
 def rows(folder) -> list[dict]:
-    return [json.loads(line) for line in (folder / saved.OUTCOMES).read_text("utf-8").splitlines()]
+    return [json.loads(line) for line in (folder / OUTCOMES).read_text("utf-8").splitlines()]
 
 
 class Interrupted(BaseException):
@@ -71,7 +72,7 @@ def test_interrupted_five_times_is_run_through(loaded, task, tmp_path):
 def test_a_finished_evaluation_asks_nothing(loaded, task, tmp_path, monkeypatch):
     first = run(loaded, task, tmp_path)
     monkeypatch.setattr("doitune.evals.ask.ask_batch", lambda *_: pytest.fail("asked again"))
-    saved_one = json.loads((tmp_path / saved.REPORT).read_text("utf-8"))
+    saved_one = json.loads((tmp_path / REPORT).read_text("utf-8"))
     assert run(loaded, task, tmp_path) == first == Report.from_json(saved_one)
 
 
@@ -79,7 +80,7 @@ def test_a_finished_evaluation_asks_nothing(loaded, task, tmp_path, monkeypatch)
 def test_a_torn_last_line_is_dropped_and_asked_again(loaded, task, tmp_path, torn):
     whole = run(loaded, task, tmp_path / "whole")
     run(loaded, task, tmp_path / "torn")
-    path = tmp_path / "torn" / saved.OUTCOMES
+    path = tmp_path / "torn" / OUTCOMES
     kept = path.read_text("utf-8").splitlines(keepends=True)[:-3]
     path.write_text("".join(kept) + torn, "utf-8")
     assert run(loaded, task, tmp_path / "torn").tables == whole.tables
@@ -88,7 +89,7 @@ def test_a_torn_last_line_is_dropped_and_asked_again(loaded, task, tmp_path, tor
 
 def test_damage_before_the_end_is_named(loaded, task, tmp_path):
     run(loaded, task, tmp_path)
-    path = tmp_path / saved.OUTCOMES
+    path = tmp_path / OUTCOMES
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text(lines[0] + "{}\n" + "".join(lines[2:]), "utf-8")
     with pytest.raises(CheckpointError, match=r"outcomes.jsonl:2"):
@@ -107,7 +108,7 @@ def test_damage_before_the_end_is_named(loaded, task, tmp_path):
 )
 def test_another_model_encoder_or_question_is_refused(loaded, task, tmp_path, monkeypatch, change, what):
     run(loaded, task, tmp_path)
-    before = (tmp_path / saved.OUTCOMES).read_bytes()
+    before = (tmp_path / OUTCOMES).read_bytes()
     if "fingerprint" in change:
         monkeypatch.setattr(
             sys.modules["doitune.prompt.encode"], "fingerprint", lambda template: change["fingerprint"]
@@ -115,12 +116,12 @@ def test_another_model_encoder_or_question_is_refused(loaded, task, tmp_path, mo
     with pytest.raises(CheckpointError, match=what) as caught:
         run(loaded, change.get("task", task), tmp_path, identity=change.get("identity", WHO))
     assert "folder" in caught.value.hint
-    assert (tmp_path / saved.OUTCOMES).read_bytes() == before
+    assert (tmp_path / OUTCOMES).read_bytes() == before
 
 
 def test_replies_without_a_manifest_are_nobodys(loaded, task, tmp_path):
     run(loaded, task, tmp_path)
-    (tmp_path / saved.MANIFEST).unlink()
+    (tmp_path / EVALUATION).unlink()
     with pytest.raises(CheckpointError, match="unknown model"):
         run(loaded, task, tmp_path)
 

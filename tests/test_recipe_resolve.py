@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from doitune.ability import NAMES
+from doitune.cli import options
 from doitune.errors import DoituneError, RecipeError, UsageError
 from doitune.recipe import files
 from doitune.recipe.budget import account
@@ -414,9 +415,9 @@ def test_check_tells_all_files(write):
 
 def test_a_run_keeps_the_name_of_its_recipe(write):
     name = write("runs/curated-40/2026-01-01/recipe.yaml", freeze(resolve("curated-40")))
-    assert resolve(name).name == "recipe"
+    assert options.resolved(name, None).name == "recipe"
     write("runs/curated-40/2026-01-01/origin.json", "{}")
-    assert resolve(name).name == "curated-40"
+    assert options.resolved(name, None).name == "curated-40"
     assert "give its recipe" in _hint("runs/curated-40/2026-01-01/")
 
 

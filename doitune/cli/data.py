@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from doitune.cli import options
 from doitune.cli.options import BenchmarkData, CorpusName, Json, Model, RecipeName, Sets, folders, words
 from doitune.data.suites import BENCHMARKS, Benchmark
 from doitune.errors import DataError
@@ -32,10 +33,9 @@ def draw(
     """
     from doitune.console import examples, screen
     from doitune.prepare.draw import drawn
-    from doitune.recipe.resolve import resolve
     from doitune.system.publish import write_result
 
-    found = drawn(resolve(recipe, model=model, corpus=corpus, overrides=sets or []))
+    found = drawn(options.resolved(recipe, model, corpus, sets))
     if out is not None:
         write_result(out, "".join(f"{name}\n" for name in found["ids"]))
     if as_json:
@@ -160,9 +160,8 @@ def preview(
     from doitune.backends.tokenizer import recipe_template
     from doitune.console import examples, screen
     from doitune.prepare.preview import preview as rows_of
-    from doitune.recipe.resolve import resolve
 
-    resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
+    resolved = options.resolved(recipe, model, corpus, sets)
     rows = rows_of(resolved, recipe_template(resolved.recipe), abilities=words(ability) or None)
     if as_json:
         screen.show_json({"schema": "doitune.preview/1", "rows": [asdict(row) for row in rows]})
@@ -190,10 +189,9 @@ def stats(
     from doitune.backends.tokenizer import recipe_template
     from doitune.console import examples, screen
     from doitune.prepare.stats import histogram_svg, measure
-    from doitune.recipe.resolve import resolve
     from doitune.system.publish import write_result
 
-    resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
+    resolved = options.resolved(recipe, model, corpus, sets)
     found = measure(resolved, recipe_template(resolved.recipe))
     if picture is not None:
         write_result(picture, histogram_svg(found))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from doitune.errors import UsageError
+
+if TYPE_CHECKING:
+    from doitune.recipe.resolve import Resolved
 
 RecipeName = Annotated[
     str, typer.Argument(help="A recipe's name (`doitune recipes list`) or file, also a run's recipe.yaml.")
@@ -50,6 +53,16 @@ BenchmarkData = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout; progress and notes go to stderr.")
 ]
+
+
+def resolved(
+    recipe: str, model: str | None, corpus: str | None = None, sets: Sequence[str] | None = None
+) -> Resolved:
+    """The recipe that a command names; that of a run keeps its name. Errors: those of `resolve`."""
+    from doitune.recipe.resolve import resolve
+    from doitune.run.layout import recipe_name
+
+    return resolve(recipe, model=model, corpus=corpus, overrides=sets or (), name=recipe_name(Path(recipe)))
 
 
 def words(text: str | None) -> tuple[str, ...]:

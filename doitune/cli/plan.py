@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from doitune.cli import options
 from doitune.cli.options import CardSize, CorpusName, Json, Model, RecipeName, Sets, words
 from doitune.errors import FitError
 
@@ -50,9 +51,8 @@ def plan(
     from doitune.console.plan import show_memory
     from doitune.memory.cards import choose_card
     from doitune.memory.plan import document, outlook, plan_memory
-    from doitune.recipe.resolve import resolve
 
-    resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
+    resolved = options.resolved(recipe, model, corpus, sets)
     if simulate:
         from doitune.memory.simulation.compare import compare
         from doitune.memory.simulation.foreign import is_foreign, plan_foreign

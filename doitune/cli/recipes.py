@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from doitune.cli import options
 from doitune.cli.options import CorpusName, Json, Model, RecipeName, Sets
 
 recipes_app = typer.Typer(help="List, show, compare, copy, check and explain recipes.", no_args_is_help=True)
@@ -54,10 +55,9 @@ def recipes_show(
     Example: doitune recipes show reconstruct --model 13b
     """
     from doitune.console import screen
-    from doitune.recipe.resolve import resolve
     from doitune.recipe.tree import as_tree, flatten
 
-    resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
+    resolved = options.resolved(recipe, model, corpus, sets)
     tree = as_tree(resolved.recipe)
     if as_json:
         screen.show_json({"schema": "doitune.recipe/1", "recipe": tree, "origins": resolved.origins})
@@ -82,9 +82,9 @@ def recipes_diff(a: RecipeName, b: RecipeName, model: Model = None, as_json: Jso
     from dataclasses import asdict
 
     from doitune.console import screen
-    from doitune.recipe.resolve import diff, resolve
+    from doitune.recipe.resolve import diff
 
-    differences = diff(resolve(a, model=model).recipe, resolve(b, model=model).recipe)
+    differences = diff(options.resolved(a, model).recipe, options.resolved(b, model).recipe)
     if as_json:
         found = {"a": a, "b": b, "differences": [asdict(one) for one in differences]}
         screen.show_json({"schema": "doitune.recipe-diff/1", **found})
@@ -137,9 +137,8 @@ def recipes_explain(recipe: RecipeName, model: Model = None, as_json: Json = Fal
 
     from doitune.console import screen
     from doitune.recipe.explain import explain
-    from doitune.recipe.resolve import resolve
 
-    rows = explain(resolve(recipe, model=model))
+    rows = explain(options.resolved(recipe, model))
     if as_json:
         found = [asdict(row) for row in rows]
         screen.show_json({"schema": "doitune.explain/1", "recipe": recipe, "rows": found})

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from doitune.cli import options
 from doitune.cli.options import (
     RUNS,
     WAIT_MINUTES,
@@ -44,14 +45,13 @@ def train(
     from doitune.evals.suites.doit import validation_score
     from doitune.evals.suites.files import judged_rows
     from doitune.memory.cards import read_card
-    from doitune.recipe.resolve import resolve
     from doitune.system.signals import last_words
     from doitune.train.plan import describe, plan_training
     from doitune.train.session import follow, start
     from doitune.train.team import follows
 
     size = None if card is None else read_card(card)
-    resolved = resolve(recipe, model=model, corpus=corpus, overrides=sets or [])
+    resolved = options.resolved(recipe, model, corpus, sets)
     judged = judged_rows(
         [name for name in resolved.recipe.eval.suite if name in BENCHMARKS], only_present=True
     )

@@ -18,6 +18,7 @@ from doitune.backends.out_of_memory import in_parts, once_more
 from doitune.errors import CheckpointError
 from doitune.prompt.batch import pad
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.run.layout import BATCHING
 from doitune.system.disk import write_json
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from doitune.evals.prompts import Prompt
     from doitune.prompt.template import Template
 
-BATCHING = "batching.json"
 SCHEMA = "doitune.batching/1"
 QUESTIONS, TOKENS = 8, 32
 TIE_NATS = {"float32": 1e-3}

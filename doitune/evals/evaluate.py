@@ -20,6 +20,7 @@ from doitune.evals.reading.answers import judge_reply
 from doitune.evals.reading.paper import paper_chance
 from doitune.evals.report import Outcome, Report, tabulate
 from doitune.evals.task import Item, Reply, Task
+from doitune.run.layout import OUTCOMES, REPORT
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -111,7 +112,7 @@ def _claim(folder: Path, manifest: saved.Manifest) -> None:
     """Make the folder this evaluation's, or refuse it as another's; a torn last line is cut off."""
     found = saved.read_manifest(folder)
     if found is None:
-        if (folder / saved.OUTCOMES).exists():
+        if (folder / OUTCOMES).exists():
             raise CheckpointError(
                 f"{folder} has replies of an unknown model", "give another folder, or move this one away"
             )
@@ -261,5 +262,5 @@ def _finish(folder: Path, manifest: saved.Manifest, lines: Sequence[saved.Line])
         document=manifest.document,
         batching=batching.text if batching else "",
     )
-    saved.write_json(folder / saved.REPORT, report.to_json())
+    saved.write_json(folder / REPORT, report.to_json())
     return report

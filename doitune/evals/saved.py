@@ -18,11 +18,10 @@ from typing import Any, TypeVar
 from doitune.data.example import Message
 from doitune.errors import CheckpointError, DiskError
 from doitune.evals.task import Item, Reply, Task, Verdict, digest
+from doitune.run.layout import EVALUATION, EVALUATION_LOCK, OUTCOMES
 from doitune.system.disk import hold, make_folder, write_whole
 from doitune.system.publish import sweep
 
-MANIFEST, OUTCOMES, REPORT = "evaluation.json", "outcomes.jsonl", "report.json"
-LOCK = "evaluation.lock"
 SCHEMA = "doitune.evaluation/1"
 T = TypeVar("T")
 
@@ -151,14 +150,14 @@ def working_on(folder: Path) -> Iterator[None]:
     """Lock the folder against other processes while this one evaluates or scores: two would mix their lines.
     What a killed one left half-written is removed. LockedError names the owner."""
     make_folder(folder)
-    with hold(folder / LOCK, f"the evaluation in {folder}"):
+    with hold(folder / EVALUATION_LOCK, f"the evaluation in {folder}"):
         sweep(folder)
         yield
 
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The folder's manifest, None where it has none. CheckpointError where it cannot be read."""
-    path = folder / MANIFEST
+    path = folder / EVALUATION
     if not path.is_file():
         return None
     try:
@@ -225,7 +224,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "option_ids": dict(manifest.option_ids),
         "bare_ids": dict(manifest.bare_ids),
     }
-    write_json(folder / MANIFEST, document)
+    write_json(folder / EVALUATION, document)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

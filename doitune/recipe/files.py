@@ -51,13 +51,10 @@ def find(name_or_path: str) -> Source:
         return _builtin(name_or_path)
     path = Path(name_or_path)
     if is_there(path) and path.is_dir():
-        inner = path / "recipe.yaml"
-        hint = f"give its recipe: {inner}" if inner.is_file() else "give a file that ends in .yaml"
+        inner = next(iter(sorted(path.glob("*.yaml"))), None)
+        hint = f"give its recipe: {inner}" if inner else "give a file that ends in .yaml"
         raise RecipeError("is a folder, not a recipe", hint, place=name_or_path)
-    name = path.stem
-    if path.name == "recipe.yaml" and (path.parent / "origin.json").is_file():
-        name = path.resolve().parent.parent.name  # runs/<recipe>/<date-time>/recipe.yaml
-    return Source(name, path, name_or_path, False)
+    return Source(path.stem, path, name_or_path, False)
 
 
 def find_model(name: str) -> Source | None:

@@ -39,13 +39,21 @@ class Difference:
 
 
 def resolve(
-    name_or_path: str, *, model: str | None = None, corpus: str | None = None, overrides: Sequence[str] = ()
+    name_or_path: str,
+    *,
+    model: str | None = None,
+    corpus: str | None = None,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
 ) -> Resolved:
-    """A recipe, resolved. Errors: RecipeError with all problems; UsageError for a `--set` without `=`."""
+    """A recipe, resolved; `name`: what it is called, where its file is not named after it.
+
+    Errors: RecipeError with all problems; UsageError for a `--set` without `=`.
+    """
     source = find(name_or_path)
     layers = layers_of(source, model, corpus, overrides)
     recipe = read_recipe(merged(layers, source.shown), source.shown)
-    return Resolved(source.name, recipe, origins_of(layers, flatten(as_tree(recipe))))
+    return Resolved(name or source.name, recipe, origins_of(layers, flatten(as_tree(recipe))))
 
 
 def diff(a: Recipe, b: Recipe) -> tuple[Difference, ...]:

@@ -92,7 +92,7 @@ def resolved(run: Run, overrides: tuple[str, ...] = ()) -> Resolved:
     """The recipe of a run, resolved; training it repeats the run. Errors: those of `resolve`."""
     from doitune.recipe.resolve import resolve
 
-    return resolve(str(run.folder / RECIPE), overrides=overrides)
+    return resolve(str(run.folder / RECIPE), name=run.folder.parent.name, overrides=overrides)
 
 
 def save_checkpoint(run: Run, step: int, fill: Callable[[Path], None], wanted_bytes: int = 0) -> Checkpoint:

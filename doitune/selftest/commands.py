@@ -18,6 +18,7 @@ from pathlib import Path
 from doitune.errors import DoituneError
 from doitune.run.find import list_runs
 from doitune.run.folder import Run
+from doitune.run.layout import EVALS, OUTCOMES, REPORT, suite_folder
 from doitune.selftest.child import Blow, Died, live, live_through, warm_up
 from doitune.selftest.world import World, make_world
 
@@ -91,8 +92,8 @@ def commands(folder: Path) -> tuple[Command, ...]:
     shutil.copytree(trained, scored)
     bare = folder / "bare"
     shutil.copytree(trained, bare)
-    shutil.rmtree(_run(bare).folder / "evals")
-    lines = ("*/*/evals/*/*/outcomes.jsonl", "*/*/evals/*/*/report.json")
+    shutil.rmtree(_run(bare).folder / EVALS)
+    lines = (f"*/*/{EVALS}/*/*/{OUTCOMES}", f"*/*/{EVALS}/*/*/{REPORT}")
     return (
         Command("eval", bare, _evaluate, lines),
         Command("score", scored, _score, lines),
@@ -118,7 +119,7 @@ def _evaluate(folder: Path) -> None:
 def _score(folder: Path) -> None:
     from doitune.evals.evaluate import score_folder
 
-    for one in sorted((_run(folder).folder / "evals" / SUITE).iterdir()):
+    for one in sorted(suite_folder(_run(folder).folder, SUITE).iterdir()):
         score_folder(one)
 
 
