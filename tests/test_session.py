@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -333,13 +334,37 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_older_one_taken(tiny_recipe: 
     assert any(path.name.startswith(".bad-") for path in (folder / "checkpoints").iterdir())
 
 
+def test_a_run_remembers_its_validations_and_reads_its_log_once(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: a log that is read again before every step makes a long run slower with every step it has made."""
+    reads, read_bytes = [0], Path.read_bytes
+    at_step: list[int] = []
+
+    def counted(path: Path) -> bytes:
+        reads[0] += path.name == "metrics.jsonl"
+        return read_bytes(path)
+
+    def watch(event: Event) -> None:
+        if isinstance(event, StepLog):
+            at_step.append(reads[0])
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    overrides = ["train.validate_every=1", "train.patience=9", "train.epochs=3"]
+    resolved = resolve(str(tiny_recipe), overrides=overrides)
+    run = start(resolved, runs=tmp_path / "runs", scorer=None, on_event=watch)
+    assert len(run.log.lines("validation")) == len(at_step) > 4
+    assert at_step[-1] == at_step[0] <= 2, at_step
+
+
 def test_patience_stops_early(tiny_recipe: Path, tmp_path: Path) -> None:
     seen: list[ValidationLog] = []
+    asked = count(1)
     resolved = resolve(str(tiny_recipe), overrides=["train.validate_every=1", "train.patience=2"])
     run = start(
         resolved,
         runs=tmp_path / "runs",
-        scorer=_score_by_loss,
+        scorer=lambda model, template, valid: dict.fromkeys(valid, 1 / next(asked)),
         on_event=lambda event: seen.append(event) if isinstance(event, ValidationLog) else None,
     )
     done = run.done()

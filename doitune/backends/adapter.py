@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from doitune.backends.dropout import steady
 from doitune.backends.refusals import first_line
 from doitune.backends.token_rows import TokenRows
+from doitune.base.adapter import WEIGHTS
 from doitune.errors import CheckpointError
 from doitune.prompt.batch import Batch
 
-WEIGHTS, ROWS = "adapter_model.safetensors", "token_rows.safetensors"
+ROWS = "token_rows.safetensors"
 
 
 class Adapter:

@@ -13,6 +13,9 @@ from typing import Any
 from doitune.base.weights import FLOATS, Weights, open_weights
 from doitune.errors import ModelError, Problem
 
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+"""The files of an adapter, by the names that peft gives them."""
+
 _FACTOR = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])(\.default)?\.weight")
 _SAVED = re.compile(r"\.modules_to_save(\.default)?(?=\.)")
 _PREFIX = "base_model.model."
@@ -57,7 +60,7 @@ class LanguageLora:
 def open_adapter(name: str, folder: Path) -> LanguageLora:
     """The adapter in `folder`, called `name` by the user. ModelError, all problems of its table at once."""
     config = _config(folder)
-    weights = open_weights(folder, "adapter_model")
+    weights = open_weights(folder, Path(WEIGHTS).stem)
     rank = _number(config, "r", folder)
     alpha = _number(config, "lora_alpha", folder)
     factors, own, problems = _table(weights)
@@ -83,14 +86,12 @@ def open_adapter(name: str, folder: Path) -> LanguageLora:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "adapter_config.json"
+    path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         hint = "--lora takes a folder that peft wrote, or a hub name"
-        raise ModelError(
-            "is no language adapter: it holds no adapter_config.json", hint, place=str(folder)
-        ) from None
+        raise ModelError(f"is no language adapter: it holds no {CONFIG}", hint, place=str(folder)) from None
     except (ValueError, OSError) as error:
         raise ModelError(
             f"is not readable JSON: {error}", "copy the adapter again", place=str(path)
@@ -115,9 +116,7 @@ def _config(folder: Path) -> dict[str, Any]:
 def _number(config: dict[str, Any], key: str, folder: Path) -> float:
     value = config.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
-        raise ModelError(
-            f"{key} is {value!r}", "copy the adapter again", place=str(folder / "adapter_config.json")
-        )
+        raise ModelError(f"{key} is {value!r}", "copy the adapter again", place=str(folder / CONFIG))
     return float(value)
 
 

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from doitune.base.adapter import CONFIG, WEIGHTS
 from doitune.base.find import find_base
 from doitune.base.folder import Base
 from doitune.data.suites import BENCHMARKS, CORPUS_SUITES
@@ -102,7 +103,7 @@ def evaluate_target(
     if run_folder is not None:
         step = str(step_of(folder.name) or 0)
         return _run_target(Run(run_folder), replace(request, checkpoints=(step,)), on_progress)
-    if (folder / "adapter_config.json").is_file():
+    if (folder / CONFIG).is_file():
         raise UsageError(
             f"{target} is an adapter apart from its run",
             "give its folder inside its run, RUN/checkpoints/STEP: the recipe beside it says what it was "
@@ -147,7 +148,7 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
             if step != now:
                 take_checkpoint(run, step, model, template)
                 now = step
-            adapter = file_sha256(checkpoint / "adapter_model.safetensors")
+            adapter = file_sha256(checkpoint / WEIGHTS)
             folder = evaluation_folder(run.folder, suite, checkpoint.name)
             found.append(replace(_evaluated(loaded, task, folder, adapter), leaks=leaks))
     return found

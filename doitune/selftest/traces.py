@@ -10,6 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from doitune.base.adapter import WEIGHTS
 from doitune.run.folder import Run
 from doitune.run.layout import DONE, EXAMPLES, STATE, STATE_TENSORS
 from doitune.run.log import STEP, VALIDATION
@@ -17,7 +18,7 @@ from doitune.run.log import STEP, VALIDATION
 CLOCKS = ("seconds", "peak_memory_gib")
 """Fields that differ between two runs of the same."""
 
-TENSORS = ("adapter_model.safetensors", STATE_TENSORS)
+TENSORS = (WEIGHTS, STATE_TENSORS)
 LOGGED = (STEP, VALIDATION)
 
 
