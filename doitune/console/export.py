@@ -33,7 +33,7 @@ def show_export(found: Export) -> None:
     score = document["evaluation"]
     if score is not None:
         before, after = 100 * score["before"]["score"], 100 * score["after"]["score"]
-        flips = f"answers that became right: {score['flips_up']}, wrong: {score['flips_down']}"
+        flips = f"answers that gained credit: {score['flips_up']}, lost: {score['flips_down']}"
         means = f"{before:.1f} before, {after:.1f} after"
         say(f"{score['suite']}, {score['questions']} questions: {means}; {flips}")
     for text in document["left_out"]:

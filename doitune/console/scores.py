@@ -113,7 +113,8 @@ def show_comparisons(found: Sequence[Comparison]) -> None:
             columns.append(f"worse by at most {100 * one.margin:g}")
         rows = [_pair_row(one, pair) for pair in (one.mean, *one.sets)]
         show_table(columns, rows, title=f"{one.suite}: A = {one.a}, B = {one.b}", right=range(1, 9))
-        say("scores in %; exact McNemar, Holm-corrected over the sets; flips: wrong to right, right to wrong")
+        test = "exact paired test (McNemar's; passages as a whole), Holm-corrected over the sets"
+        say(f"scores in %; {test}; flips: questions that gained, lost credit")
         if one.unpaired:
             say(f"{one.unpaired} questions were answered by one side only and are left out")
 

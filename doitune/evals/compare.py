@@ -1,29 +1,25 @@
 """Two evaluations side by side, question by question: what differs, how surely, and what this many questions
 could have shown at all.
 
-McNemar's exact test on the questions that only one side answers; a paired bootstrap, stratified by set, that
-draws whole clusters of questions with a shared passage; Holm's correction over the sets; and for "no worse
-than" the two one-sided tests (TOST).
+One quantity in each row, its interval and its test: the set's difference in credit, or the mean of these
+differences over sets. Questions that share a passage change together (`intervals`, `paired`); Holm's
+correction over the sets; and for "no worse than" the two one-sided tests (TOST).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from doitune.errors import CheckpointError, DataError, UsageError
 from doitune.evals import saved
 from doitune.evals.evaluate import outcomes
+from doitune.evals.intervals import LEVEL, Estimate, combined, difference
+from doitune.evals.paired import holm, paired_test
 from doitune.evals.report import Outcome
 
-if TYPE_CHECKING:
-    import numpy as np
-
-LEVEL = 0.05
-RESAMPLES = 10_000
 MEAN = "mean"
 """The name of the row that compares the means over sets."""
 
@@ -47,9 +43,12 @@ class Pair:
     """One set (or the mean over sets) on both sides. Scores and differences in 0..1; `difference` is b minus
     a.
 
-    `low, high`: 95 % bootstrap interval of the difference. `mcnemar_p`: exact, two-sided, over the questions
-    of the row. `holm_p`: corrected over the sets (the mean's is its own). `flips_up`: wrong at a, right at b.
-    `smallest_detectable`: the least difference that this many disagreements could have shown at 5 %.
+    `low, high`: 95 % interval of the difference; 0 lies inside unless `mcnemar_p` is below 5 %. `mcnemar_p`:
+    two-sided, of this difference, exact under flips of the signs of whole passages' changes; for questions
+    on their own with whole credits that is McNemar's test, for the mean each change counts as in the mean.
+    `holm_p`: corrected over the sets (the mean's is its own). `flips_up, flips_down`: questions with more
+    credit at b, at a. `smallest_detectable`: the least difference that these changes could have shown at 5
+    %. `verdict`: better or worse where p (a set's: `holm_p`) is below 5 % and 0 outside the interval.
     `no_worse, equivalent`: within `margin` by one-sided bounds at 5 %; None without a margin.
     """
 
@@ -125,8 +124,6 @@ def compare(
     *,
     protocol: str = "fixed",
     margin: float | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Comparison:
     """Every set that both sides answered, and the mean over them. `margin` in 0..1.
 
@@ -151,157 +148,94 @@ def compare(
     for key in sorted(ids):
         by_set.setdefault(a.outcomes[key].set, []).append(key)
     names = [name for name in a.order if name in by_set] + sorted(set(by_set) - set(a.order))
-    draws = {name: _draws(a, b, by_set[name], resamples, _seed(seed, name)) for name in names}
-    rough = [_pair(a, b, name, by_set[name], draws[name], margin) for name in names]
+    found = {name: _Changes.of(a, b, by_set[name]) for name in names}
+    rough = [_pair((a.name, b.name, name), [found[name]], margin) for name in names]
     adjusted = holm([pair.mcnemar_p for pair in rough])
     sets = tuple(_judged(pair, p) for pair, p in zip(rough, adjusted, strict=True))
-    chief = [pair for pair in sets if pair.set in a.headline] or list(sets)
+    chief = [found[name] for name in names if name in a.headline] or list(found.values())
+    mean = _pair((a.name, b.name, MEAN), chief, margin)
     unpaired = len(a.outcomes) + len(b.outcomes) - 2 * len(ids)
     return Comparison(
-        a.name, b.name, a.suite, a.shots, protocol, _mean(chief, draws, margin), sets, unpaired, margin
+        a.name, b.name, a.suite, a.shots, protocol, _judged(mean, mean.mcnemar_p), sets, unpaired, margin
     )
 
 
-def _seed(seed: int, name: str) -> list[int]:
-    """A seed of its own for each set, so that a set's interval does not depend on which others are there."""
-    return [seed, *name.encode()]
+@dataclass(frozen=True)
+class _Changes:
+    """One set's credits on both sides, and what each question belongs to (its passage, or itself)."""
+
+    before: Sequence[float]
+    after: Sequence[float]
+    labels: Sequence[str]
+    clustered: bool
+
+    @classmethod
+    def of(cls, a: Side, b: Side, ids: Sequence[str]) -> _Changes:
+        first = [a.outcomes[key] for key in ids]
+        labels = [one.cluster or one.id for one in first]
+        after = [b.outcomes[key].correct for key in ids]
+        return cls([one.correct for one in first], after, labels, any(one.cluster for one in first))
+
+    @property
+    def changes(self) -> list[float]:
+        return [after - before for before, after in zip(self.before, self.after, strict=True)]
+
+    @property
+    def sums(self) -> list[float]:
+        """What each cluster adds to the set's difference."""
+        found: dict[str, float] = {}
+        for label, change in zip(self.labels, self.changes, strict=True):
+            found[label] = found.get(label, 0.0) + change
+        return [one / len(self.labels) for one in found.values()]
 
 
-def _draws(a: Side, b: Side, ids: Sequence[str], resamples: int, seed: Sequence[int]) -> np.ndarray:
-    """[resamples] differences of the set's score, clusters drawn with replacement.
-
-    Clusters with the same sum of differences and the same size are alike, so drawing them is one multinomial
-    draw of their kinds.
-    """
-    import numpy as np
-
-    sums: dict[str, list[float]] = {}
-    for key in ids:
-        first, second = a.outcomes[key], b.outcomes[key]
-        total = sums.setdefault(first.cluster or key, [0.0, 0.0])
-        total[0] += second.correct - first.correct
-        total[1] += 1
-    kinds = Counter((round(total, 9), size) for total, size in sums.values())
-    values = np.array(sorted(kinds))
-    shares = np.array([kinds[kind] for kind in sorted(kinds)]) / len(sums)
-    counts = np.random.default_rng(list(seed)).multinomial(len(sums), shares, size=resamples)
-    return np.asarray((counts @ values[:, 0]) / (counts @ values[:, 1]))
-
-
-def _pair(a: Side, b: Side, name: str, ids: Sequence[str], draws: np.ndarray, margin: float | None) -> Pair:
-    """One set's row, before Holm's correction."""
-    first, second = [a.outcomes[key] for key in ids], [b.outcomes[key] for key in ids]
-    up = sum(y.correct > x.correct for x, y in zip(first, second, strict=True))
-    down = sum(y.correct < x.correct for x, y in zip(first, second, strict=True))
-    n = len(ids)
-    scores = sum(one.correct for one in first) / n, sum(one.correct for one in second) / n
-    p = mcnemar(up, down)
-    shared = any(one.cluster for one in first)
+def _pair(names: tuple[str, str, str], sets: Sequence[_Changes], margin: float | None) -> Pair:
+    """The row of a set, or of the unweighted mean over sets, before Holm's correction and the verdict."""
+    changes = [change for one in sets for change in one.changes]
+    share, n = 1 / len(sets), len(changes)
+    p, least = paired_test([share * one for found in sets for one in found.sums], 1 / n)
+    before, after = (
+        sum(share * sum(getattr(one, side)) / len(one.labels) for one in sets) for side in ("before", "after")
+    )
+    up, down = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
     return Pair(
-        a.name,
-        b.name,
-        name,
+        *names,
         n,
-        *scores,
-        scores[1] - scores[0],
-        *_interval(draws, LEVEL),
+        before,
+        after,
+        after - before,
+        *_interval(sets, p, LEVEL),
         p,
         p,
         up,
         down,
-        smallest_detectable(up + down, n),
-        shared,
+        min(1.0, least),
+        any(one.clustered for one in sets),
         "",
-        *_within(draws, margin),
+        *_within(sets, p, margin),
     )
 
 
-def _interval(draws: np.ndarray, level: float) -> tuple[float, float]:
-    """The percentile interval that leaves out `level` in all."""
-    import numpy as np
+def _interval(sets: Sequence[_Changes], p: float, level: float) -> tuple[float, float]:
+    """The interval of the mean of the sets' differences; what the test does not exclude is inside."""
+    parts: list[Estimate] = [difference(one.changes, one.labels, level) for one in sets]
+    found = combined(parts, [1 / len(parts)] * len(parts), level)
+    low, high = max(-1.0, found.low), min(1.0, found.high)
+    return (min(low, 0.0), max(high, 0.0)) if p >= level else (low, high)
 
-    low, high = np.quantile(draws, [level / 2, 1 - level / 2])
-    return float(low), float(high)
 
-
-def _within(draws: np.ndarray, margin: float | None) -> tuple[bool | None, bool | None]:
+def _within(sets: Sequence[_Changes], p: float, margin: float | None) -> tuple[bool | None, bool | None]:
     """(no worse than the margin, equivalent within it), each one-sided bound at 5 %."""
     if margin is None:
         return None, None
-    low, high = _interval(draws, 2 * LEVEL)
+    low, high = _interval(sets, p, 2 * LEVEL)
     return low > -margin, low > -margin and high < margin
 
 
 def _judged(pair: Pair, holm_p: float) -> Pair:
     """The row with its corrected p and its verdict in words."""
-    verdict = _verdict(holm_p < LEVEL, pair.difference, pair.flips_up + pair.flips_down)
+    if holm_p < LEVEL and not pair.low <= 0 <= pair.high:
+        verdict = "better" if pair.difference > 0 else "worse"
+    else:
+        verdict = "no difference shown" if pair.flips_up or pair.flips_down else "no difference"
     return replace(pair, holm_p=holm_p, verdict=verdict)
-
-
-def _verdict(sure: bool, difference: float, flips: int) -> str:
-    if sure:
-        return "better" if difference > 0 else "worse"
-    return "no difference shown" if flips else "no difference"
-
-
-def _mean(sets: Sequence[Pair], draws: Mapping[str, np.ndarray], margin: float | None) -> Pair:
-    """The unweighted mean over sets. McNemar's p pools their questions; a verdict needs it and the
-    interval, for few flips make that too short."""
-    import numpy as np
-
-    together = np.mean([draws[pair.set] for pair in sets], axis=0)
-    low, high = _interval(together, LEVEL)
-    up, down = sum(pair.flips_up for pair in sets), sum(pair.flips_down for pair in sets)
-    scores = [sum(getattr(pair, side) for pair in sets) / len(sets) for side in ("score_a", "score_b")]
-    p = mcnemar(up, down)
-    n = sum(pair.n for pair in sets)
-    sure = (low > 0 or high < 0) and p < LEVEL
-    return Pair(
-        sets[0].a,
-        sets[0].b,
-        MEAN,
-        n,
-        scores[0],
-        scores[1],
-        scores[1] - scores[0],
-        low,
-        high,
-        p,
-        p,
-        up,
-        down,
-        smallest_detectable(up + down, n),
-        any(pair.clustered for pair in sets),
-        _verdict(sure, scores[1] - scores[0], up + down),
-        *_within(together, margin),
-    )
-
-
-def mcnemar(up: int, down: int) -> float:
-    """Exact two-sided p of `up` against `down` disagreements under equal chances: twice the smaller
-    binomial tail, at most 1."""
-    n, term, tail = up + down, 1, 0
-    for k in range(min(up, down) + 1):
-        tail += term
-        term = term * (n - k) // (k + 1)
-    return min(1.0, 2 * tail / 2**n)
-
-
-def smallest_detectable(disagreements: int, n: int) -> float:
-    """The least difference in scores that so many disagreements among `n` questions could have shown at 5
-    % (6 to none at the very least)."""
-    count = max(disagreements, 6)
-    for up in range((count + 1) // 2, count + 1):
-        if mcnemar(up, count - up) < LEVEL:
-            return min(1.0, (2 * up - count) / n)
-    return min(1.0, count / n)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: adjusted p values in the order given, each at most 1 and none under a
-    smaller one's."""
-    adjusted, least = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = least
-    return adjusted

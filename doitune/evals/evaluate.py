@@ -223,7 +223,7 @@ def _outcome(line: saved.Line, protocol: str) -> Outcome:
         set=line.item.set,
         correct=float(verdict.correct),
         chance=chance,
-        read=verdict.parsed is not None or line.item.form == "ppl_rank",
+        read=verdict.found or line.item.form == "ppl_rank",
         too_long=line.reply.too_long,
         fallback="option scores" in verdict.note and line.item.way == "write",
         cluster=line.item.cluster,

@@ -1,15 +1,17 @@
-"""Intervals of scores and of paired differences for questions that share passages: pure functions over arrays.
+"""Intervals of scores and of paired differences for questions that share passages: pure functions over
+arrays.
 
 Each interval is an adjusted Wald interval: draws of both kinds are added to the sample before its mean and
-variance are taken, so that no sample, not even one without a wrong answer, looks certain. Questions that share
-a passage are worth fewer draws, n / (1 + (m - 1) icc) of them. Few passages say little about their intraclass
-correlation, so it is not estimated but averaged over: its posterior under a beta-binomial model with a uniform
-prior, which for few passages keeps the chance that a passage is worth no more than one question. Where the
-plain variance between clusters, which needs no model, gives the wider interval, that one holds.
+variance are taken, so that no sample, not even one without a wrong answer, looks certain. Questions that
+share a passage are worth fewer draws, n / (1 + (m - 1) icc) of them. Few passages say little about their
+intraclass correlation, so it is not estimated but averaged over: its posterior under a beta-binomial model
+with a uniform prior, which for few passages keeps the chance that a passage is worth no more than one
+question. Where the plain variance between clusters, which needs no model, gives the wider interval, that
+one holds.
 
 Sources: Agresti and Coull 1998 (scores); Bonett and Price 2012 (paired differences); Kish 1965, Korn and
 Graubard 1998 (effective samples); Liang and Zeger 1986 (variance between clusters); Zou and Donner 2008, Fay
-and Feuer 1997 (means over sets). Coverage: tests/test_evals_intervals.py.
+and Feuer 1997 (means over sets). Coverage: tests/test_evals_coverage.py.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 LEVEL = 0.05
+ADDED = 1.96**2
+"""Draws that are added to a score, half of them right."""
+
 POINTS = 32
 """Values of the intraclass correlation that stand for 0 to 1, denser near 0."""
 
-SPREAD = 1.5
-"""Taken from the number of draws where it divides a variance, so that its root, a standard deviation, is
-nearly unbiased in small samples."""
+SPREAD, PAIRED_SPREAD = 1.5, 2.5
+"""Taken from the number of draws where it divides a variance: the least by which no sample of up to 1,000
+questions has an interval that covers less than 93 %."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Sums of what is measured by cluster, [clusters] each: questions, and gains and losses in credit. For
-    scores, gains are credits and losses what is missing to full credit."""
+    """By cluster, [clusters] each: the number of questions, and the sums of gains and of losses in credit."""
 
     sizes: np.ndarray
     gains: np.ndarray
@@ -88,41 +92,38 @@ class Clusters:
 def rate(credits: Sequence[float], labels: Sequence[str], level: float = LEVEL) -> Estimate:
     """The mean credit of questions (each in 0..1) with clusters named by `labels`, and its interval."""
     found = Clusters.of(credits, labels)
-    found = Clusters(found.sizes, found.gains, found.sizes - found.gains)
-    value, z = float(found.gains.sum() / found.n), _z(level)
+    value = float(found.gains.sum() / found.n)
     icc, weights = _correlations(found)
     draws = found.n / (1 + found.partners * icc)
-    centres = (value * draws + z * z / 2) / (draws + z * z)
+    centres = (value * draws + ADDED / 2) / (draws + ADDED)
     spreads = centres * (1 - centres)
-    variances = spreads / (draws + z * z - SPREAD)
-    plain = Clusters(found.sizes, found.gains, 0 * found.losses).variance(value)
-    if len(found.sizes) == 1:
-        plain = float(spreads[-1])
-    return _estimate(value, centres, variances, weights, plain, level)
+    variances = spreads / (draws + ADDED - SPREAD)
+    plain = float(spreads[-1]) if len(found.sizes) == 1 else found.variance(value)
+    return _estimate(value, (weights, centres, variances), plain, level)
 
 
 def difference(changes: Sequence[float], labels: Sequence[str], level: float = LEVEL) -> Estimate:
     """The mean change in credit of paired questions (each in -1..1) with clusters named by `labels`, and its
-    interval: before it is taken, a question that was gained and one that was lost are added."""
+    interval: a question that was gained and one that was lost are added, of each nearly two with passages."""
     found = Clusters.of(changes, labels)
     value = float((found.gains.sum() - found.losses.sum()) / found.n)
     square = float(sum(change * change for change in changes)) / found.n
     icc, weights = _paired_correlations(found)
     draws = found.n / (1 + found.partners * icc)
-    added = 2.0 if found.partners == 0 else _z(level) ** 2
+    added = 2.0 if found.partners == 0 else ADDED
     centres = value * draws / (draws + added)
     spreads = (square * draws + added) / (draws + added) - centres**2
-    variances = spreads / (draws + added - SPREAD)
+    variances = spreads / (draws + added - PAIRED_SPREAD)
     plain = float(spreads[-1]) if len(found.sizes) == 1 else found.variance(value)
-    return _estimate(value, centres, variances, weights, plain, level)
+    return _estimate(value, (weights, centres, variances), plain, level)
 
 
 def combined(parts: Sequence[Estimate], weights: Sequence[float], level: float = LEVEL) -> Estimate:
     """The weighted sum of independent sets' means, with intervals at `level`.
 
-    Variances are summed; in place of the set whose own interval stands out most from its variance, its
-    interval counts (a small set with every answer right has no variance and may still be far off, but many
-    such sets are not all far off on the same side).
+    Variances are summed; of the set whose own interval stands out most from its variance, the interval counts
+    instead (a small set with every answer right has no variance and may still be far off, but many such sets
+    are not all far off on the same side).
     """
     value = sum(weight * part.value for weight, part in zip(weights, parts, strict=True))
     variance = sum(weight**2 * part.variance for weight, part in zip(weights, parts, strict=True))
@@ -133,7 +134,7 @@ def combined(parts: Sequence[Estimate], weights: Sequence[float], level: float =
             weight**2 * ((end - part.value) ** 2 - z * z * part.variance)
             for weight, part, end in zip(weights, parts, ends, strict=True)
         ]
-        return math.sqrt(z * z * variance + max(0.0, *beyond))
+        return math.sqrt(max(0.0, z * z * variance + max(beyond)))
 
     below, above = reach([part.low for part in parts]), reach([part.high for part in parts])
     return Estimate(value, value - below, value + above, variance)
@@ -175,8 +176,8 @@ def _correlations(found: Clusters) -> tuple[np.ndarray, np.ndarray]:
 def _paired_correlations(found: Clusters) -> tuple[np.ndarray, np.ndarray]:
     """As `_correlations`, for changes: whether a question changes and which way are each beta-binomial.
 
-    Two questions of a cluster both change with probability t^2 + r t (1 - t) and then agree as the directions'
-    own correlation says; that makes the correlation of their changes.
+    Two questions of a cluster both change with probability t^2 + r t (1 - t) and then agree as the
+    directions' own correlation says; that makes the correlation of their changes.
     """
     import numpy as np
 
@@ -202,8 +203,8 @@ def _paired_correlations(found: Clusters) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _posterior(counts: np.ndarray, sizes: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Weights of the grid's correlations when `counts` of `sizes` came up in each cluster, the rate integrated
-    out.
+    """Weights of the grid's correlations when `counts` of `sizes` came up in each cluster, the rate
+    integrated out.
 
     The likelihood of a count is a product of rising factorials; for shares of a credit their logarithms are
     interpolated. The rate is integrated on the arc sine's scale (Jeffreys' prior), five deviations each way.
@@ -240,23 +241,20 @@ def _above(counts: np.ndarray) -> np.ndarray:
 
 
 def _estimate(
-    value: float,
-    centres: np.ndarray,
-    variances: np.ndarray,
-    weights: np.ndarray,
-    plain: float,
-    level: float,
+    value: float, normals: tuple[np.ndarray, np.ndarray, np.ndarray], plain: float, level: float
 ) -> Estimate:
-    """The interval of a mixture of normals, or of the plain variance where that is wider."""
-    likely = weights > 1e-6 * weights.max()
+    """The interval of a mixture of normals (weights, centres, variances); with more than one, that is with
+    passages, or of the plain variance where that is wider."""
+    heaviest = float(normals[0].max())
     curves = [
         (float(weight), NormalDist(float(centre), math.sqrt(variance)))
-        for weight, centre, variance in zip(
-            weights[likely], centres[likely], variances[likely], strict=True
-        )
+        for weight, centre, variance in zip(*normals, strict=True)
+        if weight > 1e-6 * heaviest
     ]
-    half = _z(level) * math.sqrt(plain)
     low, high = (_quantile(curves, share) for share in (level / 2, 1 - level / 2))
+    if len(normals[0]) == 1:
+        return Estimate(value, low, high, plain)
+    half = _z(level) * math.sqrt(plain)
     return Estimate(value, min(low, value - half), max(high, value + half), plain)
 
 
@@ -265,7 +263,7 @@ def _quantile(curves: Sequence[tuple[float, NormalDist]], share: float) -> float
     total = sum(weight for weight, _ in curves)
     ends = [curve.inv_cdf(share) for _, curve in curves]
     low, high = min(ends), max(ends)
-    while high - low > 1e-9:
+    while high - low > 1e-6:
         middle = (low + high) / 2
         below = sum(weight * curve.cdf(middle) for weight, curve in curves)
         low, high = (middle, high) if below < share * total else (low, middle)

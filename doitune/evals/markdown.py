@@ -154,8 +154,8 @@ def _delta(fixed: Table, paper: Table) -> str:
 
 
 def wrong_answers(folder: Path, *, protocol: str = "fixed", only: str = "", at_most: int = 20) -> list[Line]:
-    """Saved questions that were answered wrongly under `protocol`, by id; of one set where `only` names
-    it."""
+    """Saved questions that did not earn all of their credit under `protocol`, by id; of one set where `only`
+    names it."""
     lines = sorted(read_lines(folder).values(), key=lambda line: line.item.id)
     names = sorted({line.item.set for line in lines})
     if only and only not in names:
@@ -173,6 +173,6 @@ def answers_markdown(lines: Sequence[Line], protocol: str = "fixed") -> str:
         parts.append(
             f"### {escape(line.item.id)}\n\n- question: {escape(line.item.to_read)}\n"
             f"- right: {escape(line.item.label)}\n- reply: {escape(said)}\n"
-            f"- read as: {escape(str(verdict.parsed))} ({escape(verdict.note) or 'plain'})"
+            f"- read as: {escape(str(verdict.parsed))} ({escape(verdict.how) or 'plain'})"
         )
     return "\n\n".join(parts)

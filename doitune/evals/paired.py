@@ -1,9 +1,10 @@
 """Tests of paired differences: exact over sign flips of whole clusters, and Holm's correction.
 
-Where two models are alike, each cluster of questions (a passage; alone, a question) could as well have changed
-the other way, so the sum of changes is compared with all its values under independent flips of the clusters'
-signs. For questions on their own with whole credits this is McNemar's exact test. Sources: McNemar 1947; Fisher
-1935 and Pitman 1937 (sign flips); Canay, Romano and Shaikh 2017 (few clusters); Holm 1979.
+Where two models are alike, each cluster of questions (a passage; alone, a question) could as well have
+changed the other way, so the sum of changes is compared with all its values under independent flips of the
+clusters' signs. For questions on their own with whole credits this is McNemar's exact test. Sources:
+McNemar 1947; Fisher 1935 and Pitman 1937 (sign flips); Canay, Romano and Shaikh 2017 (few clusters); Holm
+1979.
 """
 
 from __future__ import annotations
@@ -20,42 +21,46 @@ LEVEL = 0.05
 FEWEST = 6
 """The least number of clusters that can differ at 5 %: 2 / 2^6 is below, 2 / 2^5 is not."""
 
-EXACT = 1 << 16
+EXACT = 1 << 15
 """At most so many sums are listed one by one; else they lie on a grid of about as many points."""
 
 FLOOR = 1e-12
 """The least p that the grid can tell; McNemar's has no floor."""
 
 
-def paired_p(sums: Sequence[float]) -> float:
-    """Two-sided p of the total of `sums` (the changes of each cluster, as they count in the difference) under
-    flips of their signs; 1 where none changed."""
-    sizes = _sizes(sums)
-    if len(sizes) == 1:
-        up = sum(one > 0 for one in sums if abs(one) > _least(sums))
-        return mcnemar(up, sizes.total() - up)
-    if not sizes:
-        return 1.0
-    values, tails = _tails(sizes)
-    total = abs(math.fsum(sums))
-    reached = values >= total - 1e-9 * values[-1]
-    return float(min(1.0, max(FLOOR, tails[reached][0])))
+def paired_test(sums: Sequence[float], single: float) -> tuple[float, float]:
+    """Two-sided p of the total of `sums` under flips of their signs, and the least total that clusters which
+    change by so much could have shown at 5 %.
 
-
-def detectable(sums: Sequence[float], single: float) -> float:
-    """The least total that clusters which change by so much could have shown at 5 %; where fewer than six
-    changed, of six. `single`: what one question counts, for where none changed."""
+    `sums`: what each cluster changes, as it counts in the difference. Where fewer than six changed, the least
+    total is that of six; `single`, what one question counts, stands in where none changed. p is 1 then.
+    """
     sizes = _sizes(sums)
-    if lacking := max(0, FEWEST - sizes.total()):
+    fuller, lacking = sizes, max(0, FEWEST - sizes.total())
+    if lacking:
         typical = sum(size * many for size, many in sizes.items()) / sizes.total() if sizes else single
-        sizes = _sizes([*sizes.elements(), *[typical] * lacking])
-    if len(sizes) == 1:
-        [(size, count)] = sizes.items()
-        return size * next(
-            2 * up - count for up in range((count + 1) // 2, count + 1) if mcnemar(up, count - up) < LEVEL
-        )
-    values, tails = _tails(sizes)
-    return float(values[tails < LEVEL][0])
+        fuller = _sizes([*sizes.elements(), *[typical] * lacking])
+    if len(sizes) <= 1:
+        up = sum(one > 0 for one in sums if abs(one) > _least(sums))
+        p = mcnemar(up, sizes.total() - up)
+        if len(fuller) == 1:
+            [(size, count)] = fuller.items()
+            return p, size * smallest_detectable(count)
+    values, tails = _tails(fuller)
+    least = float(values[tails < LEVEL][0])
+    if len(sizes) > 1:
+        values, tails = (values, tails) if fuller is sizes else _tails(sizes)
+        reached = values >= abs(math.fsum(sums)) - 1e-9 * values[-1]
+        p = float(min(1.0, max(FLOOR, tails[reached][0])))
+    return p, least
+
+
+def smallest_detectable(disagreements: int) -> int:
+    """The least net count of disagreements one way that so many, six at least, could have shown at 5 %."""
+    count = max(disagreements, FEWEST)
+    return next(
+        2 * up - count for up in range((count + 1) // 2, count + 1) if mcnemar(up, count - up) < LEVEL
+    )
 
 
 def mcnemar(up: int, down: int) -> float:
@@ -95,9 +100,10 @@ def _tails(sizes: Mapping[float, int]) -> tuple[np.ndarray, np.ndarray]:
 
     listed = math.prod(many + 1 for many in sizes.values()) <= EXACT
     values, chances = _listed(sizes) if listed else _on_a_grid(sizes)
-    keys, at = np.unique(np.round(np.abs(values) / values.max(), 9), return_inverse=True)
+    values = np.abs(values)
+    _, first, at = np.unique(np.round(values / values.max(), 9), return_index=True, return_inverse=True)
     summed = np.bincount(at, chances)
-    return keys * values.max(), np.cumsum(summed[::-1])[::-1]
+    return values[first], np.cumsum(summed[::-1])[::-1]
 
 
 def _flips(many: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Scores with their uncertainty: a line for each set, named means, and the protocol beside every number.
 
-A set's interval is Wilson's at 95 %; a macro mean's combines those of its sets (MOVER: the distances of each
-set's bounds, squared, summed), so that a set at 0 or 1 is not taken as certain. Nothing here prints.
+The intervals are those of `intervals`: questions that share a passage count as one draw as far as they go
+together, no set is taken as certain, and a mean's interval comes from the variances of its sets.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-SCHEMA = "doitune.report/1"
-Z95 = 1.959963984540054
-"""The 97.5 % point of the normal distribution."""
+from doitune.evals.intervals import Estimate, combined, rate
 
+SCHEMA = "doitune.report/1"
 UNREAD_MARK = 0.02
 """Share of unread replies above which a score is marked (reliability: a parser that misses answers looks
 like a weak model)."""
@@ -23,8 +22,8 @@ like a weak model)."""
 
 @dataclass(frozen=True)
 class Outcome:
-    """One scored question under one protocol. `correct` and `chance` in 0..1; `read`: whether an answer
-    was found; `chosen`: that answer."""
+    """One scored question under one protocol. `correct` and `chance` in 0..1 (`correct` is a share where
+    options tie); `read`: whether an answer, or a tie of answers, was found; `chosen`: that answer."""
 
     id: str
     set: str
@@ -46,8 +45,9 @@ class SetScore:
 
     `unread_marked`: more than UNREAD_MARK of the replies were unread, so the score may measure the reading.
 
-    `within_chance`: guessing lies inside the interval. `effective_n`: what `n` is worth once questions that
-    share a passage are one draw. `chosen` and `gold` count letters where the set offers letters.
+    `low, high`: 95 %. `standard_error`: between clusters of questions that share a passage.
+    `within_chance`: guessing lies inside the interval. `effective_n`: what `n` is worth as far as questions
+    that share a passage go together. `chosen` and `gold` count letters where the set offers letters.
     `fewer_shots`: questions whose prompt had no room for all of its examples.
     """
 
@@ -176,16 +176,6 @@ class Report:
         return cls(**plain, **later, tables=tables, headline=tuple(read["headline"]))
 
 
-def wilson(right: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share: `right` of `n` (neither need be whole). (0, 1) without questions."""
-    if n <= 0:
-        return 0.0, 1.0
-    share = right / n
-    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 / (1 + Z95**2 / n) * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
-    return (0.0 if right <= 0 else max(0.0, centre - half)), (1.0 if right >= n else min(1.0, centre + half))
-
-
 def effective_n(outcomes: Sequence[Outcome]) -> float:
     """How many independent questions these are worth: n over the design effect of their clusters, n where
     nothing is shared.
@@ -209,8 +199,8 @@ def score_set(name: str, outcomes: Sequence[Outcome], total: int = 0) -> SetScor
     n = len(outcomes)
     score = sum(one.correct for one in outcomes) / n
     chance = sum(one.chance for one in outcomes) / n
-    worth = effective_n(outcomes)
-    low, high = wilson(score * worth, worth)
+    found = rate([one.correct for one in outcomes], [one.cluster or one.id for one in outcomes])
+    low, high = max(0.0, found.low), min(1.0, found.high)
     letters = [one for one in outcomes if len(one.label) == 1 and one.label.isalpha()]
     return SetScore(
         name=name,
@@ -219,12 +209,12 @@ def score_set(name: str, outcomes: Sequence[Outcome], total: int = 0) -> SetScor
         low=low,
         high=high,
         chance=chance,
-        standard_error=math.sqrt(score * (1 - score) / worth),
+        standard_error=math.sqrt(found.variance),
         unread=sum(not one.read for one in outcomes),
         within_chance=low <= chance <= high,
         too_long=sum(one.too_long for one in outcomes),
         fallback=sum(one.fallback for one in outcomes),
-        effective_n=worth,
+        effective_n=effective_n(outcomes),
         total=max(total, n),
         chosen=dict(sorted(Counter(one.chosen for one in letters if one.chosen).items())),
         gold=dict(sorted(Counter(one.label for one in letters).items())),
@@ -234,40 +224,24 @@ def score_set(name: str, outcomes: Sequence[Outcome], total: int = 0) -> SetScor
 
 
 def macro(sets: Sequence[SetScore]) -> Mean:
-    """The unweighted mean over sets (at least one), with the standard error sqrt(sum se^2) / K and a MOVER
-    interval."""
-    k = len(sets)
-    score = sum(one.score for one in sets) / k
-    below = math.sqrt(sum((one.score - one.low) ** 2 for one in sets)) / k
-    above = math.sqrt(sum((one.high - one.score) ** 2 for one in sets)) / k
-    error = math.sqrt(sum(one.standard_error**2 for one in sets)) / k
-    return _mean(
-        score,
-        score - below,
-        score + above,
-        sum(one.chance for one in sets) / k,
-        error,
-        k,
-        sum(one.n for one in sets),
-    )
+    """The unweighted mean over sets (at least one)."""
+    return _mean(sets, [1 / len(sets)] * len(sets))
 
 
 def micro(sets: Sequence[SetScore]) -> Mean:
-    """The mean over all questions, whatever their set."""
+    """The mean over all questions, whatever their set; the sets are strata, each with its own variance."""
     n = sum(one.n for one in sets)
-    weights = [one.n / n for one in sets]
-    score = sum(weight * one.score for weight, one in zip(weights, sets, strict=True))
-    low, high = wilson(score * sum(one.effective_n for one in sets), sum(one.effective_n for one in sets))
-    error = math.sqrt(
-        sum((weight * one.standard_error) ** 2 for weight, one in zip(weights, sets, strict=True))
-    )
+    return _mean(sets, [one.n / n for one in sets])
+
+
+def _mean(sets: Sequence[SetScore], weights: Sequence[float]) -> Mean:
+    """A weighted mean of sets, with the standard error sqrt(sum (weight se)^2)."""
+    parts = [Estimate(one.score, one.low, one.high, one.standard_error**2) for one in sets]
+    found = combined(parts, weights)
+    low, high = max(0.0, found.low), min(1.0, found.high)
     chance = sum(weight * one.chance for weight, one in zip(weights, sets, strict=True))
-    return _mean(score, low, high, chance, error, len(sets), n)
-
-
-def _mean(score: float, low: float, high: float, chance: float, error: float, sets: int, n: int) -> Mean:
-    low, high = max(0.0, low), min(1.0, high)
-    return Mean(score, low, high, chance, error, sets, n, within_chance=low <= chance <= high)
+    n, error = sum(one.n for one in sets), math.sqrt(found.variance)
+    return Mean(found.value, low, high, chance, error, len(sets), n, within_chance=low <= chance <= high)
 
 
 def tabulate(

@@ -193,17 +193,34 @@ class Reply:
         )
 
 
+TIE = "tie of "
+"""How the note of a tie begins."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """How a reply was read and judged.
 
     `parsed` is the answer found (a letter, a list of letters, a text), None where none was found. `correct`
-    is True or False, or the share of a tie among equals. `note` says how it was read where that is not plain.
+    is the credit: 1, 0, or a share of it where equals tie, so it is summed and compared, never taken as true
+    or false. `note` says how it was read where that is not plain.
     """
 
     parsed: str | list[str] | None
     correct: float
     note: str = ""
+
+    @property
+    def found(self) -> bool:
+        """Whether an answer, or a tie of answers, was found."""
+        return self.parsed is not None or self.note.startswith(TIE)
+
+    @property
+    def how(self) -> str:
+        """The note, and the share of the credit where it is one."""
+        return (
+            self.note if self.correct in (0, 1) else f"{self.note}, {100 * self.correct:.0f} % of the credit"
+        )
 
 
 def _plain(value: float) -> float | str:

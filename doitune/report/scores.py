@@ -74,8 +74,10 @@ def _comparison(found: Comparison) -> Html:
     rows += [_pair(pair, title_of(pair.set), pair.holm_p) for pair in found.sets]
     columns = ["set", "verdict", "n", "base %", f"{found.b} %", "difference", "95 % interval", "p"]
     table_ = table([*columns, "flips", "detectable"], rows, left=2)
-    flips = "flips: wrong to right, right to wrong; detectable: the least difference to be seen"
-    caption = tag("figcaption", f"Exact McNemar, Holm-corrected over the sets; {flips}.")
+    flips = "flips: questions that gained, lost credit; detectable: the least difference to be seen"
+    caption = tag(
+        "figcaption", f"Exact paired tests of whole passages, Holm-corrected over the sets; {flips}."
+    )
     return tag("figure", table_, caption)
 
 
@@ -101,7 +103,7 @@ def _answer(line: Line) -> Html:
         "question": line.item.to_read,
         "right": line.item.label,
         "reply": "(not written: scored by the options' probabilities)" if reply.text is None else reply.text,
-        "read as": f"{verdict.parsed}" + (f" ({verdict.note})" if verdict.note else ""),
+        "read as": f"{verdict.parsed}" + (f" ({verdict.how})" if verdict.how else ""),
     }
     shown = [
         piece

@@ -16,7 +16,7 @@ from doitune.evals.reading.blanks import same_blank
 from doitune.evals.reading.equality import equal
 from doitune.evals.reading.letters import DEFAULT_OPTIONS, read_label, read_several, read_single
 from doitune.evals.reading.true_false import read_true_false
-from doitune.evals.task import Item, Reply, Verdict
+from doitune.evals.task import TIE, Item, Reply, Verdict
 
 Protocol = Literal["fixed", "paper"]
 JUDGED = ("single_choice", "multi_choice", "tf", "cloze", "math", "math_equiv", "cmmlu_extract", "ppl_rank")
@@ -124,9 +124,7 @@ def _best(scores: Mapping[str, float], wanted: str | None, options: tuple[str, .
     top = [letter for letter, score in known.items() if score == max(known.values())]
     if len(top) == 1:
         return Verdict(top[0], top[0] == wanted, "by option scores")
-    return Verdict(
-        None, 1 / len(top) if wanted in top else False, f"tie of {', '.join(top)} by option scores"
-    )
+    return Verdict(None, 1 / len(top) if wanted in top else False, f"{TIE}{', '.join(top)} by option scores")
 
 
 def _several(text: str, label: str, options: tuple[str, ...]) -> Verdict:
@@ -174,7 +172,7 @@ def _ranking(losses: object, label: object) -> Verdict:
         return Verdict(None, False, "no finite loss")
     best = [place for place, value in finite.items() if value == min(finite.values())]
     right = str(label).strip() in map(str, best)
-    note = f"tie of {len(best)}" if len(best) > 1 else ""
+    note = f"{TIE}{len(best)}" if len(best) > 1 else ""
     return Verdict(
         str(best[0]) if len(best) == 1 else None,
         (1 / len(best) if len(best) > 1 else True) if right else False,
