@@ -9,12 +9,17 @@ from itertools import combinations
 
 import pytest
 
+from doitune.data.example import Message
 from doitune.errors import CheckpointError, DataError, UsageError
 from doitune.evals.compare import Side, compare, read_side
+from doitune.evals.evaluate import outcomes
 from doitune.evals.find import find_evaluations
-from doitune.evals.markdown import escape, notes, report_markdown
+from doitune.evals.markdown import answers_markdown, escape, notes, report_markdown
 from doitune.evals.paired import holm, mcnemar, paired_test, smallest_detectable
+from doitune.evals.reading.answers import judge
 from doitune.evals.report import Mean, Outcome, Report, effective_n, macro, micro, score_set, tabulate
+from doitune.evals.saved import Line
+from doitune.evals.task import Item, Reply
 from doitune.run.folder import Run
 
 
@@ -139,15 +144,15 @@ def test_effective_n_counts_passages():
 
 
 def test_the_mean_is_over_sets_and_its_error_is_by_hand():
-    outcomes = [Outcome(f"a{n}", "a", float(n < 80), 0.25) for n in range(100)] + [
+    asked = [Outcome(f"a{n}", "a", float(n < 80), 0.25) for n in range(100)] + [
         Outcome(f"b{n}", "b", float(n < 6), 0.0) for n in range(10)
     ]
-    table = tabulate("fixed", outcomes, order=("b", "a"))
+    table = tabulate("fixed", asked, order=("b", "a"))
     assert [one.name for one in table.sets] == ["b", "a"]
     assert table.mean.score == pytest.approx(0.7) and table.micro.score == pytest.approx(86 / 110)
     assert table.mean.standard_error == pytest.approx(math.sqrt(0.8 * 0.2 / 99 + 0.6 * 0.4 / 9) / 2)
     assert table.mean.low < 0.7 < table.mean.high and table.mean.chance == pytest.approx(0.125)
-    assert tabulate("paper", outcomes, order=()).mean_as_released == pytest.approx(0.35), (
+    assert tabulate("paper", asked, order=()).mean_as_released == pytest.approx(0.35), (
         "the released scorer halves it"
     )
     assert table.mean_as_released is None
@@ -333,9 +338,26 @@ def test_text_of_models_is_shown_and_never_markup(text):
 
 
 def test_a_report_reads_as_markdown():
-    outcomes = [Outcome(f"{n}", "x|y", float(n % 2), 0.25, read=n > 5) for n in range(40)]
-    tables = tuple(tabulate(protocol, outcomes, order=(), headline=()) for protocol in ("fixed", "paper"))
+    asked = [Outcome(f"{n}", "x|y", float(n % 2), 0.25, read=n > 5) for n in range(40)]
+    tables = tuple(tabulate(protocol, asked, order=(), headline=()) for protocol in ("fixed", "paper"))
     report = Report("doit-test", 5, {"base": "<b>"}, tables, 40, 80, ())
     page = report_markdown(report)
     assert "Partial: 40 of 80" in page and "x\\|y" in page and "5 shots" in page and "&lt;b&gt;" in page
     assert "held no answer" in page and "half of the mean" in page
+
+
+def test_a_tie_was_read_and_says_its_share():
+    """Trap: a tie earns a quarter and was counted among the replies that could not be read and score nothing."""
+    item = Item(
+        "x#0", "x", "single_choice", "letters", (Message("user", "?"),), "A", options=("A", "B", "C", "D")
+    )
+    for scores, credit in (([1.0] * 4, 0.25), ([1.0, 1.0, 0.0, 0.0], 0.5), ([0.0, 1.0, 1.0, 0.0], 0.0)):
+        verdict = judge("single_choice", None, "A", protocol="fixed", option_scores=scores)
+        line = Line(
+            item, "", "", Reply("", 1, option_scores=tuple(scores)), {"fixed": verdict}, {"fixed": 0.25}
+        )
+        [outcome] = outcomes([line], "fixed")
+        assert outcome.correct == credit and outcome.read and outcome.chosen == ""
+        page = answers_markdown([line])
+        assert "tie of" in page and (f"{100 * credit:.0f} % of the credit" in page) == (0 < credit < 1)
+    assert not judge("single_choice", "?", "A", protocol="fixed").found

@@ -154,10 +154,10 @@ def test_saved_replies_are_scored_without_torch(loaded, task, tmp_path):
     report = run(loaded, task, tmp_path)
     code = (
         "import sys, pathlib; from doitune.evals.evaluate import score_folder; "
-        "r = score_folder(pathlib.Path(sys.argv[1])); "
-        "assert not {'torch', 'transformers', 'pydantic'} & set(sys.modules), 'heavy'; "
         "import doitune.evals.compare, doitune.evals.task, doitune.evals.report, doitune.evals.reading.equality; "
-        "assert not {'torch', 'transformers', 'pydantic', 'numpy'} & set(sys.modules), 'heavy'; print(r.mean.score)"
+        "assert not {'torch', 'transformers', 'pydantic', 'numpy'} & set(sys.modules), 'heavy'; "
+        "r = score_folder(pathlib.Path(sys.argv[1])); "
+        "assert not {'torch', 'transformers', 'pydantic'} & set(sys.modules), 'heavy'; print(r.mean.score)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -242,8 +242,8 @@ def test_the_page_says_what_a_reader_needs(tmp_path: Path) -> None:
         "Recipe",
     ):
         assert needed in said, needed
-    assert "75.0" in said and "[30.1–95.4]" in said and "≈ guessing" in said, (
-        "three of four right, with Wilson's interval and chance"
+    assert "75.0" in said and "[25.1–100.0]" in said and "≈ guessing" in said, (
+        "three of four right, with its interval and chance"
     )
 
 
