@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from doitune.evals.intervals import combined, difference, rate
-from doitune.evals.paired import mcnemar, paired_test
+from doitune.evals.paired import mcnemar
 from doitune.evals.report import Outcome, micro, score_set
 
 Z = NormalDist().inv_cdf(0.975)
