@@ -32,6 +32,7 @@ HEAVY_PLACES = ("backends", "memory.simulation", "demo.making")
 function that needs it."""
 LIGHT_MODULES = {
     "backends.chunks",
+    "backends.no_fetched_code",
     "backends.pick",
     "backends.loaded",
     "backends.refusals",

@@ -176,14 +176,18 @@ def test_a_config_cannot_ask_for_compiled_code(
         find_base(str(folder))
 
 
-def test_the_package_that_fetches_compiled_code_cannot_be_imported() -> None:
+@pytest.mark.parametrize("module", ["backends.tokenizer", "backends.hf", "memory.simulation.simulate"])
+def test_the_package_that_fetches_compiled_code_cannot_be_imported(module: str, tmp_path: Path) -> None:
+    """Trap: a way to transformers that does not pass the module that shuts it out."""
+    (tmp_path / "kernels.py").write_text("print('fetched')", encoding="utf-8")
     done = subprocess.run(
         [
             sys.executable,
             "-c",
-            "import doitune.backends.pick\ntry:\n import kernels\nexcept ImportError: print('halted')",
+            f"import doitune.{module}\ntry:\n import kernels\nexcept ImportError: print('halted')",
         ],
         capture_output=True,
+        env={**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}{os.pathsep}{tmp_path}"},
         text=True,
         check=True,
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
@@ -15,12 +13,6 @@ from doitune.errors import FitError
 
 if TYPE_CHECKING:
     from doitune.base.folder import Base
-
-# libraries would fetch compiled code from the hub with it, unasked
-sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
-
-# it warns of an optional CPU kernel that doitune doesn't use
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 ORDER = ("unsloth", "hf")
 """Backends by preference; each is a module of this folder."""
