@@ -6,6 +6,8 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,3 +80,15 @@ def test_numbers_in_the_help_of_export_are_the_rooms_own() -> None:
 def test_rows_are_checked_at_the_length_that_a_recipe_trains() -> None:
     limit = Recipe.model_fields["train"].annotation.model_fields["max_tokens"].default  # type: ignore[union-attr]
     assert inspect.signature(data.check).parameters["max_tokens"].default == limit
+
+
+def test_the_start_of_every_command_loads_names_only() -> None:
+    """Trap: one name that a help text needs brings the reader of rows, json and hashlib into every start."""
+    code = (
+        "import sys; import doitune.cli.app; print(*(name for name in sys.modules if name[:7] == 'doitune'))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = {name for name in loaded.stdout.split() if not name.startswith("doitune.cli")}
+    assert "doitune.errors" in names
+    light = {"doitune", "doitune.errors", "doitune.system", "doitune.system.units", "doitune.data"}
+    assert names <= {*light, "doitune.data.sources", "doitune.data.suites"}

@@ -13,7 +13,7 @@ from doitune.ability import NAMES
 from doitune.data.checksums import CHECKSUMS, read_checksums, write_checksums
 from doitune.data.corpus import corpora_folder, open_corpus
 from doitune.data.fetch import fetch
-from doitune.data.layout import SOURCES
+from doitune.data.sources import SOURCES
 from doitune.errors import DataError, DiskError
 
 

@@ -12,8 +12,8 @@ from statistics import quantiles
 from doitune.data.corpus import Corpus
 from doitune.data.example import Example
 from doitune.data.jsonl import Finding, shown
-from doitune.data.layout import SMALL
 from doitune.data.leaks import Leak, duplicates, leaks_of
+from doitune.data.sources import SMALL
 from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError
 

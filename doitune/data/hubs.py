@@ -21,7 +21,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
-from doitune.data.layout import SOURCES
+from doitune.data.sources import SOURCES
 from doitune.errors import DataError
 
 REPOSITORY = "ChiyuSONG/dynamics-of-instruction-tuning"

@@ -11,11 +11,8 @@ from pathlib import Path
 
 from doitune.ability import GENERAL, place_of
 from doitune.data.example import Scan, Split, is_ability_name, scan_examples
+from doitune.data.sources import SOURCES, TEST, VALID
 from doitune.errors import DataError
-
-SMALL, FULL, VALID, TEST = (f"curated/{folder}" for folder in ("1000", "full", "valid", "test"))
-SYNTHETIC = "synthetic/40960"
-SOURCES = (SMALL, FULL, VALID, TEST, SYNTHETIC)
 
 _SUFFIXES = (".json", ".jsonl")
 

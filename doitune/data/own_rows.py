@@ -14,18 +14,9 @@ from pathlib import Path
 from doitune.ability import GENERAL
 from doitune.data.example import Scan, scan_examples
 from doitune.data.jsonl import RowError, numbered_lines, parse_line
-from doitune.data.layout import (
-    FULL,
-    SMALL,
-    SOURCES,
-    SYNTHETIC,
-    TEST,
-    VALID,
-    refuse_outside,
-    row_files,
-    split_of,
-)
+from doitune.data.layout import refuse_outside, row_files, split_of
 from doitune.data.other_formats import RowForm
+from doitune.data.sources import FULL, SMALL, SOURCES, SYNTHETIC, TEST, VALID
 from doitune.errors import DataError
 
 

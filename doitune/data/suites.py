@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from doitune.data.layout import TEST, VALID
+from doitune.data.sources import TEST, VALID
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from doitune.data.corpus import Corpus, open_corpus
-from doitune.data.layout import SYNTHETIC, VALID
 from doitune.data.leaks import Leak, leaks_of
 from doitune.data.other_formats import OwnForm, RowForm
+from doitune.data.sources import SYNTHETIC, VALID
 from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError, Problem, UsageError
 from doitune.prompt.batch import epoch_order

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from doitune.ability import NAMES, place_of
 from doitune.data.example import Example, content_key
-from doitune.data.layout import FULL
+from doitune.data.sources import FULL
 from doitune.errors import DataError, Problem
 
 Shortfall = Literal["stop", "take_all"]

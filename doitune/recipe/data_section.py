@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from doitune.ability import GENERAL, NAMES
-from doitune.data.layout import SMALL
 from doitune.data.other_formats import OwnForm
+from doitune.data.sources import SMALL
 from doitune.recipe.budget import Budget, Leftover, Select, Share, Shortfall
 from doitune.recipe.section import Contradiction, Count, InnerFolder, Location, Natural, Section, Seed, Token
 
