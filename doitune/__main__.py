@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from doitune.errors import BROKEN_PIPE, INTERRUPTED, DoituneError, UsageError
 from doitune.system import signals, streams
+from doitune.system.paths import bad_name
 
 
 def main() -> None:
@@ -45,6 +46,8 @@ def _command() -> int:
         _leave(error)
     except BrokenPipeError:
         return BROKEN_PIPE
+    except OSError as error:
+        _leave(bad_name(error) or _crash(error))
     except Exception as error:
         import typer
 

@@ -15,7 +15,7 @@ from doitune.base.pins import pin, pinned_commit
 from doitune.base.record import git_sha1, write_record
 from doitune.base.trust import refuse_lookalike, refuse_moved
 from doitune.data.fetch import OnProgress, Progress
-from doitune.data.hubs import RemoteFile, counting_bar
+from doitune.data.hubs import RemoteFile, counting_bar, quieten_client
 from doitune.errors import ModelError
 from doitune.system.disk import file_sha256, need_room
 
@@ -248,6 +248,7 @@ def hub_errors(name: str, revision: str = "") -> Iterator[Any]:
     from httpx import HTTPError
     from huggingface_hub import errors as hub
 
+    quieten_client()
     try:
         yield
     except hub.RepositoryNotFoundError:

@@ -14,6 +14,7 @@ from doitune.base.folder import ASSEMBLED, LEFT, TAKEN, Base, is_hub_name, whole
 from doitune.base.pins import pin, pinned_commit
 from doitune.base.trust import refuse_lookalike
 from doitune.errors import ModelError
+from doitune.system.paths import from_home
 
 
 def find_base(name: str, revision: str = "") -> Base:
@@ -23,7 +24,7 @@ def find_base(name: str, revision: str = "") -> Base:
         from doitune.demo.folder import BASE
 
         return whole(Base("demo", BASE, ""))
-    folder = Path(name).expanduser()
+    folder = from_home(name)
     if folder.is_dir():
         return whole(Base(name, folder.resolve(), ""))
     if name.startswith(ASSEMBLED):

@@ -12,6 +12,7 @@ from doitune.base.named import make_command, model_section
 from doitune.base.record import model_files, read_record
 from doitune.errors import ModelError
 from doitune.recipe.files import find_model, list_models
+from doitune.system.paths import from_home
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def folder_here(model_name: str, revision: str = "") -> Path | None:
     """Where a base lies on this machine; the hub is not asked. None where it is nowhere."""
     if model_name == "demo":
         return find_base("demo").folder
-    folder = Path(model_name).expanduser()
+    folder = from_home(model_name)
     if folder.is_dir():
         return folder.resolve()
     if not is_hub_name(model_name):
@@ -82,7 +83,7 @@ def on_the_hub(name: str, revision: str = "") -> tuple[str, str]:
     if find_model(name) is not None:
         section = model_section(name)
         name, revision = section.name, revision or section.revision
-    if name == "demo" or Path(name).expanduser().is_dir():
+    if name == "demo" or from_home(name).is_dir():
         raise ModelError(
             f"{name} is on this disk already", f"`doitune base check {name}` compares it with its record"
         )
@@ -103,7 +104,7 @@ def on_the_hub(name: str, revision: str = "") -> tuple[str, str]:
 def folder_called(name: str) -> Path:
     """The folder of a base on this disk by its path, recipe's name or hub name. ModelError says how to get
     it."""
-    is_folder = Path(name).expanduser().is_dir()
+    is_folder = from_home(name).is_dir()
     section = None if is_folder or find_model(name) is None else model_section(name)
     folder = folder_here(section.name if section else name, section.revision if section else "")
     if folder is None:

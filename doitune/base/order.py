@@ -16,6 +16,7 @@ from doitune.base.named import model_section
 from doitune.base.tokens import read_tokens
 from doitune.data.fetch import OnProgress
 from doitune.errors import ModelError, Problem, UsageError
+from doitune.system.paths import from_home
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def take_order(wish: Wish, on_note: Callable[[str], None], on_progress: OnProgre
 def _out(wish: Wish, section: ModelSection) -> Path:
     """Where the base goes: the recipe's own folder unless another is named."""
     if wish.out is not None:
-        return wish.out.expanduser()
+        return from_home(wish.out)
     if not section.name.startswith(ASSEMBLED):
         raise UsageError(
             f"the recipe of {wish.name} names {section.name}, which is no folder of yours",
@@ -82,7 +83,7 @@ def _out(wish: Wish, section: ModelSection) -> Path:
 
 def _part(name: str, on_note: Callable[[str], None], on_progress: OnProgress | None) -> Path:
     """The folder of a part: as it is, or brought from the hub."""
-    folder = Path(name).expanduser()
+    folder = from_home(name)
     if folder.is_dir():
         return folder.resolve()
     if not is_hub_name(name):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import RUNS, BenchmarkData, CorpusName, Json, Runs, folders, words
+from doitune.cli.options import RUNS, BenchmarkData, CorpusName, Json, Runs, finite, folders, words
 from doitune.data.suites import BENCHMARKS, DEFAULT_SUITE, SUITES
 from doitune.errors import UsageError
 
@@ -167,7 +167,10 @@ def compare(
         ),
     ] = DEFAULT_SUITE,
     margin: Annotated[
-        float | None, typer.Option("--margin", help="Points in %: is B no worse than A by more than this?")
+        float | None,
+        typer.Option(
+            "--margin", help="Points in %: is B no worse than A by more than this?", callback=finite
+        ),
     ] = None,
     runs: Runs = RUNS,
     as_json: Json = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,12 +37,22 @@ CardSize = Annotated[
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of the runs.")]
 RUNS = Path("runs")
 """The default."""
+
+
+def finite(value: float | None) -> float | None:
+    """An option's number. UsageError for nan and inf, which every comparison with a bound lets through."""
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"{value} is not a number to count with", "write digits")
+    return value
+
+
 WaitForDisk = Annotated[
     float,
     typer.Option(
         "--wait-for-disk",
         metavar="MINUTES",
         min=0.0,
+        callback=finite,
         help="How long a run on a full disk waits for room before it ends.",
     ),
 ]

@@ -21,6 +21,7 @@ from doitune.data.other_formats import RowForm
 from doitune.data.own_rows import OwnRows
 from doitune.errors import DataError, DiskError
 from doitune.system.disk import Wait, whole_folder
+from doitune.system.paths import from_home
 from doitune.system.publish import alone
 
 KNOWN = ("demo", "doit")
@@ -100,7 +101,7 @@ def open_corpus(name_or_path: str, rows: RowForm | None = None) -> Corpus:
         if not root.is_dir():
             raise DataError("the DoIT data are not on this machine", "run `doitune data fetch doit`")
         return _checked(Corpus("doit", root))
-    path = Path(name_or_path).expanduser()
+    path = from_home(name_or_path)
     if not path.exists():
         known = ", ".join(KNOWN)
         raise DataError(

@@ -21,6 +21,7 @@ from doitune.data.jsonl import LFS_CURE, LFS_POINTER, LFS_PROBLEM
 from doitune.data.suites import BENCHMARKS
 from doitune.errors import DataError, DiskError, Problem, UsageError
 from doitune.system import faults
+from doitune.system.paths import from_home
 from doitune.system.publish import alone, publish
 
 
@@ -65,11 +66,11 @@ def fetch(
     try:
         with alone(final, f"the corpus {name}"):
             if hub is None:
-                _copy(Path(source).expanduser(), staging, report)
+                _copy(from_home(source), staging, report)
                 origin = {
                     "source": "folder",
-                    "repository": str(Path(source).expanduser().resolve()),
-                    "revision": clone_commit(Path(source).expanduser()),
+                    "repository": str(from_home(source).resolve()),
+                    "revision": clone_commit(from_home(source)),
                 }
             else:
                 origin = _download(hub, staging, final, revision or _pinned(final, hub), report)
@@ -103,7 +104,7 @@ def _hub(source: str, repository: str) -> Hub | None:
     for kind in (HuggingFace, ModelScope):
         if source == kind.name:
             return kind(repository or REPOSITORY)
-    if not Path(source).expanduser().is_dir():
+    if not from_home(source).is_dir():
         raise DataError(
             f"`{source}` is neither huggingface, nor modelscope, nor a folder",
             "name one of them: `--from PATH`",

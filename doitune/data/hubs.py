@@ -9,6 +9,7 @@ a digest of each file, which `fetch` compares with what came.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -218,12 +219,22 @@ def _opened(request: Request, repository: str) -> Iterator[Any]:
         yield answer
 
 
+def quieten_client() -> None:
+    """Keep the Hugging Face client's lines about its tries off the screen, unless HF_HUB_VERBOSITY asks for
+    them: what came of the last one is our error."""
+    from huggingface_hub.utils import logging
+
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()
+
+
 @contextmanager
 def _hub_errors(repository: str) -> Iterator[None]:
     """The client's errors as a user may read them. Errors: DataError."""
     from httpx import HTTPError as ClientError
     from huggingface_hub import errors as hub
 
+    quieten_client()
     hint = "try `--from modelscope`, a mirror in HF_ENDPOINT, or `--from PATH` with a folder or a git clone"
     try:
         yield

@@ -13,7 +13,7 @@ from doitune.data.corpus import open_corpus
 from doitune.data.suites import BENCHMARKS, CORPUS_SUITES, SUITES
 from doitune.errors import DataError, UsageError
 from doitune.evals.suites.files import task as benchmark_task
-from doitune.evals.task import Task
+from doitune.evals.task import Task, refuse_limit
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import Recipe
@@ -29,7 +29,7 @@ class Request:
     `suites`, `shots`: empty, the recipe's. `shots`: solved examples before a benchmark's question, each
     number an evaluation of its own. `data`: a benchmark's folder by suite, where it isn't the fetched one.
     `exact`: one question at a time, see Limits. `write_choices`: single choices of the corpus are written, as
-    the released code has them, instead of read off the option scores.
+    the released code has them, instead of read off the option scores. UsageError where `limit` is none.
     """
 
     suites: tuple[str, ...] = ()
@@ -41,6 +41,10 @@ class Request:
     data: Mapping[str, Path] = field(default_factory=dict)
     exact: bool = False
     write_choices: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit is not None:
+            refuse_limit(self.limit)  # now, not after the model was loaded
 
 
 def requested_tasks(recipe: Recipe, request: Request) -> dict[str, Task]:

@@ -15,15 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from doitune.ability import FORMS
 from doitune.data.example import Message
 from doitune.errors import CheckpointError, DiskError
-from doitune.evals.task import Item, Reply, Task, Verdict, digest
+from doitune.evals.task import WAYS, Item, Reply, Task, Verdict, digest
 from doitune.run.layout import EVALUATION, EVALUATION_LOCK, OUTCOMES
 from doitune.system.disk import hold, make_folder, write_whole
 from doitune.system.publish import sweep
 
 SCHEMA = "doitune.evaluation/1"
 T = TypeVar("T")
+
+MOST_CHOICES = 1000
+"""Candidates and shots of a question; an edited line may claim any number, and each takes memory."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Line:
         """What `to_json` made. KeyError, TypeError or ValueError where it is something else."""
         parts = {"fixed": read, **({"paper": read["paper"]} if "paper" in read else {})}
         verdicts = {name: _verdict(part) for name, part in parts.items()}
-        chances = {name: float(part["chance"]) for name, part in parts.items()}
+        chances = {name: _share(part["chance"], "chance") for name, part in parts.items()}
         return cls(
             _item(read),
             _one(read["document"], str),
@@ -134,15 +138,37 @@ def _item(read: Mapping[str, Any]) -> Item:
     return Item(
         id=_one(read["id"], str),
         set=_one(read["set"], str),
-        form=read["form"],
-        way=read["way"],
+        form=_known(read["form"], FORMS),
+        way=_known(read["way"], WAYS),
         question=(Message("user", _one(read["question"], str)),),
         label=_one(read["label"], str),
         options=_all(read["options"]),
-        choices=("",) * int(read["choices"]),
+        choices=("",) * _count(read["choices"], MOST_CHOICES),
         cluster=_one(read["cluster"], str),
-        shots=int(read.get("shots", 0)),
+        shots=_count(read.get("shots", 0), MOST_CHOICES),
     )
+
+
+def _known(value: Any, known: tuple[T, ...]) -> T:
+    """ValueError unless `value` is one of `known`."""
+    for one in known:
+        if value == one:
+            return one
+    raise ValueError(f"{str(value)[:80]!r} is none of {', '.join(map(str, known))}")
+
+
+def _count(value: Any, most: int) -> int:
+    """TypeError or ValueError unless `value` is a whole number from 0 to `most`."""
+    if not 0 <= _one(value, int) <= most:
+        raise ValueError(f"{str(value)[:80]} is no number from 0 to {most:,}")
+    return int(value)
+
+
+def _share(value: Any, name: str) -> float:
+    """ValueError unless `value` is a number from 0 to 1."""
+    if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"`{name}` is {str(value)[:80]!r}")
+    return value
 
 
 @contextmanager
@@ -198,9 +224,7 @@ def _all(value: Any) -> tuple[str, ...]:
 
 
 def _verdict(read: Mapping[str, Any]) -> Verdict:
-    parsed, correct = read["parsed"], read["correct"]
-    if not isinstance(correct, (bool, int, float)) or not 0 <= correct <= 1:
-        raise ValueError(f"`correct` is {str(correct)[:80]!r}")
+    parsed, correct = read["parsed"], _share(read["correct"], "correct")
     return Verdict(
         list(_all(parsed)) if isinstance(parsed, list) else parsed if parsed is None else _one(parsed, str),
         correct,

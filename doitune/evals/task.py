@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from doitune.ability import Form, chance
 from doitune.data.example import Message
@@ -20,6 +20,7 @@ from doitune.errors import UsageError
 
 Way = Literal["letters", "write", "rank"]
 """How an item is asked: options by first-step scores, a written reply, or candidates by their losses."""
+WAYS: tuple[Way, ...] = get_args(Way)
 
 Count = Callable[[str], int]
 """A text's length in tokens as a tokenizer's plain call gives it, any token added around it included."""
@@ -108,17 +109,21 @@ class Task:
         """
         if limit is None:
             return self
-        if not limit > 0 or (limit >= 1 and limit != int(limit)):
-            raise UsageError(
-                f"a limit of {limit} questions is none",
-                "give a whole number for each set, or a share below 1",
-            )
+        refuse_limit(limit)
         kept: set[str] = set()
         for name in self.sets:
             ids = [item.id for item in self.items if item.set == name]
             count = int(limit) if limit >= 1 else math.ceil(limit * len(ids))
             kept.update(sorted(ids, key=lambda one: sha256(f"{seed}\x1f{one}".encode()).digest())[:count])
         return replace(self, items=tuple(item for item in self.items if item.id in kept))
+
+
+def refuse_limit(limit: float) -> None:
+    """UsageError for a limit that is neither a whole number of questions nor a share below 1."""
+    if not 0 < limit < math.inf or (limit >= 1 and limit != int(limit)):
+        raise UsageError(
+            f"a limit of {limit:g} questions is none", "give a whole number for each set, or a share below 1"
+        )
 
 
 @dataclass(frozen=True)
@@ -177,12 +182,12 @@ class Reply:
 
     @classmethod
     def from_json(cls, read: Mapping[str, Any]) -> Reply:
-        """What `to_json` made."""
+        """What `to_json` made. KeyError, TypeError or ValueError where it is something else."""
         return cls(
             prompt=str(read["prompt"]),
             prompt_tokens=int(read["prompt_tokens"]),
             shots=int(read["shots"]),
-            text=read["text"],
+            text=None if read["text"] is None else _text(read["text"]),
             new_tokens=int(read["new_tokens"]),
             stopped=read["stopped"],
             option_scores=tuple(float(score) for score in read["option_scores"]),
@@ -221,6 +226,13 @@ class Verdict:
         return (
             self.note if self.correct in (0, 1) else f"{self.note}, {100 * self.correct:.0f} % of the credit"
         )
+
+
+def _text(value: object) -> str:
+    """TypeError unless it is a text."""
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:80]!r} is no text")
+    return value
 
 
 def _plain(value: float) -> float | str:

@@ -26,6 +26,7 @@ from doitune.export.source import Source, open_source
 from doitune.export.tokenizer import exported_tokens, prove_files, prove_folder
 from doitune.export.trial import QUESTIONS, Trial, choose_trial
 from doitune.system.disk import file_sha256, hold, make_folder
+from doitune.system.paths import from_home
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +93,7 @@ def _folder(wanted: Path) -> Path:
     """Where to write. UsageError for a folder with something else in it than an export of doitune; whose
     export it is, the merge finds out."""
     try:
-        out = wanted.expanduser().resolve()
+        out = from_home(wanted).resolve()
         foreign = out.exists() and not (out.is_dir() and ((out / RECORD).is_file() or not any(out.iterdir())))
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a null byte
         reason = getattr(error, "strerror", None) or error

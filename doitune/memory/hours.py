@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doitune.ability import GENERAL, NAMES
@@ -18,6 +17,7 @@ from doitune.errors import DoituneError
 from doitune.memory.cards import KNOWN, Card, KnownCard
 from doitune.memory.terms import Setting
 from doitune.prepare.schedule import total_steps
+from doitune.system.paths import from_home
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import BudgetSection, DataSection, ModelSection, Recipe
@@ -131,7 +131,7 @@ def _is_here(corpus: str) -> bool:
 
     if corpus == "demo":
         return any(corpora_folder().glob("demo-*"))
-    return (corpora_folder() / "doit").is_dir() if corpus == "doit" else Path(corpus).expanduser().exists()
+    return (corpora_folder() / "doit").is_dir() if corpus == "doit" else from_home(corpus).exists()
 
 
 def _counted(section: DataSection) -> tuple[int, list[str]]:

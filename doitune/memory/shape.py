@@ -12,6 +12,7 @@ from doitune.base.architecture import Architecture, read_architecture
 from doitune.base.families import names_of
 from doitune.base.folder import is_hub_name, read_config
 from doitune.errors import ModelError
+from doitune.system.paths import from_home
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import ModelSection
@@ -78,7 +79,7 @@ def find_config(name: str, revision: str = "") -> tuple[dict[str, Any], str]:
         from doitune.demo.folder import BASE
 
         return _read(BASE)
-    folder = Path(name).expanduser()
+    folder = from_home(name)
     if folder.is_dir():
         return _read(folder)
     if not is_hub_name(name):

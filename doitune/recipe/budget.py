@@ -260,14 +260,37 @@ def _left_to_share(budget: Budget, fixed: int, somebody_shares: bool) -> int:
 
 
 def _refuse_shortfall(budget: Budget, lines: Mapping[str, Line]) -> None:
-    problems = [
+    short = {
+        name: line
+        for name, line in lines.items()
+        if line.kept < line.asked or (not line.found and budget.amounts.get(name) == "all")
+    }
+    if not short:
+        return
+    foreign = _foreign(lines)
+    if foreign is not None and not any(line.found for line in short.values()):
+        raise DataError.of([foreign])
+    raise DataError.of(
         Problem(
             f"data.budget.{name}",
             f"asked for {f'{line.asked:,}' if line.asked else 'all'} rows, found {line.found:,}",
             f"lower `{name}`, add rows, or write on_shortfall: take_all",
         )
-        for name, line in lines.items()
-        if line.kept < line.asked or (not line.found and budget.amounts.get(name) == "all")
-    ]
-    if problems:
-        raise DataError.of(problems)
+        for name, line in short.items()
+    )
+
+
+def _foreign(lines: Mapping[str, Line]) -> Problem | None:
+    """The one sentence for a corpus whose rows are all of abilities that nobody asks for."""
+    asked = [name for name, line in lines.items() if not line.found]
+    others = {name: line.found for name, line in lines.items() if line.found}
+    if not others or any(lines[name].asked for name in others):
+        return None
+    has = ", ".join(f"{name} ({count:,})" for name, count in list(others.items())[:12])
+    return Problem(
+        "data.budget",
+        f"asks for {', '.join(asked[:12])}; the corpus has no row of {'it' if len(asked) == 1 else 'these'}, "
+        f"it has {has}{', ...' if len(others) > 12 else ''}",
+        f"ask for what it has, for example --set data.budget={{{next(iter(others))}: all}}, "
+        "or name the abilities in the rows",
+    )

@@ -63,7 +63,8 @@ def _no_address(text: str) -> str:
 
 
 def _inside(text: str) -> str:
-    """A folder inside the corpus, whatever the system's separator."""
+    """A folder inside the corpus, whatever the system's separator; a separator at its end says nothing."""
+    text = text.rstrip("/\\")
     parts = re.split(r"[/\\]", text)
     if ".." in parts or parts[0] in ("", "~") or ":" in parts[0]:
         raise ValueError("must be a folder inside the corpus, without `..`")

@@ -26,6 +26,7 @@ from doitune.run.folder import Run
 from doitune.run.layout import BASE, DONE, LEDGER, ORIGIN, RECIPE, REPORT, reports
 from doitune.run.log import STEP, VALIDATION
 from doitune.run.summary import state_of
+from doitune.system.json_records import read_object
 
 WRONG_ANSWERS = 12
 """Wrong answers of one evaluation that are shown to read."""
@@ -224,10 +225,19 @@ def _from_all_sets(lines: Sequence[Line]) -> list[Line]:
 
 
 def _scored(folder: Path) -> Scored:
-    report = Report.from_json(json.loads((folder / REPORT).read_text(encoding="utf-8")))
-    table = report.tables[0]
-    cells: list[SetScore | Mean] = [*table.sets, table.mean, table.mean_all, *table.groups.values()]
-    for value in (value for one in cells for value in (one.score, one.low, one.high, one.chance, one.n)):
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError(f"{value!r} is no score")
-    return Scored(folder.name, report, table, tuple(notes(table)))
+    """One evaluation's scores. CheckpointError names the file."""
+    path = folder / REPORT
+    try:
+        report = Report.from_json(read_object(path))
+        table = report.tables[0]
+        cells: list[SetScore | Mean] = [*table.sets, table.mean, table.mean_all, *table.groups.values()]
+        for value in (value for one in cells for value in (one.score, one.low, one.high, one.chance, one.n)):
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"{value!r} is no score")
+        return Scored(folder.name, report, table, tuple(notes(table)))
+    except _DAMAGE as error:
+        raise CheckpointError(
+            f"not the scores of an evaluation: {error!r}"[:300],
+            f"write them anew from the saved replies: doitune score {folder}",
+            place=str(path),
+        ) from error

@@ -23,8 +23,10 @@ def _when(run: Run) -> tuple[str, int, str]:
 
 def find_run(text: str, runs: Path) -> Run:
     """A run by its directory, by `last`, or by an unambiguous part of its name. UsageError lists what
-    there is."""
-    folder = Path(text)
+    there is, and refuses a text that says nothing (of any name, "" is a part)."""
+    folder, part = Path(text), text.strip().strip("/")
+    if not text.strip():
+        raise UsageError("an empty name names no run", "`doitune runs list` names them, or write `last`")
     if (folder / RECIPE).is_file():
         return Run(folder.resolve())
     known = list_runs(runs)
@@ -32,8 +34,8 @@ def find_run(text: str, runs: Path) -> Run:
         if known:
             return known[-1]
         raise UsageError(f"there is no run under {runs}", "start one: doitune train demo")
-    matches = [run for run in known if text.strip("/") in run.name]
-    exact = [run for run in matches if run.name == text.strip("/")]
+    matches = [run for run in known if part.strip("./") and part in run.name]
+    exact = [run for run in matches if run.name == part]
     if len(exact or matches) == 1:
         return (exact or matches)[0]
     if matches:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from doitune.errors import CheckpointError
 from doitune.run.folder import Run
 from doitune.run.layout import ORIGIN, reports
 from doitune.run.log import STEP
+from doitune.system.json_records import read_object
 
 
 def summarise(run: Run) -> dict[str, Any]:
@@ -48,9 +48,9 @@ def _scores(run: Run) -> dict[str, Any]:
     for path in reports(run.folder):
         suite, checkpoint = path.parent.parent.name, path.parent.name
         try:
-            report = json.loads(path.read_text(encoding="utf-8"))
+            report = read_object(path)
             score, some = float(report["tables"][0]["mean"]["score"]), bool(report["partial"])
-        except (OSError, ValueError, KeyError, IndexError, TypeError):
+        except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
             continue
         scores.setdefault(suite, {})[checkpoint] = score
         if some:

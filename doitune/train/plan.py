@@ -13,6 +13,7 @@ from doitune.base.folder import Base
 from doitune.prepare.account import count_rows
 from doitune.prepare.material import Material, prepare
 from doitune.recipe.resolve import Resolved
+from doitune.train.trackers import refuse_missing
 
 if TYPE_CHECKING:
     from doitune.data.example import Example
@@ -39,11 +40,12 @@ class Plan:
 
 def plan_training(resolved: Resolved, judged: Judged | None = None, *, loads: bool = False) -> Plan:
     """Resolve the base, choose and encode the examples, prove the template's law. `judged`, errors: see
-    `prepare`.
+    `prepare`; FitError where a tracker is not installed.
 
     `loads`: this process is going to load the base; its backend is imported first.
     """
     recipe = resolved.recipe
+    refuse_missing(recipe.train.trackers)
     base = find_base(recipe.model.name, recipe.model.revision)
     if loads:
         begin(recipe.model.backend, base)

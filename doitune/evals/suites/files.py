@@ -25,6 +25,7 @@ from doitune.data.suites import BENCHMARKS, Benchmark
 from doitune.errors import DataError, DiskError, UsageError
 from doitune.evals.task import Task
 from doitune.system.disk import file_sha256, whole_folder, write_json
+from doitune.system.paths import from_home
 from doitune.system.publish import alone, publish
 
 OnFile = Callable[[str], None]
@@ -62,7 +63,7 @@ def find(suite: str, given: Path | None = None) -> Path:
     """
     benchmark = BENCHMARKS[suite]
     if given is not None:
-        for folder in (given.expanduser(), given.expanduser() / "data"):
+        for folder in (from_home(given), from_home(given) / "data"):
             if _files(folder, benchmark):
                 return folder
         raise DataError(
@@ -107,7 +108,7 @@ def fetch(suite: str, source: str = "", on_file: OnFile = lambda name: None) -> 
     benchmark, final = _known(suite), benchmarks_folder() / suite
     try:
         with TemporaryDirectory() as scratch, alone(final, f"the benchmark {suite}"):
-            place = Path(source).expanduser() if source else _download(benchmark, Path(scratch), on_file)
+            place = from_home(source) if source else _download(benchmark, Path(scratch), on_file)
             fresh = final.with_name(f".{suite}.fresh")
             shutil.rmtree(fresh, ignore_errors=True)
             with whole_folder(fresh) as beside:
