@@ -14,8 +14,6 @@ from doitune.errors import DiskError
 from doitune.system import disk
 from doitune.system.disk import (
     append_line,
-    hold,
-    is_held,
     make_folder,
     need_room,
     read_lines,
@@ -23,6 +21,7 @@ from doitune.system.disk import (
     write_json,
     write_whole,
 )
+from doitune.system.lock import hold, is_held
 
 
 def _names(folder: Path) -> list[str]:

@@ -42,7 +42,8 @@ from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run, resolved
 from doitune.run.model import open_trained
 from doitune.selftest.world import World, make_world
-from doitune.system.disk import file_sha256, hold
+from doitune.system.disk import file_sha256
+from doitune.system.lock import hold
 from doitune.train.session import start
 
 WEIGHTS = "model.safetensors"

@@ -234,7 +234,7 @@ def test_a_row_of_two_thousand_tokens_takes_no_minute(tiny_template: Template) -
 
 
 def test_importing_it_loads_nothing_heavy() -> None:
-    code = "import sys, doitune.prepare.preview, doitune.prepare.stats; print([name for name in ('torch', 'transformers', 'rich') if name in sys.modules])"
+    code = "import sys, doitune.prepare.preview, doitune.prepare.histogram; print([name for name in ('torch', 'transformers', 'rich') if name in sys.modules])"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

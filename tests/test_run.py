@@ -138,7 +138,7 @@ def test_a_look_at_the_lock_keeps_nobody_out(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            f"from doitune.system.disk import is_held\nfrom pathlib import Path\nwhile True: is_held(Path({str(run.folder / 'run.lock')!r}))",
+            f"from doitune.system.lock import is_held\nfrom pathlib import Path\nwhile True: is_held(Path({str(run.folder / 'run.lock')!r}))",
         ]
     )
     try:

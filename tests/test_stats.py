@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from doitune.backends.tokenizer import tokenizer_template
 from doitune.base.find import find_base
 from doitune.errors import DataError
-from doitune.prepare.stats import OVERALL, Stats, histogram, histogram_svg, measure, stats
+from doitune.prepare.histogram import histogram, histogram_svg
+from doitune.prepare.stats import OVERALL, Stats, measure, stats
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.recipe.fields import PromptSection
 from doitune.recipe.resolve import resolve

@@ -17,7 +17,7 @@ from test_data_fetch import lines
 from doitune.data.checksums import CHECKSUMS
 from doitune.errors import DiskError, LockedError
 from doitune.system import faults, publish
-from doitune.system.disk import Wait, hold
+from doitune.system.lock import Wait, hold
 from doitune.system.publish import alone, write_result
 
 
@@ -121,7 +121,7 @@ def test_a_second_process_is_told_or_waits(tmp_path: Path) -> None:
     first.start()
     while not (tmp_path / ".corpus.lock").exists():
         time.sleep(0.01)
-    with alone(final, "the corpus", Wait(seconds=20.0, tell=said.append)):
+    with alone(final, "the corpus", Wait(seconds=20.0, report=said.append)):
         assert not first.is_alive() or first.join(5) is None
     assert len(said) == 1 and "waiting" in said[0]
     assert names(tmp_path) == []

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from doitune.console import screen
 from doitune.evals.markdown import escape
-from doitune.prepare.stats import Lengths, Stats, histogram_svg
+from doitune.prepare.histogram import histogram_svg
+from doitune.prepare.stats import Lengths, Stats
 from doitune.report.html import tag
 from doitune.report.plots import curves
 from doitune.report.read import Point

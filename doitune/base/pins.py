@@ -14,7 +14,8 @@ from typing import Any
 
 from doitune.data.corpus import CACHE_CURE, corpora_folder
 from doitune.errors import DiskError, ModelError
-from doitune.system.disk import Wait, file_sha256, write_json
+from doitune.system.disk import file_sha256, write_json
+from doitune.system.lock import Wait
 from doitune.system.publish import alone
 
 SCHEMA = "doitune.pins/1"

@@ -188,7 +188,8 @@ def stats(
 
     from doitune.backends.tokenizer import recipe_template
     from doitune.console import examples, screen
-    from doitune.prepare.stats import histogram_svg, measure
+    from doitune.prepare.histogram import histogram_svg
+    from doitune.prepare.stats import measure
     from doitune.system.publish import write_result
 
     resolved = options.resolved(recipe, model, corpus, sets)

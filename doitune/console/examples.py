@@ -88,7 +88,7 @@ def _piece(one: Piece) -> tuple[str, str]:
 
 def show_stats(found: Stats, written: str | None) -> None:
     """Lengths by ability, then the histogram of all. `written`: the file that has the picture."""
-    from doitune.prepare.stats import histogram
+    from doitune.prepare.histogram import histogram
 
     columns = ["ability", "rows", "shortest", "median", "mean", "p90", "p99", "longest", "trained"]
     rows = [

@@ -20,7 +20,8 @@ from doitune.data.example import Message
 from doitune.errors import CheckpointError, DiskError
 from doitune.evals.task import WAYS, Item, Reply, Task, Verdict, digest
 from doitune.run.layout import EVALUATION, EVALUATION_LOCK, OUTCOMES
-from doitune.system.disk import hold, make_folder, write_whole
+from doitune.system.disk import make_folder, write_whole
+from doitune.system.lock import hold
 from doitune.system.publish import sweep
 
 SCHEMA = "doitune.evaluation/1"

@@ -42,8 +42,9 @@ class TrainedRows:
         refused = f"{self.refused:,} refused as too long" if self.refused else "none refused"
         repeated = f"; {self.repeated:,} rows say the same as another" if self.repeated else ""
         return (
-            f"{self.chosen:,} rows: {self.trained:,} trained, {refused}; {self.trained_tokens:,} of {self.tokens:,} tokens are trained "
-            f"({share:.0f} %), {self.least:,} to {self.most:,} a row, median {self.median:,g}{repeated}"
+            f"{self.chosen:,} rows: {self.trained:,} trained, {refused}; "
+            f"{self.trained_tokens:,} of {self.tokens:,} tokens are trained ({share:.0f} %), "
+            f"{self.least:,} to {self.most:,} a row, median {self.median:,g}{repeated}"
         )
 
 
@@ -53,7 +54,8 @@ def count_rows(ledger: Ledger, encoded: Sequence[Encoded]) -> TrainedRows:
     total = ledger.total()
     if len(encoded) != total.trained or total.kept != total.trained + total.truncated:
         raise RuntimeError(
-            f"rows were lost: {total.kept} chosen, {total.truncated} refused, {total.trained} to train, {len(encoded)} encoded"
+            f"rows were lost: {total.kept} chosen, {total.truncated} refused, {total.trained} to train, "
+            f"{len(encoded)} encoded"
         )
     trained = [one.trained for one in encoded]
     tokens = sum(len(one.ids) for one in encoded)
@@ -77,7 +79,8 @@ def rates(section: TrainSection, total_steps: int) -> tuple[float, float, float]
     """
     if section.warmup_steps >= total_steps:
         raise RecipeError(
-            f"train.warmup_steps {section.warmup_steps} leaves none of the run's {total_steps} steps at the full rate",
+            f"train.warmup_steps {section.warmup_steps} leaves none of the run's {total_steps} steps "
+            "at the full rate",
             f"use fewer, for example --set train.warmup_steps={total_steps // 10}",
         )
     found = [rate_at(step, total_steps, section) for step in range(total_steps)]

@@ -134,8 +134,9 @@ def _fit(
         ]
         first = problems[0]
         cure = (
-            f"{len(long)} of {len(examples)} rows are too long (the longest has {longest}): --set train.max_tokens={longest}, "
-            "or drop and count them: --set data.on_overlong=drop; an answer is never cut"
+            f"{len(long)} of {len(examples)} rows are too long (the longest has {longest}): "
+            f"--set train.max_tokens={longest}, or drop and count them: --set data.on_overlong=drop; "
+            "an answer is never cut"
         )
         raise DataError.of([Problem(first.place, first.problem, cure), *problems[1:]])
     dropped = {example.id for example, _ in long}

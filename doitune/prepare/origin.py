@@ -39,7 +39,7 @@ def opening(recipe: Recipe, material: Material, model: LoadedModel) -> list[str]
 def origin(
     recipe: Recipe, base: Base, material: Material, model: LoadedModel, backend: str
 ) -> dict[str, Any]:
-    """What origin.json holds about where a run's result comes from. `model` is as it was loaded: before
+    """What origin.json says about where a run's result comes from. `model` is as it was loaded: before
     any training."""
     tokenizer = material.template.tokenizer
     roles = {

@@ -129,7 +129,7 @@ def _texts(before: list[int], ids: list[int], template: Template) -> Iterator[tu
     texts to join to the whole.
 
     A token is decoded behind the piece before it, because some tokenizers drop a space at the start of a
-    text. A place inside of a character is told by its text (U+FFFD) not being what the whole has there.
+    text. A place inside of a character shows by its text (U+FFFD) not being what the whole has there.
     """
     anchor, head = _known_head(before, ids, template)
     whole = _decode([*anchor, *ids], template)[len(head) :]

@@ -1,5 +1,5 @@
-"""What may change between a run's start and its resume: nothing, but for a short list that is said aloud
-and written down."""
+"""What may change between a run's start and its resume: nothing, but for a short list that is reported
+and recorded."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def recipe_changes(
     _refuse([one for one in changes if one.key not in keys], run_name)
     if any(one.key in LONGER for one in changes) and recipe.train.schedule != "constant":
         raise CheckpointError(
-            f"{run_name}: the rate of schedule {recipe.train.schedule} depends on how many steps there are; a longer run is another run",
+            f"{run_name}: the rate of schedule {recipe.train.schedule} depends on how many steps there are; "
+            "a longer run is another run",
             "start a new run; only train.schedule: constant can be made longer",
         )
     return tuple(changes)
@@ -118,7 +119,7 @@ def with_changes(
     origin: Mapping[str, Any], recipe: Recipe, changes: Sequence[Change], step: int
 ) -> dict[str, Any]:
     """origin.json with the recipe as it is from now on, and every change that was allowed, from the step
-    it holds for."""
+    on which it counts."""
     allowed = [
         *origin.get("allowed", []),
         *(

@@ -22,7 +22,7 @@ from doitune.system.disk import (
     staging_of,
     sync_file,
     sync_folder,
-    tell,
+    trace,
     write_whole,
 )
 
@@ -78,7 +78,7 @@ def _seal(staging: Path, step: int) -> None:
     files: dict[str, dict[str, Any]] = {}
     for path in sorted(path for path in staging.iterdir() if path.is_file()):
         faults.reach("ckpt.before_file")
-        tell("write", path)
+        trace("write", path)
         sync_file(path)
         files[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         faults.reach("ckpt.after_file")

@@ -2,7 +2,7 @@
 proved.
     checkpoints/step-000320/   adapter, state and manifest
     checkpoints/.staging-...   one that is being written; a dead process's is deleted at the next start
-    checkpoints/.old-...       one whose step is being saved again; takes its name back if the new one never came
+    checkpoints/.old-...       one whose step is being saved again; its name again if the new one never came
     checkpoints/.trash-...     one that is not kept any more
     checkpoints/.bad-...       a damaged one; never deleted
 

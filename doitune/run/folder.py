@@ -22,14 +22,13 @@ from doitune.run.records import read_record
 from doitune.system.disk import (
     PRIVATE,
     disk_error,
-    hold,
-    is_held,
     make_folder,
     sync_file,
     sync_folder,
     write_json,
     write_whole,
 )
+from doitune.system.lock import hold, is_held
 
 if TYPE_CHECKING:
     from doitune.recipe.resolve import Resolved
@@ -82,10 +81,10 @@ class Run:
     def best_step(self) -> int | None:
         """The step of the best validation in the log, by the epoch that origin.json has recorded."""
         try:
-            said = dict(self.read_json(ORIGIN).get("recipe") or {}).get("train.select_after_epoch")
+            recorded = dict(self.read_json(ORIGIN).get("recipe") or {}).get("train.select_after_epoch")
         except (CheckpointError, TypeError, ValueError):
-            said = None
-        return best_of(self.log.lines(VALIDATION), said if isinstance(said, int) else 0)
+            recorded = None
+        return best_of(self.log.lines(VALIDATION), recorded if isinstance(recorded, int) else 0)
 
 
 def resolved(run: Run, overrides: tuple[str, ...] = ()) -> Resolved:
@@ -163,4 +162,4 @@ def create_run(runs: Path, recipe_name: str, now: float | None = None) -> Run:
             raise disk_error(parent, error) from error
         make_folder(folder / CHECKPOINTS)
         return Run(folder.resolve())
-    raise UsageError(f"{parent} already holds a thousand runs of {stamp}")
+    raise UsageError(f"{parent} already has a thousand runs of {stamp}")

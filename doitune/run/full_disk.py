@@ -73,7 +73,8 @@ class Patience:
         """Say that we wait; returns until when, on the monotonic clock."""
         free = shutil.disk_usage(folder).free
         self.report(
-            f"the disk is full ({free / MIB:.1f} MiB free in {folder}): waiting up to {self.minutes:g} minutes for room; {error.problem}"
+            f"the disk is full ({free / MIB:.1f} MiB free in {folder}): waiting up to {self.minutes:g} "
+            f"minutes for room; {error.problem}"
         )
         return time.monotonic() + 60 * self.minutes
 

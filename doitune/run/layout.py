@@ -2,9 +2,10 @@
 
     runs/<recipe>/<date-time>/
       recipe.yaml  origin.json  examples.txt  ledger.json  metrics.jsonl  done.json  run.lock
-      checkpoints/step-000320/                MANIFEST.json, state.json, state.safetensors, the adapter, its probe
-      evals/<suite>/<step-000320 or base>/    evaluation.json, outcomes.jsonl, report.json, report.md, batching.json
-    runs/bases/<base>/evals/...               evaluations of a base that no run was trained on
+      checkpoints/step-000320/        MANIFEST.json  state.json  state.safetensors; the adapter and its probe
+      evals/<suite>/step-000320/      evaluation.json  outcomes.jsonl  report.json  report.md  batching.json
+      evals/<suite>/base/             the same of the untrained base
+    runs/bases/<base>/evals/...       of a base that no run was trained on
 
 In a checkpoint the adapter's own files have peft's names (`base/adapter.py`), its probe has that of
 `backends/probe.py`.
@@ -51,12 +52,12 @@ def step_folders(folder: Path) -> list[Path]:
 
 
 def suite_folder(folder: Path, suite: str) -> Path:
-    """Where the evaluations of a run (or of a base, in its folder of BASES) on one suite lie."""
+    """Where the evaluations of a run (or of a base, in its folder of BASES) on one suite are."""
     return folder / EVALS / suite
 
 
 def evaluation_folder(folder: Path, suite: str, checkpoint: str) -> Path:
-    """Where one evaluation lies; `checkpoint` is the name of a step's folder, or BASE."""
+    """Where one evaluation is; `checkpoint` is the name of a step's folder, or BASE."""
     return suite_folder(folder, suite) / checkpoint
 
 
@@ -66,7 +67,7 @@ def reports(folder: Path) -> list[Path]:
 
 
 def in_run(checkpoint: Path) -> Path | None:
-    """The run that a checkpoint's folder lies in; None where it is no whole checkpoint of a run."""
+    """The run that a checkpoint's folder belongs to; None where it is no whole checkpoint of a run."""
     whole = (checkpoint / MANIFEST).is_file() and checkpoint.parent.name == CHECKPOINTS
     return checkpoint.resolve().parents[1] if whole else None
 

@@ -1,4 +1,4 @@
-"""Models in memory from what lies on disk: a recipe's base with a fresh adapter, or with the one of a
+"""Models in memory from what is on disk: a recipe's base with a fresh adapter, or with the one of a
 run's checkpoint."""
 
 from __future__ import annotations

@@ -11,15 +11,13 @@ import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from doitune.errors import DiskError, LockedError
+from doitune.errors import DiskError
 from doitune.system import faults
 from doitune.system.json_records import object_of
 from doitune.system.units import MIB
@@ -28,7 +26,7 @@ FULL_BYTES = 1 << 16
 """A disk with less room than this counts as full, whatever was to be written."""
 
 PRIVATE = 0o700
-"""Rights of a folder with rows, replies or logs: one closed door, so that what lies inside can keep the
+"""Rights of a folder with rows, replies or logs: one closed door, so that the files inside can keep the
 user's own umask."""
 
 
@@ -42,9 +40,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             _write(descriptor, content.encode("utf-8") if isinstance(content, str) else content, "write.torn")
-            tell("write", beside)
+            trace("write", beside)
             os.fsync(descriptor)
-            tell("sync", beside)
+            trace("sync", beside)
         finally:
             os.close(descriptor)
         faults.reach("write.before_rename")
@@ -64,12 +62,12 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def json_bytes(document: Any) -> bytes:
-    """A JSON document as a file holds it."""
+    """A JSON document as it stands in a file."""
     return _json_bytes(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
 
 
 def _json_bytes(text: str) -> bytes:
-    """A JSON text as UTF-8; half of a surrogate pair, which a file name that is not UTF-8 holds, as JSON's
+    """A JSON text as UTF-8; half of a surrogate pair, which is in a file name that is not UTF-8, as JSON's
     own escape."""
     return (text + "\n").encode("utf-8", "backslashreplace")
 
@@ -109,7 +107,7 @@ def make_staging(staging: Path) -> None:
     """An empty staging folder; what a dead process of the same number left in it is gone."""
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    tell("mkdir", staging)
+    trace("mkdir", staging)
 
 
 def append_line(path: Path, document: dict[str, Any]) -> None:
@@ -134,7 +132,7 @@ def append_line(path: Path, document: dict[str, Any]) -> None:
                 raise
         finally:
             os.close(descriptor)
-        tell("write", path)
+        trace("write", path)
         faults.reach("append.end")
     except OSError as error:
         raise disk_error(path.parent, error) from error
@@ -147,90 +145,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     lines = (object_of(line) for line in path.read_bytes().split(b"\n") if line.strip())
     return [line for line in lines if line is not None]
-
-
-@dataclass(frozen=True)
-class Wait:
-    """How long to wait for another process that holds a lock; `tell` is told once whom for."""
-
-    seconds: float = 0.5  # as long as a look at the lock, and an owner's signature, may take
-    tell: Callable[[str], None] | None = None
-
-
-@contextmanager
-def hold(path: Path, what: str, wait: Wait = Wait(), *, remove: bool = False) -> Iterator[None]:  # frozen
-    """Hold the lock file `path` for as long as this process works on `what`; LockedError names the owner.
-
-    The kernel frees it after any death. `remove`: the file is gone afterwards, too.
-    """
-    descriptor = _locked(path, what, wait)
-    try:
-        with suppress(OSError):  # on a full disk the lock holds without its owner's name
-            os.ftruncate(descriptor, 0)
-            os.pwrite(
-                descriptor,
-                f"process {os.getpid()} on {os.uname().nodename} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode(),
-                0,
-            )
-        yield
-    finally:
-        if remove:
-            path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _locked(path: Path, what: str, wait: Wait) -> int:
-    """A descriptor that holds the lock on the file that `path` names now: an owner may have removed the one
-    that was waited for."""
-    end, said = time.monotonic() + wait.seconds, False
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise disk_error(path.parent, error) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _names(path, descriptor):
-                return descriptor
-        except BlockingIOError:
-            owner = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "another process"
-            problem = f"{what} is being worked on by {owner}"
-            if time.monotonic() >= end:
-                os.close(descriptor)
-                raise LockedError(problem, "wait for it, or stop it") from None
-            if wait.tell is not None and not said:
-                wait.tell(f"{problem}: waiting for it")
-                said = True
-            time.sleep(0.05)
-        except OSError as error:
-            os.close(descriptor)
-            raise disk_error(path.parent, error) from error
-        os.close(descriptor)
-
-
-def _names(path: Path, descriptor: int) -> bool:
-    """Whether `path` still is the file that the descriptor has open."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def is_held(path: Path) -> bool:
-    """Whether a living process holds the lock file; nothing is written."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
 
 
 def need_room(
@@ -252,8 +166,8 @@ def is_full(folder: Path) -> bool:
     """Whether the disk of `folder` says that nothing more fits: neither bytes nor, where it counts them,
     files."""
     try:
-        said = os.statvfs(folder)
-        return shutil.disk_usage(folder).free < FULL_BYTES or (said.f_files > 0 and said.f_favail == 0)
+        files = os.statvfs(folder)
+        return shutil.disk_usage(folder).free < FULL_BYTES or (files.f_files > 0 and files.f_favail == 0)
     except OSError:
         return False
 
@@ -291,25 +205,25 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in reversed(missing):
-            tell("mkdir", path)
+            trace("mkdir", path)
             sync_folder(path.parent)
     except OSError as error:
         raise disk_error(folder, error) from error
 
 
 def disk_error(folder: Path, error: OSError) -> DiskError:
-    """What the disk said, as a user's problem; `full` is asked of the disk now, not read from the message."""
+    """An error of the disk as a user's problem; `full` is read from the disk now, not from the message."""
     kind = filesystem_of(folder)
-    said = DiskError(
+    problem = DiskError(
         f"cannot write in {folder}{f' ({kind})' if kind else ''}: {error.strerror or error}",
         "make room or check the rights, or use --runs DIR",
     )
-    said.full = is_full(folder)
-    return said
+    problem.full = is_full(folder)
+    return problem
 
 
 def filesystem_of(folder: Path) -> str:
-    """The kind of filesystem that holds `folder` (ext4, tmpfs, nfs4, ...), empty where the system doesn't
+    """The kind of filesystem of `folder` (ext4, tmpfs, nfs4, ...), empty where the system doesn't
     say."""
     try:
         mounts = [
@@ -332,7 +246,8 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-# The primitives. Each tells what it did: write, sync, sync_folder, rename (with the new name), mkdir, remove.
+# The primitives. Each reports what it did: write, sync, sync_folder, rename (with the new name), mkdir,
+# remove.
 
 Trace = Callable[[str, Path, "Path | None"], None]
 _listener: Trace | None = None
@@ -340,7 +255,7 @@ _listener: Trace | None = None
 
 @contextmanager
 def traced(listener: Trace) -> Iterator[None]:
-    """Inside, every change of this module is told to `listener(operation, path, new name)` as soon as it
+    """Inside, every change of this module is reported to `listener(operation, path, new name)` as soon as it
     is done."""
     global _listener
     before, _listener = _listener, listener
@@ -350,8 +265,8 @@ def traced(listener: Trace) -> Iterator[None]:
         _listener = before
 
 
-def tell(operation: str, path: Path, target: Path | None = None) -> None:
-    """Say that `operation` was done to `path`; for files that a library wrote as well."""
+def trace(operation: str, path: Path, target: Path | None = None) -> None:
+    """Report that `operation` was done to `path`; for files that a library wrote as well."""
     if _listener is not None:
         _listener(operation, path, target)
 
@@ -359,20 +274,20 @@ def tell(operation: str, path: Path, target: Path | None = None) -> None:
 def rename(path: Path, target: Path) -> None:
     """A file or folder takes another name on the same disk."""
     path.rename(target)
-    tell("rename", path, target)
+    trace("rename", path, target)
 
 
 def remove_folder(folder: Path) -> None:
     """Delete a folder with all that is in it; what cannot be deleted stays."""
     shutil.rmtree(folder, ignore_errors=True)
-    tell("remove", folder)
+    trace("remove", folder)
 
 
 def sync_file(path: Path) -> None:
     """Flush a written file to the disk."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
-    tell("sync", path)
+    trace("sync", path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -382,7 +297,7 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    tell("sync_folder", folder)
+    trace("sync_folder", folder)
 
 
 def _write(descriptor: int, data: bytes, torn: str) -> None:

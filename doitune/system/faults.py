@@ -32,7 +32,7 @@ SITES = {
     "step.backward": "between a micro-batch's forward and backward pass",
     "step.optimiser": "the gradient is whole, the optimiser has not stepped",
     "step.after": "the optimiser has stepped, nothing is logged",
-    "step.logged": "the step is in the log, no checkpoint holds it",
+    "step.logged": "the step is in the log, no checkpoint has it",
     "loss": "the loss of a micro-batch (action nan)",
     "validate.begin": "before a validation",
     "validate.end": "after a validation",
@@ -134,7 +134,7 @@ def _planned(faults: tuple[Fault, ...]) -> Callable[[str], Fault | None]:
 
 @contextmanager
 def watched(visitor: Callable[[str], None]) -> Iterator[None]:
-    """Inside, every arrival at a site is told to `visitor` first; faults that are armed still happen."""
+    """Inside, every arrival at a site is reported to `visitor` first; faults that are armed still happen."""
     global _visit
     before = _visit
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from doitune.errors import DiskError
 from doitune.system import faults
-from doitune.system.disk import Wait, disk_error, hold, make_folder, rename, sync_folder, write_whole
+from doitune.system.disk import disk_error, make_folder, rename, sync_folder, write_whole
+from doitune.system.lock import Wait, hold
 
 EXCHANGE = 2
 """renameat2's flag: two names change places in one step. Source: linux/fs.h, RENAME_EXCHANGE."""

@@ -115,9 +115,8 @@ class _WayOut:
         if not self._begun:
             self.begin()
             self.number = number
-            raise StopAsked(
-                number
-            )  # never KeyboardInterrupt: Python remembers one that passes through an exec, and dies of SIGINT in the end
+            # never KeyboardInterrupt: Python remembers one that passes through an exec, and dies of SIGINT
+            raise StopAsked(number)
         if time.monotonic() - self._begun > self.GRACE:
             os._exit(Stopped(number, "").exit_code)
 

@@ -50,10 +50,9 @@ class Endings:
 def ask_endings(
     model: LoadedModel, template: Template, examples: Sequence[Example], encoded: Sequence[Encoded]
 ) -> Endings:
-    """Let the model answer up to ASKED of the rows with short answers; leaves the model in evaluation mode. At least one
-    row is given.
+    """Let the model answer up to ASKED of the rows with short answers. At least one row is given.
 
-    A reply may take the longest known answer twice and SLACK_TOKENS.
+    The model is left in evaluation mode. A reply may take the longest known answer twice and SLACK_TOKENS.
     """
     rows = _short(examples, encoded)
     longest = max(length for _, length in rows)
@@ -67,7 +66,7 @@ def ask_endings(
 
 
 def reply_endings(setup: Setup) -> dict[str, Any]:
-    """Whether the model ends its replies, as done.json holds it; reported where too few end. Validation
+    """Whether the model ends its replies, as done.json has it; reported where too few end. Validation
     rows are asked, else trained ones."""
     material = setup.material
     rows = [

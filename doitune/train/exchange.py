@@ -1,7 +1,7 @@
-"""Tensors between the processes of a run: the leader's weights go out before a step, gradients come back after
-it.
+"""Tensors between the processes of a run: the leader's weights go out before a step, gradients come back
+after it.
 
-That is what a reduction to all costs, and no two processes can ever come to hold different weights. Alone, no
+That is what a reduction to all costs, and no two processes can ever come to have different weights. Alone, no
 tensor is touched. Every process has to make the same calls in the same order. Errors: PeerLost.
 """
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from doitune.backends.out_of_memory import OutOfMemory
+from doitune.backends.out_of_memory import OutOfMemory, free_cache
 from doitune.prompt.batch import collate, positions_of, trained_tokens
 from doitune.system.signals import Asked, StopAsked
 from doitune.train.exchange import add_up, pool, spread
@@ -108,12 +108,9 @@ class Gradients:
             tensor.grad = None
 
     def release(self) -> None:
-        """Forget the gradient and give memory that holds nothing back to the card."""
-        import torch
-
+        """Forget the gradient and give freed memory back to the card."""
         self.clear()
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_cache()
 
 
 def agree(gradients: Gradients, part: Part, word: int) -> Made:

@@ -1,4 +1,5 @@
-"""How the processes of a run meet: with a card each, the same files, and one of them to say what went wrong."""
+"""How the processes of a run meet: with a card each and the same files; one of them reports what went
+wrong."""
 
 from __future__ import annotations
 
@@ -77,7 +78,7 @@ def preparing(team: Team) -> Iterator[None]:
 
 
 def prove_same(team: Team, what: str, digest: str) -> None:
-    """FitError where the processes do not hold the same `what`."""
+    """FitError where the processes do not have the same `what`."""
     digests = team.gather(digest)
     for rank, other in enumerate(digests):
         if other != digests[0]:

@@ -91,7 +91,7 @@ class Training:
         self.validation = Validation(setup)
 
     def go(self) -> dict[str, Any]:
-        """Train from where it stands to the end; returns what done.json holds."""
+        """Train from where it stands to the end; returns what done.json says."""
         section = self.setup.recipe.train
         need_room_for(self.setup, self.weights)
         if self.validation.is_due(self.at) and not is_validated(self.at):

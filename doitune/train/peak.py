@@ -29,7 +29,8 @@ def reset_peak(model: LoadedModel) -> None:
 
 
 def peak_memory_gib(model: LoadedModel) -> float:
-    """On CUDA the most memory the allocator held; elsewhere the process's largest resident size."""
+    """On CUDA the most memory that the allocator had reserved, elsewhere the process's largest resident
+    size."""
     import torch
 
     if model.device.type == "cuda":

@@ -78,8 +78,8 @@ def start(
             with tracked(setup) as setup:
                 training = Training(setup)
                 setup.note(
-                    f"run {run.name}: {len(plan.material.examples)} examples, {training.at.total_steps} steps, "
-                    f"{loaded.backend} on {loaded.model.device}"
+                    f"run {run.name}: {len(plan.material.examples)} examples, "
+                    f"{training.at.total_steps} steps, {loaded.backend} on {loaded.model.device}"
                 )
                 for text in opening(plan.recipe, plan.material, loaded.model):
                     setup.note(text)
@@ -193,7 +193,7 @@ def _setup(loaded: _Loaded, run: Run, scorer: Scorer | None, on_event: OnEvent, 
 
 
 def _begin(run: Run, plan: Plan, record: dict[str, Any]) -> None:
-    """What a run's folder holds before its first step; recipe.yaml is last: with it the folder is a run
+    """What is in a run's folder before its first step; recipe.yaml is last: with it the folder is a run
     that can be resumed."""
     faults.reach("start.folder")
     prove_folder(run.folder)

@@ -1,4 +1,4 @@
-"""Standing: where a training stands at an optimiser boundary, and how a checkpoint's files hold it with the
+"""Standing: where a training stands at an optimiser boundary, and how a checkpoint's files keep it with the
 weights and moments."""
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write_state(
 ) -> None:
     """Put the adapter, the optimiser's state and the standing into an existing folder: safetensors and JSON.
 
-    Errors: DivergedError for a weight that is not finite: no checkpoint ever holds one.
+    Errors: DivergedError for a weight that is not finite: no checkpoint ever has one.
     """
     from safetensors.torch import save_file
 

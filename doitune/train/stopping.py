@@ -1,4 +1,4 @@
-"""How a training stops before its end: what is saved, and what its user is told to do next."""
+"""How a training stops before its end: what is saved, and what its user can do next."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Several processes that train one run together, as `torchrun` starts them: each has a card, process 0 leads,
 the others do as it says.
 
-Only the leader holds the optimiser, the run directory and the screen. Numbers travel over gloo, which notices
+Only the leader has the optimiser, the run directory and the screen. Numbers travel over gloo, which notices
 at once when a process dies; tensors of a card over NCCL (`exchange`).
 """
 

@@ -36,7 +36,7 @@ class Trial:
     """What was tried: the step (from 1) and the positions of its largest micro-batch, the memory at its peak,
     and what the plan had said.
 
-    Peaks: what the allocator of a card held; on the CPU the process's largest resident size so far.
+    Peaks: what the allocator of a card had reserved; on the CPU the process's largest resident size so far.
     `card_gib`: the whole card.
     """
 

@@ -1,5 +1,5 @@
 """Validation: the loss of the validation rows by ability, and their score where somebody asks them. A batch
-that memory does not hold is cut in two."""
+that does not fit into memory is cut in two."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from doitune.backends.out_of_memory import OutOfMemory, memory_for
+from doitune.backends.out_of_memory import OutOfMemory, free_cache, memory_for
 from doitune.errors import DoituneError
 from doitune.prompt.batch import collate, cut
 from doitune.run.log import VALIDATION
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Validation:
-    """The validation rows of a run, when they are measured, and how many tokens of them memory holds at
+    """The validation rows of a run, when they are measured, and how many tokens of them fit into memory at
     once."""
 
     def __init__(self, setup: Setup) -> None:
@@ -80,8 +80,8 @@ def is_validated(at: Standing) -> bool:
 
 
 def validate(validation: Validation, at: Standing) -> ValidationLog | None:
-    """Measure the rows and have them scored, log and report it; None, and said, where that cannot be done
-    here."""
+    """Measure the rows and have them scored, log and report it; None, and reported, where that cannot be
+    done here."""
     setup, started = validation.setup, time.monotonic()
     faults.reach("validate.begin")
     try:
@@ -135,8 +135,7 @@ def _measured(model: LoadedModel, batch: Batch, sums: list[float]) -> bool:
     except OutOfMemory:
         values = None
     if values is None:
-        if model.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_cache()
         return False
     for place, value in zip(batch.members, values, strict=True):
         sums[place] = value
