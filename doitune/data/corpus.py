@@ -20,9 +20,9 @@ from doitune.data.layout import Layout, repair_hint, split_of
 from doitune.data.other_formats import RowForm
 from doitune.data.own_rows import OwnRows
 from doitune.errors import DataError, DiskError
-from doitune.system.paths import from_home
 from doitune.system.disk import whole_folder
 from doitune.system.lock import Wait
+from doitune.system.paths import from_home
 from doitune.system.publish import alone
 
 KNOWN = ("demo", "doit")

@@ -25,9 +25,9 @@ from doitune.export.report import NOT_MEASURED, SCHEMA, Export, finish, finished
 from doitune.export.source import Source, open_source
 from doitune.export.tokenizer import exported_tokens, prove_files, prove_folder
 from doitune.export.trial import QUESTIONS, Trial, choose_trial
-from doitune.system.paths import from_home
 from doitune.system.disk import file_sha256, make_folder
 from doitune.system.lock import hold
+from doitune.system.paths import from_home
 
 if TYPE_CHECKING:
     import torch
