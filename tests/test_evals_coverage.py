@@ -144,12 +144,12 @@ def test_scores_and_differences_in_short():
 
 @pytest.mark.slow
 def test_scores_cover():
-    scores(150, 1000, (0.02, 0.1, 0.3, 0.5, 0.95), np.random.default_rng(1))
+    scores(100, 1000, (0.02, 0.1, 0.3, 0.5, 0.95), np.random.default_rng(1))
 
 
 @pytest.mark.slow
 def test_differences_cover_and_equals_are_not_called_unequal():
-    changes(55, 1000, (0.02, 0.1, 0.3, 1.0), np.random.default_rng(2))
+    changes(40, 1000, (0.02, 0.1, 0.3, 1.0), np.random.default_rng(2))
 
 
 WORLDS = {
@@ -213,10 +213,10 @@ def compared(world: list[tuple[str, int, float, float]], gained: float, dice: Di
 def test_means_over_sets_cover_and_equals_are_not_called_unequal():
     dice = np.random.default_rng(3)
     for name, world in WORLDS.items():
-        drawn = [means(world, dice) for _ in range(200)]
+        drawn = [means(world, dice) for _ in range(150)]
         judge(name, {"macro": [macro for macro, _ in drawn], "micro": [micro for _, micro in drawn]})
-        calm = [compared(world, 0.5, dice) for _ in range(120)]
-        apart = [compared(world, 0.8, dice)[0] for _ in range(80)]
+        calm = [compared(world, 0.5, dice) for _ in range(90)]
+        apart = [compared(world, 0.8, dice)[0] for _ in range(60)]
         judge(("difference", name), {"equal": [holds for holds, _ in calm], "gain of 18 points": apart})
         judge(("no false verdict", name), {"mean": [not called for _, called in calm]}, 1 - MOST)
 
