@@ -500,3 +500,25 @@ def test_a_tokenizer_that_loses_characters_is_refused() -> None:
     with pytest.raises((DataError, ModelError)) as caught:
         prove_law([chat], encode_all([chat], template, ["a:3"]), template, ["a:3"])
     assert caught.value.problems[0].place == "a:3"
+
+
+@pytest.mark.parametrize("kind", ["doit", "model"])
+def test_a_turn_that_is_not_learnt_changes_labels_and_no_id(kind: str) -> None:
+    """The wrong answer conditions the next turn and is not trained; the law holds with it."""
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}</s>{% endfor %}" + (
+        "{% if add_generation_prompt %}a{% endif %}"
+    )
+    template = open_template(tokenizer, kind=kind, tokens="reuse", vocabulary_rows=len(tokenizer))
+    turns = [
+        Message("user", "2+2"),
+        Message("assistant", "5"),
+        Message("user", "no"),
+        Message("assistant", "4"),
+    ]
+    masked = [turns[0], replace(turns[1], learnt=False), *turns[2:]]
+    plain, marked = encode(turns, template), encode(masked, template)
+    assert marked.ids == plain.ids
+    assert (plain.trained, marked.trained) == (4, 2)
+    assert decode([one for one in marked.labels if one != IGNORED], template) == "4"
+    prove_law([masked], [marked], template, ["x:1"])

@@ -60,6 +60,8 @@ def show_check(report: CheckReport) -> None:
     for leak in report.leaks[:FIRST_LEAKS]:
         trained, judged = leak.train_place or leak.train_id, leak.other_place or leak.other_id
         say(f"leak: {trained} gives away {judged} ({100 * leak.coverage:.0f} %)")
+    for note in report.notes:
+        say(f"note: {note}")
     say(f"{len(report.problems):,} problems, {len(report.leaks):,} leaks")
 
 

@@ -27,6 +27,8 @@ def show_plan(plan: Plan) -> None:
     say(f"{found['examples']:,} examples, {tokens}")
     say(f"{found['steps']:,} steps of {train.examples_per_step} examples, {rate}")
     say(f"base {plan.base.name} in {plan.base.folder}")
+    for note in found["notes"]:
+        say(f"note: {note}")
 
 
 def show_run(run: Run, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from statistics import quantiles
 from doitune.data.corpus import Corpus
 from doitune.data.example import Example
 from doitune.data.jsonl import Finding, shown
+from doitune.data.keys import name_unread
 from doitune.data.leaks import Leak, duplicates, leaks_of
 from doitune.data.sources import SMALL
 from doitune.data.suites import CORPUS_SUITES
@@ -65,11 +66,12 @@ class RowCount:
 @dataclass(frozen=True)
 class CheckReport:
     """All that `doitune data check` found: rows by source and ability, what is wrong (files in order),
-    which train rows leak where."""
+    which train rows leak where, and `notes`: what is not read though nothing is wrong with it."""
 
     rows: Mapping[str, Mapping[str, RowCount]]
     problems: tuple[Finding, ...]
     leaks: tuple[Leak, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -89,6 +91,7 @@ class CheckReport:
                 {key: getattr(leak, key) for key in ("train_id", "other_id", "suite", "coverage")}
                 for leak in self.leaks
             ],
+            "notes": list(self.notes),
         }
 
 
@@ -127,7 +130,9 @@ def check(
                 len(group), Counter(example.form for example in group), _lengths(lengths)
             )
     leaks = _leaks(examples, against or {})
-    return CheckReport(rows, tuple(problems), tuple(leaks))
+    every_row = (one for by_ability in examples.values() for group in by_ability.values() for one in group)
+    notes = name_unread((one.place, one.unread) for one in every_row)
+    return CheckReport(rows, tuple(problems), tuple(leaks), notes)
 
 
 def _read(corpus: Corpus, source: str) -> tuple[dict[str, list[Example]], list[Finding]]:

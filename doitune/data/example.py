@@ -2,8 +2,8 @@
 
 Example is the noun that travels from a corpus file to a step of training or a question of an evaluation. It
 never holds token ids. Rows are the released data's: `messages` of alternating user and assistant turns; valid
-and test rows add `question_format` and what it needs (`forms`). Other keys (`idx`, `type`, ...) may
-stand in a row and a message; `idx` names the row where it is unique.
+and test rows add `question_format` and what it needs (`forms`). `idx` names the row where it is unique; which
+other keys may stand in a row and a turn, `keys` says.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Literal
 from doitune.ability import Form
 from doitune.data.forms import OPEN, read_form
 from doitune.data.jsonl import Finding, RowError, numbered_lines, parse_line, shown
+from doitune.data.keys import is_learnt, unread_keys
 from doitune.errors import DataError, Problem
 
 Split = Literal["train", "valid", "test"]
@@ -46,10 +47,11 @@ _OTHER_FORMS = {
 
 @dataclass(frozen=True)
 class Message:
-    """One turn."""
+    """One turn. `learnt`: whether an assistant turn is trained; if not, it still stands before the next."""
 
     role: Literal["user", "assistant"]
     content: str
+    learnt: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Example:
     by. `options` are the letters a choice question offers ("A", "B", ...), empty otherwise. `choices` are the
     three candidates of a ppl_rank question, the right one first, empty otherwise. `label` is what a scorer
     compares with: a letter, sorted letters ("ACD"), "T" or "F", a text, a LaTeX answer; "" where open.
-    `place` is `file:line`, for messages.
+    `place` is `file:line`, for messages. `unread`: keys of the row and its turns that doitune does not know.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Example:
     label: str = ""
     options: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def question(self) -> tuple[Message, ...]:
@@ -165,7 +168,15 @@ def scan_examples(
 
 def _draft(row: dict[str, object], place: str, ability: str, prefix: str, split: Split) -> Example:
     """The row with `prefix/ability#idx` for an id, `prefix/ability#` where the row has no usable `idx`."""
-    messages = _messages(row)
+    messages, unread = _messages(row), _unread(row)
+    if split == "train":
+        messages = _until_learnt(messages)
+    elif not messages[-1].learnt:
+        raise RowError(
+            "mark",
+            f"the last turn of this {split} row is marked as not learnt, but it is the answer compared",
+            "drop the mark, or the row",
+        )
     reading = (
         OPEN if split == "train" else read_form(row, ability, messages[-2].content, messages[-1].content)
     )
@@ -174,8 +185,40 @@ def _draft(row: dict[str, object], place: str, ability: str, prefix: str, split:
     known = isinstance(name, str) and _ROW_NAME.fullmatch(name)
     row_id = f"{prefix}{ability}#{name if known else ''}"
     return Example(
-        row_id, ability, messages, reading.form, place, reading.label, reading.options, reading.choices
+        row_id,
+        ability,
+        messages,
+        reading.form,
+        place,
+        reading.label,
+        reading.options,
+        reading.choices,
+        unread,
     )
+
+
+def _unread(row: dict[str, object]) -> tuple[str, ...]:
+    """The keys of the row and of its turns that are neither read nor harmless, each once."""
+    turns = row["messages"]
+    assert isinstance(turns, list)
+    found = unread_keys(row)
+    for number, turn in enumerate(turns, 1):
+        found += unread_keys(turn, number)
+    return tuple(dict.fromkeys(found))
+
+
+def _until_learnt(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns up to the last one that is learnt: those behind it stand before nothing that is trained."""
+    last = max(
+        (at for at, turn in enumerate(messages) if turn.role == "assistant" and turn.learnt), default=-1
+    )
+    if last < 0:
+        raise RowError(
+            "mark",
+            "every assistant turn is marked as not learnt",
+            "drop the row, or mark what is to be learnt",
+        )
+    return messages[: last + 1]
 
 
 def _named(drafts: list[Example]) -> list[Example]:
@@ -240,7 +283,12 @@ def _message(turn: object, number: int) -> Message:
             f"turn {number} is the {role}'s, the {due}'s is due",
             "user and assistant take turns, the user first",
         )
-    return Message("user" if number % 2 else "assistant", _content(turn, number))
+    learnt = is_learnt(turn, role, number)
+    return (
+        Message("user", _content(turn, number))
+        if role == "user"
+        else Message("assistant", _content(turn, number), learnt)
+    )
 
 
 def _content(turn: dict[str, object], number: int) -> str:

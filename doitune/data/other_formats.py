@@ -21,6 +21,13 @@ _SPEAKERS = {
     "assistant": "assistant",
     "chatgpt": "assistant",
 }
+_TAKEN: dict[OwnForm, tuple[str, ...]] = {
+    "messages": (),
+    "alpaca": ("instruction", "input", "output", "text"),
+    "sharegpt": ("conversations",),
+}
+"""The keys of each form that its turns are made of; `text` of Alpaca's own file is the same once more, as a
+prompt."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class RowForm:
     def as_row(self, row: dict[str, object]) -> dict[str, object]:
         """The row in our form, its other keys as they were. Errors: RowError of kind messages, role,
         content or ability."""
-        turns = {"messages": _messages, "alpaca": _alpaca, "sharegpt": _sharegpt}[self.form](row)
+        read = {"messages": _messages, "alpaca": _alpaca, "sharegpt": _sharegpt}[self.form]
+        turns = read(row)
         own = row.get("ability")
         if self.ability and own not in (None, self.ability):
             raise RowError(
@@ -47,7 +55,8 @@ class RowForm:
                 f"`ability` is {shown(own)}, but every row was declared {self.ability}",
                 "declare one of the two",
             )
-        return {**row, "messages": turns, **({"ability": self.ability} if self.ability else {})}
+        others = {key: value for key, value in row.items() if key not in _TAKEN[self.form]}
+        return {**others, "messages": turns, **({"ability": self.ability} if self.ability else {})}
 
 
 def _messages(row: dict[str, object]) -> object:
@@ -111,4 +120,5 @@ def _turn(turn: object, number: int) -> dict[str, object]:
             f"`from` of turn {number} is {said}",
             "human and gpt are read; put a system text into the first human turn",
         )
-    return {"role": _SPEAKERS[speaker], "content": turn.get("value")}
+    others = {key: value for key, value in turn.items() if key not in ("from", "value", "role", "content")}
+    return {**others, "role": _SPEAKERS[speaker], "content": turn.get("value")}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from doitune.backends.tokenizer import recipe_template
+from doitune.data.keys import name_unread
 from doitune.data.leaks import Leak
 from doitune.errors import DataError, Problem
 from doitune.prepare.account import count_rows, rates
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Material:
     """All that a run learns from and is validated on. `encoded` goes with `examples`, `valid_encoded` with
-    `valid`, place by place. `course`: which of them each step learns from."""
+    `valid`, place by place. `course`: which of them each step learns from. `notes`: what a reader must know of the rows
+    though they can be learnt from."""
 
     examples: tuple[Example, ...]
     encoded: tuple[Encoded, ...]
@@ -48,6 +50,7 @@ class Material:
     data_sha256: Mapping[str, str]
     course: Course
     leaks: tuple[Leak, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def row_lengths(model: str) -> tuple[Callable[[Sequence[Example]], list[int]], tuple[str, ...]]:
@@ -104,6 +107,7 @@ def prepare(
         data_sha256(recipe.data, corpus),
         course,
         tuple(leaks),
+        name_unread((example.place, example.unread) for example in examples),
     )
 
 

@@ -33,6 +33,7 @@ def opening(recipe: Recipe, material: Material, model: LoadedModel) -> list[str]
         count_rows(material.ledger, material.encoded).text,
         schedule_text(recipe.train, material.course.total_steps),
         f"the base is loaded in {stored} and computes in {model.compute_dtype} on {model.device}",
+        *material.notes,
     ]
 
 

@@ -23,7 +23,7 @@ CHATS_AT_ONCE = 256
 
 
 def encode(messages: Sequence[Message], template: Template) -> Encoded:
-    """One conversation, trained on its assistant turns and their end tokens. See `encode_all`."""
+    """One conversation, trained on its learnt assistant turns and their end tokens. See `encode_all`."""
     return encode_all([messages], template)[0]
 
 
@@ -61,19 +61,23 @@ def _encode_turns(
     for message, content in zip(messages, contents, strict=True):
         turn = [*content, template.end_id]
         ids += [template.assistant_id if message.role == "assistant" else template.user_id, *turn]
-        labels += [IGNORED, *(turn if message.role == "assistant" else [IGNORED] * len(turn))]
+        labels += [IGNORED, *(turn if _is_trained(message) else [IGNORED] * len(turn))]
     return Encoded(tuple(ids), tuple(labels))
+
+
+def _is_trained(message: Message) -> bool:
+    return message.role == "assistant" and message.learnt
 
 
 def _rendered(
     conversations: Sequence[Sequence[Message]], template: Template, places: Sequence[str]
 ) -> Iterator[list[list[int]]]:
-    """Of each conversation: its ids, then those before and after each assistant turn; some conversations
+    """Of each conversation: its ids, then those before and after each trained turn; some conversations
     at a time."""
     for start in range(0, len(conversations), CHATS_AT_ONCE):
         wanted: list[list[Chat]] = []
         for messages in conversations[start : start + CHATS_AT_ONCE]:
-            turns = [turn for turn, message in enumerate(messages) if message.role == "assistant"]
+            turns = [turn for turn, message in enumerate(messages) if _is_trained(message)]
             around: list[Chat] = [
                 chat for turn in turns for chat in ((messages[:turn], True), (messages[: turn + 1], False))
             ]
@@ -90,7 +94,7 @@ def _encode_by_prefix(
     is trained."""
     ids, *around = rendered
     labels = [IGNORED] * len(ids)
-    turns = [turn for turn, message in enumerate(messages) if message.role == "assistant"]
+    turns = [turn for turn, message in enumerate(messages) if _is_trained(message)]
     for number, turn in enumerate(turns):
         before, after = around[2 * number : 2 * number + 2]
         if ids[: len(before)] != before or ids[: len(after)] != after:

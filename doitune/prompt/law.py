@@ -57,11 +57,11 @@ def _prove_answers(
     runs = [_trained_runs(whole) for whole in encoded]
     texts = iter(decode_all([run[:-1] for found in runs for run in found], template))
     for found, messages, place in zip(runs, conversations, places, strict=True):
-        said = [message.content.strip() for message in messages if message.role == "assistant"]
+        said = [
+            message.content.strip() for message in messages if message.role == "assistant" and message.learnt
+        ]
         if len(found) != len(said) or any(run[-1] not in template.stop_ids for run in found):
-            problem = (
-                f"{len(said)} assistant turns have {len(found)} trained parts, or one without an end token"
-            )
+            problem = f"{len(said)} learnt assistant turns have {len(found)} trained parts, or one without an end token"
             raise ModelError(problem, CURE, place=place)
         for text, content in zip([next(texts) for _ in found], said, strict=True):
             if text.strip() != content:

@@ -65,4 +65,5 @@ def describe(plan: Plan) -> dict[str, Any]:
         "trained_tokens": rows.trained_tokens,
         "steps": material.course.total_steps,
         "ledger": material.ledger.to_json(),
+        "notes": list(material.notes),
     }
