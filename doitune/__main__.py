@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-from doitune.errors import BROKEN_PIPE, INTERRUPTED, DoituneError, UsageError
+from doitune.errors import BROKEN_PIPE, INTERRUPTED, DoituneError, ModelError, UsageError
 from doitune.system import signals, streams
 from doitune.system.paths import bad_name
 
@@ -57,6 +57,16 @@ def _command() -> int:
             _crash(error)
         message = str(error.format_message()) or "no such command"
         _leave(UsageError(message, "`doitune --help`, or --help behind a command"))
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # Rust's, no Exception and in no module
+            raise
+        first = (str(error).strip() or "it gave no reason").splitlines()[0]
+        _leave(
+            ModelError(
+                f"the code of a library (tokenizers or safetensors) gave up: {first}",
+                "a file of the model is damaged, or its tokenizer cannot read a text: copy the model again",
+            )
+        )
     signals.last_words()
     if code == INTERRUPTED:
         raise KeyboardInterrupt  # typer has turned it into a number

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.backends.refusals import first_line, refusals
+from doitune.backends.tokenizer_trial import refuse_wild
 from doitune.base.find import find_base
 from doitune.base.folder import Base
 from doitune.errors import ModelError
@@ -24,6 +25,7 @@ def load_tokenizer(folder: Path) -> Any:
     where it cannot be read."""
     from transformers import AutoTokenizer  # here: Unsloth has to be imported before it
 
+    refuse_wild(folder)
     try:
         with _unheard():
             tokenizer = AutoTokenizer.from_pretrained(

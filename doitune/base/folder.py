@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from doitune.base.consistent import read_settings, refuse_inconsistent
 from doitune.base.families import stated
 from doitune.base.headers import read_header
 from doitune.base.trust import refuse_code
@@ -92,30 +92,24 @@ def whole(base: Base) -> Base:
     _check_weights(base.folder)
     for path in sorted(base.folder.glob("*.safetensors")):
         read_header(path)
+    refuse_code(base.folder, config)
+    refuse_inconsistent(base.folder, config)
     if not any((base.folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(
             f"{base.folder} holds no tokenizer", "copy tokenizer.json or tokenizer.model into it"
         )
-    refuse_code(base.folder, config)
     return base
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a model's folder. Errors: ModelError."""
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("not an object")
-    except FileNotFoundError:
+    if not path.exists():
         raise ModelError(
             f"{folder} holds no config.json: it is not a model folder",
             "give the folder that has config.json in it",
-        ) from None
-    except (OSError, ValueError) as error:
-        problem = f"{path} is not readable JSON: {error}"
-        raise ModelError(problem, "copy the model's config.json again") from None
-    return config
+        )
+    return read_settings(path)
 
 
 def _check_weights(folder: Path) -> None:

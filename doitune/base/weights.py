@@ -14,6 +14,7 @@ from doitune.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
+MOST_NAME_BYTES = 255
 FLOATS = ("float16", "bfloat16", "float32")
 _NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
@@ -78,8 +79,8 @@ def weight_files(folder: Path, name: str, suffix: str) -> list[Path]:
         return [single] if single.is_file() else sorted(folder.glob(f"{name}-*-of-*{suffix}"))
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        files = [folder / Path(one).name for one in names]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        files = [folder / _own_name(one) for one in names]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"{index} is not a readable index of weights: {error}", "copy the model again"
         ) from None
@@ -89,6 +90,18 @@ def weight_files(folder: Path, name: str, suffix: str) -> list[Path]:
             f"{folder} lacks weights: {', '.join(missing[:5])}", "copy or download the missing files"
         )
     return files
+
+
+def _own_name(name: object) -> str:
+    """The name of a file of this folder. ValueError for a way out of it, which a loader would follow to
+    weights that no record names, or a name that no file has."""
+    if (
+        not isinstance(name, str)
+        or Path(name).name != name
+        or not 0 < len(name.encode(errors="replace")) <= MOST_NAME_BYTES
+    ):
+        raise ValueError(f"{str(name)[:60]!r} is no file of this folder")
+    return name
 
 
 def _open(files: list[Path]) -> Weights:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from weakref import finalize
 
 from doitune.errors import ModelError
+from doitune.system import confined
 
 MEMORY_BYTES = 256 << 20
 """Address space of the child."""
@@ -128,20 +128,7 @@ class _Child:
 
 def _start() -> subprocess.Popen[bytes]:
     """The child, with Python's own library and jinja's folder, and nothing else of this process."""
-    program = Path(__file__).with_name("rendering_child.py")
-    folders = json.dumps(sorted({str(Path(name).parent) for name in _homes()}))
-    code = (
-        "import json, runpy, sys; sys.path += json.loads(sys.argv[1]); "
-        "runpy.run_path(sys.argv[2], run_name='__main__')"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", code, folders, str(program)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={},
-        cwd="/",
-    )
+    return confined.start(Path(__file__).with_name("rendering_child.py"), _homes())
 
 
 def _homes() -> Iterator[str]:

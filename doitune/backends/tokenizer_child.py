@@ -1,0 +1,65 @@
+"""The program that tries a tokenizer.json: started by `tokenizer_trial`, a process of its own, so that what
+the file does to time and memory ends here.
+
+A tokenizer.json is a program, too: normalizers may multiply a text, regular expressions may take for ever,
+and the library's own code panics at some of them. One JSON line in ({path, texts, spare, times, memory_bytes,
+seconds}), one out ({entries, largest} or {failed}).
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+
+def confine(memory_bytes: int, seconds: float) -> None:
+    """No new file, dump or child, no more memory and CPU time than this, until the process ends."""
+    limits = {
+        "RLIMIT_AS": memory_bytes,
+        "RLIMIT_NOFILE": 0,
+        "RLIMIT_FSIZE": 0,
+        "RLIMIT_CORE": 0,
+        "RLIMIT_NPROC": 0,
+    }
+    for name, most in limits.items():
+        resource.setrlimit(getattr(resource, name), (most, most))
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def tried(data: bytes, wish: dict[str, Any]) -> dict[str, Any]:
+    """Load it and encode every text; no text may become longer than `times` its own length and `spare`."""
+    tokenizer = Tokenizer.from_buffer(data)
+    ids = tokenizer.get_vocab(with_added_tokens=True).values()
+    for text in wish["texts"]:
+        most = wish["spare"] + wish["times"] * len(text)
+        if tokenizer.normalizer is not None:
+            length = len(tokenizer.normalizer.normalize_str(text))
+            if length > most:
+                return {"failed": f"its normalizer makes {length:,} characters of {len(text):,}"}
+        count = len(tokenizer.encode(text, add_special_tokens=True).ids)
+        if count > most:
+            return {"failed": f"it makes {count:,} tokens of {len(text):,} characters"}
+    return {"entries": len(ids), "largest": max(ids, default=-1), "smallest": min(ids, default=0)}
+
+
+def main() -> None:
+    """Read, confine the process, try, answer."""
+    wish = json.loads(sys.stdin.buffer.readline())
+    data = Path(wish["path"]).read_bytes()
+    confine(wish["memory_bytes"], wish["seconds"])
+    try:
+        reply = tried(data, wish)
+    except BaseException as error:  # a panic of the library's own code is no Exception
+        reply = {"failed": str(error)[:300] or type(error).__name__}
+    sys.stdout.buffer.write(json.dumps(reply).encode("ascii") + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
