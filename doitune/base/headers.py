@@ -42,6 +42,8 @@ def read_header(path: Path) -> dict[str, Stored]:
     behind the other.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise _bad(path, "it is no file")
         size = path.stat().st_size
         with path.open("rb") as stream:
             first = stream.read(8)
