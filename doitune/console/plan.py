@@ -52,7 +52,14 @@ def _terms(plan: MemoryPlan | ForeignPlan, title: str) -> None:
         for term in plan.terms
         if term.high > 0
     ]
-    rows.append(["together", *(f"{plan.gib(place):.2f}" for place in (LOW, NOMINAL, HIGH)), ""])
+    sums = (
+        ("allocated", plan.allocated_gib, "tensors, as torch counts them"),
+        ("reserved", plan.reserved_gib, "with what torch's allocator keeps beside them"),
+        ("together", plan.gib, "with the context: what the driver sees; the verdict is by the high one"),
+    )
+    rows += [
+        [name, *(f"{amount(place):.2f}" for place in (LOW, NOMINAL, HIGH)), why] for name, amount, why in sums
+    ]
     show_table(["GiB", "low", "nominal", "high", "what it is"], rows, title=title, right=(1, 2, 3))
     for note in plan.findings:
         say(f"note: {note}")

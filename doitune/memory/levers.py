@@ -130,6 +130,8 @@ def _without(setting: Setting, name: str) -> Iterator[Lever]:
 
 def _loss_and_checkpoints(setting: Setting) -> Iterator[Lever]:
     yield from _without(setting, "full-logits")
+    yield from _without(setting, "fused-loss")
+    yield from _without(setting, "no-checkpointing")
     yield from _without(setting, "checkpoints-on-card")
     if not setting.checkpointing:
         yield Lever(

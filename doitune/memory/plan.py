@@ -18,7 +18,7 @@ from doitune.memory.host import Host, host_of
 from doitune.memory.hours import SMALLEST_PARAMETERS, Pace, Work, known_cards, pace, work_of
 from doitune.memory.levers import Lever, Request, high_gib, levers, way_out
 from doitune.memory.shape import Shape, find_shape
-from doitune.memory.terms import WHAT_IFS, Setting, Term, count, level
+from doitune.memory.terms import WHAT_IFS, Setting, Term, allocated_bytes, count, level, wide_bytes
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
@@ -44,8 +44,17 @@ class Verdict:
     findings: tuple[str, ...]
 
     def gib(self, number: int) -> float:
-        """The low (0), nominal (1) or high (2) estimate of the peak."""
+        """The low (0), nominal (1) or high (2) estimate of the peak as the driver sees it."""
         return sum(level(term, number) for term in self.terms) / GIB
+
+    def allocated_gib(self, number: int) -> float:
+        """The same of tensors alone: what torch calls allocated."""
+        return allocated_bytes(self.terms, number) / GIB
+
+    def reserved_gib(self, number: int) -> float:
+        """The same with what the allocator keeps beside them, without the context: what torch calls
+        reserved."""
+        return sum(level(term, number) for term in self.terms if term.name != "context") / GIB
 
     @property
     def fits(self) -> bool:
@@ -82,7 +91,7 @@ class MemoryPlan(Verdict):
     @property
     def model_part_gib(self) -> float:
         """The nominal peak without context and fragmentation: what a simulated step counts."""
-        return sum(term.nominal for term in self.terms if term.name not in ("context", "fragmentation")) / GIB
+        return self.allocated_gib(1)
 
     @property
     def tokens_per_micro_batch(self) -> int:
@@ -129,6 +138,8 @@ def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iter
         raise UsageError(
             f"--what-if {unknown[0]!r} is not known", f"one or more, with commas, of {', '.join(WHAT_IFS)}"
         )
+    if {"full-logits", "fused-loss"} <= set(what_if):
+        raise UsageError("--what-if full-logits and fused-loss are two losses", "leave one of the two out")
     wanted = backend or recipe.model.backend
     if wanted not in ("auto", "hf", "unsloth"):
         raise UsageError(f"--backend {wanted!r} is not known", "unsloth or hf")
@@ -156,6 +167,7 @@ def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iter
         new_rows=NEW_ROWS if recipe.prompt.tokens == "new" and recipe.prompt.template == "doit" else 0,
         number_bytes=4 if recipe.model.compute_dtype == "fp32" else 2,
         nested=shape.nested,
+        wide=shape.wide,
         what_if=frozenset(what_if),
     )
 
@@ -207,6 +219,12 @@ def _findings(setting: Setting, card: Card) -> Iterable[str]:
         yield (
             "the base was quantised with scales in 32 bits instead of 8: one made by `doitune base make`, or "
             "quantised as it loads, is smaller"
+        )
+    if setting.wide:
+        names = ", ".join(f"{name} of {blocks} blocks" for name, blocks in setting.wide)
+        yield (
+            f"{wide_bytes(setting) / GIB:.1f} GiB of this 4-bit base's linear layers stay in 16 bits, as its "
+            f"config says ({names}); one made by `doitune base make` keeps all of them in 4"
         )
     if setting.backend == "unsloth" and (not setting.nested or "no-double-quant" in setting.what_if):
         yield "no-double-quant: Unsloth's kernels need nested scales and would not run at all"
@@ -264,6 +282,9 @@ def verdict_document(plan: Verdict) -> dict[str, Any]:
         "low_gib": low,
         "nominal_gib": nominal,
         "high_gib": high,
+        "allocated_gib": [round(plan.allocated_gib(number), 3) for number in range(3)],
+        "reserved_gib": [round(plan.reserved_gib(number), 3) for number in range(3)],
+        "driver_gib": [low, nominal, high],
         "left_gib": round(card.usable_gib - plan.gib(2), 3),
         "terms": {f"{term.name}_gib": round(term.nominal / GIB, 4) for term in plan.terms},
         "smallest_card_gib": plan.smallest_card_gib,

@@ -3,6 +3,7 @@ or that one file from the hub."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Shape:
     """A base's sizes, where they are said, and whether its weights lie there in 4 bits already, with
-    scales in 8 bits or (not `nested`) in 32."""
+    scales in 8 bits or (not `nested`) in 32, and which of its layers (`wide`, see Setting) are not."""
 
     architecture: Architecture
     place: str
     quantised: bool = False
     nested: bool = True
+    wide: tuple[tuple[str, int], ...] = ()
 
 
 def find_shape(section: ModelSection) -> Shape:
@@ -38,15 +40,25 @@ def find_shape(section: ModelSection) -> Shape:
     else:
         config, place = find_config(section.name, section.revision)
         architecture, at = read_architecture(config, place), place
-    return Shape(architecture, place, *quantised(config, at, architecture.linears))
+    lies = stored(config, at)
+    return Shape(architecture, place, lies.quantised, lies.nested, wide_layers(lies.skipped, architecture))
 
 
-def quantised(config: Mapping[str, Any], place: str, linears: Iterable[str] = ()) -> tuple[bool, bool]:
-    """Whether a base is in NF4 already, and whether its scales are nested. ModelError for another kind, or
-    where blocks have 16-bit layers (`linears`: the names of a block's own)."""
+@dataclass(frozen=True)
+class Stored:
+    """How weights lie on disk: `quantised` to NF4, with scales in 8 bits (`nested`), but for the modules that
+    `skipped` names."""
+
+    quantised: bool = False
+    nested: bool = True
+    skipped: tuple[str, ...] = ()
+
+
+def stored(config: Mapping[str, Any], place: str) -> Stored:
+    """What a config.json says of it. ModelError for another kind than NF4."""
     found = config.get("quantization_config")
     if not found:
-        return False, True
+        return Stored()
     if not isinstance(found, dict) or found.get("bnb_4bit_quant_type") != "nf4":
         method = (
             found.get("quant_method", "in an unknown way") if isinstance(found, dict) else "in an unknown way"
@@ -55,21 +67,35 @@ def quantised(config: Mapping[str, Any], place: str, linears: Iterable[str] = ()
             f"{place}: the base is quantised already ({method}), and not in NF4",
             "give the base in 16 bits, or one in NF4",
         )
-    skipped = [
-        str(name) for name in found.get("llm_int8_skip_modules") or () if _is_in_a_block(str(name), linears)
-    ]
-    if skipped:
-        problem = (
-            f"{place}: {len(skipped)} parts of its blocks are not in 4 bits (first {skipped[0]}), which the "
-            "memory plan does not count"
-        )
-        raise ModelError(problem, "give the base in 16 bits, or one whose blocks are all in NF4")
-    return True, found.get("bnb_4bit_use_double_quant") is True
+    return Stored(True, found.get("bnb_4bit_use_double_quant") is True, _skipped(found))
 
 
-def _is_in_a_block(name: str, linears: Iterable[str]) -> bool:
-    parts = name.split(".")
-    return "layers" in parts or parts[-1] in (*linears, "self_attn", "mlp")
+def _skipped(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of modules that are not quantised."""
+    names = found.get("llm_int8_skip_modules")
+    return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
+
+_OTHER_TOWERS = re.compile("vision|visual|audio|image|speech")
+"""Parts of a model of more than text, whose blocks are not the decoder's."""
+
+
+def wide_layers(skipped: Iterable[str], architecture: Architecture) -> tuple[tuple[str, int], ...]:
+    """The linear layers that are kept in 16 bits, each with the number of blocks in which it is; `skipped` as
+    transformers takes it: a module's path, its beginning or its end."""
+    blocks: dict[str, set[int]] = {}
+    for name in skipped:
+        if _OTHER_TOWERS.search(name):
+            continue
+        _, inside, rest = f".{name}.".rpartition(".layers.")
+        first, _, last = rest.partition(".") if inside else ("", "", rest.lstrip("."))
+        layers = [int(first)] if first.isdecimal() else [] if inside else range(architecture.layers)
+        for one in architecture.family.linears:
+            if f".{last}" in (".", f".{one.part}.", f".{one.name}.", f".{one.part}.{one.name}."):
+                blocks.setdefault(one.name, set()).update(i for i in layers if i < architecture.layers)
+    return tuple(
+        (one.name, len(blocks[one.name])) for one in architecture.family.linears if blocks.get(one.name)
+    )
 
 
 def find_config(name: str, revision: str = "") -> tuple[dict[str, Any], str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from doitune.errors import ModelError
 from doitune.memory.cards import Card, find_card
 from doitune.memory.plan import plan_memory, refuse_unfit
-from doitune.memory.terms import CONTEXT_GIB, count
+from doitune.memory.reserve import RESERVES
+from doitune.memory.terms import count
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def allowance(resolved: Resolved, backend: str) -> Allowance | None:
     """
     card = find_card()
     if card is not None and card.free_gib is not None:
-        card = replace(card, free_gib=min(card.gib, card.free_gib + _own_gib()))
+        card = replace(card, free_gib=min(card.gib, card.free_gib + _own_gib(backend)))
     planned = None if card is None else _planned(resolved, card, backend)
     if planned is None:
         return None
@@ -54,11 +55,13 @@ def allowance(resolved: Resolved, backend: str) -> Allowance | None:
     return Allowance(tokens, peak / GIB)
 
 
-def _own_gib() -> float:
+def _own_gib(backend: str) -> float:
     """What this process takes of its card: torch's memory, and a context, whose size is assumed."""
     import torch
 
-    return torch.cuda.memory_reserved() / GIB + CONTEXT_GIB[1] if torch.cuda.is_initialized() else 0.0
+    if not torch.cuda.is_initialized():
+        return 0.0
+    return torch.cuda.memory_reserved() / GIB + RESERVES[backend].context_gib[1]
 
 
 def _planned(resolved: Resolved, card: Card, backend: str) -> MemoryPlan | None:

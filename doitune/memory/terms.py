@@ -14,23 +14,21 @@ hf's.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from doitune.backends.chunks import HIDDEN_BYTES, LOGIT_BYTES, positions_at_once
 from doitune.base.architecture import Architecture
 from doitune.base.nf4 import BLOCK, nf4_bytes
+from doitune.memory.reserve import RESERVES, WHOLE_LOGITS
 from doitune.system.units import GIB
 
 SMALLEST_8BIT, SMALLEST_PAGED = 4096, 100_000
 """Elements below which bitsandbytes keeps a tensor's state in 32 bits, and on the card."""
 SMALLEST_OFFLOAD = 2 << 20
 """Checkpoints below this many bytes stay on the card with Unsloth."""
-CONTEXT_GIB = (0.35, 0.55, 0.8)
-"""CUDA context, cuBLAS and Triton: published figures lie in this range; none was measured here."""
-FRAGMENTATION = (0.0, 0.03, 0.06)
-"""Share of the adapter and of what comes and goes that the allocator loses between blocks (expandable
-segments)."""
+NOT_ALLOCATED = "fragmentation", "context"
+"""Terms that are no tensors: the first is reserved by torch, the second is seen by the driver alone."""
 SLACK = (1.0, 1.0, 1.3)
 """Published slopes over tokens are up to 1.3 times those of the kernels' tensors: the high estimate takes
 that."""
@@ -43,6 +41,10 @@ WHAT_IFS = {
     "unsloth-new-tokens": "tokens added through Unsloth's own helper, which then trains the whole embedding "
     "and head",
     "no-double-quant": "NF4 scales in 32 bits instead of 8",
+    "fused-loss": "the logits of all tokens at once in fp32, and their gradient by a fused kernel",
+    "no-checkpointing": "every block keeps its activations, and nothing is recomputed",
+    "flash-attention": "attention by the FlashAttention package: no scores are kept, which is counted of torch's "
+    "own attention, too",
     "checkpoints-on-card": "Unsloth's checkpoints kept on the card instead of in main memory",
     "bf16-lora": "the adapter's weights and gradients in bf16",
 }
@@ -55,7 +57,8 @@ class Setting:
     of a block.
 
     `checkpointing`: blocks are recomputed in the backward pass. `number_bytes`: of the dtype of products.
-    `nested`: NF4 scales in 8 bits.
+    `nested`: NF4 scales in 8 bits. `wide`: linear layers that a ready-made 4-bit base keeps in 16 bits, by
+    name, each with the number of blocks in which it does.
     """
 
     architecture: Architecture
@@ -70,6 +73,7 @@ class Setting:
     new_rows: int = 0
     number_bytes: int = 2
     nested: bool = True
+    wide: tuple[tuple[str, int], ...] = ()
     what_if: frozenset[str] = field(default_factory=frozenset)
 
     @property
@@ -95,6 +99,11 @@ class Setting:
     def trains_matrices(self) -> bool:
         """Whether the whole embedding and head are trained."""
         return bool(self.what_if & {"trained-embeddings", "unsloth-new-tokens"})
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether blocks are recomputed in the backward pass."""
+        return self.checkpointing and "no-checkpointing" not in self.what_if
 
     @property
     def fused(self) -> bool:
@@ -123,23 +132,38 @@ def count(setting: Setting) -> tuple[Term, ...]:
         adapter + sum(level(term, number) for term in comes if term.name != "dequantisation")
         for number in range(3)
     ]
-    return (*stays, *comes, *untracked(moving))
+    return (*stays, *comes, *untracked(moving, setting.backend, setting.what_if))
 
 
-def untracked(moving: Sequence[float]) -> tuple[Term, Term]:
-    """What is no tensor: the context, and what the allocator loses of `moving`, the low, nominal and high
-    bytes of the adapter and of what comes and goes."""
-    low, nominal, high = (share * amount for share, amount in zip(FRAGMENTATION, moving, strict=True))
-    lost = "what the allocator loses: 0 to 6 % of the adapter and of what comes and goes"
+def untracked(moving: Sequence[float], engine: str, what_if: Collection[str] = ()) -> tuple[Term, Term]:
+    """What is no tensor: what the engine's allocator reserves beyond `moving`, the low, nominal and high
+    bytes of the adapter and of what comes and goes; and the context."""
+    reserve = RESERVES[engine]
+    lost = "reserved by the allocator and not handed out: as published runs of this engine show it"
     return (
-        ranged("context", GIB, CONTEXT_GIB, "CUDA, cuBLAS and Triton themselves: assumed, not measured"),
-        Term("fragmentation", low, nominal, high, lost),
+        Term("fragmentation", *reserve.lost_bytes(moving, what_if), lost),
+        Term(
+            "context",
+            *reserve.context_bytes(),
+            "CUDA, cuBLAS and Triton themselves: seen by the driver alone",
+        ),
     )
+
+
+def allocated_bytes(terms: Iterable[Term], number: int) -> float:
+    """The low (0), nominal (1) or high (2) peak of tensors alone, without reserve and context."""
+    return sum(level(term, number) for term in terms if term.name not in NOT_ALLOCATED)
 
 
 def level(term: Term, number: int) -> float:
     """A term's low (0), nominal (1) or high (2) bytes."""
     return (term.low, term.nominal, term.high)[number]
+
+
+def wide_bytes(setting: Setting) -> int:
+    """Bytes of the linear layers that a 4-bit base keeps in 16 bits."""
+    sizes = setting.architecture.linears
+    return sum(setting.number_bytes * blocks * math.prod(sizes[name]) for name, blocks in setting.wide)
 
 
 def base_bytes(setting: Setting) -> int:
@@ -151,23 +175,27 @@ def _base(setting: Setting) -> list[Term]:
     shape, size = setting.architecture, setting.number_bytes
     nested = setting.nested and "no-double-quant" not in setting.what_if
     if setting.quantise == "nf4":
-        weights = shape.layers * sum(
-            nf4_bytes(outputs * inputs, nested=nested) for outputs, inputs in shape.linears.values()
+        wide = dict(setting.wide)
+        weights = wide_bytes(setting) + sum(
+            (shape.layers - wide.get(name, 0)) * nf4_bytes(outputs * inputs, nested=nested)
+            for name, (outputs, inputs) in shape.linears.items()
         )
         how = (
             "linear layers in NF4, scales in 8 bits" if nested else "linear layers in NF4, scales in 32 bits"
         )
+        if setting.wide:
+            how += f"; {wide_bytes(setting) / GIB:.2f} GiB of them kept in 16 bits"
     else:
         weights, how = size * shape.linear_parameters, f"linear layers in {8 * size} bits"
-    wide = 4 if "fp32-upcast" in setting.what_if else size
+    size = 4 if "fp32-upcast" in setting.what_if else size
     return [
         _exact("weights", weights, how),
         _exact(
             "embeddings",
-            wide * shape.matrix_parameters,
+            size * shape.matrix_parameters,
             "embedding, which is the head too" if shape.tied else "embedding and head, frozen",
         ),
-        _exact("norms", wide * shape.small_parameters, "norms and biases"),
+        _exact("norms", size * shape.small_parameters, "norms and biases"),
     ]
 
 
@@ -219,7 +247,7 @@ def paged_bytes(setting: Setting) -> int:
 
 def offloaded_bytes(setting: Setting) -> int:
     """Checkpoints that Unsloth keeps in pinned main memory: one hidden state of each block."""
-    if setting.backend != "unsloth" or not setting.checkpointing or "checkpoints-on-card" in setting.what_if:
+    if setting.backend != "unsloth" or not setting.recomputes or "checkpoints-on-card" in setting.what_if:
         return 0
     one = setting.tokens * setting.architecture.hidden * setting.number_bytes
     return setting.architecture.layers * one if one >= SMALLEST_OFFLOAD else 0
@@ -255,7 +283,7 @@ def _buffers(setting: Setting) -> tuple[float, float]:
 def _kept(setting: Setting) -> float:
     """Activations that wait for their block's backward pass, but for the block in work."""
     shape = setting.architecture
-    if not setting.checkpointing:
+    if not setting.recomputes:
         return (shape.layers - 1) * _saved(setting)
     if offloaded_bytes(setting):
         return 0.0
@@ -264,7 +292,7 @@ def _kept(setting: Setting) -> float:
 
 
 def _kept_how(setting: Setting) -> str:
-    if not setting.checkpointing:
+    if not setting.recomputes:
         return "activations of all other blocks, as nothing is recomputed"
     return (
         "one hidden state of each block"
@@ -322,8 +350,9 @@ def _loss(setting: Setting) -> float:
         if setting.trains_matrices
         else 0
     )
-    if "full-logits" in setting.what_if:
-        return 14 * t * shape.vocabulary + 6 * t * shape.hidden + copies
+    if any(name in setting.what_if for name in WHOLE_LOGITS):
+        each = 8 if "fused-loss" in setting.what_if else 14  # a fused kernel writes the gradient in place
+        return each * t * shape.vocabulary + 6 * t * shape.hidden + copies
     of_logits = LOGIT_BYTES[setting.backend] * min(t, positions_at_once(shape.vocabulary)) * shape.vocabulary
     return of_logits + HIDDEN_BYTES[setting.backend] * t * shape.hidden + copies
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.errors import UsageError
 from doitune.memory.simulation.case import Case
-from doitune.memory.terms import Setting, count
+from doitune.memory.terms import NOT_ALLOCATED, Setting, count
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def compare(plan: MemoryPlan) -> Comparison:
     found = simulate_case(setting.architecture, case_of(setting))
     terms = {term.name: term.nominal for term in count(setting)}
     static, gradients = sum(terms[name] for name in STATIC), terms["gradients"]
-    part = sum(amount for name, amount in terms.items() if name not in ("context", "fragmentation"))
+    part = sum(amount for name, amount in terms.items() if name not in NOT_ALLOCATED)
     return Comparison(
         found.how(f" of {setting.architecture.layers}"),
         (

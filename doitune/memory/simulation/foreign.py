@@ -17,7 +17,7 @@ from doitune.errors import UsageError
 from doitune.memory.cards import Card
 from doitune.memory.host import PROCESS_GIB, Host
 from doitune.memory.plan import Verdict, another_size, verdict_document
-from doitune.memory.shape import find_config, quantised
+from doitune.memory.shape import find_config, stored
 from doitune.memory.simulation.case import Case, Simulation
 from doitune.memory.terms import SLACK, Term, level, ranged, untracked
 from doitune.system.units import GIB
@@ -101,7 +101,7 @@ def plan_foreign(
 
     recipe = resolved.recipe
     config, place = find_config(recipe.model.name, recipe.model.revision)
-    kind, stored = str(config.get("model_type", "")), quantised(config, place)[0]
+    kind, lies = str(config.get("model_type", "")), stored(config, place)
     if tuple(what_if):
         raise UsageError("--simulate runs what doitune does, and no --what-if", "leave one of the two out")
     if (backend or recipe.model.backend) not in ("auto", "hf"):
@@ -120,7 +120,9 @@ def plan_foreign(
         case=case,
         parameters=parameters,
         terms=_terms(found),
-        host=_host(found, parameters, largest, stored=stored, checkpoints=recipe.train.keep_checkpoints + 2),
+        host=_host(
+            found, parameters, largest, stored=lies.quantised, checkpoints=recipe.train.keep_checkpoints + 2
+        ),
         how=found.how(),
         findings=tuple(_findings(kind, found, case)),
     )
@@ -155,7 +157,7 @@ def _terms(found: Simulation) -> tuple[Term, ...]:
         *stands,
         gradients,
         working,
-        *untracked([adapter + level(working, number) for number in range(3)]),
+        *untracked([adapter + level(working, number) for number in range(3)], "hf"),
     )
 
 
