@@ -37,7 +37,20 @@ ASIDE = pattern(
     "AC(B、D错误)",
     "A(B错误)",
 )
+THOUGHTS = "think(?:ing)?|thought|reasoning"
+THOUGHT_END = pattern(
+    "end of what was only thought", rf"</(?:{THOUGHTS})>", "A</think>B", "<think>A", re.IGNORECASE
+)
+THOUGHT_START = pattern(
+    "start of what is only thought", rf"<(?:{THOUGHTS})>", "<think>A", "</think>", re.IGNORECASE
+)
 CIRCLED = pattern("circled number", "[①-⑳]", "①A", "1A")
+
+
+def without_thoughts(text: str) -> str:
+    """What a reply says after it has thought; nothing where its thinking never ends."""
+    said = THOUGHT_END.regex.split(text)[-1]
+    return THOUGHT_START.regex.split(said)[0]
 
 
 def clean(text: str) -> str:

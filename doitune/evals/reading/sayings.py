@@ -11,7 +11,7 @@ CHOICE = Pattern(
     (
         Phrase(
             "the answer is",
-            "(?:正确|最终|参考|本题|标准)?(?:答案|选项|选择)(?:应该|应|就)?(?:是|为|选|在|:)+",
+            "(?:正确|最终|参考|本题|标准)?(?:答案|选项|选择)(?:应该|应当|应|就)?(?:是|为|选|在|包括|包含|:)+",
             "这个选项在",
             "本题正确",
         ),
@@ -42,7 +42,7 @@ CHOICE = Pattern(
         ),
         Phrase(
             "choose, in English",
-            r"(?:choose|pick|select)|options?\s+(?:is|are)",
+            r"(?:choose|pick|select|supports|points to|go with|going with)|options?\s+(?:is|are)",
             "I choose option",
             "I chose",
         ),
@@ -55,7 +55,7 @@ CHOICE = Pattern(
 NOT_BEFORE = Pattern(
     (
         Phrase("not", "不|别|勿|非|没有?|无法|未必|很难说", "不应该选", "不难看出"),
-        Phrase("ruled out", "排除|去掉|剔除|除了?", "先排除选项", "除去"),
+        Phrase("ruled out", "排除|去掉|剔除|除了?|[误错]选(?:成|了|为)?|错[把将]", "先排除选项", "除去"),
         Phrase("asked in disbelief", "怎么会?|难道", "难道是", "怎样选"),
         Phrase("less than", "比|优于|胜过", "它比", "比较"),
         Phrase(
@@ -99,7 +99,7 @@ WRONG = Pattern(
         Phrase("signs", "[×✗✘❌✖✕╳]", "(×)", "(√)"),
         Phrase(
             "in English",
-            r"incorrect|wrong|false|unlikely|impossible|is out\b|not\b",
+            r"incorrect|wrong|false|unlikely|impossible|is out\b|not\b|too \w+|distractor|mislead\w*|trap\b",
             "is out",
             "is outstanding, nothing else",
         ),
@@ -133,7 +133,7 @@ DOUBTED = pattern(
 
 NO_ERROR = pattern(
     "no error",
-    "(?:没有?|并?无|毫无)(?:任何|什么)?(?:错误|错|误|问题|不当|不妥|疑问?)(?!的)",
+    "(?:没有?|并?无|毫无)(?:任何|什么)?(?:错误|错(?!误)|误|问题|不当|不妥|疑问|疑(?!问))(?!的)",
     "没有任何错误",
     "没有问题的",
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from doitune.evals.reading.patterns import Pattern, Phrase
+from doitune.evals.reading.patterns import Pattern, Phrase, pattern
 from doitune.evals.reading.plain import clean
 
 YES = r"是?(?:正确|对|√|\b(?:true|yes|correct|right|t)\b)"
@@ -21,10 +23,23 @@ NEUTRAL = Pattern(
         ),
         Phrase(
             "both",
-            "(?:既|有|时|半|部分|一半|可能|大部分)是?(?:正确|对|错误?)[,、]?"
-            "(?:又|有|时|半|小?部分|一半|也可能|也有)是?(?:不?正确|不?对|错误?)",
+            "(?:既|有时|有|时|半|部分|一半|可能|大部分)是?(?:正确|对|错误?)[,、]?"
+            "(?:又|有时|有|时|半|小?部分|一半|也可能|也有)是?(?:不?正确|不?对|错误?)",
             "部分正确,部分错误",
             "部分错误",
+        ),
+        Phrase(
+            "what many think",
+            r"(?:很?多|不少|许多|大多数|有些?|一些|部分)(?:人|同学|学生|考生|读者|资料)[^,。;!?\n]*",
+            "很多人认为这是错的",
+            "很多说法是错的",
+        ),
+        Phrase(
+            "the right thing, which is another",
+            r"(?:(?<=[,。;:!?\n])|^)\s*(?:而|其)?(?:正确|准确|错误)的(?!答案)(?:说法|表述)?[^,。;:!?\n]{0,8}?(?:应该?[是为]?|是|为|在于|:)"
+            r"(?!\s*(?:错误?|正确|对|不)(?:的)?\s*(?:[,。;!?\n]|$))",
+            "正确的年份是1911年",
+            "这是正确的说法",
         ),
         Phrase(
             "whether", "(?:是否|能否)[^,。;:]{0,4}(?:正确|错误|对|错)(?=[,。;?:]|$)", "能否算正确", "可否"
@@ -81,6 +96,13 @@ TRUE = Pattern(
             "不算错",
             "错",
         ),
+        Phrase(
+            "a denial that is denied",
+            r"(?:不能说|不可说|不能认为|不认为|不觉得)[^,。;!?\n不]{1,10}?(?:错误?|不对|不正确)的?"
+            r"|(?:说|认为|判)[^,。;!?\n]{0,8}?(?:错误?|不对|不正确)的?[^,。;!?\n]{0,3}?(?:不对|不正确|错误|没有道理)的?",
+            "不能说这句话是错的",
+            "不能说这句话",
+        ),
         Phrase("so it is", "无误|(?:确实|的确)如此", "的确如此", "并非如此"),
         Phrase(
             "right",
@@ -134,7 +156,7 @@ FALSE = Pattern(
         ),
         Phrase(
             "no",
-            r"不(?:是|行|能|可以|存在)?(?=[的,。;!?\s]|$)|并非|并不(?=[,。;!?\s]|$)|不(?:当|妥|实|合适)"
+            r"不(?:是|行|能|可以|存在)?(?=[的,。;!?\s]|$)|并非(?![^,。;!?\n]{0,6}?(?:正确|准确|对|错|成立|属实|真))|并不(?=[,。;!?\s]|$)|不(?:当|妥|实|合适)"
             r"|非(?=[,。;!?\s]|$)|否(?=[,。;!?\s]|$)",
             "不是的",
             "不但",
@@ -166,14 +188,81 @@ TAKEN_BACK = Pattern(
 )
 
 
+CLAUSE = pattern("end of a clause", r"[,。;!?\n]|\.(?=\s)|(?:但是?|然而|不过|可是|而且?)", "对,错", "对错")
+ALONE_LEFT = pattern("more than a verdict", r"[^\W_]", "这句话", "( )。")
+CONCLUSION = Pattern(
+    (
+        Phrase(
+            "it follows",
+            "所以|因此|因而|故|综上|可见|总之|总的来说|由此|总体|整体|最终|结论|于是",
+            "因此错误",
+            "说法错误",
+        ),
+        Phrase("is judged", "应?判断?(?:题|结果)?(?:为|是|:|错|对)|答案", "应判断为错", "谈判"),
+        Phrase(
+            "the whole statement",
+            r"(?:这|该|此|本|原|整|题干|题目)(?:个|种|句|道|一)?(?:的)?(?:说法|表述|话|命题|题|观点|句子|陈述|论断|结论)",
+            "这种说法正确",
+            "说法正确",
+        ),
+        Phrase("in fact", "其实|实际上|事实上|实则|反而", "其实不对", "实际"),
+        Phrase(
+            "in English",
+            r"\b(?:so|thus|hence|therefore|overall|in conclusion|statement|claim)\b",
+            "so it is false",
+            "some",
+        ),
+    )
+)
+"""Clauses that speak of the whole statement, and not of a part of it."""
+
+
 def read_true_false(reply: str) -> tuple[str | None, str]:
-    """("T" or "F", how), or (None, why not). The first clause that gives a verdict counts, or that follows
-    where the reply takes one back; a negation is read with its keyword."""
+    """("T" or "F", how), or (None, why not). A reply that starts with its verdict, or gives one only, means
+    that; else its last conclusion counts; a negation is read with its keyword. Parts that are judged
+    otherwise, without a conclusion, make a statement false only where that is said of it last."""
     text = clean(reply).lower()
     backs = list(TAKEN_BACK.regex.finditer(text))
     if backs and VERDICT.search(text[backs[-1].end() :]):
         text = text[backs[-1].end() :]
-    found = VERDICT.search(NEUTRAL.regex.sub(" ", text))
-    if found is None:
+    judged = [one for clause in _clauses(NEUTRAL.regex.sub(" ", text)) if (one := _judged(clause))]
+    if not judged:
         return None, "no verdict"
-    return ("T" if found["yes"] else "F"), f"read {found[0]!r}"
+    first = judged[0]
+    concluded = [one for one in judged if one.concludes]
+    if len({one.verdict for one in judged}) > 1 and not (first.alone or concluded):
+        return None, "one part right and another wrong"
+    if first.alone and concluded and concluded[-1].verdict != first.verdict:
+        return None, "a verdict and another at the end"
+    found = first if first.alone or not concluded else concluded[-1]
+    return (found.verdict, f"read {found.words!r}") if found.verdict else (None, "both at once")
+
+
+class Judged(NamedTuple):
+    """A clause with a verdict: "T", "F", or None for both at once; whether it speaks of the whole statement, and
+    whether it is a verdict and nothing else."""
+
+    verdict: str | None
+    words: str
+    concludes: bool
+    alone: bool
+
+
+def _clauses(text: str) -> Iterator[str]:
+    """The clauses of a text that say something."""
+    return (clause for clause in CLAUSE.regex.split(text) if clause.strip())
+
+
+def _judged(clause: str) -> Judged | None:
+    """None where a clause gives no verdict."""
+    found = list(VERDICT.finditer(clause))
+    if not found:
+        return None
+    verdicts = {"T" if one["yes"] else "F" for one in found}
+    rest = VERDICT.sub("", clause)
+    return Judged(
+        verdicts.pop() if len(verdicts) == 1 else None,
+        found[0][0],
+        bool(CONCLUSION.regex.search(clause)),
+        not ALONE_LEFT.regex.search(rest),
+    )
