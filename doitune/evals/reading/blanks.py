@@ -58,6 +58,37 @@ REMARK = Pattern(
 TWICE = pattern("said twice", r"^(.+?)[。,;\s]+\1[。,;\s]*\Z", "明月。明月。", "明月。明")
 A_WORD = pattern("the word of that name", r"^[\"“「『](.+?)[\"”」』]个?[字词]\Z", "“国”字", "“国”")
 AFTER_ANSWER = pattern("at the end", r"(?:答案|填)(?:[是为]?\s*:|[是为])\s*(\S+)\s*$", "答案是 是", "答案是")
+SAYS = Pattern(
+    (
+        Phrase("to fill in", "应?当?填(?:写|入|的|空(?=[:是为]))?(?:内容)?", "故填", "补写"),
+        Phrase("should be", "应[为是]", "应为", "应该"),
+        Phrase("the answer", "答案", "答案", "答复"),
+        Phrase(
+            "the line",
+            "(?:[上下前后](?:一|半)?句|句子|诗句|内容|原句|原文)(?:诗|话)?(?=应?该?[是为:])",
+            "下一句是",
+            "下一句",
+        ),
+        Phrase("but", "而(?=是)", "而是", "而且"),
+    ),
+    behind=r"(?:应该?|应当|就|[是为的:\s])*",
+)
+"""Behind the last of these that is not denied stands what fills the blank."""
+
+DENIED_BEFORE = pattern(
+    "denied right before", "(?:不|勿|别|并非|不能|不应该?|不要)(?:是|再|该)?$", "不能", "不能说是"
+)
+SAID = pattern("what is said", r"[\"“「『]([^\"“”「」『』\n]+)[\"”」』]|([^。;!?\n\"“「『]+)", "明月,", "。")
+OTHERWISE = pattern("or something else", r"^[\"”」』\s]*(?:或者?|还是|、)", "或“", "和")
+SAYS_IS = pattern(
+    "one thing is another",
+    r"^(?!.*(?:可能|或|也许|大概))[^,。;!?\n是不非没]{2,24}是([^,。;!?\n是不]{1,16})(?:,(?:而)?不是[^,。;]*)?[。.!]?\Z",
+    "作者是鲁迅。",
+    "作者不是鲁迅",
+)
+COUNTED = pattern(
+    "a number and what it counts", r"^(\d+)(?:年|月|日|岁|个|人|次|条|种|位)\Z", "1921年", "1921万"
+)
 QUOTED = pattern("in quotes", r"[\"“「『](.+?)[\"”」』]", "“明月”", "明月")
 FILLS = pattern("said to fill", r"(?:是|为|填|写|入|:|答)\s*[\"“「『]", "应填“", "有“")
 NEGATED = pattern("denied", "不|非|没|无法|勿", "不是明月", "明月")
@@ -82,7 +113,8 @@ def same_blank(reply: str, label: str) -> tuple[str | None, bool]:
     wanted, whole = _bare(_fold(label)), _bare(_fold(reply))
     if whole == wanted:
         return wanted or None, bool(wanted)
-    found = _fillings(reply)
+    said = _said(_fold(SPECIAL_TOKEN.regex.sub(" ", reply)))
+    found = _fillings(reply) if said is None else [_bare(one) for one in (said, *_inside(said))]
     if wanted in found:
         return wanted, True
     verse = _joined(wanted)
@@ -108,14 +140,29 @@ def _fillings(reply: str) -> list[str]:
     return [one for one in dict.fromkeys(_bare(one) for one in found) if one]
 
 
+def _said(text: str) -> str | None:
+    """What the reply says last to fill the blank, where it says so in words; None where it does not; nothing
+    where it leaves a choice."""
+    for found in reversed(list(SAYS.regex.finditer(text))):
+        said = SAID.regex.match(text, found.end())
+        if not said or DENIED_BEFORE.regex.search(text[max(0, found.start() - 6) : found.start()]):
+            continue
+        if not (said[1] or said[2] or "").strip(OUTER):
+            continue
+        return "" if OTHERWISE.regex.match(text[said.end() :]) else (said[1] or said[2])
+    return None
+
+
 def _inside(line: str) -> Iterator[str]:
     """What a line says without the remark behind it, once where it says it twice, and the word that it
     names."""
     if remark := REMARK.regex.match(line):
         yield next(group for group in remark.groups() if group)
-    for one in (TWICE, A_WORD):
+    for one in (TWICE, A_WORD, SAYS_IS):
         if found := one.regex.match(line):
             yield found[1]
+    if counted := COUNTED.regex.match(_bare(line)):
+        yield counted[1]
 
 
 def _quoted(line: str) -> list[str]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from doitune.evals.reading import shapes
-from doitune.evals.reading.expression import read, same
+from doitune.evals.reading.expression import RANGE, read, same
 from doitune.evals.reading.shapes import MATRIX, Bracket, Relation, as_number, bracket, relation
 from doitune.evals.reading.spelling import tidy
 from doitune.evals.reading.tokens import MAX_CHARACTERS, Unreadable
@@ -56,7 +56,13 @@ def is_math(text: str) -> bool:
 def _readable(text: str) -> bool:
     """Whether one part is an expression, a bracket of them, or a relation between two."""
     text, _ = split_unit(text)
-    if MATRIX.fullmatch(text) or BASE.search(text) or MIXED.search(text) or as_number(text) is not None:
+    if (
+        RANGE.fullmatch(text)
+        or MATRIX.fullmatch(text)
+        or BASE.search(text)
+        or MIXED.search(text)
+        or as_number(text) is not None
+    ):
         return True
     if "\\cup" in text:
         return all(_readable(part) for part in text.split("\\cup"))
@@ -85,7 +91,7 @@ def _same_lists(answer: str, label: str) -> bool:
             return True
         if LISTED_DIGITS.search(answer if numbers[0] is not None else label):
             return False
-    answers, labels = shapes.members(answer), shapes.members(label)
+    answers, labels = shapes.without_places(shapes.members(answer), shapes.members(label))
     sets = bracket(answer), bracket(label)
     if sets[0] and sets[0].kind == "{}" and len(labels) > 1:
         answers = sets[0].members
@@ -133,7 +139,7 @@ def _same(answer: str, label: str) -> bool:
         # 5 x 2 = 10 is an answer of 10; a label 2x + 3y = 7 is not 7
         return _is_solution(label, relations[0], shapes.solutions(relations[0]) or [relations[0].right])
     if relations[1]:
-        return _is_solution(answer, relations[1], shapes.solutions(relations[1]))
+        return _is_solution(answer, relations[1], _label_solutions(relations[1]))
     return _same_value(answer, label)
 
 
@@ -164,11 +170,23 @@ def _is_solution(value: str, given: Relation, solutions: Sequence[str]) -> bool:
     return given.sign == "=" and any(_same(solution, value) for solution in solutions)
 
 
+def _label_solutions(label: Relation) -> list[str]:
+    """What a label says that something equals: a name (x = 5, f(2) = 10) or a sum that is worked out
+    (5 x 2 = 10)."""
+    try:
+        worked_out = bool(label.left) and not read(label.left)[1]
+    except Unreadable:
+        worked_out = False
+    return [label.right] if worked_out else shapes.solutions(label)
+
+
 def _same_relation(first: Relation, second: Relation) -> bool:
     """Equal sides, turned round where need be; of equations also an equal or opposite difference of the
     sides."""
     if first.sign == second.sign and _same_sides(first, second):
         return True
+    if not (first.left and second.left):
+        return False
     turned = Relation(first.right, shapes.FLIPPED[first.sign], first.left)
     if turned.sign == second.sign and _same_sides(turned, second):
         return True
@@ -211,6 +229,6 @@ def _share(value: str, unit: str) -> str:
 
 def _plain(text: str) -> str:
     r"""Without spaces and text wrappers; (B), \text{B} and \text{(B)} are B."""
-    bare = re.sub(r"\s+", "", WRAPPED_TEXT.sub(r"\1", text))
+    bare = re.sub(r"(?<![\d])\s+|\s+(?!\d)", "", WRAPPED_TEXT.sub(r"\1", text))
     letter = re.fullmatch(r"\(?([A-Za-z])\)?", bare)
     return letter[1] if letter else re.sub(r"([\^_])\{(\w)\}", r"\1\2", bare)

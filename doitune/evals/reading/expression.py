@@ -30,6 +30,16 @@ NAMED = re.compile(
 MIXED_PART = re.compile(r"\\frac(\d\d|\{\d+\}\{\d+\})")
 """The fraction of a mixed number, behind its whole number."""
 
+RANGE = re.compile(r"\d+(?:\.\d+)?\s*-\s*\d+(?:\.\d+)?")
+"""From one number to another, or a difference that was not worked out: no value."""
+
+NAMES = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
+PRODUCTS = re.compile("[a-d]+|[s-z]+|[k-np-r]+|[a-z]*[xy][a-z]?|[A-Z]{2}|[a-z]{2}")
+"""Letters side by side that may be a product."""
+
+SHORT_WORDS = frozenset(
+    "am an as at be by do go he hi if in is it me my no of ok on or so to up us we".split()
+)
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 TIMES = frozenset({"*", "\\cdot", "\\times"})
 DIVIDE = frozenset({"/", "\\div", ":"})
@@ -39,8 +49,11 @@ CLOSERS = {"(": ")", "[": "]", "{": "}"}
 def read(text: str) -> tuple[Node, frozenset[str]]:
     """The expression and the names of its variables. Raises Unreadable."""
     tokens = tokens_of(text)
-    if DATE.fullmatch(text):
-        raise Unreadable("a date")
+    if DATE.fullmatch(text) or RANGE.fullmatch(text):
+        raise Unreadable("a date or a range")
+    for name in NAMES.findall(text):
+        if name.lower() in SHORT_WORDS or not PRODUCTS.fullmatch(name):
+            raise Unreadable("a word")
     node = _sum(tokens)
     if tokens.peek():
         raise Unreadable(f"{tokens.peek()!r} is left over")

@@ -20,7 +20,12 @@ BOX_EDGE = pattern("edge of a box", r"\$|\\text\s*\{|\}", "$", "和")
 FORMULA = Pattern(
     (
         Phrase("two dollar signs", r"\$\$(.+?)\$\$", "$$5$$", "$$5"),
-        Phrase("dollar signs", r"(?<!\\)\$(.+?)(?<!\\)\$", "$5$", r"\$5\$"),
+        Phrase(
+            "dollar signs",
+            r"(?<!\\)\$(?!\s*\d[\d.,]*[^$]*?\s[a-zA-Z]{2,}\s)([^$]+?)(?<!\\)\$(?!\d)",
+            "$5$",
+            "$5 + $7",
+        ),
         Phrase("round LaTeX brackets", r"\\\((.+?)\\\)", r"\(5\)", "(5)"),
         Phrase("square LaTeX brackets", r"\\\[(.+?)\\\]", r"\[5\]", "[5]"),
     ),
@@ -29,16 +34,20 @@ FORMULA = Pattern(
 """A formula, in the group that is not None."""
 
 JOINT = pattern("joins formulas", r"^\s*(?:或者?|和|与|及|以及|、|,|，|;|or|and)\s*\Z", " 或 ", "，所以")
+AFTER_HASHES = pattern(
+    "the last line, behind four hashes", r"(?:^|\n)[ \t]*####[ \t]*([^\n]+)\s*\Z", "#### 72", "#### 解\n5"
+)
+ANSWER = pattern("the answer", r"答案|(?i:\banswer\s*(?:is|:|=)|\banswer\*+:)", "The answer is", "answers")
 BEFORE = pattern(
     "is the answer",
-    r"(?:^|[,。;\n])([^,。;\n]*?)\s*(?:就|便|即)?(?:是|为)(?:本题|最终|最后|正确|所求)?的?答案",
+    r"(?:^|[,。;\n])([^,。;\n]*?)(?<![不非])\s*(?:就|便|即)?(?:是|为)(?:本题|最终|最后|正确|所求)?的?答案",
     "5就是正确的答案",
     "答案是5",
 )
 LEAD = Rewrite(
     "what leads to a value",
-    "^(?:所以|因此|故|即|因而|于是|从而|那么|则|综上|可得|得到|得|最终|最后|正确|本题|答案|答|结果|应该|应|就|我们)*"
-    r"(?:是|为|等于|选择?|:|：|约为?|大约|共|一共|共有|有)*[\s:：*]*",
+    r"^[\s,，、;；]*(?:所以|因此|故|即|因而|于是|从而|那么|则|综上|可得|得到|得|最终|最后|正确|本题|答案|答|结果|应该|应|就|我们)*"
+    r"(?:是|为|等于|选择?|:|：|约为?|大约|共|一共|总共|共计|共有|还?有|需要?|花[了费]?|用了?|还?剩下?)*[\s:：*]*",
     "",
     "所以答案是 5",
     "5",
@@ -49,7 +58,7 @@ TURN = Pattern(
         Phrase("it follows", "所以|因此|因而|于是|从而|故|综上", "因此5", "由于5"),
         Phrase("one gets", "可得|得到|解得|求得|得出|得", "解得5", "解5"),
         Phrase("equals", "等于|值为|结果为|结果是|为(?!了)|是|即", "等于5", "为了5"),
-        Phrase("amounts to", "共有?|约", "共有5", "有5"),
+        Phrase("amounts to", "(?:一|总|合)?共(?:计|有|是)?|约", "共有5", "有5"),
     )
 )
 """Behind the last of these stands the value of a sentence."""
@@ -59,6 +68,12 @@ DENIED = pattern(
     r"(?:不是|不等于|并非|而非|不为|不能是|不可能是|不可能为)(?:(?!而是|[,，。;；]).)*",
     "不是4而是5",
     "是4",
+)
+NOT_THE_ANSWER = pattern(
+    "denied to be the answer",
+    r"[^,，。;；\n]*(?:不是|并非|而非)(?:本题|最终|正确)?的?答案",
+    "5不是答案",
+    "答案不是5",
 )
 DENIAL = pattern("denied in a clause", "不是|并非|而非", "不是5", "是5")
 COUNTED = Pattern(
@@ -79,9 +94,17 @@ REMARK = pattern(
 NUMBER = Pattern(
     (
         Phrase(
+            "with parts in smaller units",
+            r"(?<![\w.])\d+\s*(?:元|块|小时|时|分钟?|天|周|米|分米|厘米|千米|千克|吨|斤|度|年|岁)\s*\d+(?:\.\d+)?\s*"
+            r"(?:角|毛|分钟?|秒|小时|天|厘米|分米|毫米|米|千克|克|两|个月|月)(?:\s*\d+\s*(?:分|秒|毫米))?",
+            "1小时30分",
+            "٣",
+        ),
+        Phrase("range", r"(?<![\w.])\d+(?:\.\d+)?\s*[-~～–—至到]\s*\d+(?:\.\d+)?", "10-15", "٣"),
+        Phrase(
             "on its own",
             r"(?<![\w.])[-−+±]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\s+\d+/\d+|\d+/\d+|\d+(?:\.\d+)?|\.\d+)"
-            r"(?:\s*(?:\\?%|%|°))?",
+            r"(?:\s*(?:\\?%|%|°|万亿|[百千]?万|亿|(?:thousand|million|billion|trillion)\b))?",
             "1,000.5%",
             "٣",
         ),
@@ -89,6 +112,7 @@ NUMBER = Pattern(
     ),
     flags=re.ASCII,
 )
+COLON = pattern("colon of a list", r"(?<!\d):|:(?!\s*\d)", "答: 5", "3:2")
 HAN = pattern("a Chinese character", r"[\u4e00-\u9fff]", "答:5", "x:5")
 SAYS_SOMETHING = pattern("a letter, a digit or a formula", r"[^\W_]|[\\$√]", "5", "：**")
 CLAUSE_END = pattern("end of a clause", "[,，;；。]", "5,", "5、6")
@@ -104,7 +128,9 @@ def final_answer(reply: str) -> str | None:
 def _candidates(text: str) -> Iterator[str | None]:
     """What may be the final answer, the best first; None for each place where there is none."""
     yield last_box(text)
-    yield from map(_of_tail, reversed(text.split("答案")[1:]))
+    if found := AFTER_HASHES.regex.search(text):
+        yield _value(found[1]) if _whole(LEAD.apply(_trimmed(found[1]))) else None
+    yield from map(_of_tail, reversed(ANSWER.regex.split(text)[1:]))
     yield from map(_value, reversed(BEFORE.regex.findall(text)))
     yield _formulas(text, last=True)
     yield from map(_value, reversed(text.splitlines()))
@@ -193,15 +219,18 @@ def _value(line: str) -> str | None:
     for candidate in (text, LEAD.apply(text)):
         if candidate and _whole(candidate):
             return candidate
-    text = DENIED.regex.sub(" ", text)
-    if HAN.regex.search(text.split(":")[0]) and ":" in (text := text.replace("：", ":")):
-        listed = text.rsplit(":", 1)[-1].strip()
+    text = DENIED.regex.sub(" ", NOT_THE_ANSWER.regex.sub(" ", text))
+    text = text.replace("：", ":")
+    if HAN.regex.search(text.split(":")[0]) and (colons := list(COLON.regex.finditer(text))):
+        listed = text[colons[-1].end() :].strip()
         if listed and "=" not in listed and _whole(listed):
             return listed
     for part in reversed(TURN.regex.split(text)):
         part = LEAD.apply(part).strip(" ,，。:：")
         if part and _whole(part):
             return part
+        if NUMBER.regex.search(part):
+            break
     numbers = NUMBER.regex.findall(COUNTED.regex.sub(" ", text.translate(FOLDED)))
     return numbers[-1].strip().lstrip("+") if numbers else None
 

@@ -14,7 +14,10 @@ AND = re.compile(
 )
 RELATION = re.compile(r"\\(?:le|ge|ne)(?![a-zA-Z])|<=|>=|[<>=]")
 FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne": "\\ne"}
-BARE_NAME = re.compile(r"\([a-z](?:\s*,\s*[a-z])+\)|[a-zA-Z](?:_\{?\w+\}?)?(?:\([a-zA-Z]\))?|\\[a-zA-Z]+")
+BARE_NAME = re.compile(
+    r"\([a-z](?:\s*,\s*[a-z])+\)|[a-zA-Z](?:_\{?\w+\}?)?(?:\((?:[a-zA-Z]|-?[\d.]+)\))?|\\[a-zA-Z]+"
+)
+NUMBERED = re.compile(r"([a-z])_\{?\d\}?\s*=")
 MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix)\}(.*)\\end\{\1\}", re.DOTALL)
 
 
@@ -48,6 +51,18 @@ def members(text: str) -> list[str]:
     for part in _split(AND.sub(",", text)):
         found += [part.replace("\\pm", sign, 1) for sign in "+-"] if "\\pm" in part else [part]
     return [re.sub(r"^\s*\+", "", one).strip() for one in found if one.strip()] or [text]
+
+
+def without_places(answer: list[str], label: list[str]) -> tuple[list[str], list[str]]:
+    """Members of two lists; solutions that one of them numbers (x_1 = 2, x_2 = 3) without their numbers where
+    the other numbers none."""
+    numbered = [len(part) > 1 and all(map(NUMBERED.match, part)) for part in (answer, label)]
+    if numbered[0] == numbered[1]:
+        return answer, label
+    if len({NUMBERED.match(one)[1] for one in answer if NUMBERED.match(one)}) > 1:  # type: ignore[index]
+        return answer, label
+    first, second = ([NUMBERED.sub(r"\1=", one) for one in part] for part in (answer, label))
+    return first, second
 
 
 def _split(text: str) -> list[str]:

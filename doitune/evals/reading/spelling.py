@@ -52,7 +52,69 @@ ALIASES = {
 COMMA, ROW = "\u2063", "\u2064"
 """What stands for the comma of {,} and for a matrix's \\\\ while layout is taken out."""
 
+LARGE = {
+    "百万": 6,
+    "千万": 7,
+    "万": 4,
+    "亿": 8,
+    "万亿": 12,
+    "thousand": 3,
+    "million": 6,
+    "billion": 9,
+    "trillion": 12,
+}
+"""Powers of ten that stand behind a number as words."""
+
+
+def _multiplied(found: re.Match[str]) -> str:
+    """3.2 and 亿 as 320000000; kept where a fraction would be left over."""
+    whole, _, part = found[1].replace(",", "").partition(".")
+    zeros = LARGE[found[2].lower()] - len(part)
+    return str(int(whole + part) * 10**zeros) if zeros >= 0 and len(whole) < 20 else found[0]
+
+
 REWRITES = (
+    Rewrite(
+        "about",
+        r"^\s*(?:大?约为?|大概|≈|\\approx(?![a-zA-Z]))\s*(?=[-\d\\¥￥$])",
+        "",
+        "约18",
+        "18",
+        "约数",
+    ),
+    Rewrite(
+        "a number and its unit as text",
+        r"\\(?:text|mathrm|mbox|textrm)\s*\{\s*(-?\d[^{}]*)\}",
+        r"\1",
+        r"\text{18 dollars}",
+        "18 dollars",
+        r"18\text{ dollars}",
+    ),
+    Rewrite(
+        "large numbers in words",
+        r"(?<![\d.])(\d+(?:,\d{3})*(?:\.\d+)?)\s*(万亿|百万|千万|万|亿|(?i:thousand|million|billion|trillion)(?![a-z]))",
+        _multiplied,
+        "3.2 亿元",
+        "320000000元",
+        "万元",
+    ),
+    Rewrite(
+        "yuan and jiao",
+        r"(\d+)\s*[元块]\s*(\d)\s*[角毛](?:\s*(\d)\s*分)?(?!\d)钱?",
+        lambda found: f"{found[1]}.{found[2]}{found[3] or ''}元",
+        "2元5角",
+        "2.5元",
+        "5角",
+    ),
+    Rewrite("range", r"(?<=\d)\s*[~～至到]\s*(?=\d)", "-", "10~15", "10-15", "1~m"),
+    Rewrite(
+        "without a solution",
+        r"^(?:(?:原|该|此|这个|所给)?(?:方程组?|不等式组?)|本题)?(?:无|没有)(?:实数)?解|^no solutions?$",
+        "无解",
+        "原方程没有解",
+        "无解",
+        "有解",
+    ),
     Rewrite("mixed number in words", r"(\d)\s*又\s*(?=\d|\\)", r"\1 ", "1又1/2", "1 1/2", "1又半"),
     Rewrite("root of a number", r"(?:√|根号)\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}", "2根号3", r"2\sqrt{3}", "√x"),
     Rewrite("minus in words", r"^负\s*(?=[\d\\(.])", "-", "负 5", "-5", "负数"),

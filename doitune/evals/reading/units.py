@@ -10,13 +10,19 @@ WORDS = (
 )
 """Units in plain letters behind a number."""
 
+NO_UNIT = (
+    r"[\u4e00-\u9fff]{0,3}(?:以[上下内外前后]|不|多|余|几|至少|半)"
+    r"|[十百千万亿](?!分|克|米|瓦|卡|帕|赫|伏|安|焦|牛|字|里|升)|[和与及或]|[加减乘除比的]"
+)
+"""Chinese characters behind a number that say something else than its unit: 5以上, 5多个, 3百, 5不."""
+
 UNIT = re.compile(
     r"(?:(?<=[\d}!)])|(?<=\\pi)|(?<=\\pi ))\s*"
     r"(?:\\(?:text|mathrm|mbox|textrm)\s*\{\s*(?P<latex>[^{}]*)\}(?:\^\{?\d\}?)?"
     r"|(?P<degree>\^\{?\s*\\circ\s*\}?\s*C?)"
     r"|(?P<percent>\\?%)"
     rf"|(?P<word>(?:{WORDS})(?:/(?:{WORDS}))?)(?:\^\{{?\d\}}?)?"
-    r"|(?P<han>[\u4e00-\u9fff]{1,6}(?:/[\u4e00-\u9fff]{1,4})?))\s*$"
+    rf"|(?P<han>(?!{NO_UNIT})[\u4e00-\u9fff]{{1,6}}(?:/[\u4e00-\u9fff]{{1,4}})?))\s*$"
 )
 SAME_UNIT = {
     "厘米": "cm",
