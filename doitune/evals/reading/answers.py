@@ -15,7 +15,7 @@ from doitune.evals.reading import maths, paper
 from doitune.evals.reading.blanks import same_blank
 from doitune.evals.reading.equality import equal
 from doitune.evals.reading.letters import DEFAULT_OPTIONS, read_label, read_several, read_single
-from doitune.evals.reading.plain import without_thoughts
+from doitune.evals.reading.plain import GAP, without_thoughts
 from doitune.evals.reading.true_false import read_true_false
 from doitune.evals.task import TIE, Item, Reply, Verdict
 
@@ -24,7 +24,7 @@ JUDGED = ("single_choice", "multi_choice", "tf", "cloze", "math", "math_equiv", 
 """The forms that `judge` knows: the forms of questions, the released equality test alone, and the released
 reader of CMMLU replies."""
 
-READ_HEAD, READ_TAIL = 4_000, 16_000
+READ_HEAD, READ_TAIL = 2_000, 6_000
 """Characters of a reply that `fixed` reads at either end: answers stand there, and reading takes time."""
 
 Scores = Mapping[str, float] | Sequence[float]
@@ -89,7 +89,8 @@ def judge_reply(item: Item, reply: Reply, protocol: str) -> Verdict:
 
 
 def _readable(text: str) -> str:
-    """The reply, without the middle of one that runs on and on."""
+    """The reply, without the middle of one that runs on and on, and without long gaps."""
+    text = GAP.regex.sub(lambda found: found[0][:3], text)
     return text if len(text) <= READ_HEAD + READ_TAIL else f"{text[:READ_HEAD]}\n{text[-READ_TAIL:]}"
 
 

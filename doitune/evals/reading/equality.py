@@ -46,8 +46,7 @@ def equal(answer: str | None, label: str | None) -> bool:
 
 def is_math(text: str) -> bool:
     """Whether the text as a whole is an answer that `equal` can compare by value, not by its characters."""
-    tidied = tidy(text)
-    if not tidied or len(text) > MAX_CHARACTERS:
+    if len(text) > MAX_CHARACTERS or not (tidied := tidy(text)):
         return False
     parts = shapes.members(tidied)
     return all(_readable(part) for part in (parts if len(parts) > 1 else [tidied]))

@@ -37,9 +37,7 @@ NAMES = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 PRODUCTS = re.compile("[a-d]+|[s-z]+|[k-np-r]+|[a-z]*[xy][a-z]?|[A-Z]{2}|[a-z]{2}")
 """Letters side by side that may be a product."""
 
-SHORT_WORDS = frozenset(
-    "am an as at be by do go he hi if in is it me my no of ok on or so to up us we".split()
-)
+SHORT_WORDS = re.compile("a[mnst]|b[ey]|do|go|h[ei]|i[fnst]|m[ey]|no|o[fknr]|so|to|u[ps]|we")
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 TIMES = frozenset({"*", "\\cdot", "\\times"})
 DIVIDE = frozenset({"/", "\\div", ":"})
@@ -52,7 +50,7 @@ def read(text: str) -> tuple[Node, frozenset[str]]:
     if DATE.fullmatch(text) or RANGE.fullmatch(text):
         raise Unreadable("a date or a range")
     for name in NAMES.findall(text):
-        if name.lower() in SHORT_WORDS or not PRODUCTS.fullmatch(name):
+        if SHORT_WORDS.fullmatch(name.lower()) or not PRODUCTS.fullmatch(name):
             raise Unreadable("a word")
     node = _sum(tokens)
     if tokens.peek():

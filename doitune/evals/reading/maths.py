@@ -40,7 +40,7 @@ AFTER_HASHES = pattern(
 ANSWER = pattern("the answer", r"答案|(?i:\banswer\s*(?:is|:|=)|\banswer\*+:)", "The answer is", "answers")
 BEFORE = pattern(
     "is the answer",
-    r"(?:^|[,。;\n])([^,。;\n]*?)(?<![不非])\s*(?:就|便|即)?(?:是|为)(?:本题|最终|最后|正确|所求)?的?答案",
+    r"(?:^|[,。;\n])([^,。;\n]{0,60}?)(?<![不非])\s*(?:就|便|即)?(?:是|为)(?:本题|最终|最后|正确|所求)?的?答案",
     "5就是正确的答案",
     "答案是5",
 )
@@ -71,7 +71,7 @@ DENIED = pattern(
 )
 NOT_THE_ANSWER = pattern(
     "denied to be the answer",
-    r"[^,，。;；\n]*(?:不是|并非|而非)(?:本题|最终|正确)?的?答案",
+    r"[^,，。;；\n]{0,12}(?:不是|并非|而非)(?:本题|最终|正确)?的?答案",
     "5不是答案",
     "答案不是5",
 )

@@ -37,6 +37,7 @@ ASIDE = pattern(
     "AC(B、D错误)",
     "A(B错误)",
 )
+GAP = pattern("long gap", r"(?<!\s)\s{4,}", "A    B", "A B")
 THOUGHTS = "think(?:ing)?|thought|reasoning"
 THOUGHT_END = pattern(
     "end of what was only thought", rf"</(?:{THOUGHTS})>", "A</think>B", "<think>A", re.IGNORECASE

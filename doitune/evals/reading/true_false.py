@@ -239,8 +239,8 @@ def read_true_false(reply: str) -> tuple[str | None, str]:
 
 
 class Judged(NamedTuple):
-    """A clause with a verdict: "T", "F", or None for both at once; whether it speaks of the whole statement, and
-    whether it is a verdict and nothing else."""
+    """A clause with a verdict: "T", "F", or None for both at once; whether it speaks of the whole statement,
+    and whether it is a verdict and nothing else."""
 
     verdict: str | None
     words: str
