@@ -71,6 +71,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str, str]] = {
     ),
     "a broken index": (_write("model.safetensors.index.json", "[1]"), "not a readable index", "again"),
     "no tokenizer": (_drop("tokenizer.json"), "holds no tokenizer", "tokenizer.json"),
+    "a foreign adapter": (_write("adapter_config.json", "{}"), "an adapter beside the weights", "take the adapter's files out.*base make"),
     "code of its own": (_write("config.json", json.dumps({"auto_map": {"AutoModel": "x.Y"}})), "Python code of its own", "runs no code"),
 }  # fmt: skip
 

@@ -22,6 +22,7 @@ from doitune.backends.lora import adapt
 from doitune.backends.precision import compute_dtype
 from doitune.backends.refusals import first_line, refusals
 from doitune.backends.tokenizer import load_tokenizer
+from doitune.backends.unread import refuse_unread
 from doitune.errors import FitError, ModelError
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def _load_base(request: LoadRequest, device: torch.device, dtype: torch.dtype) -
             f"{folder} lacks {len(lacking)} of its weights, first {lacking[0]}",
             "copy or download the model again",
         )
+    refuse_unread(request.base.folder, report["unexpected_keys"], request.base.config)
     compute_in(model, dtype)
     return model
 

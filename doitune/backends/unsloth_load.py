@@ -18,6 +18,7 @@ from doitune.backends.precision import compute_dtype
 from doitune.backends.refusals import first_line, refusals
 from doitune.backends.token_rows import TokenRows
 from doitune.backends.tokenizer import load_tokenizer
+from doitune.backends.unread import refuse_unread, unread_by
 from doitune.backends.unsloth_model import UnslothModel
 from doitune.errors import FitError, ModelError
 from doitune.system.streams import quiet
@@ -106,6 +107,7 @@ def _load_base(request: LoadRequest, dtype: torch.dtype) -> Any:
             f"{folder} lacks {len(lacking)} of its weights, first {lacking[0]}",
             "copy or download the model again",
         )
+    refuse_unread(folder, unread_by(model, folder), request.base.config)
     compute_in(model, dtype)
     return model
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from doitune.base.adapter import CONFIG as ADAPTER
 from doitune.base.consistent import read_settings, refuse_inconsistent
 from doitune.base.families import stated
 from doitune.base.headers import read_header
@@ -89,6 +90,12 @@ def whole(base: Base) -> Base:
     """The base, if its folder has a config, weights and a tokenizer; otherwise ModelError says what is
     missing."""
     config = read_config(base.folder)
+    if (base.folder / ADAPTER).exists():  # transformers would put it onto the model unasked
+        raise ModelError(
+            f"{base.folder} holds an adapter beside the weights ({ADAPTER}), which would join the training",
+            "to train the base alone, take the adapter's files out of a copy of the folder; to train on "
+            "both, merge them first: `doitune base make NAME --lora ADAPTER --out FOLDER`",
+        )
     _check_weights(base.folder)
     for path in sorted(base.folder.glob("*.safetensors")):
         read_header(path)
