@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from doitune.run.checkpoints import keep
-from doitune.run.folder import Run, create_run, save_checkpoint
+from doitune.run.folder import Run, create_run, save_checkpoint, sweep_run
 from doitune.system.disk import traced
 
 
@@ -176,7 +176,7 @@ def _survivors(root: Path, found: dict[str, bytes | None], run: str) -> list[int
     at = Run(root / run)
     if not at.folder.is_dir():
         return []
-    at.sweep()
+    sweep_run(at)
     return [one.step for one in at.checkpoints.all() if not one.verify()]
 
 

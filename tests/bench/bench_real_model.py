@@ -27,8 +27,8 @@ from doitune.backends.hf_model import HfModel
 from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.prompt.batch import Batch, arrange, trained_tokens
-from doitune.train.loop import DEFAULT_MICRO_BATCH_TOKENS
 from doitune.train.packing import prove_packing
+from doitune.train.setup import DEFAULT_MICRO_BATCH_TOKENS
 
 
 def seconds(model: HfModel, batches: Sequence[Batch], total: int) -> float:
