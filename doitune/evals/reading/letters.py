@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from doitune.evals.reading import sayings
-from doitune.evals.reading.option_lists import heads, listed, verdicts
+from doitune.evals.reading.option_lists import SUBJECT, heads, listed, verdicts
 from doitune.evals.reading.patterns import pattern
 from doitune.evals.reading.plain import clean
 from doitune.evals.reading.runs import (
@@ -28,6 +28,9 @@ from doitune.evals.reading.runs import (
 )
 
 DEFAULT_OPTIONS = ("A", "B", "C", "D")
+
+SURVEYED = 3
+"""Letters that something is said about, each on its own, from which on the first of them is no choice."""
 
 BACKS_TRIED = 5
 """Places where a reply takes something back that are looked behind, from the last one."""
@@ -70,6 +73,7 @@ def _evidence(text: str, latest: str, found: Sequence[Run]) -> list[tuple[str, S
     """(how, letters) for one letter, the strongest evidence first. `latest` is what of the text still
     counts, `found` its runs that are not negated."""
     chosen, right = [run for run in found if run.chosen], [run for run in found if run.right]
+    surveyed = len({head[1] for head in SUBJECT.regex.finditer(latest)}) >= SURVEYED
     headed = list(dict.fromkeys(heads(text)))
     led = LED.regex.match(text) if len(headed) < 2 and latest == text else None
     return [
@@ -78,7 +82,7 @@ def _evidence(text: str, latest: str, found: Sequence[Run]) -> list[tuple[str, S
         ("leading option", (led[1],) if led else ()),
         ("called right", right[-1].letters if right else ()),
         ("options", headed if len(headed) > 1 else ()),
-        ("leading letter", found[0].letters if found and leads(latest, found[0]) else ()),
+        ("leading letter", found[0].letters if found and leads(latest, found[0]) and not surveyed else ()),
         ("lone letter", _letters(found)),
     ]
 
@@ -94,13 +98,14 @@ def read_several(reply: str, options: Sequence[str] = ()) -> tuple[list[str] | N
     to D where none are given)."""
     whole = clean(reply)
     text = whole if verdicts(whole) else _latest(whole)
+    several_chosen = any(run.chosen and len(run.letters) > 1 for run in good(runs(text)))
     every = tuple(options) or DEFAULT_OPTIONS
     for how, letters in (
         ("letters alone", letters_only(text)),
         ("all but", _all_but(text, every)),
         ("all options", every if _all(text) else ()),
         ("first line", _first_line(text)),
-        ("listed", listed(text)),
+        ("listed", () if several_chosen else listed(text)),
         ("verdicts", () if any(run.chosen for run in good(runs(text))) else verdicts(text)),
         ("sentence", _prose(text)),
     ):

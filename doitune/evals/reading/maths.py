@@ -112,6 +112,12 @@ NUMBER = Pattern(
     ),
     flags=re.ASCII,
 )
+EACH = pattern(
+    "one value for each of several",
+    r"^(?:所以|因此|故|答\s*[:：])?[,，]?\s*(?:[^\W\d共剩总还原比每不非没]{1,8}?[有是为得]\s*\d+(?:\.\d+)?[^\W\d]{0,3}(?:[,，、;；]|[。.]?\Z)){2,6}\Z",
+    "甲有3个，乙有4个。",
+    "甲有3个，一共有4个",
+)
 COLON = pattern("colon of a list", r"(?<!\d):|:(?!\s*\d)", "答: 5", "3:2")
 HAN = pattern("a Chinese character", r"[\u4e00-\u9fff]", "答:5", "x:5")
 SAYS_SOMETHING = pattern("a letter, a digit or a formula", r"[^\W_]|[\\$√]", "5", "：**")
@@ -130,6 +136,8 @@ def _candidates(text: str) -> Iterator[str | None]:
     yield last_box(text)
     if found := AFTER_HASHES.regex.search(text):
         yield _value(found[1]) if _whole(LEAD.apply(_trimmed(found[1]))) else None
+    if EACH.regex.search(last := (text.splitlines() or [""])[-1].strip()):
+        yield ", ".join(re.findall(r"\d+(?:\.\d+)?", last))
     yield from map(_of_tail, reversed(ANSWER.regex.split(text)[1:]))
     yield from map(_value, reversed(BEFORE.regex.findall(text)))
     yield _formulas(text, last=True)

@@ -91,6 +91,14 @@ REWRITES = (
         r"18\text{ dollars}",
     ),
     Rewrite(
+        "set of all x with a property",
+        r"^\\?\{\s*([a-z])\s*(?:\\mid(?![a-z])|\||∣|:)\s*([^{}|]*?)\s*\\?\}$",
+        r"\2",
+        r"\{x\mid x>1\}",
+        "x>1",
+        r"\{1,2\}",
+    ),
+    Rewrite(
         "large numbers in words",
         r"(?<![\d.])(\d+(?:,\d{3})*(?:\.\d+)?)\s*(万亿|百万|千万|万|亿|(?i:thousand|million|billion|trillion)(?![a-z]))",
         _multiplied,
