@@ -153,7 +153,7 @@ def test_how_many_steps_may_be_skipped(total: int, skipped: list[int], stops: bo
             all_of_them(watch, steps)
 
 
-def test_spikes_are_told_of_the_last_hundred_steps_only_where_enough_are_known() -> None:
+def test_spikes_are_reported_of_the_last_hundred_steps_only_where_enough_are_known() -> None:
     steady = [2.0 + 0.01 * (at % 5) for at in range(19)]
     assert Watch(1000, _lines(steady)).see(20, 50.0, 1.0) == []
     watch = Watch(1000, _lines([*steady, 2.0]))

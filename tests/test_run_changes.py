@@ -1,5 +1,5 @@
 """A resume goes on with the same recipe, data, base and libraries, or says what differs; a short list may
-change, aloud and in writing."""
+change, and that is reported and recorded."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ from doitune.train.loop import Training, follow_leader
 from doitune.train.plan import Judged, Plan, plan_training
 from doitune.train.retention import restore
 from doitune.train.setup import OnEvent, Scorer, Setup
-from doitune.train.stopping import echo_seconds, saved_and_stopped, signal_name, stoppable
+from doitune.train.stopping import echo_seconds, saved_and_stopped, stoppable
 from doitune.train.team import PeerLost, Team, await_launcher
 from doitune.train.trackers import refuse_missing, tracked
 from doitune.train.trial import try_out
@@ -253,7 +253,7 @@ def _train(training: Training) -> None:
             try_out(training)
             done = training.go()
         except StopAsked as stop:
-            raise saved_and_stopped(training, stop.number, signal_name(stop.number)) from None
+            raise saved_and_stopped(training, stop.number, signal.Signals(stop.number).name) from None
         except PeerLost as lost:
             left = saved_and_stopped(training, signals.first or signal.SIGTERM, str(lost))
             await_launcher(lambda: bool(signals.first))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,11 +42,6 @@ def saved_and_stopped(training: Training, number: int, why: str) -> Stopped:
             "what the last checkpoint holds is kept"
         )
     return Stopped(number, f"{why}: {what}", _command(run))
-
-
-def signal_name(number: int) -> str:
-    """SIGINT, SIGTERM, ..."""
-    return signal.Signals(number).name
 
 
 @contextmanager
