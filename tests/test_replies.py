@@ -81,6 +81,25 @@ def test_what_was_only_thought_is_no_answer():
         assert judge(form, f"<think>不好说</think>{thought}", label, protocol="fixed").correct
 
 
+WRONG = [
+    ("tf", "T", ["正确错误", "错误正确", "说法基本正确，但“全部”一词过于绝对。", "这种说法很难说是对的", "前者正确，后者错误"]),
+    ("tf", "F", ["正确错误", "题目没有写错", "这个说法没什么不对。"]),
+    ("math", "5", ["3.5万", "5万", "5个以上", "不足5", "小于5", "超过5元", "5倍多", "5-", "not 5", "5不是答案", "答案不是5", "2元5角", "3小时5分", "7月5日", "between 1 and 5"]),
+    ("math", "3", ["3个半", "3 or 4", "2^3", "3千米到4千米"]),
+    ("cloze", "明月", ["不应填明月", "我本想填“明月”，但正确的是“清风”。", "填“清风”而不是“明月”", "“明月”或“清风”"]),
+    ("single_choice", "A", ["有人选A，这是错误的。", "若选A则矛盾，所以B", "A项缺主语，B项不当，C项不当，D项没有语病。", "选A的同学忽略了条件，应选B"]),
+    ("multi_choice", "AB", ["A和B都不对", "AB或者AC", "答案不是AB", "AB错，CD对"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "form, label, replies", WRONG, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_trap_is_not_right(form, label, replies):
+    for reply in replies:
+        assert not judge(form, reply, label, protocol="fixed").correct, reply
+
+
 PIECES = [
     "A", "B", "C", "D", "A、B", "AC", "选", "答案是", "答案：", "正确", "错误", "不", "没有", "对", "错", "所以", "因此", "但是", "该说法", "一共", "共有", "“", "”", "。", "，",
     "：", "；", "(", ")", "[", "]", "{", "}", "$", "\\(", "\\)", "\\boxed{", "\\frac{", "\\text{", "1", "2", "3.5", "1/2", "10-15", "亿", "万元", "元",

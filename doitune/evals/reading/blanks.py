@@ -75,6 +75,7 @@ SAYS = Pattern(
             "下一句是",
             "下一句",
         ),
+        Phrase("right is", "正确的(?=[是为])", "正确的是", "正确"),
         Phrase(
             "the place",
             "(?:横线|空格|空白|空缺|此空|该空)(?:处|里|上|中)?的?(?:内容|诗句|句子)?(?=应?该?[是为:])",
@@ -88,7 +89,10 @@ SAYS = Pattern(
 """Behind the last of these that is not denied stands what fills the blank."""
 
 DENIED_BEFORE = pattern(
-    "denied right before", "(?:不|勿|别|并非|不能|不应该?|不要)(?:是|再|该)?$", "不能", "不能说是"
+    "denied right before",
+    "(?:不|勿|别|并非|不能|不应该?|不要|本想|原想|以为|误)(?:是|再|该)?$",
+    "不能",
+    "不能说是",
 )
 SAID = pattern("what is said", r"[\"“「『]([^\"“”「」『』\n]+)[\"”」』]|([^。;!?\n\"“「『]+)", "明月,", "。")
 OTHERWISE = pattern("or something else", r"^[\"”」』\s]*(?:或者?|还是|、)", "或“", "和")

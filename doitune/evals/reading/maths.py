@@ -95,8 +95,8 @@ NUMBER = Pattern(
     (
         Phrase(
             "with parts in smaller units",
-            r"(?<![\w.])\d+\s*(?:元|块|小时|时|分钟?|天|周|米|分米|厘米|千米|千克|吨|斤|度|年|岁)\s*\d+(?:\.\d+)?\s*"
-            r"(?:角|毛|分钟?|秒|小时|天|厘米|分米|毫米|米|千克|克|两|个月|月)(?:\s*\d+\s*(?:分|秒|毫米))?",
+            r"(?<![\w.])\d+\s*(?:元|块|小时|时|分钟?|天|周|月|米|分米|厘米|千米|千克|吨|斤|度|年|岁)\s*\d+(?:\.\d+)?\s*"
+            r"(?:角|毛|分钟?|秒|小时|天|日|号|厘米|分米|毫米|米|千克|克|两|个月|月)(?:\s*\d+\s*(?:分|秒|毫米))?",
             "1小时30分",
             "٣",
         ),
@@ -117,6 +117,22 @@ EACH = pattern(
     r"^(?:所以|因此|故|答\s*[:：])?[,，]?\s*(?:[^\W\d共剩总还原比每不非没]{1,8}?[有是为得]\s*\d+(?:\.\d+)?[^\W\d]{0,3}(?:[,，、;；]|[。.]?\Z)){2,6}\Z",
     "甲有3个，乙有4个。",
     "甲有3个，一共有4个",
+)
+NEAR = 24
+"""Characters before and behind a number in which it can be made another."""
+
+BOUND = pattern(
+    "a bound before a number",
+    r"(?:不足|不到|小于|大于|超过|少于|多于|高于|低于"
+    r"|(?i:\bnot|\bbetween\s+\S{1,8}\s+and|(?:more|less|fewer) than))\s*\Z",
+    "不足",
+    "足",
+)
+MORE = pattern(
+    "more than the number",
+    r"\s*(?:[\u4e00-\u9fff]{0,2}?(?:以[上下内外]|多(?=[\W\u4e00-\u9fff]|\Z)|半|余(?=\W|\Z))|dozen|[-+*/^=]\s*\Z)",
+    "个半",
+    "个",
 )
 COLON = pattern("colon of a list", r"(?<!\d):|:(?!\s*\d)", "答: 5", "3:2")
 HAN = pattern("a Chinese character", r"[\u4e00-\u9fff]", "答:5", "x:5")
@@ -239,8 +255,19 @@ def _value(line: str) -> str | None:
             return part
         if NUMBER.regex.search(part):
             break
-    numbers = NUMBER.regex.findall(COUNTED.regex.sub(" ", text.translate(FOLDED)))
-    return numbers[-1].strip().lstrip("+") if numbers else None
+    return _last_number(COUNTED.regex.sub(" ", text.translate(FOLDED)))
+
+
+def _last_number(text: str) -> str | None:
+    """The last number of a text; with the words that make it a bound or more than itself, where it has any,
+    so that it equals no number."""
+    numbers = list(NUMBER.regex.finditer(text))
+    if not numbers:
+        return None
+    start, end = numbers[-1].span()
+    bound = BOUND.regex.search(text[max(0, start - NEAR) : start])
+    more = MORE.regex.match(text[end : end + NEAR])
+    return f"{bound[0] if bound else ''}{numbers[-1][0].strip().lstrip('+')}{more[0] if more else ''}"
 
 
 def _whole(text: str) -> bool:
