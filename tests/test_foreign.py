@@ -92,7 +92,7 @@ def test_what_a_base_cannot_be_is_said(tmp_path: Path) -> None:
         and base_alone.way_out == "no change of settings is enough: take a smaller model or a card of 8 GiB"
     )
     adapter = planned(
-        tmp_path, "mixtral", gib=1.0, sets=("lora.rank=1024", "train.tokens_per_micro_batch=1024")
+        tmp_path, "mixtral", gib=1.2, sets=("lora.rank=1024", "train.tokens_per_micro_batch=1024")
     )
     assert not adapter.fits and adapter.way_out == "try a smaller lora.rank or train.max_tokens"
     with pytest.raises(UsageError, match="hf backend alone"):
@@ -108,7 +108,37 @@ def test_what_a_base_cannot_be_is_said(tmp_path: Path) -> None:
             plan_foreign(resolve("reconstruct", model=folder_of(tmp_path, kind, **more)), Card(24.0))
     with pytest.raises(ModelError) as unknown:
         find_shape(resolve("reconstruct", model=folder_of(tmp_path, "phi3")).recipe.model)
-    assert "--simulate" in unknown.value.hint
+    assert "simulates any" in unknown.value.hint
+
+
+@pytest.mark.parametrize("kind", ["mamba", "rwkv"])
+def test_a_model_without_attention_gets_one_sentence(kind: str, tmp_path: Path) -> None:
+    """Trap: peft's or transformers' own words, about modules that no user has named."""
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": kind, "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 300})
+    )
+    with pytest.raises(ModelError, match="linear attention or state spaces alone"):
+        plan_foreign(resolve("reconstruct", model=str(tmp_path)), Card(24.0))
+
+
+def test_a_model_of_more_than_text_is_read_by_its_text_part(tmp_path: Path) -> None:
+    """Gemma 3 as it is published, the language model's sizes under `text_config`. Trap: AttributeError at
+    vocab_size."""
+    text = {
+        "model_type": "gemma3_text", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 6,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 300,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "image_size": 56, "patch_size": 14,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "gemma3", "text_config": text, "vision_config": vision})
+    )
+    done = run("plan", "demo", "--model", str(tmp_path), "--card", "24gb", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0 and found["fits"] and set(found) >= FORM - {"way_out", "ranges"}
+    assert "this plan is simulated" in found["findings"][0], "it falls back by itself, and says so"
 
 
 def test_the_model_of_the_engine_is_not_taken_for_what_it_is_not() -> None:

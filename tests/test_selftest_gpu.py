@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_without_a_card_it_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_a_part_that_fails_or_is_late_stops_no_other(tmp_path: Path) -> None:
     late = Part("late", {"part": "learn"}, 0.05)
     bad = Part("bad", {"part": "measure", "size": "nine"}, 60.0)
-    found = run_parts([late, bad], tmp_path)
+    found = dict(run_parts([late, bad], tmp_path))
     assert "within 0.05 s" in found["late"]["error"] and found["bad"]["error"]
     assert not assemble(Card(24.0), found, {})["passed"]
 
@@ -68,6 +69,29 @@ def test_unsloth_is_begun_before_transformers_in_every_part(tmp_path: Path) -> N
     assert done.stdout.splitlines() == ["unsloth []", "unsloth []"]
 
 
+def test_the_document_is_there_after_each_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Trap: a card that hangs in the last part, and an hour's figures that nobody has."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(gpu, "find_card", lambda: Card(24.0))
+    monkeypatch.setattr(gpu, "diagnose", lambda runs: Diagnosis((), {"backends": {"hf": None}}))
+    answers = {"learn hf": {"losses": [3.0, 2.0], "packed": True}}
+
+    def stopped(parts: list[Part], *_: Any) -> Any:
+        yield "learn hf", answers["learn hf"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu, "run_parts", stopped)
+    written: list[dict[str, Any]] = []
+    with pytest.raises(KeyboardInterrupt):
+        gpu.selftest_gpu(tmp_path, quick=True, on_document=written.append)
+    (document,) = written
+    assert document["verdict"] == "unfinished" and not document["passed"]
+    assert (
+        document["parts"]["learn hf"]["verdict"] == "passed"
+        and "still to come: plan 7b hf" in document["said"]
+    )
+
+
 def test_bases_of_holes_do_not_lie_in_main_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Trap: the system's temporary folder is main memory on many machines, and 33b's 17 GB of holes take
     their room there as they are read."""
@@ -78,7 +102,7 @@ def test_bases_of_holes_do_not_lie_in_main_memory(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         gpu,
         "run_parts",
-        lambda parts, folder, on_part: seen.append(folder) or {"learn hf": {"losses": [3.0, math.nan]}},
+        lambda parts, folder, on_part: seen.append(folder) or [("learn hf", {"losses": [3.0, math.nan]})],
     )
     document = gpu.selftest_gpu(tmp_path, quick=True)
     assert seen[0].parent == tmp_path / "cache" / "doitune" and not seen[0].exists(), (

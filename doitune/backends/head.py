@@ -19,7 +19,7 @@ class Head:
 
     def __init__(self, base: Any, rows: TokenRows | None) -> None:
         self.module, self.rows = base.get_output_embeddings(), rows
-        self.vocabulary_rows = int(base.config.vocab_size)  # before any added ones
+        self.vocabulary_rows = int(base.config.get_text_config().vocab_size)  # before any added ones
         self.softcap: float | None = getattr(base.config, "final_logit_softcapping", None)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from doitune.backends import documents
+from doitune.backends.attention import refuse_no_attention
 from doitune.backends.four_bits import compute_in, quantisation, quantising_in_pieces
 from doitune.backends.hf_model import HfModel, prove_head
 from doitune.backends.loaded import LoadRequest
@@ -86,6 +87,7 @@ def _load_base(request: LoadRequest, device: torch.device, dtype: torch.dtype) -
             else "check or copy the model again"
         )
         raise ModelError(f"{folder} cannot be loaded: {first_line(error)}", hint) from error
+    refuse_no_attention(model.config, folder)
     lacking = sorted(report["missing_keys"])
     if lacking:  # transformers fills them with random numbers
         raise ModelError(

@@ -83,7 +83,7 @@ def read_architecture(config: Mapping[str, Any], place: str) -> Architecture:
     if family is None:
         raise ModelError(
             f"{place}: the memory plan does not know blocks of model_type {model_type!r}",
-            f"it knows {', '.join(FAMILIES)}; `doitune plan --simulate --backend hf` runs the code of any "
+            f"it knows {', '.join(FAMILIES)}; `doitune plan --backend hf` simulates any "
             "that transformers has, and `doitune train` tries its largest step before the first one in any "
             "case",
         )

@@ -11,6 +11,8 @@ from doitune.cli.options import CardSize, CorpusName, Json, Model, RecipeName, S
 from doitune.errors import FitError
 
 if TYPE_CHECKING:
+    from doitune.memory.plan import MemoryPlan
+    from doitune.memory.simulation.compare import Comparison
     from doitune.memory.simulation.foreign import ForeignPlan
 
 
@@ -43,6 +45,7 @@ def plan(
     """What a recipe needs on a card, term by term, and whether it fits (exit 78 if not), before anything is
     downloaded.
 
+    A model whose blocks the closed form does not know is simulated, which takes seconds and torch.
     Without --card: the card in this machine, else one of 24 GiB.
 
     Example: doitune plan reconstruct --model 33b --card 24gb
@@ -51,25 +54,30 @@ def plan(
     from doitune.console.plan import show_memory
     from doitune.memory.cards import choose_card
     from doitune.memory.plan import document, outlook, plan_memory
+    from doitune.memory.shape import has_no_closed_form
 
     resolved = options.resolved(recipe, model, corpus, sets)
-    if simulate:
-        from doitune.memory.simulation.compare import compare
-        from doitune.memory.simulation.foreign import is_foreign, plan_foreign
+    if has_no_closed_form(resolved.recipe.model):
+        from doitune.memory.simulation.foreign import plan_foreign
 
-        if is_foreign(resolved.recipe.model):
-            foreign = plan_foreign(resolved, choose_card(card), backend=backend, what_if=words(what_if))
-            _show_foreign(foreign, as_json=as_json)
-            return
+        foreign = plan_foreign(resolved, choose_card(card), backend=backend, what_if=words(what_if))
+        _show_foreign(foreign, as_json=as_json)
+        return
     found = plan_memory(resolved, choose_card(card), backend=backend, what_if=words(what_if))
     seen = outlook(resolved.recipe, found)
-    simulated = compare(found) if simulate else None
+    simulated = _simulated(found) if simulate else None
     if as_json:
         more = {"simulation": simulated.to_json()} if simulated else {}
         screen.show_json({**document(found, seen), **more})
     else:
         show_memory(found, seen, simulated)
     _refuse(fits=found.fits)
+
+
+def _simulated(found: MemoryPlan) -> Comparison:
+    from doitune.memory.simulation.compare import compare
+
+    return compare(found)
 
 
 def _show_foreign(plan: ForeignPlan, *, as_json: bool) -> None:

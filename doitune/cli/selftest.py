@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,10 +74,13 @@ def selftest_gpu(
     from doitune.system.disk import json_bytes
     from doitune.system.publish import write_result
 
+    def keep(document: dict[str, Any]) -> None:
+        if out is not None:
+            write_result(out, json_bytes(document))
+
     with progress.LiveLine() as line:
-        document = test_card(RUNS, quick=quick, on_part=line.part)
-    if out is not None:
-        write_result(out, json_bytes(document))
+        document = test_card(RUNS, quick=quick, on_part=line.part, on_document=keep)
+    keep(document)
     screen.show_json(document) if as_json else machine.show_gpu(document, str(out or ""))
     if not document["passed"]:
         raise typer.Exit(DoituneError.exit_code)

@@ -146,3 +146,5 @@ def _comparison(simulated: Comparison) -> None:
         for name, form, real in simulated.rows
     ]
     show_table(["GiB", "closed form", "simulated", "apart"], rows, title=simulated.title, right=(1, 2, 3))
+    if simulated.warning:
+        say(f"warning: {simulated.warning}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.base.architecture import Architecture, read_architecture
-from doitune.base.families import names_of
+from doitune.base.families import FAMILIES, names_of
 from doitune.base.folder import is_hub_name, read_config
 from doitune.errors import ModelError
 from doitune.system.paths import from_home
@@ -42,6 +42,13 @@ def find_shape(section: ModelSection) -> Shape:
         architecture, at = read_architecture(config, place), place
     lies = stored(config, at)
     return Shape(architecture, place, lies.quantised, lies.nested, wide_layers(lies.skipped, architecture))
+
+
+def has_no_closed_form(section: ModelSection) -> bool:
+    """Whether the closed form does not know the blocks of a recipe's base. Errors: ModelError."""
+    if section.architecture.hidden is not None:
+        return False
+    return str(find_config(section.name, section.revision)[0].get("model_type", "")) not in FAMILIES
 
 
 @dataclass(frozen=True)

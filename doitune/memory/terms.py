@@ -43,8 +43,8 @@ WHAT_IFS = {
     "no-double-quant": "NF4 scales in 32 bits instead of 8",
     "fused-loss": "the logits of all tokens at once in fp32, and their gradient by a fused kernel",
     "no-checkpointing": "every block keeps its activations, and nothing is recomputed",
-    "flash-attention": "attention by the FlashAttention package: no scores are kept, which is counted of torch's "
-    "own attention, too",
+    "flash-attention": "attention by the FlashAttention package: no scores are kept, which holds of torch's "
+    "own attention, too, as it is counted",
     "checkpoints-on-card": "Unsloth's checkpoints kept on the card instead of in main memory",
     "bf16-lora": "the adapter's weights and gradients in bf16",
 }

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,17 @@ class Part:
 
 
 def selftest_gpu(
-    runs: Path, *, quick: bool = False, on_part: Callable[[str, int, int], None] = lambda *_: None
+    runs: Path,
+    *,
+    quick: bool = False,
+    on_part: Callable[[str, int, int], None] = lambda *_: None,
+    on_document: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The whole test. FitError (exit 78) without a card, before anything heavy is imported."""
+    """The whole test. FitError (exit 78) without a card, before anything heavy is imported.
+
+    `on_document` is given the document as far as it has come, after each part: a machine that stops in the
+    middle leaves what was measured.
+    """
     card = find_card()
     if card is None:
         hint = "`doitune doctor` says what is there; on the CPU: `doitune selftest crash`"
@@ -62,7 +70,13 @@ def selftest_gpu(
     serves = [name for name, reason in machine["machine"]["backends"].items() if reason is None]
     folder = _room()
     try:
-        parts = run_parts(plan_parts(card, serves, folder, quick=quick), folder, on_part)
+        planned = plan_parts(card, serves, folder, quick=quick)
+        parts: dict[str, dict[str, Any]] = {}
+        for name, answer in run_parts(planned, folder, on_part):
+            parts[name] = answer
+            rest = [one.name for one in planned if one.name not in parts]
+            if rest:
+                on_document(unfinished(assemble(card, parts, machine), rest))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return assemble(card, parts, machine)
@@ -108,15 +122,13 @@ def plan_parts(card: Card, serves: Sequence[str], folder: Path, *, quick: bool) 
 
 def run_parts(
     parts: Sequence[Part], folder: Path, on_part: Callable[[str, int, int], None] = lambda *_: None
-) -> dict[str, dict[str, Any]]:
-    """Each part's answer by its name, with its seconds; {"error": ...} where it failed or ran out of time."""
-    found = {}
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each part's name and answer, with its seconds; {"error": ...} where it failed or ran out of time."""
     for number, part in enumerate(parts, 1):
         on_part(part.name, number, len(parts))
         began = time.monotonic()
         answer = _run(part, folder / f"part-{number}.json")
-        found[part.name] = {**answer, "seconds": round(time.monotonic() - began, 1)}
-    return found
+        yield part.name, {**answer, "seconds": round(time.monotonic() - began, 1)}
 
 
 def _run(part: Part, result: Path) -> dict[str, Any]:
@@ -132,6 +144,12 @@ def _run(part: Part, result: Path) -> dict[str, Any]:
         return {"error": f"exit {done.returncode}: {last.strip()[:300]}"}
     answer: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     return answer
+
+
+def unfinished(document: dict[str, Any], rest: Sequence[str]) -> dict[str, Any]:
+    """The document of a test that has parts to come: it has not passed."""
+    said = f"not finished, still to come: {', '.join(rest)}; so far {document['said']}"
+    return {**document, "verdict": "unfinished", "said": said, "passed": False}
 
 
 def assemble(card: Card, parts: Mapping[str, dict[str, Any]], machine: Mapping[str, Any]) -> dict[str, Any]:

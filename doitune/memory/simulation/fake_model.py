@@ -15,6 +15,7 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from doitune.backends import documents
+from doitune.backends.attention import refuse_no_attention
 from doitune.backends.four_bits import nested_nf4, nf4_weight
 from doitune.backends.hf_model import HfModel
 from doitune.backends.loaded import LoadRequest
@@ -107,6 +108,7 @@ def meta_model(config: Mapping[str, Any], place: str, dtype: torch.dtype) -> Any
     """The model without storage."""
     try:
         built = AutoConfig.for_model(**config)
+        refuse_no_attention(built, place)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(built, dtype=dtype, attn_implementation=_register())
     except refusals() as error:

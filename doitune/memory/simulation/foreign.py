@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from doitune.base.families import FAMILIES
 from doitune.errors import UsageError
 from doitune.memory.cards import Card
 from doitune.memory.host import PROCESS_GIB, Host
@@ -23,7 +22,7 @@ from doitune.memory.terms import SLACK, Term, level, ranged, untracked
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
-    from doitune.recipe.fields import ModelSection, Recipe
+    from doitune.recipe.fields import Recipe
     from doitune.recipe.resolve import Resolved
 
 STANDING = {
@@ -85,13 +84,6 @@ def document(plan: ForeignPlan) -> dict[str, Any]:
     }
 
 
-def is_foreign(section: ModelSection) -> bool:
-    """Whether the closed form does not know the blocks of a recipe's base. Errors: ModelError."""
-    if section.architecture.hidden is not None:
-        return False
-    return str(find_config(section.name, section.revision)[0].get("model_type", "")) not in FAMILIES
-
-
 def plan_foreign(
     resolved: Resolved, card: Card, *, backend: str = "", what_if: Iterable[str] = ()
 ) -> ForeignPlan:
@@ -103,7 +95,8 @@ def plan_foreign(
     config, place = find_config(recipe.model.name, recipe.model.revision)
     kind, lies = str(config.get("model_type", "")), stored(config, place)
     if tuple(what_if):
-        raise UsageError("--simulate runs what doitune does, and no --what-if", "leave one of the two out")
+        problem = f"blocks of model_type {kind!r} are simulated, and a simulation does no --what-if"
+        raise UsageError(problem, "leave --what-if out")
     if (backend or recipe.model.backend) not in ("auto", "hf"):
         raise UsageError(
             f"blocks of model_type {kind!r} are simulated on the hf backend alone", "--backend hf"
@@ -177,8 +170,8 @@ def _host(found: Simulation, parameters: int, largest: int, *, stored: bool, che
 
 def _findings(kind: str, found: Simulation, case: Case) -> Iterable[str]:
     yield (
-        f"the closed form does not know blocks of model_type {kind!r}: all figures but context, "
-        "fragmentation and slack are of a simulated step"
+        f"the closed form does not know blocks of model_type {kind!r}: this plan is simulated: all "
+        "figures but context, fragmentation and slack are of a step of the model's code under fake tensors"
     )
     base = sum(found.terms[name] for name in ("linear layers", "embedding and head", "norms"))
     if found.terms["norms"] > WIDE_SHARE * base:

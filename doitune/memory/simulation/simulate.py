@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import (
 
 from doitune.backends.refusals import first_line, refusals
 from doitune.base.architecture import Architecture, config_of
-from doitune.base.families import names_of
+from doitune.base.families import names_of, stated
 from doitune.errors import ModelError, UsageError
 from doitune.memory.simulation.case import Case, Simulation
 from doitune.memory.simulation.fake_model import blocks, hf_model, lean_model, meta_model
@@ -45,7 +45,7 @@ def simulate_config(config: Mapping[str, Any], place: str, case: Case) -> Simula
             "use the hf backend",
         )
     config = {name: value for name, value in config.items() if name != "quantization_config"}
-    depth = config.get(names_of(str(config.get("model_type", ""))).layers)
+    depth = stated(config, "layers")
     if not isinstance(depth, int) or case.whole or not _is_uniform(config, place):
         return _extended({0: _hf_run(config, place, case)}, 0)
     return _at_depth(depth, lambda layers: _hf_run(_shortened(config, depth, layers), place, case))
@@ -137,13 +137,16 @@ def _extended(runs: dict[int, Run], layers: int) -> Simulation:
 
 def _shortened(config: Mapping[str, Any], depth: int, layers: int) -> dict[str, Any]:
     """The config with fewer layers; lists of a value for each layer are cut."""
+    name = names_of(str(config.get("model_type", ""))).layers
+    inner = config.get("text_config")
+    if name not in config and isinstance(inner, Mapping):  # a model of more than text
+        return {**config, "text_config": _shortened(inner, depth, layers)}
     cut = {
         name: value[:layers]
         for name, value in config.items()
         if isinstance(value, list) and len(value) == depth
     }
-    names = names_of(str(config.get("model_type", "")))
-    return {**config, **cut, names.layers: layers}
+    return {**config, **cut, name: layers}
 
 
 def _is_uniform(config: Mapping[str, Any], place: str) -> bool:
