@@ -226,7 +226,7 @@ def read_probe(folder: Path) -> Probe:
             f"{folder} has no {PROBE}, so nothing proves its adapter",
             "it is of an older doitune: train it again",
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", "use another checkpoint") from None
 
 

@@ -92,7 +92,7 @@ def _config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         hint = "--lora takes a folder that peft wrote, or a hub name"
         raise ModelError(f"is no language adapter: it holds no {CONFIG}", hint, place=str(folder)) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(
             f"is not readable JSON: {error}", "copy the adapter again", place=str(path)
         ) from None

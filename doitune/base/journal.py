@@ -28,7 +28,7 @@ class Journal:
         else in it, from now on."""
         try:
             document = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             document = None
         if (
             isinstance(document, dict)

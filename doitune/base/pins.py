@@ -71,7 +71,7 @@ def _read() -> dict[str, Any]:
             isinstance(one["revision"], str) and isinstance(one["files"], dict) for one in pins.values()
         ):
             raise ValueError("another form")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problem = f"the list of pinned models is damaged: {error!r}"
         raise ModelError(
             problem, "look at it, and delete it to trust the hub again", place=str(path)

@@ -68,7 +68,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(
             f"is not a readable record: {error}", "make or fetch the base again", place=str(path)
         ) from None

@@ -72,7 +72,7 @@ def stored_rounded(weights: Weights) -> RoundedWeights:
             try:
                 state = json.loads(bytes(opened.get_tensor(f"{name}.{STATE}").tolist()))
                 shape, dtype = tuple(int(size) for size in state["shape"]), str(state["dtype"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise ModelError(
                     f"the 4-bit state of {name} cannot be read: {error!r}",
                     "copy the model again",

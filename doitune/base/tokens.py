@@ -93,7 +93,7 @@ def _ids(files: dict[str, bytes], folder: Path) -> dict[str, int]:
         added = {one["content"]: one["id"] for one in document.get("added_tokens") or ()}
         more = _object(files["added_tokens.json"]) if "added_tokens.json" in files else {}
         return {str(text): int(number) for text, number in {**plain, **added, **more}.items()}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ModelError(
             f"the tokenizer in {folder} is not readable: {error}", "copy its files again"
         ) from None

@@ -37,7 +37,7 @@ def read_checksums(root: Path) -> dict[str, Checksum]:
             name: Checksum(str(entry["sha256"]), int(entry["bytes"]))
             for name, entry in document["files"].items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"damaged list of checksums ({error})", "fetch the corpus again", place=str(path)
         ) from error
@@ -59,7 +59,7 @@ def origin_of(root: Path) -> dict[str, str]:
     recorded)."""
     try:
         document = json.loads((root / CHECKSUMS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         document = {}
     return {key: str(document.get(key, "")) if isinstance(document, dict) else "" for key in _ORIGIN}
 

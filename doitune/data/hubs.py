@@ -140,7 +140,7 @@ class ModelScope:
                 for one in entries
                 if one["Type"] == "blob"
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"ModelScope's list of files has another form than expected ({error!r})", _OTHER_WAYS
             ) from error

@@ -81,7 +81,7 @@ def read_batching(folder: Path) -> Batching | None:
         return Batching(
             int(read["asked"]), int(read["same"]), int(read["ties"]), tuple(map(str, read["parted"]))
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", "delete it: it is found again") from None
 
 

@@ -9,7 +9,10 @@ from doitune.errors import UsageError
 
 
 def from_home(path: str | Path) -> Path:
-    """The path with a leading `~` or `~user` replaced by that home. UsageError where there is none."""
+    """The path with a leading `~` or `~user` replaced by that home. UsageError where there is none, and for
+    an empty name, which would mean the current folder."""
+    if path == "":
+        raise UsageError("an empty name names no file and no folder", "write `.` for the current folder")
     try:
         return Path(path).expanduser()
     except RuntimeError:
