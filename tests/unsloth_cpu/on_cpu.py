@@ -40,7 +40,7 @@ def _tables(self, device_index):
     return 0
 
 
-def _dequantised(weight, state=None, out=None, use_global_buffer=False):
+def _dequantised(weight, state=None, out=None, use_global_buffer=False, dtype=None):  # dtype: of fp8
     if state is None:
         return weight
     plain = dequantize_4bit(weight.reshape(-1, 1), state)
