@@ -24,6 +24,7 @@ from doitune.backends.precision import compute_dtype
 from doitune.backends.refusals import first_line, refusals
 from doitune.backends.tokenizer import load_tokenizer
 from doitune.backends.unread import refuse_unread
+from doitune.base.context import context_of
 from doitune.errors import FitError, ModelError
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def load(request: LoadRequest) -> HfModel:
     _keep_fp32_kernels(base)
     model = HfModel(request.base.name, adapt(base, request, tokenizer), tokenizer, device)
     model.compute_dtype = str(dtype).removeprefix("torch.")
+    context = context_of(request.base.config)
+    model.context_tokens = context.tokens if context else None
     prove_head(model)
     return model
 

@@ -68,6 +68,7 @@ class LoadedModel(ABC):
     adapter: Adapter
     compute_dtype: str  # "float32", "bfloat16" or "float16": the dtype of products
     packs: bool  # whether it takes packed batches (the probe of a run still has to prove them exact)
+    context_tokens: int | None = None  # the longest row that the base was made for, where it says so
     shares_prefix: bool  # whether a prefix is proved exact on this model
 
     @abstractmethod

@@ -20,6 +20,7 @@ from doitune.backends.token_rows import TokenRows
 from doitune.backends.tokenizer import load_tokenizer
 from doitune.backends.unread import refuse_unread, unread_by
 from doitune.backends.unsloth_model import UnslothModel
+from doitune.base.context import context_of
 from doitune.errors import FitError, ModelError
 from doitune.system.streams import quiet
 
@@ -40,6 +41,8 @@ def load_base_and_adapter(request: LoadRequest) -> UnslothModel:
     device = base.get_input_embeddings().weight.device
     model = UnslothModel(request.base.name, Adapter(adapted, rows), tokenizer, device)
     model.compute_dtype = str(dtype).removeprefix("torch.")
+    context = context_of(request.base.config)
+    model.context_tokens = context.tokens if context else None
     prove_head(model)
     return model
 

@@ -60,7 +60,7 @@ def evaluate(
     """
     from doitune.evals.ask import Kept, Limits
     from doitune.evals.batching import proved_batching
-    from doitune.evals.prompts import prepare
+    from doitune.evals.prompts import prepare, refuse_unaskable
     from doitune.prompt.encode import fingerprint
 
     limits, kept = limits or Limits(), Kept()
@@ -68,6 +68,7 @@ def evaluate(
     with saved.working_on(folder):
         _claim(folder, manifest)
         prompts = prepare(task.limited(limit).items, template, limits.context_tokens)
+        refuse_unaskable(prompts, limits.context_tokens)
         lines = saved.read_lines(folder)
         answered = {
             prompt.item.id

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from doitune.data.example import Message
+from doitune.errors import DataError
 from doitune.evals.task import Count, Item, Reply, ids_digest
 from doitune.prompt.encode import encode_all, encode_questions
 from doitune.prompt.encoded import IGNORED, Encoded
@@ -60,6 +61,17 @@ def prepare(items: Sequence[Item], template: Template, context_tokens: int | Non
             for prompt in prompts
         ]
     return _with_released(prompts, template, context_tokens)
+
+
+def refuse_unaskable(prompts: Sequence[Prompt], context_tokens: int | None) -> None:
+    """DataError where the context holds none of the prompts: that would be a score of 0 for nothing asked."""
+    if prompts and all(prompt.too_long for prompt in prompts):
+        shortest = min(prompt.length for prompt in prompts)
+        raise DataError(
+            f"none of the {len(prompts):,} questions fits the {context_tokens:,} tokens that the model can read: "
+            f"the shortest takes {shortest:,} with its reply",
+            "take a base with a longer context, or shorter replies (eval.max_new_tokens in the recipe)",
+        )
 
 
 def _rows(items: Sequence[Item], questions: Sequence[tuple[int, ...]], template: Template) -> list[Prompt]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.base.adapter import CONFIG, WEIGHTS
+from doitune.base.context import context_of
 from doitune.base.find import find_base
 from doitune.base.folder import Base
 from doitune.data.suites import BENCHMARKS, CORPUS_SUITES
@@ -211,9 +212,9 @@ def limits_of(recipe: Recipe, base: Base, exact: bool) -> Limits:
     """Batches and context of an evaluation."""
     from doitune.evals.ask import Limits
 
-    context = base.size("positions") or None
+    context = context_of(base.config)
     budget = recipe.eval.tokens_per_batch
-    limits = Limits(context_tokens=context, exact=exact)
+    limits = Limits(context_tokens=context.tokens if context else None, exact=exact)
     return limits if budget is None else replace(limits, batch_tokens=budget)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from doitune.backends.tokenizer import recipe_template
 from doitune.data.keys import name_unread
 from doitune.data.leaks import Leak
-from doitune.errors import DataError, Problem
+from doitune.errors import DataError
 from doitune.prepare.account import count_rows, rates
 from doitune.prepare.draw import (
     count_by_ability,
@@ -23,6 +23,7 @@ from doitune.prepare.draw import (
     refuse_leaks,
     validation_rows,
 )
+from doitune.prepare.row_lengths import beyond_training, fit, fit_validation, row_limit
 from doitune.prepare.schedule import Course
 from doitune.prompt.encode import encode_all
 from doitune.prompt.encoded import Encoded
@@ -31,6 +32,7 @@ from doitune.prompt.template import Template
 from doitune.recipe.budget import Ledger
 
 if TYPE_CHECKING:
+    from doitune.base.context import Context
     from doitune.data.example import Example
     from doitune.recipe.fields import Recipe
 
@@ -74,9 +76,13 @@ def row_lengths(model: str) -> tuple[Callable[[Sequence[Example]], list[int]], t
 
 
 def prepare(
-    recipe: Recipe, template: Template, judged: Mapping[str, Sequence[Example]] | None = None
+    recipe: Recipe,
+    template: Template,
+    judged: Mapping[str, Sequence[Example]] | None = None,
+    context: Context | None = None,
 ) -> Material:
-    """Choose, encode and prove; `judged`: further rows, by suite, that the run will be judged on.
+    """Choose, encode and prove; `judged`: further rows, by suite, that the run will be judged on. `context`:
+    what the base can read.
 
     Errors: DataError (rows, budget, length), ModelError (a template that breaks the law), RecipeError (a
     warm-up that never ends).
@@ -88,7 +94,9 @@ def prepare(
     if leaks and not recipe.data.allow_leaks:
         refuse_leaks(leaks)
     encoded = _encode(chosen.examples, template)
-    examples, encoded, overlong = _fit(chosen.examples, encoded, recipe)
+    limit = row_limit(recipe.train.max_tokens, context)
+    drops = recipe.data.on_overlong == "drop"
+    examples, encoded, overlong = fit(chosen.examples, encoded, limit, drops=drops)
     if not examples:
         raise DataError("no example is left to learn from", "raise train.max_tokens")
     ledger = chosen.ledger.with_trained(count_by_ability(examples), count_by_ability(overlong))
@@ -97,6 +105,8 @@ def prepare(
     rates(recipe.train, course.total_steps)
     valid = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
     valid_encoded = {name: tuple(_encode(rows, template)) for name, rows in valid.items()}
+    if limit.of_base:
+        valid, valid_encoded = fit_validation(valid, valid_encoded, limit, drops=drops)
     return Material(
         tuple(examples),
         tuple(encoded),
@@ -107,7 +117,10 @@ def prepare(
         data_sha256(recipe.data, corpus),
         course,
         tuple(leaks),
-        name_unread((example.place, example.unread) for example in examples),
+        (
+            *name_unread((example.place, example.unread) for example in examples),
+            *beyond_training(encoded, context),
+        ),
     )
 
 
@@ -117,34 +130,3 @@ def _encode(examples: Sequence[Example], template: Template) -> list[Encoded]:
     encoded = encode_all(conversations, template, places)
     prove_law(conversations, encoded, template, places)
     return encoded
-
-
-def _fit(
-    examples: Sequence[Example], encoded: Sequence[Encoded], recipe: Recipe
-) -> tuple[list[Example], list[Encoded], list[Example]]:
-    """Kept examples, their encodings, and the overlong ones that are dropped; DataError where the recipe
-    refuses those."""
-    limit = recipe.train.max_tokens
-    long = [
-        (example, len(one.ids))
-        for example, one in zip(examples, encoded, strict=True)
-        if len(one.ids) > limit
-    ]
-    if long and recipe.data.on_overlong == "refuse":
-        longest = max(length for _, length in long)
-        problems = [
-            Problem(example.place, f"{length} tokens, more than train.max_tokens {limit}")
-            for example, length in long[:5]
-        ]
-        first = problems[0]
-        cure = (
-            f"{len(long)} of {len(examples)} rows are too long (the longest has {longest}): "
-            f"--set train.max_tokens={longest}, or drop and count them: --set data.on_overlong=drop; "
-            "an answer is never cut"
-        )
-        raise DataError.of([Problem(first.place, first.problem, cure), *problems[1:]])
-    dropped = {example.id for example, _ in long}
-    kept = [
-        (example, one) for example, one in zip(examples, encoded, strict=True) if example.id not in dropped
-    ]
-    return [example for example, _ in kept], [one for _, one in kept], [example for example, _ in long]

@@ -96,17 +96,22 @@ def _choose(encoded: Sequence[Encoded]) -> list[Encoded]:
     """A few different examples of all lengths, short first, so that every document but the first has
     something before it to leak from.
 
-    The two shortest are taken whatever their length: fewer prove nothing.
+    The longest that there is room for is among them: what a model does otherwise beyond some length (a
+    window) shows there alone. The two shortest are taken whatever their length: fewer prove nothing.
     """
     distinct = sorted(set(encoded), key=lambda one: (len(one.ids), one.ids))
-    chosen: list[Encoded] = []
-    for example in distinct[:: max(1, len(distinct) // PROBED_EXAMPLES)]:
+    shortest = len(distinct[0].ids) if distinct else 0
+    longest = [one for one in distinct[1:] if shortest + len(one.ids) <= PROBED_TOKENS][-1:]
+    chosen: list[Encoded] = longest
+    for example in [one for one in distinct if one not in longest][
+        :: max(1, len(distinct) // PROBED_EXAMPLES)
+    ]:
         if (
             len(chosen) < PROBED_EXAMPLES
             and sum(len(one.ids) for one in chosen) + len(example.ids) <= PROBED_TOKENS
         ):
             chosen.append(example)
-    return chosen if len(chosen) > 1 else distinct[:2]
+    return sorted(chosen, key=lambda one: len(one.ids)) if len(chosen) > 1 else distinct[:2]
 
 
 def _measure(model: LoadedModel, batches: list[Batch], total: int) -> Measured:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.backends.pick import begin
 from doitune.backends.tokenizer import tokenizer_template
+from doitune.base.context import context_of
 from doitune.base.find import find_base
 from doitune.base.folder import Base
 from doitune.prepare.account import count_rows
@@ -49,7 +50,8 @@ def plan_training(resolved: Resolved, judged: Judged | None = None, *, loads: bo
     base = find_base(recipe.model.name, recipe.model.revision)
     if loads:
         begin(recipe.model.backend, base)
-    return Plan(resolved, base, prepare(recipe, tokenizer_template(base, recipe.prompt), judged))
+    template = tokenizer_template(base, recipe.prompt)
+    return Plan(resolved, base, prepare(recipe, template, judged, context_of(base.config)))
 
 
 def describe(plan: Plan) -> dict[str, Any]:

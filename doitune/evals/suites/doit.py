@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from doitune.ability import ABILITIES, NAMES, OUT_OF_DOMAIN, Form
 from doitune.errors import DataError
 from doitune.evals.ask import Limits, ask
-from doitune.evals.prompts import prepare
+from doitune.evals.prompts import prepare, refuse_unaskable
 from doitune.evals.reading.answers import judge_reply
 from doitune.evals.task import Item, Task, Way
 
@@ -94,10 +94,12 @@ def validation_score(
     Switches the model to evaluation mode; the caller switches it back (`model.training(True)`).
     """
     asked = task("valid", examples, caps=caps)
-    limits = limits or Limits()
+    limits = limits or Limits(context_tokens=model.context_tokens)
     model.training(False)
     correct: dict[str, list[float]] = {name: [] for name in asked.sets}
-    for batch in ask(model, template, prepare(asked.items, template, limits.context_tokens), limits):
+    prompts = prepare(asked.items, template, limits.context_tokens)
+    refuse_unaskable(prompts, limits.context_tokens)
+    for batch in ask(model, template, prompts, limits):
         for one, reply in batch:
             correct[one.set].append(float(judge_reply(one, reply, protocol).correct))
     return {name: sum(found) / len(found) for name, found in correct.items()}
