@@ -12,6 +12,7 @@ from transformers.cache_utils import Cache
 
 from doitune.backends import documents
 from doitune.backends.adapter import Adapter
+from doitune.backends.finite import refuse_not_finite
 from doitune.backends.head import Head
 from doitune.backends.loaded import LoadedModel, Loss, Prefix, Written
 from doitune.backends.loss import batch_loss, recomputed_losses
@@ -132,12 +133,13 @@ def _left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.
 
 @torch.no_grad()
 def prove_head(model: HfModel) -> None:
-    """ModelError for an architecture whose logits are not head(hidden): the loss here would be another than
-    the model's own."""
+    """ModelError for a base whose logits are not finite, or an architecture whose logits are not
+    head(hidden): the loss here would be another than the model's own."""
     ids = torch.arange(1, 9, device=model.device)[None] % model.head.vocabulary_rows
     own = model.base(input_ids=ids, use_cache=False).logits.float()
     silent = Batch(ids, torch.full_like(ids, IGNORED), (8,), (0,), packed=False)
     ours = model.head.logits(model.hidden(silent)[0])[None]
+    refuse_not_finite(model.base, model.name, own)
     if not torch.allclose(own, ours, rtol=1e-3, atol=1e-3):
         raise ModelError(
             f"{model.name}: this architecture changes its logits behind the head in a way that doitune does "

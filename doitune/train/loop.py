@@ -28,6 +28,7 @@ from doitune.train.result import result
 from doitune.train.retention import Retention, need_room_for
 from doitune.train.setup import Setup
 from doitune.train.shares import END, Order
+from doitune.train.stillness import Stillness
 from doitune.train.validation import Validation, is_validated, validate
 from doitune.train.weights import Weights
 
@@ -89,11 +90,13 @@ class Training:
         self.retention = Retention(setup, self.weights)
         self.recovery = Recovery(setup, self.gradients, self.retention, self.guard)
         self.validation = Validation(setup)
+        self.stillness = Stillness(setup, self.weights)
 
     def go(self) -> dict[str, Any]:
         """Train from where it stands to the end; returns what done.json says."""
         section = self.setup.recipe.train
         need_room_for(self.setup, self.weights)
+        self.stillness.begin()
         if self.validation.is_due(self.at) and not is_validated(self.at):
             self.validate()
         while self.at.step < self.at.total_steps and not out_of_patience(self.at.validations, section):
@@ -103,6 +106,7 @@ class Training:
                 faults.reach("step.logged")
                 self.setup.report(log)
                 self.guard.see(log)
+                self.stillness.see()
             due = self.validation.is_due(self.at)
             if due or self.retention.is_due(self.at):
                 self.retention.save(self.at)
@@ -110,6 +114,7 @@ class Training:
                 self.validate()
         self.setup.team.broadcast(END.numbers)
         self.retention.save_last(self.at)
+        self.stillness.end(self.setup.run.checkpoints.all()[-1].folder)
         return result(self.setup, self.at)
 
     def advance(self) -> StepLog | None:
