@@ -68,8 +68,8 @@ def refuse_unaskable(prompts: Sequence[Prompt], context_tokens: int | None) -> N
     if prompts and all(prompt.too_long for prompt in prompts):
         shortest = min(prompt.length for prompt in prompts)
         raise DataError(
-            f"none of the {len(prompts):,} questions fits the {context_tokens:,} tokens that the model can read: "
-            f"the shortest takes {shortest:,} with its reply",
+            f"none of the {len(prompts):,} questions fits the {context_tokens:,} tokens that the model can "
+            f"read: the shortest takes {shortest:,} with its reply",
             "take a base with a longer context, or shorter replies (eval.max_new_tokens in the recipe)",
         )
 

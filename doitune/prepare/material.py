@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Material:
     """All that a run learns from and is validated on. `encoded` goes with `examples`, `valid_encoded` with
-    `valid`, place by place. `course`: which of them each step learns from. `notes`: what a reader must know of the rows
-    though they can be learnt from."""
+    `valid`, place by place. `course`: which of them each step learns from. `notes`: what a reader must know
+    of the rows though they can be learnt from."""
 
     examples: tuple[Example, ...]
     encoded: tuple[Encoded, ...]

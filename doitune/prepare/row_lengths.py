@@ -17,8 +17,8 @@ Rows = Mapping[str, tuple["Example", ...]]
 
 WHY = {
     "error": "it has no positions beyond",
-    "switch": "beyond it changes its rotary frequencies for every row of a call: a loss would depend on how a "
-    "step is cut",
+    "switch": "beyond it changes its rotary frequencies for every row of a call: a loss would depend on how "
+    "a step is cut",
 }
 
 
@@ -44,8 +44,8 @@ def beyond_training(encoded: Sequence[Encoded], context: Context | None) -> tupl
     if context is None or not (long := [len(one.ids) for one in encoded if len(one.ids) > context.tokens]):
         return ()
     return (
-        f"{len(long):,} of {len(encoded):,} rows are longer than the {context.tokens:,} tokens that this base "
-        f"was made for (the longest has {max(long):,}): an evaluation asks nothing beyond them, "
+        f"{len(long):,} of {len(encoded):,} rows are longer than the {context.tokens:,} tokens that this "
+        f"base was made for (the longest has {max(long):,}): an evaluation asks nothing beyond them, "
         f"--set train.max_tokens={context.tokens} refuses such rows",
     )
 

@@ -61,7 +61,8 @@ def _prove_answers(
             message.content.strip() for message in messages if message.role == "assistant" and message.learnt
         ]
         if len(found) != len(said) or any(run[-1] not in template.stop_ids for run in found):
-            problem = f"{len(said)} learnt assistant turns have {len(found)} trained parts, or one without an end token"
+            parts = f"{len(found)} trained parts, or one without an end token"
+            problem = f"{len(said)} learnt assistant turns have {parts}"
             raise ModelError(problem, CURE, place=place)
         for text, content in zip([next(texts) for _ in found], said, strict=True):
             if text.strip() != content:
