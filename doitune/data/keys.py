@@ -21,7 +21,8 @@ _OF_A_TURN = ("role", "content", *LEARNT)
 
 _HARMLESS_WORDS = """
     id uid uuid hash index row_id prompt_id conversation_id message_id source origin dataset url license
-    author     lang language locale category topic subject domain subdomain subset task tag tags label difficulty quality
+    author lang language locale category topic subject domain subdomain subset task tag tags label difficulty
+    quality
     score rating votes rank level grade comment note notes meta metadata info extra model generator created
     created_at updated_at date time timestamp version tokens token_count num_tokens num_turns length
 """
