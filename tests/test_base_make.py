@@ -54,7 +54,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def order(parts: tuple[Path, ...], out: Path, to: str = "nf4") -> Order:
     base, *loras = parts
     assembly = open_assembly(base, [(path.name, path) for path in loras])
-    tokens = read_tokens(parts, assembly.architecture.vocabulary)
+    tokens = read_tokens(parts, assembly.vocabulary)
     return Order("tiny", assembly, tokens.files, to, out, ())
 
 

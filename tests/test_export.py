@@ -268,7 +268,7 @@ def test_a_base_with_a_chat_template_of_its_own_keeps_it(world: World, tmp_path:
 def test_a_base_that_lies_in_four_bits_is_written_in_sixteen(world: World, tmp_path: Path) -> None:
     source = Path(resolve(str(world.recipe)).recipe.model.name)
     parts = open_assembly(source, [])
-    files = read_tokens([source], parts.architecture.vocabulary).files
+    files = read_tokens([source], parts.vocabulary).files
     make_base(Order("tiny", parts, files, "nf4", tmp_path / "nf4", ()))
     run = trained(world, f"model.name={json.dumps(str(tmp_path / 'nf4'))}", "train.max_steps=3")
     found = export(run, tmp_path / "merged", dtype="fp32", questions=0)

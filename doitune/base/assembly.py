@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.base.adapter import LanguageLora, open_adapter
 from doitune.base.architecture import Architecture, read_architecture
-from doitune.base.families import families
+from doitune.base.families import families, names_of, stated
 from doitune.base.folder import read_config
 from doitune.base.rounded import as_rounded, stored_rounded
 from doitune.base.tensors import EMBEDDING, HEAD, expected_shapes, is_linear
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 MOST_SHOWN = 10
-_BUFFERS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
+BUFFERS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,21 @@ class Target:
     @property
     def numbers(self) -> int:
         """How many numbers it has."""
-        return self.shape[0] * (self.shape[1] if len(self.shape) == 2 else 1)
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Assembly:
     """A base and its LoRAs, laid beside each other. `config` is the result's config.json, without its types.
 
-    `added`: rows behind the base's own, by the name of their matrix.
+    `architecture`: None where the base is taken as its files are. `added`: rows behind the base's own, by the
+    name of their matrix.
     """
 
     folder: Path
     base: Weights
     loras: tuple[LanguageLora, ...]
-    architecture: Architecture
+    architecture: Architecture | None
     config: dict[str, Any]
     targets: tuple[Target, ...]
     dtype: str
@@ -82,22 +84,26 @@ class Assembly:
     def with_rows(self, added: Mapping[str, torch.Tensor]) -> Assembly:
         """The same with rows of their own for added tokens, [k, H], behind the embedding and, where it is
         a matrix of its own, the head."""
-        kept = {name: rows for name, rows in added.items() if name == EMBEDDING or not self.architecture.tied}
+        matrices = {one.name for one in self.targets}
+        if EMBEDDING not in matrices:
+            raise ModelError(f"{self.folder} has no {EMBEDDING}", "train with prompt.tokens of the base")
+        kept = {name: rows for name, rows in added.items() if name in matrices}
         longer = {name: len(rows) for name, rows in kept.items()}
         targets = tuple(
             replace(one, shape=(one.shape[0] + longer.get(one.name, 0), *one.shape[1:]))
             for one in self.targets
         )
-        vocabulary = self.architecture.vocabulary + longer[EMBEDDING]
-        names = self.architecture.family.names
+        vocabulary = self.vocabulary + longer[EMBEDDING]
+        names = names_of(str(self.config.get("model_type", "")))
         config = {**self.config, **names.config({"vocabulary": vocabulary})}
-        return replace(
-            self,
-            targets=targets,
-            config=config,
-            architecture=replace(self.architecture, vocabulary=vocabulary),
-            added=kept,
-        )
+        shape = None if self.architecture is None else replace(self.architecture, vocabulary=vocabulary)
+        return replace(self, targets=targets, config=config, architecture=shape, added=kept)
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding."""
+        rows = next((one.shape[0] for one in self.targets if one.name == EMBEDDING), None)
+        return int(stated(self.config, "vocabulary") or 0) if rows is None else rows
 
 
 def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, rounded: bool = False) -> Assembly:
@@ -108,7 +114,7 @@ def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, rounded: b
     stored in 4 bits, too.
     """
     config = read_config(folder)
-    _refuse_quantised(folder, config, rounded=rounded)
+    refuse_quantised(folder, config, rounded=rounded)
     architecture = read_architecture(config, str(folder / "config.json"))
     if not architecture.family.assembled:
         raise ModelError(
@@ -134,8 +140,7 @@ def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, rounded: b
         )
         raise ModelError.of([*problems[:MOST_SHOWN], *more])
     targets = tuple(Target(name, shape, is_linear(name, architecture)) for name, shape in expected.items())
-    stored = {base.table[one.name].dtype for one in targets if one.name in base.table} - {"float32"}
-    dtype = "float16" if stored == {"float16"} else "bfloat16"
+    dtype = number_type(base, targets)
     if rounded and not config.get("quantization_config"):
         base = as_rounded(base, [one.name for one in targets if one.linear])
     names = architecture.family.names
@@ -143,7 +148,13 @@ def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, rounded: b
     return Assembly(folder, base, adapters, architecture, config, targets, dtype)
 
 
-def _refuse_quantised(folder: Path, config: dict[str, Any], *, rounded: bool) -> None:
+def number_type(base: Weights, targets: Sequence[Target]) -> str:
+    """The 16-bit type of a base: float16 where its files have no other."""
+    found = {base.table[one.name].dtype for one in targets if one.name in base.table} - {"float32"}
+    return "float16" if found == {"float16"} else "bfloat16"
+
+
+def refuse_quantised(folder: Path, config: dict[str, Any], *, rounded: bool) -> None:
     """ModelError for a base that is quantised already, but for NF4 where `rounded` values are wanted."""
     how = config.get("quantization_config")
     if how and not (rounded and isinstance(how, dict) and how.get("bnb_4bit_quant_type") == "nf4"):
@@ -190,7 +201,7 @@ def _base_problems(
                 str(folder), f"{name} is of type {base.table[name].dtype}", "give the base in 16 or 32 bits"
             )
     for name in base.table:
-        if name not in expected and name != HEAD and not name.endswith(_BUFFERS):
+        if name not in expected and name != HEAD and not name.endswith(BUFFERS):
             yield Problem(str(folder), f"{name} is no tensor of such a base", wrong_base)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from math import gcd
+from math import gcd, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,7 +239,7 @@ def _add(order: Order, writer: ShardWriter, target: Target) -> None:
 def _pieces(order: Order, target: Target, dtype: torch.dtype) -> Iterator[torch.Tensor]:
     """A tensor of the result in 16 bits, rows at a time; blocks of 64 numbers do not cross from one piece
     into the next."""
-    rows, width = target.shape[0], target.shape[1] if len(target.shape) == 2 else 1
+    rows, width = target.shape[0], prod(target.shape[1:])
     whole = BLOCK // gcd(BLOCK, width)
     step = max(1, PIECE // width // whole) * whole
     for first in range(0, rows, step):

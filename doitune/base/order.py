@@ -52,7 +52,7 @@ def take_order(wish: Wish, on_note: Callable[[str], None], on_progress: OnProgre
     loras = [(name, _part(name, on_note, on_progress)) for name in names]
     parts = open_assembly(base, loras)
     _compare(wish.name, parts, section)
-    tokens = read_tokens([base, *(folder for _, folder in loras)], parts.architecture.vocabulary)
+    tokens = read_tokens([base, *(folder for _, folder in loras)], parts.vocabulary)
     if tokens.note:
         on_note(tokens.note)
     if any(
@@ -116,9 +116,9 @@ def _default_loras(name: str, base: Path, section: ModelSection) -> tuple[str, .
 def _compare(name: str, parts: Assembly, section: ModelSection) -> None:
     """The parts make the base that the recipe describes. ModelError with every size that differs."""
     wanted = section.architecture
-    if wanted.hidden is None:
-        return
     own = parts.architecture
+    if wanted.hidden is None or own is None:
+        return
     sizes = ("hidden", "intermediate", "layers", "heads", "vocabulary")
     wrong = [
         (size, found, asked)

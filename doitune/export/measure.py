@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.base.architecture import read_architecture
+from doitune.base.weights import open_weights
 from doitune.doctor.machine import ram
 from doitune.errors import FitError, ModelError
 from doitune.evals import saved
@@ -218,7 +218,7 @@ def _lacking_memory(merged: Base) -> str:
     """Why a model in fp32 does not fit the main memory, where that is what computes; "" where it does."""
     import torch
 
-    weights = read_architecture(merged.config, str(merged.folder)).parameters
+    weights = sum(math.prod(one.shape) for one in open_weights(merged.folder, "model").table.values())
     needed, free = WORKING_MEMORY * 4 * weights / GIB, ram()[1]
     if torch.cuda.is_available() or not free or needed <= free:
         return ""

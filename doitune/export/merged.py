@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.base.assembly import Assembly, open_assembly
+from doitune.base.assembly import Assembly
 from doitune.base.folder import RECORD, REPORT, find_whole
 from doitune.base.make import ROOM, Made, Order, make_base
 from doitune.base.record import read_record
@@ -21,6 +21,7 @@ from doitune.base.weights import open_weights
 from doitune.errors import CheckpointError, DiskError, UsageError
 from doitune.export.measure import Listener, measure
 from doitune.export.parity import AGREEMENT
+from doitune.export.parts import open_parts
 from doitune.export.report import NOT_MEASURED, SCHEMA, Export, finish, finished, work_folder
 from doitune.export.source import Source, open_source
 from doitune.export.tokenizer import exported_tokens, prove_files, prove_folder
@@ -116,11 +117,11 @@ def _order(source: Source, wish: Wish, out: Path, chats: Sequence[Sequence[Messa
     _refuse_unknown(source, wish)
     in_4_bits = wish.into == "trained" and source.quantised
     folder = source.checkpoint.folder
-    parts = open_assembly(source.base.folder, [("the run's adapter", folder)], rounded=in_4_bits)
+    parts = open_parts(source.base.folder, folder, rounded=in_4_bits)
     own = "fp32" if _in_fp32(parts) else ""
     stored = folder / ROWS
     rows = _token_rows(stored) if source.template.new_rows else {}
-    tokens = exported_tokens(source.template, source.base.folder, parts.architecture.vocabulary)
+    tokens = exported_tokens(source.template, source.base.folder, parts.vocabulary)
     if rows:
         parts = parts.with_rows(rows)
     ends = {"eos_token_id": source.template.end_id, "pad_token_id": source.template.pad_id}
