@@ -52,3 +52,35 @@ def test_bitsandbytes_has_its_own_again() -> None:
         assert functional.quantize_4bit is not own
         raise ZeroDivisionError
     assert functional.quantize_4bit is own
+
+
+def test_experts_that_stay_in_16_bits_are_counted() -> None:
+    """Trap: a mixture of experts said to be in NF4, with nine tenths of its weights in 16 bits."""
+    from bitsandbytes.nn import Linear4bit
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from doitune.backends.four_bits import wide_bytes
+
+    sizes = {
+        "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "vocab_size": 300, "num_local_experts": 4,
+    }  # fmt: skip
+    built = {
+        kind: AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes))
+        for kind in ("mixtral", "llama")
+    }
+    for model in built.values():
+        model.requires_grad_(False)
+        model.to(torch.bfloat16)
+        for block in model.model.layers:
+            for name, layer in list(block.named_modules()):
+                if isinstance(layer, torch.nn.Linear):
+                    four = Linear4bit(layer.in_features, layer.out_features, bias=False, quant_type="nf4")
+                    four.weight = type(four.weight)(
+                        layer.weight.data, requires_grad=False, quant_type="nf4"
+                    ).to("cpu")
+                    block.set_submodule(name, four)
+    experts = 2 * 4 * 3 * 64 * 96
+    router = 2 * 4 * 64
+    assert 2 * experts <= wide_bytes(built["mixtral"]) <= 2 * (experts + router)
+    assert wide_bytes(built["llama"]) == 0

@@ -128,3 +128,17 @@ def quantising_in_pieces() -> Iterator[None]:
         yield
     finally:
         functional.quantize_4bit = whole
+
+
+def wide_bytes(base: Any) -> int:
+    """Bytes of frozen matrices that are in 16 or 32 bits in a base loaded in 4, but for embedding and head:
+    experts of a mixture that are no linear layers, and layers that a ready-made base keeps."""
+    modules = (base.get_input_embeddings(), base.get_output_embeddings())
+    ends = {id(one) for module in modules if module is not None for one in module.parameters()}
+    return sum(
+        one.nbytes
+        for name, one in base.named_parameters()
+        if one.dim() > 1
+        and one.is_floating_point()
+        and not (one.requires_grad or "lora_" in name or id(one) in ends)
+    )

@@ -81,29 +81,29 @@ class Assembly:
                 merged = merged.double() + (above[first:last].double() @ below.double()) * lora.scale
         return merged
 
-    def with_rows(self, added: Mapping[str, torch.Tensor]) -> Assembly:
-        """The same with rows of their own for added tokens, [k, H], behind the embedding and, where it is
-        a matrix of its own, the head."""
-        matrices = {one.name for one in self.targets}
-        if EMBEDDING not in matrices:
-            raise ModelError(f"{self.folder} has no {EMBEDDING}", "train with prompt.tokens of the base")
-        kept = {name: rows for name, rows in added.items() if name in matrices}
-        longer = {name: len(rows) for name, rows in kept.items()}
-        targets = tuple(
-            replace(one, shape=(one.shape[0] + longer.get(one.name, 0), *one.shape[1:]))
-            for one in self.targets
-        )
-        vocabulary = self.vocabulary + longer[EMBEDDING]
-        names = names_of(str(self.config.get("model_type", "")))
-        config = {**self.config, **names.config({"vocabulary": vocabulary})}
-        shape = None if self.architecture is None else replace(self.architecture, vocabulary=vocabulary)
-        return replace(self, targets=targets, config=config, architecture=shape, added=kept)
-
     @property
     def vocabulary(self) -> int:
         """Rows of the embedding."""
         rows = next((one.shape[0] for one in self.targets if one.name == EMBEDDING), None)
         return int(stated(self.config, "vocabulary") or 0) if rows is None else rows
+
+
+def with_rows(parts: Assembly, added: Mapping[str, torch.Tensor]) -> Assembly:
+    """An assembly with rows of their own for added tokens, [k, H], behind the embedding and, where it is
+    a matrix of its own, the head."""
+    matrices = {one.name for one in parts.targets}
+    if EMBEDDING not in matrices:
+        raise ModelError(f"{parts.folder} has no {EMBEDDING}", "train with prompt.tokens of the base")
+    kept = {name: rows for name, rows in added.items() if name in matrices}
+    longer = {name: len(rows) for name, rows in kept.items()}
+    targets = tuple(
+        replace(one, shape=(one.shape[0] + longer.get(one.name, 0), *one.shape[1:])) for one in parts.targets
+    )
+    vocabulary = parts.vocabulary + longer[EMBEDDING]
+    names = names_of(str(parts.config.get("model_type", "")))
+    config = {**parts.config, **names.config({"vocabulary": vocabulary})}
+    shape = None if parts.architecture is None else replace(parts.architecture, vocabulary=vocabulary)
+    return replace(parts, targets=targets, config=config, architecture=shape, added=kept)
 
 
 def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, rounded: bool = False) -> Assembly:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.base.assembly import Assembly
+from doitune.base.assembly import Assembly, with_rows
 from doitune.base.folder import RECORD, REPORT, find_whole
 from doitune.base.make import ROOM, Made, Order, make_base
 from doitune.base.record import read_record
@@ -123,7 +123,7 @@ def _order(source: Source, wish: Wish, out: Path, chats: Sequence[Sequence[Messa
     rows = _token_rows(stored) if source.template.new_rows else {}
     tokens = exported_tokens(source.template, source.base.folder, parts.vocabulary)
     if rows:
-        parts = parts.with_rows(rows)
+        parts = with_rows(parts, rows)
     ends = {"eos_token_id": source.template.end_id, "pad_token_id": source.template.pad_id}
     parts = replace(parts, config={**parts.config, **ends})
     prove_files(tokens, parts.config, source.template, chats)

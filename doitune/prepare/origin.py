@@ -15,6 +15,7 @@ from doitune.prepare.account import count_rows, rates, schedule_text
 from doitune.prepare.material import Material
 from doitune.prompt.encode import fingerprint
 from doitune.system.secrets import redacted
+from doitune.system.units import GIB
 from doitune.system.versions import versions
 
 if TYPE_CHECKING:
@@ -28,11 +29,16 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "saf
 def opening(recipe: Recipe, material: Material, model: LoadedModel) -> list[str]:
     """What a reader must know before step 1, in sentences: the rows and what of them is trained, the
     schedule, how the model computes."""
-    stored = "NF4" if recipe.model.quantise == "nf4" else "not quantised"
+    stored = "in NF4" if recipe.model.quantise == "nf4" else "unquantised"
+    if wide := _wide_gib(recipe, model):
+        stored += (
+            f", but for {_gib(wide)} GiB of its blocks in {model.compute_dtype} (experts of a mixture, or "
+            "layers that the base keeps so),"
+        )
     return [
         count_rows(material.ledger, material.encoded).text,
         schedule_text(recipe.train, material.course.total_steps),
-        f"the base is loaded in {stored} and computes in {model.compute_dtype} on {model.device}",
+        f"the base is loaded {stored} and computes in {model.compute_dtype} on {model.device}",
         *material.notes,
     ]
 
@@ -59,6 +65,7 @@ def origin(
         "command": sys.argv,
         "backend": backend,
         "device": _device(model),
+        "wide_gib": _wide_gib(recipe, model),
         "compute": {"dtype": model.compute_dtype, "quantise": recipe.model.quantise},
         "adapter": {"first_sha256": weights_sha256(model)},
         "rows": asdict(count_rows(material.ledger, material.encoded)),
@@ -74,6 +81,17 @@ def origin(
         "encoder": {"fingerprint": fingerprint(material.template), "roles": named, "role_ids": roles},
     }
     return dict(redacted(record))
+
+
+def _wide_gib(recipe: Recipe, model: LoadedModel) -> float:
+    """GiB of blocks' matrices that are not in 4 bits though the recipe asks for 4; else 0."""
+    from doitune.backends.four_bits import wide_bytes
+
+    return wide_bytes(model.adapter.peft.get_base_model()) / GIB if recipe.model.quantise == "nf4" else 0.0
+
+
+def _gib(amount: float) -> str:
+    return f"{amount:.1f}" if amount >= 0.1 else f"{amount:.2g}"
 
 
 def _device(model: LoadedModel) -> str:

@@ -38,7 +38,7 @@ STANDING = {
 }
 """Terms of a simulated step that lie on the card between steps: the plan's name and what it is."""
 
-WIDE_SHARE = 0.5
+WIDE_SHARE = 0.02
 """From this share of the weights on, what stays in 16 bits is worth a word."""
 
 
@@ -174,7 +174,7 @@ def _findings(kind: str, found: Simulation, case: Case) -> Iterable[str]:
         "figures but context, fragmentation and slack are of a step of the model's code under fake tensors"
     )
     base = sum(found.terms[name] for name in ("linear layers", "embedding and head", "norms"))
-    if found.terms["norms"] > WIDE_SHARE * base:
+    if found.terms["norms"] > WIDE_SHARE * base and case.quantise == "nf4":
         size = found.terms["norms"] / GIB
         yield (
             f"{size:.1f} GiB of the base are no linear layers and stay in 16 bits (the experts of a mixture)"
