@@ -79,8 +79,7 @@ def follow_leader(gradients: Gradients) -> None:
 
 
 class Training:
-    """One run in motion: what it was given, and where it stands (`at`). In a team this is the leader's
-    part."""
+    """One run in motion: what it was given, and where it stands (`at`). In a team: the leader's part."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.at = setup, setup.start()
