@@ -12,7 +12,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from doitune.errors import ModelError
-from doitune.export.parts import open_parts, quantised_weights
+from doitune.export.parts import open_parts
+from doitune.memory.simulation.fake_model import quantised_weights
 
 SIZES: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from doitune.base.as_stored import assemble_as_stored
 from doitune.base.assembly import open_assembly
@@ -23,22 +23,9 @@ def open_parts(folder: Path, adapter: Path, *, rounded: bool) -> Assembly:
     )
     if family is not None and family.assembled and not biases:
         return open_assembly(folder, loras, rounded=rounded)
-    linears = quantised_weights(config, str(folder)) if rounded else []
+    linears: list[str] = []
+    if rounded:
+        from doitune.memory.simulation.fake_model import quantised_weights
+
+        linears = quantised_weights(config, str(folder))
     return assemble_as_stored(folder, config, loras, linears, rounded=rounded)
-
-
-def quantised_weights(config: dict[str, Any], place: str) -> list[str]:
-    """The weights that bitsandbytes quantises in a model that transformers builds from this config: those of
-    its linear layers but for the head. ModelError where it cannot be built."""
-    import torch
-    from transformers.quantizers.base import get_keys_to_not_convert
-
-    from doitune.memory.simulation.fake_model import meta_model
-
-    model = meta_model({**config, "quantization_config": None}, place, torch.bfloat16)
-    kept = {str(name) for name in get_keys_to_not_convert(model)}
-    return [
-        f"{name}.weight"
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and name not in kept
-    ]

@@ -124,6 +124,18 @@ def meta_model(config: Mapping[str, Any], place: str, dtype: torch.dtype) -> Any
         ) from error
 
 
+def quantised_weights(config: Mapping[str, Any], place: str) -> list[str]:
+    """The weights that bitsandbytes quantises in a model that transformers builds from this config: those of
+    its linear layers but for the head. ModelError where it cannot be built."""
+    model = meta_model({**config, "quantization_config": None}, place, torch.bfloat16)
+    kept = {str(name) for name in get_keys_to_not_convert(model)}
+    return [
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name not in kept
+    ]
+
+
 def _register() -> str:
     """The hf backend's attention without a mask maker: transformers would build a T x T mask, since fake
     positions cannot say that a row is one document; a real batch gets none."""
