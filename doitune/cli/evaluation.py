@@ -52,6 +52,10 @@ WriteChoices = Annotated[
         "--write-choices", help="Let the model write its single choices, as the released code does: slower."
     ),
 ]
+Moved = Annotated[
+    str,
+    typer.Option("--model", help="The folder of a run's base, where that has moved; its files are compared."),
+]
 WithBase = Annotated[
     bool, typer.Option("--base/--no-base", help="Ask the untrained base beside its adapter.")
 ]
@@ -69,6 +73,7 @@ def evaluate(
     exact: Exact = False,
     write_choices: WriteChoices = False,
     base: WithBase = True,
+    model: Moved = "",
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -92,6 +97,7 @@ def evaluate(
         data=folders(data or ()),
         exact=exact,
         write_choices=write_choices,
+        model=model,
     )
     with progress.LiveLine() as line:
         found = [

@@ -29,7 +29,8 @@ class Request:
     `suites`, `shots`: empty, the recipe's. `shots`: solved examples before a benchmark's question, each
     number an evaluation of its own. `data`: a benchmark's folder by suite, where it isn't the fetched one.
     `exact`: one question at a time, see Limits. `write_choices`: single choices of the corpus are written, as
-    the released code has them, instead of read off the option scores. UsageError where `limit` is none.
+    the released code has them, instead of read off the option scores. `model`: where a
+    run's base is now. UsageError where `limit` is none.
     """
 
     suites: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class Request:
     data: Mapping[str, Path] = field(default_factory=dict)
     exact: bool = False
     write_choices: bool = False
+    model: str = ""
 
     def __post_init__(self) -> None:
         if self.limit is not None:

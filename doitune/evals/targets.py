@@ -26,6 +26,7 @@ from doitune.recipe.resolve import resolve
 from doitune.run.find import find_run
 from doitune.run.folder import Run, resolved
 from doitune.run.layout import BASE, BASES, ORIGIN, REPORT_TEXT, evaluation_folder, in_run, step_of
+from doitune.run.places import at_its_corpus, its_base
 from doitune.system.disk import file_sha256, write_whole
 
 if TYPE_CHECKING:
@@ -133,10 +134,12 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
 
     steps = _steps(run, request.checkpoints)
     # before a model is loaded, so that what is missing shows at once
-    tasks = requested_tasks(resolved(run).recipe, request)
-    recipe, model, template, now = open_trained(run, str(steps[0]))
+    recipe = resolved(run).recipe
+    own = not request.corpus and set(request.suites or recipe.eval.suite) & set(CORPUS_SUITES)
+    tasks = requested_tasks(at_its_corpus(run, recipe) if own else recipe, request)
+    recipe, model, template, now = open_trained(run, str(steps[0]), request.model)
     refuse_other_encoder(run, template)
-    base = find_base(recipe.model.name, recipe.model.revision)
+    base = its_base(run, recipe, request.model)
     loaded = _Loaded(run.name, recipe, base, model, template, request, on_progress)
     leaks = int(run.read_json(ORIGIN).get("data", {}).get("leaks", 0))
     found: list[Evaluation] = []
@@ -160,6 +163,11 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
     from doitune.backends.tokenizer import tokenizer_template
     from doitune.run.model import load_model
 
+    if request.model:
+        raise UsageError(
+            f"--model says where a run's base is, and {target} is a base itself",
+            "give its folder as the target",
+        )
     corpus = request.corpus or ("demo" if target == "demo" else None)
     recipe = resolve("baseline", model=target, corpus=corpus).recipe
     if corpus is None and set(request.suites or recipe.eval.suite) & set(CORPUS_SUITES):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from doitune.backends.pick import begin
 from doitune.backends.tokenizer import tokenizer_template
-from doitune.base.find import find_base
 from doitune.errors import CheckpointError
 from doitune.evals.targets import refuse_other_encoder
 from doitune.run.folder import resolved
-from doitune.run.layout import ORIGIN
 from doitune.run.model import checkpoint_step
-from doitune.system.secrets import redacted
+from doitune.run.places import its_base, refuse_other_base
 
 if TYPE_CHECKING:
     from doitune.base.folder import Base
@@ -56,21 +53,9 @@ def open_source(run: Run, checkpoint: str) -> Source:
     if wrong := found.verify():
         problem = f"{found.folder} is damaged: {'; '.join(wrong)}"
         raise CheckpointError(problem, "use another checkpoint: --checkpoint last")
-    base = find_base(recipe.model.name, recipe.model.revision)
-    _refuse_other_base(run, base)
+    base = its_base(run, recipe)
+    refuse_other_base(run, base)
     begin(recipe.model.backend, base)
     template = tokenizer_template(base, recipe.prompt)
     refuse_other_encoder(run, template)
     return Source(run, recipe, base, found, template)
-
-
-def _refuse_other_base(run: Run, base: Base) -> None:
-    """CheckpointError where a file of the base is not the one that the run was trained on."""
-    trained: Mapping[str, str] = run.read_json(ORIGIN).get("base", {}).get("files", {})
-    now = redacted(base.sha256())  # as origin.json has them
-    if other := sorted(name for name in {*trained, *now} if trained.get(name) != now.get(name)):
-        files = f"{', '.join(other[:5])} of {base.folder} {'is' if len(other) == 1 else 'are'} not as then"
-        raise CheckpointError(
-            f"{run.name} was trained on another base: {files}",
-            "bring the old files back: the adapter is a change of those weights and no others",
-        )

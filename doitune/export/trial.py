@@ -14,6 +14,7 @@ from doitune.export.parity import ROWS
 from doitune.export.tokenizer import CHATS
 from doitune.prepare.draw import recipe_corpus, validation_rows
 from doitune.prompt.encode import encode_all
+from doitune.run.places import at_its_corpus
 
 if TYPE_CHECKING:
     from doitune.backends.probe import Probe
@@ -71,6 +72,7 @@ def _validation(source: Source) -> tuple[list[Example], list[Encoded], str]:
     """Validation rows in turn from each ability, their encodings, and why there are none."""
     section = source.recipe.data
     try:
+        section = at_its_corpus(source.run, source.recipe).data
         found = [list(rows) for rows in validation_rows(recipe_corpus(section), ROWS, section.seed).values()]
         rows = [group[turn] for turn in range(ROWS) for group in found if turn < len(group)][:ROWS]
         encoded = encode_all([row.messages for row in rows], source.template, [row.place for row in rows])
@@ -85,7 +87,7 @@ def _task(source: Source, questions: int) -> tuple[Task | None, str]:
     if not questions:
         return None, "no questions were asked (--questions 0)"
     try:
-        whole = corpus_task(SUITE, source.recipe, Request())
+        whole = corpus_task(SUITE, at_its_corpus(source.run, source.recipe), Request())
     except (DataError, UsageError) as error:
         return None, f"no questions were asked: {error.problems[0]}"
     some = whole.limited(max(1, questions // len(whole.sets)), source.recipe.data.seed)

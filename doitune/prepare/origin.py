@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.backends.probe import weights_sha256
 from doitune.base.folder import Base
+from doitune.data.corpus import KNOWN
 from doitune.errors import CheckpointError, Problem
 from doitune.prepare.account import count_rows, rates, schedule_text
+from doitune.prepare.draw import JUDGED_SOURCES, recipe_corpus
 from doitune.prepare.material import Material
 from doitune.prompt.encode import fingerprint
 from doitune.system.secrets import redacted
@@ -78,6 +80,7 @@ def origin(
             "files": dict(material.data_sha256),
             "leaks": len(material.leaks),
         },
+        "places": _places(recipe, base),
         "encoder": {"fingerprint": fingerprint(material.template), "roles": named, "role_ids": roles},
     }
     return dict(redacted(record))
@@ -92,6 +95,18 @@ def _wide_gib(recipe: Recipe, model: LoadedModel) -> float:
 
 def _gib(amount: float) -> str:
     return f"{amount:.1f}" if amount >= 0.1 else f"{amount:.2g}"
+
+
+def _places(recipe: Recipe, base: Base) -> dict[str, Any]:
+    """Where the corpus and the base were found, absolute, "" for names that are no path; and the digests of
+    the files with the rows that a run is judged on."""
+    corpus = recipe_corpus(recipe.data)
+    judged = [source for source in JUDGED_SOURCES if source in corpus.sources()]
+    return {
+        "corpus": "" if recipe.data.corpus in KNOWN else str(corpus.root.resolve()),
+        "base": "" if base.revision or base.name == "demo" else str(base.folder.resolve()),
+        "judged": {path: sha for source in judged for path, sha in corpus.sha256(source).items()},
+    }
 
 
 def _device(model: LoadedModel) -> str:

@@ -9,12 +9,12 @@ from doitune.backends.loaded import LoadRequest
 from doitune.backends.pick import begin, pick_backend
 from doitune.backends.probe import prove_adapter
 from doitune.backends.tokenizer import tokenizer_template
-from doitune.base.find import find_base
 from doitune.base.folder import Base
 from doitune.errors import CheckpointError
 from doitune.prompt.encode import fingerprint
 from doitune.run.checkpoint import Checkpoint
 from doitune.run.folder import Run, resolved
+from doitune.run.places import its_base
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -51,15 +51,17 @@ def _checkpoints_gradients(recipe: Recipe) -> bool:
     return wanted == "always" or (wanted == "auto" and torch.cuda.is_available())
 
 
-def open_trained(run: Run, checkpoint: str = "best") -> tuple[Recipe, LoadedModel, Template, int]:
+def open_trained(
+    run: Run, checkpoint: str = "best", moved_to: str = ""
+) -> tuple[Recipe, LoadedModel, Template, int]:
     """A run's base with the adapter of one of its checkpoints, its template, and the checkpoint's step.
 
-    `checkpoint`: "best", "last" or a step number. Errors: see `take_checkpoint`; CheckpointError where it is
+    `checkpoint`: "best", "last" or a step number. `moved_to`: see `its_base`. Errors: see `take_checkpoint`; CheckpointError where it is
     missing.
     """
     recipe = resolved(run).recipe
     step = checkpoint_step(run, checkpoint)
-    base = find_base(recipe.model.name, recipe.model.revision)
+    base = its_base(run, recipe, moved_to)
     begin(recipe.model.backend, base)
     template = tokenizer_template(base, recipe.prompt)
     _, model = load_model(recipe, base, template.new_rows, training=False)

@@ -1,0 +1,103 @@
+"""A run is asked from its own corpus and base, whatever folder the command is typed in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from doitune.errors import CheckpointError, DataError, ModelError
+from doitune.evals.request import Request
+from doitune.evals.targets import Evaluation, evaluate_target
+from doitune.recipe.resolve import resolve
+from doitune.run.folder import Run, resolved
+from doitune.run.places import at_its_corpus, its_base
+from doitune.train.session import start
+
+
+def row(number: int, split: str) -> str:
+    turns = [{"role": "user", "content": f"{number}+1=?"}, {"role": "assistant", "content": str(number + 1)}]
+    more = {"question_format": 0, "answer": str(number + 1)} if split == "test" else {}
+    return json.dumps({"messages": turns, "ability": "math", "split": split, **more}) + "\n"
+
+
+def write_rows(path: Path, first: int) -> None:
+    path.write_text("".join(row(first + n, "train") + row(first + 50 + n, "test") for n in range(4)))
+
+
+@pytest.fixture
+def home(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a base and own rows in it."""
+    home = tmp_path / "home"
+    shutil.copytree(tiny_base, home / "base")
+    write_rows(home / "own.jsonl", 0)
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    (home / "r.yaml").write_text(
+        "summary: a tiny run\nmodel:\n  name: ./base\ndata:\n  corpus: own.jsonl\n  budget:\n    math: 4\n"
+        "lora:\n  rank: 2\ntrain:\n  examples_per_step: 4\n  epochs: 1\n  learning_rate: 1e-3\n"
+        "  max_tokens: 256\n  validation_rows_per_ability: 0\n"
+    )
+    return start(resolve("r.yaml"), runs=home / "runs", scorer=None, on_event=lambda _: None)
+
+
+def asked(run: Run, **more: object) -> list[Evaluation]:
+    request = Request(("doit-test",), with_base=False, **more)  # type: ignore[arg-type]
+    return evaluate_target(str(run.folder), request, runs=run.folder.parents[1], on_progress=lambda *_: None)
+
+
+def questions(run: Run) -> str:
+    (path,) = run.folder.glob("evals/doit-test/*/outcomes.jsonl")
+    return path.read_text(encoding="utf-8")
+
+
+def test_another_corpus_of_the_same_name_is_never_asked(
+    run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    write_rows(other / "own.jsonl", 1000)
+    monkeypatch.chdir(other)
+    asked(run)
+    assert "51" in questions(run) and "1051" not in questions(run)
+    moved = (home / "own.jsonl").rename(home / "moved.jsonl")
+    with pytest.raises(DataError, match=r"not the corpus that .* learned from: own\.jsonl") as caught:
+        asked(run)
+    assert "--corpus PATH" in caught.value.hint and caught.value.exit_code == 65
+    (other / "own.jsonl").unlink()
+    with pytest.raises(DataError, match="no longer at"):
+        asked(run)
+    shutil.copy(moved, other / "own.jsonl")
+    assert at_its_corpus(run, resolved(run).recipe).data.corpus == "own.jsonl"
+
+
+def test_rows_of_the_test_set_that_changed_are_noticed(run: Run, home: Path) -> None:
+    """Trap: digests of the files that were trained on alone."""
+    origin = json.loads((run.folder / "origin.json").read_text())
+    assert origin["places"]["corpus"] == str(home / "own.jsonl") and origin["places"]["judged"]
+    (home / "own.jsonl").write_text((home / "own.jsonl").read_text() + row(900, "test"))
+    with pytest.raises(DataError, match="not the corpus"):
+        at_its_corpus(run, resolved(run).recipe)
+
+
+def test_a_base_that_has_moved_is_named_and_compared(
+    run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = resolved(run).recipe
+    monkeypatch.chdir(tmp_path)
+    assert its_base(run, recipe).folder == home / "base" and its_base(run, recipe).name == "./base"
+    (home / "base").rename(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="no longer at") as caught:
+        its_base(run, recipe)
+    assert "--model FOLDER" in caught.value.hint
+    assert [one.target for one in asked(run, model=str(tmp_path / "elsewhere"))] == [run.name]
+    config = tmp_path / "elsewhere" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    with pytest.raises(CheckpointError, match=r"another base: config\.json"):
+        its_base(run, recipe, str(tmp_path / "elsewhere"))
