@@ -56,8 +56,8 @@ def open_trained(
 ) -> tuple[Recipe, LoadedModel, Template, int]:
     """A run's base with the adapter of one of its checkpoints, its template, and the checkpoint's step.
 
-    `checkpoint`: "best", "last" or a step number. `moved_to`: see `its_base`. Errors: see `take_checkpoint`; CheckpointError where it is
-    missing.
+    `checkpoint`: "best", "last" or a step number. `moved_to`: see `its_base`. Errors: see `take_checkpoint`;
+    CheckpointError where it is missing.
     """
     recipe = resolved(run).recipe
     step = checkpoint_step(run, checkpoint)
