@@ -32,14 +32,14 @@ def sampled(names: Iterable[Any], every: int) -> list[Any]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sampled(CORPORA, 9))
+@pytest.mark.parametrize("name", sampled(CORPORA, 16))
 def test_a_hostile_corpus(name: str, tmp_path: Path) -> None:
     path = str(CORPORA[name](tmp_path))
     for words in (("data", "check", path), ("data", "draw", "demo", "--corpus", path)):
         assert_refused(command(*words, folder=tmp_path), (0, *USER), f"{name}: {words[:2]}")
 
 
-@pytest.mark.parametrize("name", sampled(RECIPES, 9))
+@pytest.mark.parametrize("name", sampled(RECIPES, 13))
 def test_a_hostile_recipe(name: str, tmp_path: Path) -> None:
     content = RECIPES[name]
     (tmp_path / "mine.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -53,7 +53,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("number", sampled(range(len(NAMES)), 9))
+@pytest.mark.parametrize("number", sampled(range(len(NAMES)), 16))
 def test_a_hostile_name(number: int, tmp_path: Path) -> None:
     """Each name with three of the commands by turns."""
     for turn in range(3):
@@ -62,13 +62,13 @@ def test_a_hostile_name(number: int, tmp_path: Path) -> None:
         assert_refused(found, USER, f"{words} of {NAMES[number][:40]!r}")
 
 
-@pytest.mark.parametrize("text", sampled(SETTINGS, 12))
+@pytest.mark.parametrize("text", sampled(SETTINGS, 50))
 def test_a_hostile_setting(text: str, tmp_path: Path) -> None:
     found = command("train", "demo", "--dry-run", f"--set={text}", folder=tmp_path)
     assert_refused(found, (0, *USER), text[:60])
 
 
-@pytest.mark.parametrize("edit", sampled(EDITS, 5))
+@pytest.mark.parametrize("edit", sampled(EDITS, 9))
 def test_a_hostile_outcome(edit: tuple[str, Any], tmp_path: Path) -> None:
     """Trap: `choices` of ten thousand million took 80 GB."""
     key, value = edit
