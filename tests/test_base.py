@@ -11,7 +11,7 @@ import pytest
 
 from doitune.base.find import find_base
 from doitune.base.folder import Base
-from doitune.errors import ModelError
+from doitune.errors import ModelError, UsageError
 from doitune.system.disk import file_sha256
 
 
@@ -92,7 +92,7 @@ def test_a_wrong_folder_is_one_clear_message(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "~/no-such-model", "name", "a/b/c", ""])
 def test_a_name_that_is_no_folder_and_no_hub_name(name: str) -> None:
     """Trap: a typing error in a path becomes a question to the hub."""
-    with pytest.raises(ModelError):
+    with pytest.raises(UsageError if name == "" else ModelError):
         find_base(name)
 
 
