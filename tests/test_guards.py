@@ -66,14 +66,14 @@ def test_a_row_that_vanishes_on_the_way_stops_the_run(
     tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trap: half of the rows dropped without a word (measured: 8 rows became 4)."""
-    whole = prepare_room._fit
+    whole = prepare_room.fit
 
-    def drops(*arguments: Any) -> Any:
-        kept, encoded, long = whole(*arguments)
+    def drops(*arguments: Any, **more: Any) -> Any:
+        kept, encoded, long = whole(*arguments, **more)
         return kept[1:], encoded[1:], long
 
     plan_training(resolve(str(tiny_recipe)))
-    monkeypatch.setattr(prepare_room, "_fit", drops)
+    monkeypatch.setattr(prepare_room, "fit", drops)
     with pytest.raises(RuntimeError, match="rows were lost: 32 chosen, 0 refused, 31 to train"):
         plan_training(resolve(str(tiny_recipe)))
 

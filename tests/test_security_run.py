@@ -182,6 +182,8 @@ def test_no_process_is_started_and_no_code_is_fetched(watched: Watched) -> None:
         for seen in watched.seen.values()
         for one in seen["process"]
         if not re.search(r"lscpu|ldconfig|uname|/bin/sh|gcc|objdump|nvidia-smi", one)
+        and "/doitune/backends/tokenizer_child.py"
+        not in one  # our own, limited: it tries the base's tokenizer
     ]
     assert not started
     assert not [
