@@ -25,9 +25,14 @@ assert len(SETTINGS) >= 130
 
 
 def sampled(names: Iterable[Any], every: int) -> list[Any]:
-    """All, those between every so many marked slow."""
+    """All: one of so many in the default tests, one with the slow ones, the rest marked hostile."""
+
+    def marks(number: int) -> tuple[pytest.MarkDecorator, ...]:
+        place = number % every
+        return () if place == 0 else (pytest.mark.slow,) if place == every // 2 else (pytest.mark.hostile,)
+
     return [
-        pytest.param(one, id=f"{number} {str(one)[:30].encode('unicode_escape').decode()}", marks=() if number % every == 0 else pytest.mark.slow)
+        pytest.param(one, id=f"{number} {str(one)[:30].encode('unicode_escape').decode()}", marks=marks(number))
         for number, one in enumerate(names)
     ]  # fmt: skip
 

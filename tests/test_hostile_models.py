@@ -39,7 +39,7 @@ def test_what_config_index_and_headers_say_is_decided_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize(
-    "name", [one if one in FEW else pytest.param(one, marks=pytest.mark.slow) for one in TOKENIZERS]
+    "name", [one if one in FEW else pytest.param(one, marks=pytest.mark.hostile) for one in TOKENIZERS]
 )
 def test_a_wild_tokenizer_is_refused_by_its_trial(name: str, tmp_path: Path) -> None:
     """Trap: a normalizer that makes gigabytes of a word, a regular expression that never ends."""
@@ -85,8 +85,13 @@ def test_a_panic_of_a_library_is_named() -> None:
     assert found.code == 65 and "error: the code of a library" in found.said and "retry-limit" in found.said
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list(FOLDERS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(one, marks=pytest.mark.hostile if number % 10 else pytest.mark.slow)
+        for number, one in enumerate(FOLDERS)
+    ],
+)
 def test_a_training_on_a_hostile_folder_is_one_message(name: str, tmp_path: Path) -> None:
     import transformers  # noqa: F401  # once, in this process
 
