@@ -29,6 +29,7 @@ from doitune.export.trial import QUESTIONS, Trial, choose_trial
 from doitune.system.disk import file_sha256, make_folder
 from doitune.system.lock import hold
 from doitune.system.paths import from_home
+from doitune.system.publish import sweep
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +84,8 @@ def export_merged(wish: Wish, listener: Listener | None = None) -> Export:
         raise DiskError(error.problem, ROOM) from error
     lock = out.with_name(f".{out.name}.export.lock")
     with hold(lock, str(out), remove=True):
+        if out.is_dir():
+            sweep(out)
         made = make_base(order, listener.file)
         found = finished(out, trial) if made.kept_shards == made.shards else None
         if found is None:
