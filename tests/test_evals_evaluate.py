@@ -9,7 +9,7 @@ import sys
 import pytest
 from tiny_evals import examples, tiny
 
-from doitune.errors import CheckpointError, DataError, UsageError
+from doitune.errors import CheckpointError, DataError, LockedError, UsageError
 from doitune.evals import evaluate as ev
 from doitune.evals import saved
 from doitune.evals.ask import Limits
@@ -249,8 +249,6 @@ def test_validation_scores_are_those_of_an_evaluation(loaded, tmp_path):
 
 def test_two_at_once_never_mix_their_lines(loaded, task, tmp_path):
     """The second one is told who asks, with 75; afterwards the folder is free."""
-    from doitune.errors import LockedError
-
     with (
         saved.working_on(tmp_path),
         pytest.raises(LockedError, match="is being worked on by process") as caught,
@@ -258,3 +256,12 @@ def test_two_at_once_never_mix_their_lines(loaded, task, tmp_path):
         run(loaded, task, tmp_path)
     assert caught.value.exit_code == 75
     assert run(loaded, task, tmp_path).n == len(task.items)
+
+
+def test_replies_are_not_scored_while_they_are_asked_for(loaded, task, tmp_path):
+    """Trap: scoring rewrites the file of replies, and loses those that come meanwhile."""
+    run(loaded, task, tmp_path)
+    before = (tmp_path / OUTCOMES).read_bytes()
+    with saved.working_on(tmp_path), pytest.raises(LockedError) as caught:
+        score_folder(tmp_path)
+    assert caught.value.exit_code == 75 and (tmp_path / OUTCOMES).read_bytes() == before
