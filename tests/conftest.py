@@ -10,6 +10,12 @@ from pathlib import Path
 
 import pytest
 
+import doitune.demo
+
+DEMO = Path(__file__).parents[1] / "doitune" / "demo"
+if str(DEMO) not in doitune.demo.__path__:
+    doitune.demo.__path__.append(str(DEMO))  # of an installed wheel: `making` is in the checkout alone
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault(
