@@ -383,3 +383,15 @@ def test_help_is_light(arguments: tuple[str, ...]) -> None:
 )
 def test_recipes_and_runs_load_no_model_library(arguments: tuple[str, ...]) -> None:
     assert loaded_by(*arguments) <= {"pydantic", "yaml"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_files_that_a_document_names_are_there(name: str) -> None:
+    """Trap: a test is renamed, and the command that README gives for a figure finds nothing."""
+    root = PACKAGE.parent
+    rooms_of = "|".join(rooms())
+    named = set(
+        re.findall(rf"\b((?:tests|doitune|{rooms_of})/[\w/]+\.py)", (root / name).read_text(encoding="utf-8"))
+    )
+    assert named, name
+    assert not [one for one in sorted(named) if not ((root / one).is_file() or (PACKAGE / one).is_file())]

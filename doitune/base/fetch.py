@@ -15,7 +15,7 @@ from doitune.base.pins import pin, pinned_commit
 from doitune.base.record import git_sha1, write_record
 from doitune.base.trust import refuse_lookalike, refuse_moved
 from doitune.data.fetch import OnProgress, Progress
-from doitune.data.hubs import RemoteFile, counting_bar, quieten_client
+from doitune.data.hubs import RemoteFile, counting_bar, files_of, quieten_client
 from doitune.errors import ModelError
 from doitune.system.disk import file_sha256, need_room
 
@@ -60,15 +60,7 @@ def look_up(name: str, revision: str = "", *, parts: bool = False) -> HubFiles:
     with hub_errors(name, revision):
         info = HfApi().model_info(name, revision=revision or None, files_metadata=True)
     refuse_moved(name, info.id)
-    all_files = tuple(
-        RemoteFile(
-            one.rfilename,
-            one.size or 0,
-            one.lfs.sha256 if one.lfs else "",
-            "" if one.lfs else one.blob_id or "",
-        )
-        for one in info.siblings or ()
-    )
+    all_files = files_of(info)
     files = _taken(all_files, TAKEN)
     if not any(file.path.endswith(".safetensors") for file in files):
         pickled = _taken(all_files, PICKLED)

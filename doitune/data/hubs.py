@@ -72,6 +72,19 @@ class Hub(Protocol):
         DataError, OSError of the disk."""
 
 
+def files_of(info: Any) -> tuple[RemoteFile, ...]:
+    """Every file of a repository, from the hub library's answer with the metadata of files."""
+    return tuple(
+        RemoteFile(
+            one.rfilename,
+            one.size or 0,
+            one.lfs.sha256 if one.lfs else "",
+            "" if one.lfs else one.blob_id or "",
+        )
+        for one in info.siblings or ()
+    )
+
+
 class HuggingFace:
     """The Hugging Face hub, or the mirror that HF_ENDPOINT names."""
 
@@ -85,17 +98,9 @@ class HuggingFace:
 
         with _hub_errors(self.repository):
             info = HfApi().dataset_info(self.repository, revision=revision or None, files_metadata=True)
-        files = tuple(
-            RemoteFile(
-                one.rfilename,
-                one.size or 0,
-                one.lfs.sha256 if one.lfs else "",
-                "" if one.lfs else one.blob_id or "",
-            )
-            for one in info.siblings or ()
-            if LAYOUT.fullmatch(one.rfilename)
+        return Listing(
+            info.sha or revision, tuple(one for one in files_of(info) if LAYOUT.fullmatch(one.path))
         )
-        return Listing(info.sha or revision, files)
 
     def bring(
         self, file: RemoteFile, revision: str, folder: Path, on_bytes: OnBytes, again: bool = False
