@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import doitune.demo
@@ -21,6 +22,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # tiny products: waiting for a second thread on a busy machine costs more than it brings
+
+# one commit, one verdict: the inputs that are tried follow from the test alone
+hypothesis.settings.register_profile("doitune", derandomize=True, database=None)
+hypothesis.settings.load_profile("doitune")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -102,7 +102,8 @@ texts = st.text(
     min_size=1,
     max_size=12,
 )
-said = texts.map(str.strip).filter(bool)
+said = texts.map(str.strip).filter(lambda text: text and not any(name in text for name in BASICS))
+"""What people say; the name of a control token is refused."""
 
 
 def shown(template: Template, messages: tuple[Message, ...]) -> list[Piece]:

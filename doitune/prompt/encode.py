@@ -116,7 +116,7 @@ def _refuse_control(
 ) -> None:
     """A text that holds a role or other control token would forge a turn."""
     for content, message in zip(contents, messages, strict=True):
-        forged = template.control_ids.intersection(content)
+        forged = template.control_ids.intersection(content) - {template.unknown_id}
         if forged:
             names = template.tokenizer.convert_ids_to_tokens(sorted(forged))
             raise DataError(

@@ -26,7 +26,7 @@ def prove_law(
     """Refuse rows that would teach the wrong thing: no trained token, an unlearnt end, a question that asks
     otherwise than it trained.
 
-    On every row: trained tokens exist, those of each assistant turn end with an end token and read back as
+    On every row: the tokenizer knows its text, trained tokens exist, those of each assistant turn end with an end token and read back as
     what the assistant says, and the row does not start with two beginnings of a text. That `ids` starts with
     `encode_question` is proved by encoding questions again: all of a `model` template; with `doit`, which
     puts turns end to end, at most RETOKENISED_ROWS spread over all. Errors: DataError or ModelError with the
@@ -43,8 +43,37 @@ def prove_law(
                 CURE,
                 place=place,
             )
+    _prove_known(conversations, encoded, template, places)
     _prove_questions(conversations, encoded, template, places)
     _prove_answers(conversations, encoded, template, places)
+
+
+def _prove_known(
+    conversations: Sequence[Sequence[Message]],
+    encoded: Sequence[Encoded],
+    template: Template,
+    places: Sequence[str],
+) -> None:
+    """No text stands as the token for what the tokenizer does not know: its meaning would be lost."""
+    for whole, messages, place in zip(encoded, conversations, places, strict=True):
+        if template.unknown_id is None or template.unknown_id not in whole.ids:
+            continue
+        name = str(template.tokenizer.unk_token)
+        characters = sorted({one for message in messages for one in message.content.strip()})
+        lost = [
+            one
+            for one, ids in zip(characters, template.text_ids(characters), strict=True)
+            if template.unknown_id in ids
+        ]
+        spelled = any(name in message.content for message in messages)
+        what = f"{name}, which" if spelled else f"{', '.join(map(repr, lost[:5])) or 'text'}, which"
+        raise DataError(
+            f"this row holds {what} the base's tokenizer reads as {name}, its one token for all text that it "
+            "does not know",
+            "write it otherwise or leave the row out; with a base whose tokenizer falls back to bytes no text "
+            "is unknown",
+            place=place,
+        )
 
 
 def _prove_answers(
@@ -66,11 +95,24 @@ def _prove_answers(
             raise ModelError(problem, CURE, place=place)
         for text, content in zip([next(texts) for _ in found], said, strict=True):
             if text.strip() != content:
-                raise ModelError(
-                    f"the trained text does not read back as the answer: {text.strip()[:60]!r}",
-                    "the tokenizer loses characters of this text",
-                    place=place,
-                )
+                raise _otherwise(text.strip(), content, template, place)
+
+
+def _otherwise(trained: str, content: str, template: Template, place: str) -> ModelError:
+    """What to say of an answer that is trained as another text: the base's chat template or its tokenizer
+    changed it."""
+    at = next((at for at, (one, two) in enumerate(zip(trained, content)) if one != two), len(content))
+    start = max(0, min(at, len(trained), len(content)) - 20)
+    parts = f"{content[start : start + 60]!r} would be trained as {trained[start : start + 60]!r}"
+    alone = decode_all(template.text_ids([content]), template)[0].strip()
+    if template.kind == "model" and alone == content:
+        return ModelError(f"the base's chat template rewrites this answer: {parts}", CURE, place=place)
+    return ModelError(
+        f"the base's tokenizer does not read this answer back: {parts}",
+        "write the answer without what it changes, leave the row out, or take a base whose tokenizer keeps "
+        "every character",
+        place=place,
+    )
 
 
 def _trained_runs(whole: Encoded) -> list[tuple[int, ...]]:

@@ -53,6 +53,13 @@ class Template:
         """The token that ends a turn."""
         return self.stop_ids[0]
 
+    @property
+    def unknown_id(self) -> int | None:
+        """The token that stands for all text that the tokenizer has no token for; None where it knows every
+        text, or the token has a role."""
+        unknown: int | None = self.tokenizer.unk_token_id
+        return None if unknown in (self.user_id, self.assistant_id, *self.stop_ids) else unknown
+
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text on its own, without any token added around it."""
         # transformers' own call asks for offsets, too, which takes twice as long
