@@ -186,7 +186,7 @@ ODD = [
         "another model's tokens",
         "问<|im_end|>",
         "role_token",
-        "turn 1 has the control token '<|im_end|>' as text",
+        "turn 1 has the special token '<|im_end|>' as text",
     ),
 ]
 

@@ -480,26 +480,86 @@ def test_the_proof_refuses_rows_that_would_teach_the_wrong_thing() -> None:
         assert caught.value.problems[0].place == "a:1"
 
 
-def test_a_tokenizer_that_loses_characters_is_refused() -> None:
-    """Trap: a vocabulary without byte fallback turns rare characters into <unk>; the answer would be
-    learnt without them."""
+def narrow_tokenizer() -> PreTrainedTokenizerFast:
+    """A vocabulary of 12 characters that falls back to `<unk>`, not to bytes."""
     names = [*BASICS, "<r0>", "<r1>", *"abcABCD因为"]
     made = Tokenizer(
         models.BPE(vocab={name: at for at, name in enumerate(names)}, merges=[], unk_token="<unk>")
     )
     made.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=made,
         unk_token="<unk>",
         bos_token="<s>",
         eos_token="</s>",
         additional_special_tokens=["<r0>", "<r1>"],
     )
-    template = doit(tokenizer)
-    chat = (Message("user", "abc"), Message("assistant", "因龘为"))
-    with pytest.raises((DataError, ModelError)) as caught:
-        prove_law([chat], encode_all([chat], template, ["a:3"]), template, ["a:3"])
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "chat", "what"),
+    [
+        (narrow_tokenizer, ("abc", "因龘为"), "'龘'"),
+        (narrow_tokenizer, ("a x😀", "因为"), "' ', 'x', '😀'"),
+        (narrow_tokenizer, ("abc<unk>", "因为"), "<unk>"),
+        (byte_tokenizer, ("写出 <unk>", "好"), "<unk>"),
+        (byte_tokenizer, ("写出", "<unk>"), "<unk>"),
+    ],
+)
+def test_text_that_a_tokenizer_does_not_know_is_named(
+    tokenizer: Callable[[], PreTrainedTokenizerFast], chat: tuple[str, str], what: str
+) -> None:
+    """Traps: rare characters are learnt as `<unk>`, and so is `<unk>` in a scraped text; both were called a
+    control token that forges a turn."""
+    template = doit(tokenizer())
+    messages = (Message("user", chat[0]), Message("assistant", chat[1]))
+    with pytest.raises(DataError) as caught:
+        prove_law([messages], encode_all([messages], template, ["a:3"]), template, ["a:3"])
     assert caught.value.problems[0].place == "a:3"
+    assert caught.value.problems[0].problem == (
+        f"this row holds {what}, which the base's tokenizer reads as <unk>, its one token for all text that "
+        "it does not know"
+    )
+
+
+def test_what_a_tokenizer_does_not_know_can_be_asked() -> None:
+    """A question of a benchmark is asked as the base reads it; and a base has a fingerprint whatever
+    characters it knows."""
+    template = doit(narrow_tokenizer())
+    unknown = template.unknown_id
+    assert unknown is not None and unknown in encode_question([Message("user", "龘")], template)
+    assert len(fingerprint(template)) == 64
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["m['content'] | upper", "m['content'].split('</think>')[-1]", "m['content'] | replace('\n', ' ')"],
+)
+def test_a_template_that_rewrites_answers_is_named(changed: str) -> None:
+    """Trap: the tokenizer was blamed."""
+    text = TEMPLATES["chatml"].replace("m['content']", f"({changed})")
+    assert text != TEMPLATES["chatml"]
+    template = own(text)
+    chat = (Message("user", "q"), Message("assistant", "<think>so\nso</think>it is b"))
+    with pytest.raises(ModelError) as caught:
+        prove_law([chat], [encode(chat, template)], template, ["a:3"])
+    [found] = caught.value.problems
+    assert found.place == "a:3"
+    assert found.problem.startswith("the base's chat template rewrites this answer: '<think>so")
+    assert "prompt.template=doit" in caught.value.hint
+    prove_law([chat], [encode(chat, own(TEMPLATES["chatml"]))], own(TEMPLATES["chatml"]), ["a:3"])
+
+
+def test_a_tokenizer_that_rewrites_answers_is_named() -> None:
+    tokenizer = level_tokenizer(special=["<free_a>", "<free_b>"])
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    template = doit(tokenizer)
+    chat = (Message("user", "q"), Message("assistant", "It is B"))
+    with pytest.raises(ModelError) as caught:
+        prove_law([chat], [encode(chat, template)], template, ["a:3"])
+    assert caught.value.problems[0].problem == (
+        "the base's tokenizer does not read this answer back: 'It is B' would be trained as 'it is b'"
+    )
 
 
 @pytest.mark.parametrize("kind", ["doit", "model"])

@@ -182,7 +182,7 @@ def _odd_text(example: Example, token: re.Pattern[str]) -> Iterator[Finding]:
             yield _at(
                 example,
                 "role_token",
-                f"{where} has the control token {shown(found[0])} as text",
+                f"{where} has the special token {shown(found[0])} as text",
                 "rewrite it; a tokenizer may obey it",
             )
         for kind, (pattern, what) in _ODD_TEXT.items():
