@@ -26,11 +26,11 @@ def prove_law(
     """Refuse rows that would teach the wrong thing: no trained token, an unlearnt end, a question that asks
     otherwise than it trained.
 
-    On every row: the tokenizer knows its text, trained tokens exist, those of each assistant turn end with an end token and read back as
-    what the assistant says, and the row does not start with two beginnings of a text. That `ids` starts with
-    `encode_question` is proved by encoding questions again: all of a `model` template; with `doit`, which
-    puts turns end to end, at most RETOKENISED_ROWS spread over all. Errors: DataError or ModelError with the
-    row.
+    On every row: the tokenizer knows its text, trained tokens exist, those of each assistant turn end with an
+    end token and read back as what the assistant says, and the row does not start with two beginnings of a
+    text. That `ids` starts with `encode_question` is proved by encoding questions again: all of a `model`
+    template; with `doit`, which puts turns end to end, at most RETOKENISED_ROWS spread over all. Errors:
+    DataError or ModelError with the row.
     """
     for whole, place in zip(encoded, places, strict=True):
         if not whole.trained:
@@ -68,10 +68,10 @@ def _prove_known(
         spelled = any(name in message.content for message in messages)
         what = f"{name}, which" if spelled else f"{', '.join(map(repr, lost[:5])) or 'text'}, which"
         raise DataError(
-            f"this row holds {what} the base's tokenizer reads as {name}, its one token for all text that it "
-            "does not know",
-            "write it otherwise or leave the row out; with a base whose tokenizer falls back to bytes no text "
-            "is unknown",
+            f"this row holds {what} the base's tokenizer reads as {name}, its one token for all text that "
+            "it does not know",
+            "write it otherwise or leave the row out; with a base whose tokenizer falls back to bytes no "
+            "text is unknown",
             place=place,
         )
 
