@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
 from doitune.data.check import check
 from doitune.data.corpus import open_corpus
 from doitune.data.other_formats import OwnForm, RowForm
-from doitune.errors import DataError, DoituneError
+from doitune.errors import DataError, DoituneError, ModelError
 from doitune.prepare.account import count_rows
 from doitune.recipe.resolve import resolve
 from doitune.train.plan import Plan, plan_training
@@ -110,6 +111,22 @@ def test_a_training_refuses_it_before_a_model_is_loaded(
     assert len(caught.value.problems) == min(
         len(rows), 5 if "max_tokens" in problem else 1 if "control token" in problem else 8
     )
+
+
+def test_a_row_with_a_token_that_the_base_has_no_row_for(tmp_path: Path, tiny_base: Path) -> None:
+    """Trap: `--dry-run` found nothing, and step 1 was an IndexError."""
+    base = tmp_path / "base"
+    copytree(tiny_base, base)
+    tokenizer = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+    tokenizer["added_tokens"].append({"id": 262, "content": "龘", **flags})
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    plan(tmp_path, base, [])
+    with pytest.raises(ModelError) as caught:
+        plan(tmp_path, base, [chat(), chat("问", "看龘")])
+    [found] = caught.value.problems
+    assert found.problem == "this text holds the token '龘', id 262; the base's embedding has 262 rows"
+    assert found.place == f"{tmp_path / '语料'}/curated/1000/math_1000.json:2"
 
 
 def test_rows_that_are_dropped_for_their_length_are_counted(tmp_path: Path, tiny_base: Path) -> None:

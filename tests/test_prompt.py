@@ -562,6 +562,76 @@ def test_a_tokenizer_that_rewrites_answers_is_named() -> None:
     )
 
 
+# Tokens that the tokenizer has and the base has no row for
+
+
+def beyond_tokenizer() -> tuple[PreTrainedTokenizerFast, int]:
+    """A tokenizer with two tokens more than the embedding has rows, one of them special; and those rows."""
+    tokenizer = level_tokenizer(special=["<free_a>", "<free_b>"])
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["龘"])
+    tokenizer.add_tokens([AddedToken("<extra>", special=True)], special_tokens=True)
+    assert len(tokenizer) == rows + 2
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role[0] }}{{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}a{% endif %}"
+    )
+    return tokenizer, rows
+
+
+@pytest.mark.parametrize("kind", ["doit", "model"])
+@pytest.mark.parametrize("turn", [0, 1])
+def test_a_token_without_a_row_is_named(kind: str, turn: int) -> None:
+    """Trap: an IndexError in the middle of a training, or the row of another token."""
+    tokenizer, rows = beyond_tokenizer()
+    template = open_template(tokenizer, kind=kind, tokens="reuse", vocabulary_rows=rows)
+    good = (Message("user", "q"), Message("assistant", "a"))
+    assert encode(good, template).trained == 2
+    said = replace(good[turn], content="看龘")
+    chat = (said, good[1]) if turn == 0 else (good[0], said)
+    with pytest.raises(ModelError) as caught:
+        encode_all([good, chat], template, ["x:1", "x:2"])
+    [found] = caught.value.problems
+    assert found.problem == (
+        f"this text holds the token '龘', id {rows}; the base's embedding has {rows} rows"
+    )
+    assert found.place == "x:2" and caught.value.exit_code == 65
+    if turn == 0:
+        with pytest.raises(ModelError, match="the token '龘'"):
+            encode_question([said], template)
+
+
+def test_a_chat_template_that_writes_a_token_without_a_row_is_refused() -> None:
+    tokenizer, rows = beyond_tokenizer()
+    tokenizer.chat_template = "<extra>" + tokenizer.chat_template
+    with pytest.raises(ModelError, match=f"the token '<extra>', id {rows + 1}"):
+        encode_question(
+            [Message("user", "q")],
+            open_template(tokenizer, kind="model", tokens="reuse", vocabulary_rows=rows),
+        )
+
+
+def test_a_role_without_a_row_is_refused_or_not_chosen() -> None:
+    tokenizer, rows = beyond_tokenizer()
+    with pytest.raises(ModelError, match=f"the role token '<extra>' has the id {rows + 1}, .* {rows} rows"):
+        open_template(tokenizer, kind="doit", tokens="reuse", vocabulary_rows=rows, roles=("<extra>", "", ""))
+    # of `<free_b>` on, the embedding has no rows
+    with pytest.raises(ModelError, match="no two reserved tokens"):
+        open_template(
+            tokenizer, kind="doit", tokens="reuse", vocabulary_rows=tokenizer.get_vocab()["<free_b>"]
+        )
+
+
+def test_new_rows_never_share_a_number() -> None:
+    """Trap: `<user>` had the number of a token of the tokenizer's own."""
+    tokenizer, rows = beyond_tokenizer()
+    with pytest.raises(ModelError, match=f"the token '龘' as id {rows}, its embedding has {rows} rows"):
+        open_template(tokenizer, kind="doit", tokens="new", vocabulary_rows=rows)
+    made = open_template(tokenizer, kind="doit", tokens="new", vocabulary_rows=rows + 2)
+    assert (made.user_id, made.rows) == (rows + 2, rows + 5)
+    assert encode((Message("user", "龘"), Message("assistant", "a")), made).trained == 2
+
+
 @pytest.mark.parametrize("kind", ["doit", "model"])
 def test_a_turn_that_is_not_learnt_changes_labels_and_no_id(kind: str) -> None:
     """The wrong answer conditions the next turn and is not trained; the law holds with it."""

@@ -12,17 +12,23 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn.functional import linear
 
 from doitune.errors import CheckpointError
 
 
 class PatchedEmbedding(nn.Module):
-    """An embedding whose ids from V on come from `rows` [k, H]."""
+    """An embedding whose ids from V on come from `rows` [k, H].
+
+    A base that does more than look up (Gemma scales each row by the root of the width) does it to the new
+    rows, too: they go through the base's own `forward`.
+    """
 
     def __init__(self, base: nn.Embedding, rows: nn.Parameter) -> None:
         super().__init__()
         self.base, self.rows = base, rows
+        self.plain = type(base).forward is nn.Embedding.forward
 
     @property
     def weight(self) -> torch.Tensor:
@@ -34,8 +40,21 @@ class PatchedEmbedding(nn.Module):
         first_new = self.base.num_embeddings
         new = ids >= first_new
         old = self.base(ids.clamp(max=first_new - 1))
-        patch = self.rows.to(old.dtype)[(ids - first_new).clamp(min=0)]
+        places = (ids - first_new).clamp(min=0)
+        patch = self.rows.to(old.dtype)[places] if self.plain else self._through_base(places)
         return torch.where(new[..., None], patch, old)
+
+    def _through_base(self, places: torch.Tensor) -> torch.Tensor:
+        """What the base makes of the new rows at `places`, as if they were its own."""
+        # a padding token of the base is a number of its own matrix: row 0 of ours would lose its gradient
+        padding, self.base.padding_idx = self.base.padding_idx, None
+        try:
+            made: torch.Tensor = functional_call(
+                self.base, {"weight": self.rows.to(self.base.weight.dtype)}, (places,)
+            )
+        finally:
+            self.base.padding_idx = padding
+        return made
 
 
 class PatchedHead(nn.Module):

@@ -33,7 +33,7 @@ def encode_all(
     """Each conversation as ids and labels; contents are stripped, nothing is cut.
 
     `places` (`file:line`) name the rows in errors. Errors: DataError for a text that holds a control token,
-    ModelError where the base's own template breaks the law of prefixes.
+    ModelError where the base's own template breaks the law of prefixes or the base has no row for a token.
     """
     pieces = template.text_ids(
         [message.content.strip() for messages in conversations for message in messages]
@@ -49,6 +49,7 @@ def encode_all(
             encoded.append(_encode_by_prefix(messages, next(rendered), template, place))
         else:
             encoded.append(_encode_turns(contents, messages, template))
+        _refuse_rowless(encoded[-1].ids, template, place)
     return encoded
 
 
@@ -126,6 +127,20 @@ def _refuse_control(
             )
 
 
+def _refuse_rowless(ids: Sequence[int], template: Template, place: str) -> None:
+    """ModelError for a token that the base's embedding has no row for."""
+    if not template.rows or max(ids) < template.rows:
+        return
+    token = max(ids)
+    text = template.tokenizer.convert_ids_to_tokens(token)
+    raise ModelError(
+        f"this text holds the token {text!r}, id {token:,}; the base's embedding has {template.rows:,} rows",
+        "the tokenizer has tokens that the model was never given: write the text without it, leave it out, "
+        "or copy the tokenizer that belongs to the base",
+        place=place,
+    )
+
+
 def encode_question(messages: Sequence[Message], template: Template) -> tuple[int, ...]:
     """Ids up to the place where the assistant's next text starts; the last of `messages` is a user turn."""
     return encode_questions([messages], template)[0]
@@ -136,7 +151,10 @@ def encode_questions(questions: Sequence[Sequence[Message]], template: Template)
     if template.kind == "model":
         for messages in questions:
             _refuse_control(template.text_ids([m.content.strip() for m in messages]), messages, template, "")
-        return [tuple(ids) for ids in render(template, [(messages, True) for messages in questions])]
+        found = [tuple(ids) for ids in render(template, [(messages, True) for messages in questions])]
+        for ids in found:
+            _refuse_rowless(ids, template, "")
+        return found
     return [(*whole.ids, template.assistant_id) for whole in encode_all(questions, template)]
 
 

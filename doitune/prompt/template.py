@@ -35,7 +35,8 @@ class Template:
 
     `tokenizer` is a fast tokenizer of transformers. `stop_ids` end a reply, the first is the end token that
     training teaches. `new_rows` is 3 where the role tokens are rows of their own behind the vocabulary, else
-    0. `renderer`: of a `model` template.
+    0. `rows`: of the embedding with the new ones; 0 where they are not known. `renderer`: of a `model`
+    template.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Template:
     pad_id: int
     new_rows: int
     control_ids: frozenset[int]
+    rows: int = 0
     renderer: Renderer | None = None
 
     @property
@@ -87,9 +89,9 @@ def open_template(
 ) -> Template:
     """The template of a recipe's `prompt` section for a loaded tokenizer.
 
-    `vocabulary_rows`: rows of the base's embedding matrix; new token rows are numbered from there. `roles`:
-    the texts of the user, assistant and end token; an empty one is chosen (see `_reused_roles`). Errors:
-    ModelError where the tokenizer cannot serve.
+    `vocabulary_rows`: rows of the base's embedding matrix (0: not known); new token rows are numbered from
+    there. `roles`: the texts of the user, assistant and end token; an empty one is chosen (see
+    `_reused_roles`). Errors: ModelError where the tokenizer cannot serve.
     """
     # a vocabulary may mark more tokens special than it names
     control = {
@@ -97,18 +99,42 @@ def open_template(
         *(number for number, token in tokenizer.added_tokens_decoder.items() if token.special),
     }
     if kind == "model":
-        return _model_template(tokenizer, control)
+        return _model_template(tokenizer, control, vocabulary_rows)
     if tokens == "new":
+        _refuse_numbers_in_use(tokenizer, vocabulary_rows)
         user, assistant, end = (vocabulary_rows + place for place in range(len(NEW_TOKENS)))
         new_rows = len(NEW_TOKENS)
     else:
-        user, assistant, end = _reused_roles(tokenizer, roles)
+        user, assistant, end = _reused_roles(tokenizer, roles, vocabulary_rows or len(tokenizer))
         new_rows = 0
     control |= {user, assistant, end}
     stop = tuple(dict.fromkeys([end, *_end_ids(tokenizer), user, assistant]))
     return Template(
-        "doit", tokenizer, user, assistant, stop, _pad_id(tokenizer, stop), new_rows, frozenset(control)
+        "doit",
+        tokenizer,
+        user,
+        assistant,
+        stop,
+        _pad_id(tokenizer, stop),
+        new_rows,
+        frozenset(control),
+        vocabulary_rows and vocabulary_rows + new_rows,
     )
+
+
+def _refuse_numbers_in_use(tokenizer: Any, vocabulary_rows: int) -> None:
+    """ModelError where the tokenizer numbers tokens of its own as the new rows would be."""
+    beyond = sorted(
+        (number, text) for text, number in tokenizer.get_vocab().items() if number >= vocabulary_rows
+    )
+    if beyond:
+        number, text = beyond[0]
+        raise ModelError(
+            f"this base's tokenizer has the token {text!r} as id {number:,}, its embedding has "
+            f"{vocabulary_rows:,} rows: role tokens with rows of their own would share its number",
+            "use tokens that the base has rows for (--set prompt.tokens=reuse), or copy the tokenizer that "
+            "belongs to the base",
+        )
 
 
 def _end_ids(tokenizer: Any) -> list[int]:
@@ -122,15 +148,15 @@ def _pad_id(tokenizer: Any, stop: Sequence[int]) -> int:
     return next(int(one) for one in (*known, *range(len(stop) + 1)) if one not in stop)
 
 
-def _reused_roles(tokenizer: Any, roles: tuple[str, str, str]) -> tuple[int, int, int]:
-    """Ids of tokens that the vocabulary has and text never uses: the named ones, else reserved special
-    tokens, else impossible bytes."""
+def _reused_roles(tokenizer: Any, roles: tuple[str, str, str], rows: int) -> tuple[int, int, int]:
+    """Ids below `rows` of tokens that the vocabulary has and text never uses: the named ones, else reserved
+    special tokens, else impossible bytes."""
     end_text = roles[2] or tokenizer.eos_token
     if not end_text:
         raise ModelError(
             "this tokenizer has no end token", "name one of its tokens: --set prompt.end_token=..."
         )
-    free = iter(_unused_tokens(tokenizer, taken={end_text, *roles}))
+    free = iter(_unused_tokens(tokenizer, {end_text, *roles}, rows))
     try:
         named = [roles[0] or next(free), roles[1] or next(free), end_text]
     except StopIteration:
@@ -139,7 +165,7 @@ def _reused_roles(tokenizer: Any, roles: tuple[str, str, str]) -> tuple[int, int
             "name two tokens that text never uses: --set prompt.user_token=... "
             "--set prompt.assistant_token=..., or give the roles rows of their own: --set prompt.tokens=new",
         ) from None
-    ids = [_known_id(tokenizer, text) for text in named]
+    ids = [_known_id(tokenizer, text, rows) for text in named]
     if len(set(ids)) < len(ids):
         raise ModelError(
             f"the role tokens {named} are not three different tokens", "name three different ones"
@@ -147,34 +173,41 @@ def _reused_roles(tokenizer: Any, roles: tuple[str, str, str]) -> tuple[int, int
     return ids[0], ids[1], ids[2]
 
 
-def _known_id(tokenizer: Any, text: str) -> int:
-    """The id of a token that the vocabulary has under this very text."""
+def _known_id(tokenizer: Any, text: str, rows: int) -> int:
+    """The id of a token that the vocabulary has under this very text, and the embedding a row for."""
     found = tokenizer.get_vocab().get(text)
     if found is None:
         raise ModelError(
             f"the tokenizer has no token {text!r}",
             "see prompt.user_token, prompt.assistant_token and prompt.end_token",
         )
+    if found >= rows:
+        raise ModelError(
+            f"the role token {text!r} has the id {found:,}, the base's embedding has {rows:,} rows",
+            "name another token: see prompt.user_token, prompt.assistant_token and prompt.end_token",
+        )
     return int(found)
 
 
-def _unused_tokens(tokenizer: Any, taken: set[str]) -> list[str]:
+def _unused_tokens(tokenizer: Any, taken: set[str], rows: int) -> list[str]:
     """Candidates for role tokens, best first: special tokens without a duty, by id; then bytes that UTF-8
-    text never holds."""
+    text never holds. None is beyond the embedding's `rows`."""
     duties = {tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token, tokenizer.pad_token} | taken
     added = sorted(
-        (number, str(token)) for number, token in tokenizer.added_tokens_decoder.items() if token.special
+        (number, str(token))
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.special and number < rows
     )
     vocabulary = tokenizer.get_vocab()
     impossible_bytes = [text for text in ("<0xFE>", "<0xFF>") if text in vocabulary and text not in taken]
     return [text for _, text in added if text not in duties] + impossible_bytes
 
 
-def _model_template(tokenizer: Any, control: set[int]) -> Template:
+def _model_template(tokenizer: Any, control: set[int], rows: int) -> Template:
     """The base's own chat template; its end token is the first control token after an assistant's text."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError("this base has no chat template of its own", CURE)
-    draft = Template("model", tokenizer, -1, -1, (), -1, 0, frozenset(control), _renderer(tokenizer))
+    draft = Template("model", tokenizer, -1, -1, (), -1, 0, frozenset(control), rows, _renderer(tokenizer))
     question, answer = PROBE_CHAT[:1], PROBE_CHAT[1]
     before, whole = render(draft, [(question, True), ((*question, answer), False)])
     if whole[: len(before)] != before:
