@@ -113,14 +113,16 @@ def test_a_second_process_is_told_or_waits(tmp_path: Path) -> None:
         raise AssertionError("two at once")
     assert caught.value.exit_code == 75
 
+    working = threading.Event()
+
     def work() -> None:
         with alone(final, "the corpus"):
+            working.set()
             time.sleep(0.5)
 
     first = threading.Thread(target=work)
     first.start()
-    while not (tmp_path / ".corpus.lock").exists():
-        time.sleep(0.01)
+    assert working.wait(20)
     with alone(final, "the corpus", Wait(seconds=20.0, report=said.append)):
         assert not first.is_alive() or first.join(5) is None
     assert len(said) == 1 and "waiting" in said[0]
