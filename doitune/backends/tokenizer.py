@@ -64,8 +64,8 @@ def _unheard() -> Iterator[None]:
         os.close(nowhere)
 
 
-def tokenizer_template(base: Base, section: PromptSection) -> Template:
-    """The template of a base, without its weights."""
+def tokenizer_template(base: Base, section: PromptSection, moment: str = "") -> Template:
+    """The template of a base, without its weights. `moment`: see `open_template`."""
     roles = (section.user_token, section.assistant_token, section.end_token)
     return open_template(
         load_tokenizer(base.folder),
@@ -73,9 +73,11 @@ def tokenizer_template(base: Base, section: PromptSection) -> Template:
         tokens=section.tokens,
         vocabulary_rows=base.size("vocabulary"),
         roles=roles,
+        moment=moment,
     )
 
 
-def recipe_template(recipe: Recipe) -> Template:
-    """The template of a recipe's base, without its weights."""
-    return tokenizer_template(find_base(recipe.model.name, recipe.model.revision), recipe.prompt)
+def recipe_template(recipe: Recipe, moment: str = "") -> Template:
+    """The template of a recipe's base, without its weights. `moment`: see `open_template`."""
+    base = find_base(recipe.model.name, recipe.model.revision)
+    return tokenizer_template(base, recipe.prompt, moment)

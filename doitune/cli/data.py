@@ -162,7 +162,8 @@ def preview(
     from doitune.prepare.preview import preview as rows_of
 
     resolved = options.resolved(recipe, model, corpus, sets)
-    rows = rows_of(resolved, recipe_template(resolved.recipe), abilities=words(ability) or None)
+    template = recipe_template(resolved.recipe, options.moment(recipe))
+    rows = rows_of(resolved, template, abilities=words(ability) or None)
     if as_json:
         screen.show_json({"schema": "doitune.preview/1", "rows": [asdict(row) for row in rows]})
     else:
@@ -193,7 +194,7 @@ def stats(
     from doitune.system.publish import write_result
 
     resolved = options.resolved(recipe, model, corpus, sets)
-    found = measure(resolved, recipe_template(resolved.recipe))
+    found = measure(resolved, recipe_template(resolved.recipe, options.moment(recipe)))
     if picture is not None:
         write_result(picture, histogram_svg(found))
     if as_json:

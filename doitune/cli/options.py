@@ -76,6 +76,17 @@ def resolved(
     return resolve(recipe, model=model, corpus=corpus, overrides=sets or (), name=recipe_name(Path(recipe)))
 
 
+def moment(recipe: str) -> str:
+    """What a base's chat template takes for now in the rows of a run's recipe.yaml: as in the run; "" for any
+    other recipe."""
+    from doitune.run.encoder import moment_of
+    from doitune.run.folder import Run
+    from doitune.run.layout import recipe_name
+
+    path = Path(recipe)
+    return "" if recipe_name(path) is None else moment_of(Run(path.parent))
+
+
 def words(text: str | None) -> tuple[str, ...]:
     """The parts of a list with commas."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())

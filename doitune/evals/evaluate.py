@@ -64,7 +64,8 @@ def evaluate(
     from doitune.prompt.encode import fingerprint
 
     limits, kept = limits or Limits(), Kept()
-    manifest = _with_tokens(saved.Manifest.of(task, identity, fingerprint(template)), task, template)
+    manifest = saved.Manifest.of(task, identity, fingerprint(template), template.moment)
+    manifest = _with_tokens(manifest, task, template)
     with saved.working_on(folder):
         _claim(folder, manifest)
         prompts = prepare(task.limited(limit).items, template, limits.context_tokens)

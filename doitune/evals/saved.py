@@ -19,6 +19,7 @@ from doitune.ability import FORMS
 from doitune.data.example import Message
 from doitune.errors import CheckpointError, DiskError
 from doitune.evals.task import WAYS, Item, Reply, Task, Verdict, digest
+from doitune.prompt.moment import is_moment
 from doitune.run.layout import EVALUATION, EVALUATION_LOCK, OUTCOMES
 from doitune.system.disk import make_folder, write_whole
 from doitune.system.lock import hold
@@ -34,7 +35,7 @@ MOST_CHOICES = 1000
 @dataclass(frozen=True)
 class Manifest:
     """Whose replies a folder has, and to what. `document` hashes the whole suite's questions, before any
-    limit.
+    limit. `moment`: what the base's chat template took for now; "" where it has no say, and in old ones.
 
     `option_ids`: the token that each option was scored by; `bare_ids`: those of protocol `paper`, where they
     are other ones.
@@ -50,9 +51,10 @@ class Manifest:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     option_ids: Mapping[str, int] = field(default_factory=dict)
     bare_ids: Mapping[str, int] = field(default_factory=dict)
+    moment: str = ""
 
     @classmethod
-    def of(cls, task: Task, identity: Mapping[str, str], fingerprint: str) -> Manifest:
+    def of(cls, task: Task, identity: Mapping[str, str], fingerprint: str, moment: str = "") -> Manifest:
         """The manifest of `task` asked to the model that `identity` names, through the encoder with
         `fingerprint`."""
         totals = {name: sum(item.set == name for item in task.items) for name in task.sets}
@@ -65,6 +67,7 @@ class Manifest:
             task.headline,
             totals,
             task.groups,
+            moment=moment,
         )
 
     @property
@@ -202,6 +205,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             {name: _all(sets) for name, sets in _each(read.get("groups", {}), list).items()},
             _each(read.get("option_ids", {}), int),
             _each(read.get("bare_ids", {}), int),
+            _moment(read.get("moment", "")),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
@@ -214,6 +218,13 @@ def _one(value: Any, kind: type[T]) -> T:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{str(value)[:80]!r} is no {kind.__name__}")
     return value
+
+
+def _moment(value: Any) -> str:
+    """ValueError unless `value` is a moment, or ""."""
+    if value and not is_moment(value):
+        raise ValueError(f"`moment` is {str(value)[:80]!r}")
+    return _one(value, str)
 
 
 def _each(value: Any, kind: type[T]) -> dict[str, T]:
@@ -248,6 +259,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "groups": {name: list(sets) for name, sets in manifest.groups.items()},
         "option_ids": dict(manifest.option_ids),
         "bare_ids": dict(manifest.bare_ids),
+        "moment": manifest.moment,
     }
     write_json(folder / EVALUATION, document)
 

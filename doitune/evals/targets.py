@@ -6,7 +6,7 @@ Nothing here knows how a run was trained: it reads the run's directory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,11 +18,13 @@ from doitune.base.find import find_base
 from doitune.base.folder import Base
 from doitune.data.suites import BENCHMARKS, CORPUS_SUITES
 from doitune.errors import CheckpointError, UsageError
+from doitune.evals import saved
 from doitune.evals.evaluate import Progress, evaluate
 from doitune.evals.markdown import report_markdown, wrong_answers
 from doitune.evals.report import Report
 from doitune.evals.request import Request, requested_tasks
 from doitune.recipe.resolve import resolve
+from doitune.run.encoder import refuse_other_encoder
 from doitune.run.find import find_run
 from doitune.run.folder import Run, resolved
 from doitune.run.layout import BASE, BASES, ORIGIN, REPORT_TEXT, evaluation_folder, in_run, step_of
@@ -181,8 +183,33 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
     loaded = _Loaded(target, recipe, base, model, template, request, on_progress)
     with model.without_adapter():
         return [
-            _evaluated(loaded, task, evaluation_folder(place, suite, BASE)) for suite, task in tasks.items()
+            _evaluated(_as_begun(loaded, folder), task, folder)
+            for task, folder in (
+                (task, evaluation_folder(place, suite, BASE)) for suite, task in tasks.items()
+            )
         ]
+
+
+def _as_begun(loaded: _Loaded, folder: Path) -> _Loaded:
+    """With the moment at which the evaluation in `folder` began, so that it goes on with the same prompts; as
+    it is where none did.
+
+    CheckpointError where the base's chat template prints the time and the folder does not say which.
+    """
+    from doitune.prompt.encode import fingerprint
+
+    begun, template = saved.read_manifest(folder), loaded.template
+    if begun is None:
+        return loaded
+    if begun.moment:
+        return replace(loaded, template=template.at(begun.moment))
+    if template.reads_clock and begun.fingerprint != fingerprint(template):
+        raise CheckpointError(
+            f"{folder} cannot go on: the base's chat template prints the time, and this evaluation is of an "
+            "older doitune, which did not record it",
+            "move this folder away and evaluate again",
+        )
+    return loaded
 
 
 def _evaluated(loaded: _Loaded, task: Task, folder: Path, adapter: str = "none") -> Evaluation:
@@ -238,16 +265,3 @@ def _steps(run: Run, wanted: Sequence[str]) -> list[int]:
     if not steps:
         raise CheckpointError(f"{run.name} has no checkpoint", "train it first, or `doitune resume` it")
     return list(dict.fromkeys(steps))
-
-
-def refuse_other_encoder(run: Run, template: Template) -> None:
-    """CheckpointError where questions would not be encoded as the run's training was."""
-    from doitune.prompt.encode import fingerprint
-
-    encoder: Mapping[str, str] = run.read_json(ORIGIN).get("encoder", {})
-    trained, here = str(encoder.get("fingerprint")), fingerprint(template)
-    if trained != here:
-        raise CheckpointError(
-            f"{run.name} was trained with another encoder: fingerprint {trained[:12]}, here {here[:12]}",
-            "use the base, tokenizer files and library versions named in its origin.json",
-        )

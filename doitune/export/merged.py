@@ -75,6 +75,9 @@ def export_merged(wish: Wish, listener: Listener | None = None) -> Export:
     trial = choose_trial(source, wish.questions)
     if not wish.run.done():
         listener.note(f"{wish.run.name} has not ended: what it would still learn is not in this")
+    if source.template.reads_clock:
+        then = f"it was trained at {source.template.moment}, and so it is compared"
+        listener.note(f"the chat template of this model prints the time of its use; {then}")
     for text in trial.left_out:
         listener.note(text)
     order = _order(source, wish, out, trial.chats)
@@ -198,7 +201,12 @@ def _measured(source: Source, order: Order, made: Made, trial: Trial, listener: 
         "merged_in": "float64",
         "bytes": made.bytes,
         "matrices": matrices,
-        "prompt": {"chats": len(trial.chats), "equal": True, "stop_ids": list(source.template.stop_ids)},
+        "prompt": {
+            "chats": len(trial.chats),
+            "equal": True,
+            "stop_ids": list(source.template.stop_ids),
+            "moment": source.template.moment,
+        },
         "agreement_wanted": AGREEMENT,
         **found.to_json(),
         "trial": trial.identity,

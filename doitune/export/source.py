@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from doitune.backends.pick import begin
 from doitune.backends.tokenizer import tokenizer_template
 from doitune.errors import CheckpointError
-from doitune.evals.targets import refuse_other_encoder
+from doitune.run.encoder import moment_of, refuse_other_encoder
 from doitune.run.folder import resolved
 from doitune.run.model import checkpoint_step
 from doitune.run.places import its_base, refuse_other_base
@@ -56,6 +56,6 @@ def open_source(run: Run, checkpoint: str) -> Source:
     base = its_base(run, recipe)
     refuse_other_base(run, base)
     begin(recipe.model.backend, base)
-    template = tokenizer_template(base, recipe.prompt)
+    template = tokenizer_template(base, recipe.prompt, moment_of(run))
     refuse_other_encoder(run, template)
     return Source(run, recipe, base, found, template)

@@ -111,12 +111,17 @@ def _refuse_other_ids(ids: Sequence[int], trained: Sequence[int], folder: Path) 
 
 def exported_template(folder: Path, template: Template) -> Template:
     """The template that an exported folder gives by its own files; `template` is the run's, from which its
-    kind and padding are known."""
+    kind, moment and padding are known."""
     from doitune.backends.tokenizer import load_tokenizer
 
     roles = ("", "", "") if template.kind == "model" else role_texts(template)
     found = open_template(
-        load_tokenizer(folder), kind=template.kind, tokens="reuse", vocabulary_rows=0, roles=roles
+        load_tokenizer(folder),
+        kind=template.kind,
+        tokens="reuse",
+        vocabulary_rows=0,
+        roles=roles,
+        moment=template.moment,
     )
     stops = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
     return replace(found, stop_ids=tuple(stops), pad_id=template.pad_id)

@@ -41,8 +41,17 @@ def opening(recipe: Recipe, material: Material, model: LoadedModel) -> list[str]
         count_rows(material.ledger, material.encoded).text,
         schedule_text(recipe.train, material.course.total_steps),
         f"the base is loaded {stored} and computes in {model.compute_dtype} on {model.device}",
+        *_moment(material),
         *material.notes,
     ]
+
+
+def _moment(material: Material) -> list[str]:
+    """That the base's own template prints the time, where it does."""
+    if not material.template.reads_clock:
+        return []
+    always = f"it is always {material.template.moment} for this run"
+    return [f"the base's chat template prints the time: {always}, also when it is asked"]
 
 
 def origin(
@@ -81,6 +90,7 @@ def origin(
             "leaks": len(material.leaks),
         },
         "places": _places(recipe, base),
+        "moment": material.template.moment,
         "encoder": {"fingerprint": fingerprint(material.template), "roles": named, "role_ids": roles},
     }
     return dict(redacted(record))

@@ -19,6 +19,7 @@ from typing import Any
 from weakref import finalize
 
 from doitune.errors import ModelError
+from doitune.prompt.moment import now
 from doitune.system import confined
 
 MEMORY_BYTES = 256 << 20
@@ -55,11 +56,18 @@ class RenderingError(ModelError):
 
 class Renderer:
     """Renders chats with one template. `variables`: the special tokens that templates name (`bos_token`,
-    ...)."""
+    ...). `moment`: what it takes for now; by default the clock's. `reads_clock`: whether it has asked."""
 
-    def __init__(self, template: str, variables: Mapping[str, Any]) -> None:
-        self.template, self.variables = template, dict(variables)
+    def __init__(self, template: str, variables: Mapping[str, Any], moment: str = "") -> None:
+        self.template, self.variables, self.moment = template, dict(variables), moment or now()
+        self.reads_clock = False
         self._child: _Child | None = None
+
+    def at(self, moment: str) -> Renderer:
+        """The same template in another process, at `moment`."""
+        other = Renderer(self.template, self.variables, moment)
+        other.reads_clock = self.reads_clock
+        return other
 
     def texts(self, chats: Sequence[Chat]) -> list[str]:
         """The text of each chat. Errors: RenderingError."""
@@ -83,6 +91,7 @@ class Renderer:
             first = {
                 "template": self.template,
                 "variables": self.variables,
+                "moment": self.moment,
                 "memory_bytes": MEMORY_BYTES,
                 "seconds": CPU_SECONDS,
             }
@@ -90,7 +99,9 @@ class Renderer:
             if "failed" in reply:
                 self._child.end()
                 raise RenderingError(reply["reason"])
-        return self._child.exchange(request)
+        reply = self._child.exchange(request)
+        self.reads_clock |= reply["clock"]
+        return reply
 
 
 class _Child:

@@ -4,18 +4,21 @@ nothing in its reach.
 Before it reads the template it gives up files, sockets, children and memory beyond a limit; each request has
 a limit of CPU time, whose end the kernel enforces by ending the process. The environment is that of
 transformers' `apply_chat_template` (sandboxed and immutable; `raise_exception`, `strftime_now`, `tojson`;
-loop controls; `generation` blocks), so a template says here what it says there. One JSON line in, one out:
-first {template, variables, memory_bytes}, then {chats: [[messages, open_turn], ...], seconds, spare, times}.
+loop controls; `generation` blocks), so a template says here what it says there; but for two things: it is
+always the same moment, and what draws at random is an error. One JSON line in, one out: first {template,
+variables, moment, memory_bytes, seconds}, then {chats: [[messages, open_turn], ...], seconds, spare, times}.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import sys
+import time
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from jinja2 import TemplateError, Undefined, nodes
 from jinja2.exceptions import SecurityError
@@ -61,14 +64,28 @@ class Sandbox(ImmutableSandboxedEnvironment):
         raise SecurityError(f"it reaches for {attribute!r} of a {type(obj).__name__}")
 
 
-def environment() -> ImmutableSandboxedEnvironment:
+class Clock:
+    """One moment for ever. `read`: whether a template has asked for it."""
+
+    def __init__(self, moment: str) -> None:
+        self.moment, self.read = datetime.fromisoformat(moment), False
+
+    def strftime(self, form: str) -> str:
+        self.read = True
+        return self.moment.strftime(form)
+
+
+def environment(clock: Clock) -> ImmutableSandboxedEnvironment:
     """The environment that chat templates are written for."""
 
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
 
     def strftime_now(form: str) -> str:
-        return datetime.now().strftime(form)
+        return clock.strftime(form)
+
+    def at_random(*_: Any, **__: Any) -> NoReturn:
+        raise TemplateError("it draws at random, so a chat would be asked otherwise than it was trained")
 
     def tojson(
         value: Any,
@@ -83,6 +100,8 @@ def environment() -> ImmutableSandboxedEnvironment:
 
     made = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     made.filters["tojson"] = tojson
+    made.filters["random"] = at_random
+    made.globals["lipsum"] = at_random
     made.globals["raise_exception"] = raise_exception
     made.globals["strftime_now"] = strftime_now
     return made
@@ -165,8 +184,12 @@ def reason(error: BaseException) -> str:
 def main() -> None:
     """Confine the process, then answer until the input ends."""
     first = json.loads(sys.stdin.buffer.readline())
-    made = environment()
+    os.environ["TZ"] = "UTC0"  # `%s` is the same everywhere
+    time.tzset()
+    clock = Clock(first["moment"])
+    made = environment(clock)
     rehearse(made)
+    clock.read = False
     confine(first["memory_bytes"])
     signal.setitimer(signal.ITIMER_PROF, first["seconds"])
     template, reply = None, dict[str, Any](texts=[])
@@ -181,7 +204,7 @@ def main() -> None:
         line = sys.stdin.buffer.readline()
         if not line or template is None:
             return
-        reply = answer(template, json.loads(line), first["variables"])
+        reply = {**answer(template, json.loads(line), first["variables"]), "clock": clock.read}
 
 
 if __name__ == "__main__":

@@ -62,6 +62,20 @@ class Template:
         unknown: int | None = self.tokenizer.unk_token_id
         return None if unknown in (self.user_id, self.assistant_id, *self.stop_ids) else unknown
 
+    @property
+    def moment(self) -> str:
+        """What the base's own template takes for now; "" for the recipe's, which prints no time."""
+        return self.renderer.moment if self.renderer else ""
+
+    @property
+    def reads_clock(self) -> bool:
+        """Whether the base's own template has asked for the time in what was rendered so far."""
+        return self.renderer is not None and self.renderer.reads_clock
+
+    def at(self, moment: str) -> Template:
+        """The same template at another moment."""
+        return replace(self, renderer=self.renderer.at(moment)) if self.renderer else self
+
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text on its own, without any token added around it."""
         # transformers' own call asks for offsets, too, which takes twice as long
@@ -70,12 +84,8 @@ class Template:
         backend.no_padding()
         found: list[list[int]] = []
         for start in range(0, len(texts), TEXTS_A_CALL):
-            found += (
-                one.ids
-                for one in backend.encode_batch_fast(
-                    list(texts[start : start + TEXTS_A_CALL]), add_special_tokens=False
-                )
-            )
+            part = list(texts[start : start + TEXTS_A_CALL])
+            found += (one.ids for one in backend.encode_batch_fast(part, add_special_tokens=False))
         return found
 
 
@@ -86,12 +96,14 @@ def open_template(
     tokens: str,
     vocabulary_rows: int,
     roles: tuple[str, str, str] = ("", "", ""),
+    moment: str = "",
 ) -> Template:
     """The template of a recipe's `prompt` section for a loaded tokenizer.
 
     `vocabulary_rows`: rows of the base's embedding matrix (0: not known); new token rows are numbered from
     there. `roles`: the texts of the user, assistant and end token; an empty one is chosen (see
-    `_reused_roles`). Errors: ModelError where the tokenizer cannot serve.
+    `_reused_roles`). `moment`: what the base's own template takes for now; by default the clock's. Errors:
+    ModelError where the tokenizer cannot serve.
     """
     # a vocabulary may mark more tokens special than it names
     control = {
@@ -99,7 +111,7 @@ def open_template(
         *(number for number, token in tokenizer.added_tokens_decoder.items() if token.special),
     }
     if kind == "model":
-        return _model_template(tokenizer, control, vocabulary_rows)
+        return _model_template(tokenizer, control, vocabulary_rows, _renderer(tokenizer, moment))
     if tokens == "new":
         _refuse_numbers_in_use(tokenizer, vocabulary_rows)
         user, assistant, end = (vocabulary_rows + place for place in range(len(NEW_TOKENS)))
@@ -203,13 +215,18 @@ def _unused_tokens(tokenizer: Any, taken: set[str], rows: int) -> list[str]:
     return [text for _, text in added if text not in duties] + impossible_bytes
 
 
-def _model_template(tokenizer: Any, control: set[int], rows: int) -> Template:
+def _model_template(tokenizer: Any, control: set[int], rows: int, renderer: Renderer) -> Template:
     """The base's own chat template; its end token is the first control token after an assistant's text."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise ModelError("this base has no chat template of its own", CURE)
-    draft = Template("model", tokenizer, -1, -1, (), -1, 0, frozenset(control), rows, _renderer(tokenizer))
+    draft = Template("model", tokenizer, -1, -1, (), -1, 0, frozenset(control), rows, renderer)
     question, answer = PROBE_CHAT[:1], PROBE_CHAT[1]
-    before, whole = render(draft, [(question, True), ((*question, answer), False)])
+    chats: list[Chat] = [(question, True), ((*question, answer), False)]
+    before, whole = render(draft, chats)
+    if render(draft.at(draft.moment), chats) != [before, whole]:
+        raise ModelError(
+            "this base's chat template writes the same chat in two ways, so what is asked would not be what "
+            "was trained",
+            CURE,
+        )
     if whole[: len(before)] != before:
         raise ModelError(
             "this base's chat template breaks the law that a trained chat starts with its question",
@@ -225,8 +242,10 @@ def _model_template(tokenizer: Any, control: set[int], rows: int) -> Template:
     return replace(draft, stop_ids=stop, pad_id=_pad_id(tokenizer, stop))
 
 
-def _renderer(tokenizer: Any) -> Renderer:
+def _renderer(tokenizer: Any, moment: str) -> Renderer:
     """The base's chat template and the special tokens that it may name."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError("this base has no chat template of its own", CURE)
     try:
         text = str(tokenizer.get_chat_template())
     except ValueError as error:  # several templates, and none is the default
@@ -241,6 +260,7 @@ def _renderer(tokenizer: Any) -> Renderer:
             name: [str(one) for one in value] if isinstance(value, (list, tuple)) else str(value)
             for name, value in named
         },
+        moment,
     )
 
 

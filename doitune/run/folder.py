@@ -33,6 +33,9 @@ from doitune.system.lock import hold, is_held
 if TYPE_CHECKING:
     from doitune.recipe.resolve import Resolved
 
+NAME_FORM = "%Y%m%d-%H%M%S"
+"""How a run's folder is named after the time of its start; of several in a second, a number follows."""
+
 LOG_BYTES = 1 << 14
 """Room that a line of metrics.jsonl or a small file is given."""
 
@@ -148,7 +151,7 @@ def refuse_lost(run: Run) -> None:
 def create_run(runs: Path, recipe_name: str, now: float | None = None) -> Run:
     """A new run directory, closed to other users; its name is the time, made with `mkdir` so that two
     starts at once get two names."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    stamp = time.strftime(NAME_FORM, time.localtime(now))
     parent = runs / recipe_name
     make_folder(parent)
     for attempt in range(1, 1000):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from doitune.errors import CheckpointError
+from doitune.prompt.moment import is_moment
 from doitune.run.layout import DONE, ORIGIN
 from doitune.system.json_records import read_object
 
@@ -38,6 +39,10 @@ def _object(value: object) -> bool:
     return isinstance(value, dict)
 
 
+def _moment_or_none(value: object) -> bool:
+    return value is None or value == "" or is_moment(value)
+
+
 def _counts_leaks(value: object) -> bool:
     return isinstance(value, dict) and _count(value.get("leaks", 0))
 
@@ -51,7 +56,13 @@ Form = Mapping[str, Callable[[object], bool]]
 DONE_FORM: Form = {"final_step": _count, "best_step": _count, "stopped_early": _flag, "seconds": _number}
 """What done.json must hold."""
 
-ORIGIN_FORM: Form = {"base": _object, "encoder": _object, "data": _counts_leaks, "allowed": _list_or_none}
+ORIGIN_FORM: Form = {
+    "base": _object,
+    "encoder": _object,
+    "data": _counts_leaks,
+    "allowed": _list_or_none,
+    "moment": _moment_or_none,
+}
 """What origin.json must hold; its recipe is compared by `changes`."""
 
 FORMS: Mapping[str, tuple[Form, str]] = {

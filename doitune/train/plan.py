@@ -39,18 +39,21 @@ class Plan:
         return self.resolved.recipe
 
 
-def plan_training(resolved: Resolved, judged: Judged | None = None, *, loads: bool = False) -> Plan:
+def plan_training(
+    resolved: Resolved, judged: Judged | None = None, *, loads: bool = False, moment: str = ""
+) -> Plan:
     """Resolve the base, choose and encode the examples, prove the template's law. `judged`, errors: see
     `prepare`; FitError where a tracker is not installed.
 
-    `loads`: this process is going to load the base; its backend is imported first.
+    `loads`: this process is going to load the base; its backend is imported first. `moment`: see
+    `open_template`.
     """
     recipe = resolved.recipe
     refuse_missing(recipe.train.trackers)
     base = find_base(recipe.model.name, recipe.model.revision)
     if loads:
         begin(recipe.model.backend, base)
-    template = tokenizer_template(base, recipe.prompt)
+    template = tokenizer_template(base, recipe.prompt, moment)
     return Plan(resolved, base, prepare(recipe, template, judged, context_of(base.config)))
 
 

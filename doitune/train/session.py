@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from doitune.errors import Stopped
 from doitune.memory.start import allowance, refuse_before_download
 from doitune.prepare.origin import opening, origin, refuse_drift
+from doitune.prompt.moment import now
 from doitune.recipe.resolve import Resolved, freeze
 from doitune.run.changes import Change, Wishes, recipe_changes, recorded, with_changes
+from doitune.run.encoder import moment_of, refuse_lost_moment
 from doitune.run.folder import Run, create_run, refuse_lost, sweep_run
 from doitune.run.folder import resolved as recipe_of
 from doitune.run.full_disk import Patience
@@ -69,7 +71,7 @@ def start(
     prove_folder(runs)
     refuse_missing(resolved.recipe.train.trackers)
     with joined() as team:
-        loaded = _load(team, resolved, judged)
+        loaded = _load(team, resolved, judged, now())
         plan, record = loaded.plan, {**loaded.origin(), "recipe": recorded(loaded.plan.recipe)}
         run = create_run(runs, resolved.name)
         with run.lock(), stoppable(run):
@@ -113,16 +115,17 @@ def resume(
         resolved = recipe_of(run, wishes.sets)
         before = run.read_json(ORIGIN)
         changes = recipe_changes(before.get("recipe"), resolved.recipe, allow, run.name)
-        loaded = _load(team, resolved, judged)
-        now = loaded.origin()
-        refuse_drift(before, now, run.name, allow=allow)
-        if before.get("device") != now["device"]:
-            changes = (*changes, Change("device", before.get("device"), now["device"]))
+        loaded = _load(team, resolved, judged, moment_of(run))
+        refuse_lost_moment(run, loaded.plan.material.template)
+        here = loaded.origin()
+        refuse_drift(before, here, run.name, allow=allow)
+        if before.get("device") != here["device"]:
+            changes = (*changes, Change("device", before.get("device"), here["device"]))
         with tracked(_setup(loaded, run, scorer, on_event, wishes.wait_minutes)) as setup:
             training = Training(setup)
             _stand(training, wishes)
             if changes:
-                _record(training, loaded.plan, {**before, "device": now["device"]}, changes)
+                _record(training, loaded.plan, {**before, "device": here["device"]}, changes)
             _train(training)
     return run
 
@@ -131,7 +134,7 @@ def follow(resolved: Resolved, judged: Judged | None = None) -> None:
     """This process's part of a training that another one leads: the gradients that it asks for. It writes
     nothing and says nothing."""
     with joined() as team:
-        loaded = _load(team, resolved, judged)
+        loaded = _load(team, resolved, judged, now())
         signals = Asked(echo_seconds(team))
         gradients = Gradients(loaded.plan.material, loaded.model, team, signals)
         with deferred(signals):
@@ -164,9 +167,11 @@ class _Loaded:
         return origin(plan.recipe, plan.base, plan.material, self.model, self.backend)
 
 
-def _load(team: Team, resolved: Resolved, judged: Judged | None) -> _Loaded:
+def _load(team: Team, resolved: Resolved, judged: Judged | None, moment: str) -> _Loaded:
+    """`moment`: what the base's chat template takes for now; the leader's counts."""
+    moment = team.gather(moment)[0]
     with preparing(team):
-        plan = plan_training(resolved, judged, loads=True)
+        plan = plan_training(resolved, judged, loads=True, moment=moment)
         backend, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=True)
     if team.size > 1:
         rows = [(one.ids, one.labels) for one in plan.material.encoded]
