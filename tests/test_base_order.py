@@ -126,8 +126,8 @@ def model_file(pieces: Sequence[Piece], kind: int = 2) -> bytes:
     )
     return (
         body
-        + _field(2, 2, _field(3, 0, _varint(kind)) + _field(40, 0, _varint(0)))
-        + _field(3, 2, _field(1, 2, b"identity"))
+        + _field(2, 2, _field(3, 0, _varint(kind)) + _field(35, 0, _varint(1)) + _field(40, 0, _varint(0)))
+        + _field(3, 2, _field(1, 2, b"identity") + _field(4, 0, _varint(0)))
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.backends.refusals import first_line, refusals
+from doitune.backends.tokenizer_cut import load_cut
 from doitune.backends.tokenizer_trial import refuse_wild
 from doitune.base.find import find_base
 from doitune.base.folder import Base
@@ -67,13 +68,15 @@ def _unheard() -> Iterator[None]:
 def tokenizer_template(base: Base, section: PromptSection, moment: str = "") -> Template:
     """The template of a base, without its weights. `moment`: see `open_template`."""
     roles = (section.user_token, section.assistant_token, section.end_token)
+    tokenizer = load_tokenizer(base.folder)
     return open_template(
-        load_tokenizer(base.folder),
+        tokenizer,
         kind=section.template,
         tokens=section.tokens,
         vocabulary_rows=base.size("vocabulary"),
         roles=roles,
         moment=moment,
+        cut=load_cut(base.folder, tokenizer)[0],
     )
 
 

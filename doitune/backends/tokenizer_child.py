@@ -1,21 +1,21 @@
-"""The program that tries a tokenizer.json: started by `tokenizer_trial`, a process of its own, so that what
-the file does to time and memory ends here.
+"""The program that tries a tokenizer.json or a tokenizer.model: started by `tokenizer_trial`, a process of
+its own, so that what the file does to time and memory ends here.
 
 A tokenizer.json is a program, too: normalizers may multiply a text, regular expressions may take for ever,
-and the library's own code panics at some of them. One JSON line in ({path, texts, spare, times, memory_bytes,
-seconds}), one out ({entries, largest} or {failed}).
+and the library's own code panics at some of them. sentencepiece is C++ that reads tables of offsets. One JSON
+line in ({path, library, texts, spare, times, memory_bytes, seconds}), one out ({entries, smallest, largest}
+or {failed}).
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import signal
 import sys
 from pathlib import Path
 from typing import Any
-
-from tokenizers import Tokenizer
 
 
 def confine(memory_bytes: int, seconds: float) -> None:
@@ -34,6 +34,8 @@ def confine(memory_bytes: int, seconds: float) -> None:
 
 def tried(data: bytes, wish: dict[str, Any]) -> dict[str, Any]:
     """Load it and encode every text; no text may become longer than `times` its own length and `spare`."""
+    from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_buffer(data)
     ids = tokenizer.get_vocab(with_added_tokens=True).values()
     for text in wish["texts"]:
@@ -48,13 +50,27 @@ def tried(data: bytes, wish: dict[str, Any]) -> dict[str, Any]:
     return {"entries": len(ids), "largest": max(ids, default=-1), "smallest": min(ids, default=0)}
 
 
+def tried_model(data: bytes, wish: dict[str, Any]) -> dict[str, Any]:
+    """The same for a sentencepiece model."""
+    from sentencepiece import SentencePieceProcessor
+
+    processor = SentencePieceProcessor(model_proto=data)
+    for text in wish["texts"]:
+        count = len(processor.encode(text))
+        if count > wish["spare"] + wish["times"] * len(text):
+            return {"failed": f"it makes {count:,} tokens of {len(text):,} characters"}
+    count = processor.get_piece_size()
+    return {"entries": count, "largest": count - 1, "smallest": 0}
+
+
 def main() -> None:
     """Read, confine the process, try, answer."""
     wish = json.loads(sys.stdin.buffer.readline())
+    importlib.import_module(wish["library"])  # no file can be opened later
     data = Path(wish["path"]).read_bytes()
     confine(wish["memory_bytes"], wish["seconds"])
     try:
-        reply = tried(data, wish)
+        reply = (tried_model if wish["library"] == "sentencepiece" else tried)(data, wish)
     except BaseException as error:  # a panic of the library's own code is no Exception
         reply = {"failed": str(error)[:300] or type(error).__name__}
     sys.stdout.buffer.write(json.dumps(reply).encode("ascii") + b"\n")

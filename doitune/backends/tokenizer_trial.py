@@ -1,5 +1,5 @@
-"""A base's tokenizer.json is tried in a child process with limits before this process loads it: see
-`tokenizer_child`."""
+"""A base's tokenizer.json and tokenizer.model are tried in a child process with limits before this process
+loads them: see `tokenizer_child`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
 
+from doitune.base.sentencepiece import MODEL_FILE, are_ranks
 from doitune.errors import ModelError
 from doitune.system.confined import start
 
+TRIED = {"tokenizer.json": "tokenizers", MODEL_FILE: "sentencepiece"}
+"""Files, and the library that reads each."""
+
 MOST_FILE_BYTES = 256 << 20
 """The largest known tokenizer.json has about 35 MB."""
+
+MOST_PIECES = 1 << 21
+"""Of a sentencepiece model: eight times as many as the largest known vocabulary."""
 
 MEMORY_BYTES = 384 << 20
 """Address space of the child, and MEMORY_TIMES the size of the file more (measured: a file of 17 MB needs
@@ -37,14 +44,21 @@ MOST_GAP = 1 << 17
 
 CURE = "copy the tokenizer's files again, or take them from the model's publisher"
 
+PLANE = 1 << 16
+"""Code points that a sentencepiece model is tried with, whose table of replacements is looked up by
+character."""
+
 
 @lru_cache(maxsize=64)
-def _tried(path: str, size: int, changed: int) -> str:
+def _tried(path: str, library: str, size: int, changed: int) -> str:
     """What is wrong with the file, or ""; it is tried once as long as it stays the same."""
     data = Path(path).read_bytes()
+    if library == "sentencepiece" and are_ranks(data):  # it is not read at all
+        return ""
     wish = {
         "path": path,
-        "texts": _texts(data),
+        "library": library,
+        "texts": [*_texts(data), *(_plane() if library == "sentencepiece" else ())],
         "spare": SPARE,
         "times": TIMES,
         "memory_bytes": min(MEMORY_BYTES + MEMORY_TIMES * size, MOST_MEMORY_BYTES),
@@ -61,20 +75,26 @@ def _tried(path: str, size: int, changed: int) -> str:
         return str(reply["failed"])
     if not reply["entries"]:
         return "its vocabulary is empty"
+    if library == "sentencepiece" and reply["entries"] > MOST_PIECES:
+        return f"it has {reply['entries']:,} pieces"
     if reply["smallest"] < 0 or reply["largest"] > reply["entries"] + MOST_GAP:
         return f"it has {reply['entries']:,} tokens, and one of them has the id {reply['largest']:,}"
     return ""
 
 
 def refuse_wild(folder: Path) -> None:
-    """ModelError where the folder has a tokenizer.json that cannot be loaded, takes too much for short texts
-    or has no vocabulary."""
-    path = folder / "tokenizer.json"
+    """ModelError where the folder has a tokenizer.json or tokenizer.model that cannot be loaded, takes too
+    much for short texts or has no vocabulary."""
+    for name, library in TRIED.items():
+        _refuse_wild_file(folder / name, library)
+
+
+def _refuse_wild_file(path: Path, library: str) -> None:
     try:
         about = path.stat()
         if about.st_size > MOST_FILE_BYTES or not path.is_file():
             raise ModelError(f"no file of at most {MOST_FILE_BYTES >> 20} MiB", CURE, place=str(path))
-        problem = _tried(str(path.resolve()), about.st_size, about.st_mtime_ns)
+        problem = _tried(str(path.resolve()), library, about.st_size, about.st_mtime_ns)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -100,14 +120,23 @@ def _texts(data: bytes) -> list[str]:
     return [*plain, *(text for one in runs for text in (one * 40 + "!", one * 400 + "\u3042"))]
 
 
+def _plane() -> list[str]:
+    """Every character of the basic plane, a thousand at a time."""
+    known = [chr(number) for number in range(1, PLANE) if not 0xD800 <= number < 0xE000]
+    return ["".join(known[start : start + 1024]) for start in range(0, len(known), 1024)]
+
+
 def _answer(wish: bytes) -> bytes:
     """The child's line; not whole where it ended before."""
-    found = find_spec("tokenizers")
-    if found is None:
-        raise ModelError("the package tokenizers is not installed", "pip install tokenizers")
+    packages: list[str] = []
+    for name in TRIED.values():
+        found = find_spec(name)
+        if found is None:
+            raise ModelError(f"the package {name} is not installed", f"pip install {name}")
+        packages += found.submodule_search_locations or ()
     child = start(
         Path(__file__).with_name("tokenizer_child.py"),
-        found.submodule_search_locations or (),
+        packages,
         {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"},
     )
     timer = Timer(WALL_SECONDS, child.kill)

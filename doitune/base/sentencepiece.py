@@ -4,12 +4,14 @@ fast tokenizers do not read.
 Source: sentencepiece_model.proto (the fields read here) and sentencepiece's bpe_model.cc: of all neighbours
 the pair whose piece has the highest score is joined first, the leftmost of equals. A fast tokenizer orders
 pairs, too, but cannot have equals; where pieces share a score they are joined by their number instead of from
-the left.
+the left. So doitune cuts texts by tokenizer.model itself (`backends/tokenizer_cut.py`), and tokenizer.json is
+for the rest: names of tokens, decoding, other programs.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +23,10 @@ from doitune.errors import ModelError
 BPE = 2
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 SPACE = "▁"
+MODEL_FILE = "tokenizer.model"
+
+MOST_PIECE = 256
+"""Characters of a piece; merges are tried at each of them. Gemma's longest has under 100."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,24 @@ def read_model(data: bytes, place: str) -> tuple[Piece, ...]:
             place=place,
         )
     return tuple(pieces)
+
+
+def are_ranks(data: bytes) -> bool:
+    """Whether a file called tokenizer.model is tiktoken's: lines of base64 and a rank."""
+    return re.match(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n", data) is not None
+
+
+def with_blank(data: bytes, wanted: bool) -> bytes:
+    """The model that sets a blank before a text, or none. Source: protobuf joins a message that is given
+    twice; normalizer_spec is field 3, its add_dummy_prefix field 3."""
+    return data + bytes((3 << 3 | 2, 2, 3 << 3, wanted))
+
+
+def user_defined(data: bytes) -> frozenset[int]:
+    """Numbers of the pieces that sentencepiece finds in a text before it cuts the rest. `data` was read by
+    sentencepiece before."""
+    pieces = (value for number, value in _fields(data) if number == 1)
+    return frozenset(number for number, value in enumerate(pieces) if _piece(value).kind == USER_DEFINED)
 
 
 def fast_tokenizer(pieces: tuple[Piece, ...]) -> tuple[bytes, str]:
@@ -124,9 +148,9 @@ def _note(pieces: tuple[Piece, ...]) -> str:
     if not equals:
         return ""
     return (
-        f"tokenizer.json was made from tokenizer.model, where {equals:,} pieces share their score: "
-        "sentencepiece joins those from the left, a fast tokenizer by their number, so a few words are cut "
-        "otherwise than in pre-training"
+        f"tokenizer.json was made from tokenizer.model, where {equals:,} pieces share their score: doitune "
+        "cuts texts by tokenizer.model, as in pre-training; programs that read tokenizer.json alone cut some "
+        "otherwise (`doitune base check` says how many)"
     )
 
 
@@ -138,7 +162,10 @@ def _added(number: int, piece: Piece) -> dict[str, Any]:
 def _piece(data: Any) -> Piece:
     fields = dict(_fields(data))
     score = struct.unpack("<f", fields[2])[0] if 2 in fields else 0.0
-    return Piece(bytes(fields.get(1, b"")).decode(), score, int(fields.get(3, NORMAL)))
+    text = bytes(fields.get(1, b"")).decode()
+    if len(text) > MOST_PIECE:
+        raise ValueError(f"a piece of {len(text):,} characters")
+    return Piece(text, score, int(fields.get(3, NORMAL)))
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:

@@ -137,18 +137,25 @@ def base_check(
     ],
     as_json: Json = False,
 ) -> None:
-    """Compare a base with its record, byte for byte, and its weights files with their headers. Exit 65 where
-    they differ.
+    """Compare a base with its record, byte for byte, and its weights files with their headers; prove
+    that texts are cut as its tokenizer.model says. Exit 65 where something differs.
 
     Example: doitune base check bases/chinese-llama-plus-33b
     """
+    from dataclasses import asdict
+
+    from doitune.backends.tokenizer_check import check_texts
     from doitune.base.known import folder_called
     from doitune.base.record import check_folder
-    from doitune.console import screen
+    from doitune.console import progress, screen
 
     report = check_folder(folder_called(name))
+    texts = None
+    if not report.differences:
+        with progress.LiveLine() as line:
+            texts = check_texts(report.folder, line.note)
     if as_json:
-        screen.show_json(report.to_json())
+        screen.show_json({**report.to_json(), "texts": asdict(texts) if texts else None})
     else:
         for one in report.differences:
             screen.say(f"{one.file}: {one.problem}" if one.file else one.problem)
@@ -156,5 +163,7 @@ def base_check(
         verdict = f"{len(report.differences)} difference(s)" if report.differences else "whole"
         size = f"{report.files} files, {report.bytes / GIB:.2f} GiB"
         screen.say(f"{report.folder}: {size}, compared with {against}: {verdict}")
-    if report.differences:
+        if texts is not None:
+            screen.say(texts.text)
+    if report.differences or (texts is not None and not texts.exact):
         raise typer.Exit(ModelError.exit_code)

@@ -40,7 +40,13 @@ def show_export(found: Export) -> None:
         say(text)
     changed, compared = (document["matrices"][key] for key in ("changed", "compared"))
     matrices = f"{changed} of {compared} adapted matrices that were compared have changed"
-    say(f"{matrices}; {document['prompt']['chats']} chats have the ids of training")
+    prompt = document["prompt"]
+    say(f"{matrices}; {prompt['chats']} chats have the ids of training")
+    if otherwise := prompt.get("tokenizer_json_otherwise"):
+        say(
+            f"that is by {prompt['cut_by']}, which doitune reads; programs with tokenizer.json alone cut "
+            f"{otherwise} of these chats otherwise"
+        )
     verdict = "the same model" if found.same else "NOT the same model"
     again = ", as an earlier export found" if found.again else ""
     say(f"{verdict}{again}: {found.folder} ({document['bytes'] / GIB:.2f} GiB)")

@@ -175,6 +175,18 @@ def write_corpus(folder: Path) -> None:
     part.rename(folder)
 
 
+def conversations(count: int) -> list[str]:
+    """The texts of `count` of its lessons, turn under turn, from each ability as many; not the rows of a
+    file."""
+    texts = []
+    for number, (name, (make, _)) in enumerate(LESSONS.items()):
+        dice = Dice(f"{name}/texts")
+        for serial in range(len(range(number, count, len(LESSONS)))):
+            question = make(Asking(dice, serial, False))
+            texts.append("\n".join((*question.turns, question.reply)))
+    return texts
+
+
 def fingerprint(folder: Path) -> str:
     """The sha256 of a written corpus, to compare with FINGERPRINT."""
     whole = hashlib.sha256()

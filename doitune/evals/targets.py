@@ -24,7 +24,6 @@ from doitune.evals.markdown import report_markdown, wrong_answers
 from doitune.evals.report import Report
 from doitune.evals.request import Request, requested_tasks
 from doitune.recipe.resolve import resolve
-from doitune.run.encoder import refuse_other_encoder
 from doitune.run.find import find_run
 from doitune.run.folder import Run, resolved
 from doitune.run.layout import BASE, BASES, ORIGIN, REPORT_TEXT, evaluation_folder, in_run, step_of
@@ -140,7 +139,6 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
     own = not request.corpus and set(request.suites or recipe.eval.suite) & set(CORPUS_SUITES)
     tasks = requested_tasks(at_its_corpus(run, recipe) if own else recipe, request)
     recipe, model, template, now = open_trained(run, str(steps[0]), request.model)
-    refuse_other_encoder(run, template)
     base = its_base(run, recipe, request.model)
     loaded = _Loaded(run.name, recipe, base, model, template, request, on_progress)
     leaks = int(run.read_json(ORIGIN).get("data", {}).get("leaks", 0))

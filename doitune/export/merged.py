@@ -16,6 +16,7 @@ from doitune.base.assembly import Assembly, with_rows
 from doitune.base.folder import RECORD, REPORT, find_whole
 from doitune.base.make import ROOM, Made, Order, make_base
 from doitune.base.record import read_record
+from doitune.base.sentencepiece import MODEL_FILE
 from doitune.base.tensors import EMBEDDING, HEAD
 from doitune.base.weights import open_weights
 from doitune.errors import CheckpointError, DiskError, UsageError
@@ -178,7 +179,7 @@ def _measured(source: Source, order: Order, made: Made, trial: Trial, listener: 
     out = order.out
     ingredients = str((read_record(out) or {})["ingredients"])
     merged = find_whole(out)
-    prove_folder(out, source.template, trial.chats)
+    otherwise = prove_folder(out, source.template, trial.chats)
     matrices = _changed_matrices(order)
     work = work_folder(out, f"{ingredients[:8]}{trial.identity[:8]}")
     found = measure(source, merged, trial, work, listener)
@@ -206,6 +207,8 @@ def _measured(source: Source, order: Order, made: Made, trial: Trial, listener: 
             "equal": True,
             "stop_ids": list(source.template.stop_ids),
             "moment": source.template.moment,
+            "cut_by": MODEL_FILE if source.template.cut else "tokenizer.json",
+            "tokenizer_json_otherwise": otherwise,
         },
         "agreement_wanted": AGREEMENT,
         **found.to_json(),

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from doitune.base.sentencepiece import MODEL_FILE
 from doitune.base.tokens import read_tokens
 from doitune.data.example import Message
 from doitune.errors import ModelError
@@ -37,9 +38,11 @@ both languages."""
 
 
 def exported_tokens(template: Template, folder: Path, rows: int) -> dict[str, bytes]:
-    """The tokenizer's files by name, generation_config.json among them. `folder`: the base's; `rows`: of its
-    embedding. Errors: ModelError."""
+    """The tokenizer's files by name, generation_config.json among them, and tokenizer.model where texts are
+    cut by it. `folder`: the base's; `rows`: of its embedding. Errors: ModelError."""
     files = read_tokens([folder], rows).files if template.kind == "model" else _doit_files(template, folder)
+    if template.cut:
+        files[MODEL_FILE] = (folder / MODEL_FILE).read_bytes()
     return {**files, "generation_config.json": _json(_generation(template, folder))}
 
 
@@ -67,31 +70,47 @@ def prove_files(
     config: Mapping[str, Any],
     template: Template,
     chats: Sequence[Sequence[Message]],
-) -> None:
+) -> int:
     """`prove_folder` of files that are not written yet. `config`: the model's config.json."""
     with TemporaryDirectory(prefix="doitune-") as name:
         folder = Path(name)
         for file, content in {**files, "config.json": _json(config)}.items():
             write_whole(folder / file, content)
-        prove_folder(folder, template, chats)
+        return prove_folder(folder, template, chats)
 
 
-def prove_folder(folder: Path, template: Template, chats: Sequence[Sequence[Message]]) -> None:
+def prove_folder(folder: Path, template: Template, chats: Sequence[Sequence[Message]]) -> int:
     """The folder's own template gives each of `chats` the ids of `template`, as a question and as a whole.
-    ModelError where it does not."""
+    ModelError where it does not.
+
+    Where texts are cut by tokenizer.model, that is proved of both files in the folder: tokenizer.json gives
+    the ids that the base's own would. Returned is how many of the chats it cuts otherwise than in training.
+    """
     found = exported_template(folder, template)
-    for messages in chats:
-        question = messages[:-1]
-        _refuse_other_ids(_rendered(found, question, True), encode_question(question, template), folder)
-        whole = encode(messages, template).ids
-        # what a chat template writes after the last end token is no part of what was trained
-        _refuse_other_ids(_rendered(found, messages, False)[: len(whole)], whole, folder)
+    fast = _prove_ids(replace(found, cut=None), replace(template, cut=None), chats, folder)
+    exact = _prove_ids(found, template, chats, folder) if template.cut else fast
     if fingerprint(found) != fingerprint(template):
         raise ModelError(
             "the exported tokenizer has another fingerprint than training had",
             "report it, with the base's name",
             place=str(folder),
         )
+    return sum(one != other for one, other in zip(fast, exact, strict=True))
+
+
+def _prove_ids(
+    found: Template, template: Template, chats: Sequence[Sequence[Message]], folder: Path
+) -> list[tuple[int, ...]]:
+    """The ids of each chat, by one way of cutting; see `prove_folder`."""
+    proved = []
+    for messages in chats:
+        question = messages[:-1]
+        _refuse_other_ids(_rendered(found, question, True), encode_question(question, template), folder)
+        whole = encode(messages, template).ids
+        # what a chat template writes after the last end token is no part of what was trained
+        _refuse_other_ids(_rendered(found, messages, False)[: len(whole)], whole, folder)
+        proved.append(whole)
+    return proved
 
 
 def _refuse_other_ids(ids: Sequence[int], trained: Sequence[int], folder: Path) -> None:
@@ -113,23 +132,26 @@ def exported_template(folder: Path, template: Template) -> Template:
     """The template that an exported folder gives by its own files; `template` is the run's, from which its
     kind, moment and padding are known."""
     from doitune.backends.tokenizer import load_tokenizer
+    from doitune.backends.tokenizer_cut import load_cut
 
     roles = ("", "", "") if template.kind == "model" else role_texts(template)
+    tokenizer = load_tokenizer(folder)
     found = open_template(
-        load_tokenizer(folder),
+        tokenizer,
         kind=template.kind,
         tokens="reuse",
         vocabulary_rows=0,
         roles=roles,
         moment=template.moment,
+        cut=load_cut(folder, tokenizer)[0],
     )
     stops = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
     return replace(found, stop_ids=tuple(stops), pad_id=template.pad_id)
 
 
 def _rendered(template: Template, messages: Sequence[Message], open_turn: bool) -> list[int]:
-    """A chat as a plain library makes it of the folder: text by the chat template, then ids. Somebody
-    else's template runs in its own process."""
+    """A chat as a plain library makes it of the folder: text by the chat template, then ids, by sentencepiece
+    where `template` cuts by it. Somebody else's template runs in its own process."""
     tokenizer = template.tokenizer
     if template.renderer is not None:
         chat = [{"role": one.role, "content": one.content.strip()} for one in messages]
@@ -137,6 +159,8 @@ def _rendered(template: Template, messages: Sequence[Message], open_turn: bool) 
     else:
         chat = [{"role": one.role, "content": one.content} for one in messages]
         text = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=open_turn))
+    if template.cut:
+        return template.text_ids([text])[0]
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.backends.probe import weights_sha256
 from doitune.base.folder import Base
+from doitune.base.sentencepiece import MODEL_FILE
 from doitune.data.corpus import KNOWN
 from doitune.errors import CheckpointError, Problem
 from doitune.prepare.account import count_rows, rates, schedule_text
@@ -91,7 +92,12 @@ def origin(
         },
         "places": _places(recipe, base),
         "moment": material.template.moment,
-        "encoder": {"fingerprint": fingerprint(material.template), "roles": named, "role_ids": roles},
+        "encoder": {
+            "fingerprint": fingerprint(material.template),
+            "roles": named,
+            "role_ids": roles,
+            **({"cut_by": MODEL_FILE} if material.template.cut and material.template.cut.mark else {}),
+        },
     }
     return dict(redacted(record))
 

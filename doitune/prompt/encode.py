@@ -193,4 +193,6 @@ def fingerprint(template: Template) -> str:
     other trained."""
     whole = encode(PROBE_CHAT[:2] if template.kind == "model" else PROBE_CHAT, template)
     record = [template.kind, template.stop_ids, whole.ids, whole.labels]
+    if template.cut and template.cut.mark:  # so runs under the fast tokenizer's cuts had another encoder
+        record.append(template.cut.mark)
     return sha256(json.dumps(record).encode()).hexdigest()

@@ -8,6 +8,7 @@ from typing import Any
 
 from doitune.data.example import Message
 from doitune.errors import ModelError
+from doitune.prompt.cut import Cut, fast_ids
 from doitune.prompt.rendering import CURE, Renderer, RenderingError
 
 NEW_TOKENS = ("<user>", "<assistant>", "<eot>")
@@ -36,7 +37,7 @@ class Template:
     `tokenizer` is a fast tokenizer of transformers. `stop_ids` end a reply, the first is the end token that
     training teaches. `new_rows` is 3 where the role tokens are rows of their own behind the vocabulary, else
     0. `rows`: of the embedding with the new ones; 0 where they are not known. `renderer`: of a `model`
-    template.
+    template. `cut`: of a base whose tokenizer.model says how texts are cut.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Template:
     control_ids: frozenset[int]
     rows: int = 0
     renderer: Renderer | None = None
+    cut: Cut | None = None
 
     @property
     def end_id(self) -> int:
@@ -78,14 +80,10 @@ class Template:
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text on its own, without any token added around it."""
-        # transformers' own call asks for offsets, too, which takes twice as long
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
         found: list[list[int]] = []
         for start in range(0, len(texts), TEXTS_A_CALL):
-            part = list(texts[start : start + TEXTS_A_CALL])
-            found += (one.ids for one in backend.encode_batch_fast(part, add_special_tokens=False))
+            part = texts[start : start + TEXTS_A_CALL]
+            found += self.cut.text_ids(part) if self.cut else fast_ids(self.tokenizer.backend_tokenizer, part)
         return found
 
 
@@ -97,13 +95,14 @@ def open_template(
     vocabulary_rows: int,
     roles: tuple[str, str, str] = ("", "", ""),
     moment: str = "",
+    cut: Cut | None = None,
 ) -> Template:
     """The template of a recipe's `prompt` section for a loaded tokenizer.
 
     `vocabulary_rows`: rows of the base's embedding matrix (0: not known); new token rows are numbered from
     there. `roles`: the texts of the user, assistant and end token; an empty one is chosen (see
-    `_reused_roles`). `moment`: what the base's own template takes for now; by default the clock's. Errors:
-    ModelError where the tokenizer cannot serve.
+    `_reused_roles`). `moment`: what the base's own template takes for now; by default the clock's. `cut`:
+    None where the fast tokenizer cuts. Errors: ModelError where the tokenizer cannot serve.
     """
     # a vocabulary may mark more tokens special than it names
     control = {
@@ -111,7 +110,12 @@ def open_template(
         *(number for number, token in tokenizer.added_tokens_decoder.items() if token.special),
     }
     if kind == "model":
-        return _model_template(tokenizer, control, vocabulary_rows, _renderer(tokenizer, moment))
+        renderer = _renderer(tokenizer, moment)
+        return _with_ends(
+            Template(
+                "model", tokenizer, -1, -1, (), -1, 0, frozenset(control), vocabulary_rows, renderer, cut
+            )
+        )
     if tokens == "new":
         _refuse_numbers_in_use(tokenizer, vocabulary_rows)
         user, assistant, end = (vocabulary_rows + place for place in range(len(NEW_TOKENS)))
@@ -131,6 +135,7 @@ def open_template(
         new_rows,
         frozenset(control),
         vocabulary_rows and vocabulary_rows + new_rows,
+        cut=cut,
     )
 
 
@@ -215,9 +220,8 @@ def _unused_tokens(tokenizer: Any, taken: set[str], rows: int) -> list[str]:
     return [text for _, text in added if text not in duties] + impossible_bytes
 
 
-def _model_template(tokenizer: Any, control: set[int], rows: int, renderer: Renderer) -> Template:
+def _with_ends(draft: Template) -> Template:
     """The base's own chat template; its end token is the first control token after an assistant's text."""
-    draft = Template("model", tokenizer, -1, -1, (), -1, 0, frozenset(control), rows, renderer)
     question, answer = PROBE_CHAT[:1], PROBE_CHAT[1]
     chats: list[Chat] = [(question, True), ((*question, answer), False)]
     before, whole = render(draft, chats)
@@ -232,14 +236,14 @@ def _model_template(tokenizer: Any, control: set[int], rows: int, renderer: Rend
             "this base's chat template breaks the law that a trained chat starts with its question",
             CURE,
         )
-    ends = [token for token in whole[len(before) :] if token in control]
+    ends = [token for token in whole[len(before) :] if token in draft.control_ids]
     if not ends:
         raise ModelError(
             "this base's chat template puts no end token after an answer, so a model could not learn to stop",
             CURE,
         )
-    stop = tuple(dict.fromkeys([ends[0], *_end_ids(tokenizer)]))
-    return replace(draft, stop_ids=stop, pad_id=_pad_id(tokenizer, stop))
+    stop = tuple(dict.fromkeys([ends[0], *_end_ids(draft.tokenizer)]))
+    return replace(draft, stop_ids=stop, pad_id=_pad_id(draft.tokenizer, stop))
 
 
 def _renderer(tokenizer: Any, moment: str) -> Renderer:

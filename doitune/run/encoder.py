@@ -4,9 +4,11 @@ that questions get the ids that training gave them."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from doitune.base.sentencepiece import MODEL_FILE
 from doitune.errors import CheckpointError
 from doitune.prompt.encode import fingerprint
 from doitune.prompt.moment import now
@@ -48,11 +50,17 @@ def refuse_other_encoder(run: Run, template: Template) -> None:
     """CheckpointError where questions would not be encoded as the run's training was."""
     refuse_lost_moment(run, template)
     trained, here = _trained(run), fingerprint(template)
-    if trained != here:
+    if trained == here:
+        return
+    problem = f"{run.name} was trained with another encoder: fingerprint {trained[:12]}, here {here[:12]}"
+    if template.cut and trained == fingerprint(replace(template, cut=None)):
         raise CheckpointError(
-            f"{run.name} was trained with another encoder: fingerprint {trained[:12]}, here {here[:12]}",
-            f"use the base, tokenizer files and library versions named in its {ORIGIN}",
+            f"{problem}: its texts were cut by the base's tokenizer.json, here they are by its {MODEL_FILE}",
+            f"train it again, or use it with the doitune that trained it: versions in its {ORIGIN}",
         )
+    raise CheckpointError(
+        problem, f"use the base, tokenizer files and library versions named in its {ORIGIN}"
+    )
 
 
 def _trained(run: Run) -> str:

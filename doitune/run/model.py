@@ -13,7 +13,7 @@ from doitune.base.folder import Base
 from doitune.errors import CheckpointError
 from doitune.prompt.encode import fingerprint
 from doitune.run.checkpoint import Checkpoint
-from doitune.run.encoder import moment_of
+from doitune.run.encoder import moment_of, refuse_other_encoder
 from doitune.run.folder import Run, resolved
 from doitune.run.places import its_base
 
@@ -65,6 +65,7 @@ def open_trained(
     base = its_base(run, recipe, moved_to)
     begin(recipe.model.backend, base)
     template = tokenizer_template(base, recipe.prompt, moment_of(run))
+    refuse_other_encoder(run, template)
     _, model = load_model(recipe, base, template.new_rows, training=False)
     take_checkpoint(run, step, model, template)
     return recipe, model, template, step
