@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from doitune.evals.reading.patterns import Pattern, Phrase, Rewrite, pattern
-from doitune.evals.reading.plain import LATEX_TEXT, SPECIAL_TOKEN
+from doitune.evals.reading.plain import CIRCLED, LATEX_TEXT, SPECIAL_TOKEN
 
 LEAD_IN = Pattern(
     (
@@ -83,8 +83,22 @@ SAYS = Pattern(
             "横线处",
         ),
         Phrase("but", "而(?=是)", "而是", "而且"),
+        Phrase("should be here", '(?:这里|此处|应该)(?=应?该?[是为]\\s*["“「『])', "此处为“", "这里是家"),
+        Phrase(
+            "the missing word",
+            r"\b(?:missing|correct|right|appropriate|suitable)\s+(?:word|phrase|term|line|name|form)s?(?=\s+(?:is|are|would|should)\b|:)",
+            "the missing word is",
+            "the word is",
+        ),
+        Phrase(
+            "the blank",
+            r"\b(?:blank|gap)s?(?:\s+(?:is|are|should|can|must|would|be|filled|in))*(?=\s+(?:with|by|is|be|are)\b|:)",
+            "fill in the blank with",
+            "the blank line",
+        ),
     ),
-    behind=r"(?:应该?|应当|就|[是为的:\s])*",
+    behind=r"(?:应该?|应当|就|(?:should|would|must|be|is|are|with|by|likely|most|probably)\b|[是为的:\s])*",
+    flags=re.IGNORECASE,
 )
 """Behind the last of these that is not denied stands what fills the blank."""
 
@@ -94,7 +108,12 @@ DENIED_BEFORE = pattern(
     "不能",
     "不能说是",
 )
-SAID = pattern("what is said", r"[\"“「『]([^\"“”「」『』\n]+)[\"”」』]|([^。;!?\n\"“「『]+)", "明月,", "。")
+SAID = pattern(
+    "what is said",
+    r"[\"“「『]([^\"“”「」『』\n]+)[\"”」』]|((?:[^。;!?\n\"“「『.]|\.(?!\s))+)",
+    "明月,",
+    "。",
+)
 OTHERWISE = pattern("or something else", r"^[\"”」』\s]*(?:或者?|还是|、)", "或“", "和")
 SAYS_IS = pattern(
     "one thing is another",
@@ -116,6 +135,18 @@ HAN_SPACE = Rewrite(
     "明月,a",
     "a b",
 )
+MARKED = pattern(
+    "in bold or on a drawn line", r"\*\*([^*\n]+)\*\*|(?<!_)__+([^_\n]+)__+(?!_)", "见**明月**", "见____。"
+)
+PART = pattern(
+    "number of a filling",
+    r"(?:^|(?<=[\s,，。;；:：]))(?:[-*•]\s+)?(?:[(（\[]\d{1,2}[)）\]]|\d{1,2}[.、)）](?!\d)|第[一二三四五六1-6]个?空[处格]?)[填写应为是:：]*\s*",
+    "答案：(1) 明月",
+    "1.5",
+)
+HEADING = 12
+"""Characters up to which what stands before the first of several fillings only leads to them."""
+
 OUTER = "$\\\"'“”‘’「」『』《》〈〉()[]【】{}*_`#.,;:!?。、…—-~ \t\n"
 """What is taken off both ends of a filling."""
 
@@ -127,10 +158,12 @@ def same_blank(reply: str, label: str) -> tuple[str | None, bool]:
     """(what was read, whether it is the label): whole fillings are compared, outer punctuation and width
     aside."""
     wanted, whole = _bare(_fold(label)), _bare(_fold(reply))
-    if whole == wanted:
+    if whole == wanted or wanted in _in_order(reply):
         return wanted or None, bool(wanted)
     said = _said(_fold(SPECIAL_TOKEN.regex.sub(" ", reply)))
-    found = _fillings(reply) if said is None else [_bare(one) for one in (said, *_inside(said))]
+    found = (
+        _fillings(reply) if said is None else [_bare(one) for one in (said, *_inside(said), *_marked(said))]
+    )
     if wanted in found:
         return wanted, True
     verse = _joined(wanted)
@@ -153,6 +186,7 @@ def _fillings(reply: str) -> list[str]:
         found.append(behind[1])
     start = text.find(line)
     found += _quoted(text[text.rfind("\n", 0, start) + 1 : start] + line)
+    found += _marked(unicodedata.normalize("NFKC", reply))
     return [one for one in dict.fromkeys(_bare(one) for one in found) if one]
 
 
@@ -167,6 +201,28 @@ def _said(text: str) -> str | None:
             continue
         return "" if OTHERWISE.regex.match(text[said.end() :]) else (said[1] or said[2])
     return None
+
+
+def _marked(text: str) -> list[str]:
+    """The one thing in bold, at the end of its line, or on a drawn line; nothing where it is denied."""
+    marked = MARKED.regex.findall(text)
+    if len(marked) != 1:
+        return []
+    line = next(line for line in text.splitlines() if MARKED.regex.search(line))
+    found = MARKED.regex.search(line)
+    assert found
+    bold = found[1]
+    if NEGATED.regex.search(line[: found.start()][-4:]) or (bold and line[found.end() :].strip(OUTER)):
+        return []
+    return [bold or found[2]]
+
+
+def _in_order(text: str) -> list[str]:
+    """Several fillings as one text, where the reply numbers them and says nothing else."""
+    parts = PART.regex.split(CIRCLED.regex.sub(" (1) ", text))
+    if len(parts) < 3 or len(parts[0].strip(OUTER)) > HEADING:
+        return []
+    return [",".join(one for part in parts[1:] if (one := _bare(_fold(part))))]
 
 
 def _inside(line: str) -> Iterator[str]:

@@ -73,17 +73,20 @@ def _evidence(text: str, latest: str, found: Sequence[Run]) -> list[tuple[str, S
     """(how, letters) for one letter, the strongest evidence first. `latest` is what of the text still
     counts, `found` its runs that are not negated."""
     chosen, right = [run for run in found if run.chosen], [run for run in found if run.right]
+    blamed = [run for run in found if run.blamed]
+    refused = sayings.GIVES_UP.regex.search(text)
     surveyed = len({head[1] for head in SUBJECT.regex.finditer(latest)}) >= SURVEYED
     headed = list(dict.fromkeys(heads(text)))
     led = LED.regex.match(text) if len(headed) < 2 and latest == text else None
     return [
         ("explicit choice", chosen[-1].letters if chosen else ()),
+        ("the wrong one", blamed[-1].letters if blamed else ()),
         ("verdicts", verdicts(text)),
         ("leading option", (led[1],) if led else ()),
         ("called right", right[-1].letters if right else ()),
         ("options", headed if len(headed) > 1 else ()),
         ("leading letter", found[0].letters if found and leads(latest, found[0]) and not surveyed else ()),
-        ("lone letter", _letters(found)),
+        ("lone letter", _letters(found) if not refused else ()),
     ]
 
 
@@ -170,7 +173,7 @@ def _prose(text: str) -> tuple[str, ...]:
     """Letters of prose: the last sentence with an explicit choice, else clauses that call letters right,
     else a leading or a single run."""
     found = runs(text)
-    left = good(found)
+    left = [run for run in good(found) if not run.blamed] or good(found)
     if chosen := [run for run in left if run.chosen]:
         last = chosen[-1].start
         return _letters([run for run in chosen if not SENTENCE.regex.search(text[run.end : last])])

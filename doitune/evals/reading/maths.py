@@ -33,7 +33,12 @@ FORMULA = Pattern(
 )
 """A formula, in the group that is not None."""
 
-JOINT = pattern("joins formulas", r"^\s*(?:或者?|和|与|及|以及|、|,|，|;|or|and)\s*\Z", " 或 ", "，所以")
+JOINT = pattern(
+    "joins formulas",
+    r"^\s*(?:[,，;；]?\s*(?:有?(?:最[小大]值|极[小大]值)(?:是|为)|或者?|和|与|及|以及|、|,|，|;|or|and))\s*\Z",
+    " 或 ",
+    "，所以",
+)
 AFTER_HASHES = pattern(
     "the last line, behind four hashes", r"(?:^|\n)[ \t]*####[ \t]*([^\n]+)\s*\Z", "#### 72", "#### 解\n5"
 )
@@ -75,6 +80,19 @@ NOT_THE_ANSWER = pattern(
     "5不是答案",
     "答案不是5",
 )
+GIVES_UP = pattern(
+    "no answer is given",
+    r"(?:无法|不能|难以|没法|没有?办法)(?:准确|唯一|进一步|继续|为您?)?(?:求出?|求解|确定|计算|得[出到]|算出|解答|给出|回答|作答|判断)"
+    r"|(?i:cannot|can't|unable to|not able to)\s+(?:be\s+)?(?:determin|answer|comput|find|solve)",
+    "无法求出甲的年龄",
+    "不能用5除",
+)
+FOUND_YET = pattern(
+    "found all the same",
+    r"所以|因此|故|答|解得|可得|\\boxed|####|(?i:\bso\b|therefore|thus|hence|answer)",
+    "所以是5",
+    "设为5",
+)
 DENIAL = pattern("denied in a clause", "不是|并非|而非", "不是5", "是5")
 COUNTED = Pattern(
     (
@@ -114,9 +132,12 @@ NUMBER = Pattern(
 )
 EACH = pattern(
     "one value for each of several",
-    r"^(?:所以|因此|故|答\s*[:：])?[,，]?\s*(?:[^\W\d共剩总还原比每不非没]{1,8}?[有是为得]\s*\d+(?:\.\d+)?[^\W\d]{0,3}(?:[,，、;；]|[。.]?\Z)){2,6}\Z",
+    r"^(?:所以|因此|故|答\s*[:：])?[,，]?\s*(?:[^\W\d共剩总还原比每不非没答果所故即前先]{1,8}?[有是为得年]\s*(?:\d+(?:\.\d+)?|[一二三四五六七八九十百千零]{1,7})[^\W\d]{0,3}(?:[,，、;；]|[。.]?\Z)){2,6}\Z",
     "甲有3个，乙有4个。",
     "甲有3个，一共有4个",
+)
+ONE_NUMBER = pattern(
+    "a number", r"\d+(?:\.\d+)?|(?<=[有是为得年])[一二三四五六七八九十百千零]+", "有十二个", "一个"
 )
 NEAR = 24
 """Characters before and behind a number in which it can be made another."""
@@ -143,7 +164,10 @@ TEXT = pattern("text in LaTeX", r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}", r"5\text
 
 
 def final_answer(reply: str) -> str | None:
-    """The answer that a worked solution ends with, as text to compare; None where it has none."""
+    """The answer that a worked solution ends with, as text to compare; None where it has none, or where the
+    last thing it says of it is that there is too little to find it."""
+    if (gives_up := GIVES_UP.regex.search(reply)) and not FOUND_YET.regex.search(reply, gives_up.end()):
+        return None
     return _first(_candidates(SPECIAL_TOKEN.regex.sub(" ", reply).strip()))
 
 
@@ -153,7 +177,7 @@ def _candidates(text: str) -> Iterator[str | None]:
     if found := AFTER_HASHES.regex.search(text):
         yield _value(found[1]) if _whole(LEAD.apply(_trimmed(found[1]))) else None
     if EACH.regex.search(last := (text.splitlines() or [""])[-1].strip()):
-        yield ", ".join(re.findall(r"\d+(?:\.\d+)?", last))
+        yield ", ".join(map(arabic, ONE_NUMBER.regex.findall(last)))
     yield from map(_of_tail, reversed(ANSWER.regex.split(text)[1:]))
     yield from map(_value, reversed(BEFORE.regex.findall(text)))
     yield _formulas(text, last=True)

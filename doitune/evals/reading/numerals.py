@@ -66,6 +66,7 @@ def _whole(text: str) -> int | None:
             section += (digit or 1) * UNITS[one]
             digit = 0
         else:
-            total = (total + section + digit) * LARGE[one]
+            below = total % LARGE["亿"] if one == "万" else total
+            total += (below + section + digit) * LARGE[one] - below
             section = digit = 0
     return total + section + digit

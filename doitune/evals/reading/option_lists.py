@@ -25,7 +25,7 @@ LIST_LEAD = Rewrite(
 )
 SUBJECT = pattern(
     "a letter that something is said about",
-    r"(?:^|(?<=[\s,。;:!?×√)…✗✘❌✓✔✅看]))[(\[]?(?:选项)?[ \t]?([A-F])[)\]]?(?:选?项)?"
+    r"(?:^|(?<=[\s,。;:!?×√)…✗✘❌✓✔✅看对错确误]))[(\[]?(?:选项)?[ \t]?([A-F])[)\]]?(?:选?项)?"
     r"(?=[ \t]*[:.、,(?×√✗✘❌✓✔✅\u4e00-\u9fff…])(?![、,和与及或 \t]*(?:选项)?[A-F](?![A-Za-z]))",
     "选项B是",
     "A和B是",
@@ -64,6 +64,7 @@ def verdicts(text: str) -> tuple[str, ...]:
     if len(letters) < 2 or len(set(letters)) < len(letters):
         return ()
     stretches = [sayings.NO_ERROR.regex.sub("正确", stretch) for stretch in _stretches(text, found)]
+    stretches = [head[0] if (head := sayings.ONLY_A_VERDICT.regex.match(one)) else one for one in stretches]
     wrong = [bool(sayings.CALLED_WRONG.regex.search(stretch)) for stretch in stretches]
     right = [
         not no and bool(sayings.CALLED_RIGHT.regex.search(stretch))

@@ -16,7 +16,10 @@ NEAR = 60
 """Characters before and after a letter in which something can be said about it."""
 
 MARK = r"[(\[{【<]?[ \t]*(?:选项|字母|options?[ \t]+|choices?[ \t]+)?[ \t]*"
-JOIN = r"(?:[)\]}】>]|选项|项|[ \t、,;/&.+|]|和|及|与|或者?|还是|跟|加|以及|还有|and\b|or\b)*"
+JOIN = (
+    r"(?:[)\]}】>]|选项|项|\.(?![ \t]+[A-F][ \t]+[a-z]{2})|[ \t、,;/&+|]"
+    r"|和|及|与|或者?|还是|跟|加|以及|还有|and\b|or\b)*"
+)
 TO = r"[ \t]*(?:到|至|~|-|—|－|–)[ \t]*"
 RUN = pattern(
     "letters that stand together",
@@ -103,6 +106,12 @@ NUMBERED = pattern(
     "a numbered line", r"(?:^|(?<=\s))\(?\d{1,2}[.、)]\s*(?=[A-Fa-f](?![A-Za-z0-9]))", "1. A", "1. Apple"
 )
 
+NEXT_OPTION = pattern(
+    "a list of options begins",
+    r"^[(\[]?[A-F][.、:)\]][^\n]*\n+[(\[]?[B-F][.、:)\]]",
+    "A. 北京\nB. 上海",
+    "A. 北京\n因为",
+)
 CLAUSE = pattern("end of a clause", r"[,。;!?()\n]|但是?|而(?!且)|然而", "A对而B错", "A对而且好")
 
 
@@ -117,6 +126,7 @@ class Run:
     negated: bool
     right: bool
     conceded: bool
+    blamed: bool
 
 
 def runs(text: str) -> list[Run]:
@@ -143,7 +153,8 @@ def _judged(text: str, letters: tuple[str, ...], start: int, end: int, chosen: b
         or sayings.DOUBTED.regex.search(after)
     )
     right, conceded = sayings.RIGHT_AFTER.regex.search(after), sayings.CONCEDED.regex.search(ahead)
-    return Run(letters, start, end, chosen, bool(negated), bool(right), bool(conceded))
+    blamed = sayings.BLAMED.regex.search(before)
+    return Run(letters, start, end, chosen, bool(negated), bool(right), bool(conceded), bool(blamed))
 
 
 def good(found: list[Run]) -> list[Run]:
@@ -159,9 +170,13 @@ def leads(text: str, run: Run) -> bool:
 
 
 def _lead(text: str, start: int) -> str:
-    """What stands before a run on its line, or on the line before where its own is empty."""
-    lines = text[max(0, start - NEAR) : start].rsplit("\n", 2)
-    return lines[-1] if lines[-1].strip() else "".join(lines[-2:])
+    """What stands before a run on its line, or, where that is empty and no list of options begins, on the
+    last line that holds anything."""
+    ahead = text[max(0, start - NEAR) : start]
+    lines = ahead.split("\n")
+    if lines[-1].strip() or NEXT_OPTION.regex.match(text[start : start + NEAR]):
+        return lines[-1]
+    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,8 @@ CHOICE = Pattern(
     (
         Phrase(
             "the answer is",
-            "(?:正确|最终|参考|本题|标准)?(?:答案|选项|选择)(?:应该|应当|应|就)?(?:是|为|选|在|包括|包含|:)+",
+            "(?<!错误)(?<!错误的)(?<!不正确)(?<!不正确的)(?<!错)(?:(?<!不)正确|最终|参考|本题|标准)?(?:答案|选项|选择)"
+            "(?:应该|应当|应|就)?(?:是|为|选|在|包括|包含|:)+",
             "这个选项在",
             "本题正确",
         ),
@@ -19,7 +20,7 @@ CHOICE = Pattern(
         Phrase("choose", "选择|(?<![A-F])(?<![A-F][要可能应当必])选[出中定了]?", "我选了", "A可选"),
         Phrase("guess", "答|选取|猜", "我猜", "猜测"),
         Phrase("corrected to", "更正|改[成选]", "后来改成", "改了"),
-        Phrase("only left", "剩下?|(?<!不)(?:只有|仅有?|唯有)", "只有", "不只有"),
+        Phrase("only left", "剩[下余]?的?|余下的?|(?<!不)(?:只有|仅有?|唯有)", "余下的", "不只有"),
         Phrase("it follows", "可得|得[到出]|(?:综上|因此|所以|故|总之)", "由此可得", "取得"),
         Phrase(
             "fits the question",
@@ -29,7 +30,7 @@ CHOICE = Pattern(
         ),
         Phrase(
             "right is",
-            "正确的?(?:选项|说法|做法|答案|一项)?(?:是|为|有|包括)|应该?(?:是|为)",
+            "(?<!不)正确的?(?:选项|说法|做法|答案|一项)?(?:是|为|有|包括)|应该?(?:是|为)",
             "说法正确的有",
             "说法正确",
         ),
@@ -51,6 +52,14 @@ CHOICE = Pattern(
     flags=re.IGNORECASE,
 )
 """What stands right before letters that are an explicit choice."""
+
+BLAMED = pattern(
+    "said to be the wrong ones",
+    r"(?:(?:不|欠)(?:正确|准确|对|当|妥|恰当|成立|属于|符合)|错误|有误|错)[^,。;!?\n]{0,6}?(?:选?项|说法|一项|的)?(?:是|为|有|:)[\s:]*$",
+    "说法不正确的有",
+    "正确的是",
+)
+"""What stands right before letters that are the answer only where the question asks for what is wrong."""
 
 NOT_BEFORE = Pattern(
     (
@@ -156,7 +165,7 @@ RIGHT_AFTER = Pattern(
         Phrase("in English", "right|correct|best|true", "is the right one", "is a truck"),
     ),
     before=r"^\s*[,(]?\s*(?:这[个一][个项]?|这?[两二三四][个项条]?|选?项|说法|都|均|皆|全部?|也|才|最|更|比较|较"
-    r"|一定|肯定|必然|显然|明显|确实|的确|当然|应该|应|就|完全|不仅|不但|为|是|is|are|\s)*(?:的|the\s+)?",
+    r"|一定|肯定|必然|显然|明显|确实|的确|当然|应该|应|就|即|便|完全|不仅|不但|为|是|is|are|\s)*(?:的|the\s+)?",
     flags=re.IGNORECASE,
 )
 
@@ -178,6 +187,27 @@ CALLED_RIGHT = Pattern(
 )
 """Whole verdicts on one option, where one after another is judged."""
 
+ONLY_A_VERDICT = Pattern(
+    (
+        Phrase(
+            "right",
+            "正确|对|当选|入选|成立|符合(?:题意|要求)?|可选|(?:应|要)选|√|✓|✔|✅|是",
+            "项当选:",
+            "正确地看待:",
+        ),
+        Phrase(
+            "wrong",
+            "错误?|有误|不(?:正确|对|当选|入?选|成立|符合?(?:题意|要求)?|可选|应选)|×|✗|✘|❌|否",
+            "说法不对,",
+            "错在:",
+        ),
+    ),
+    before=r"^\W*(?:选?项|说法|表述|观点|判断|结论|是|为|\s|:)*",
+    behind=r"的?[️\s]*(?=[:,。;(\n—–-]|$)(?!.*(?:但|不过|然而|可是))",
+    flags=re.DOTALL,
+)
+"""A verdict that stands alone at the head of what is said about an option."""
+
 TAKEN_BACK = Pattern(
     (
         Phrase("not right", r"不对(?=[,。;!?:…\s]|应[为该是选])", "选A。不对,", "选A。不对称"),
@@ -195,6 +225,15 @@ TAKEN_BACK = Pattern(
     flags=re.IGNORECASE,
 )
 """Where a reply takes back what it said."""
+
+GIVES_UP = pattern(
+    "no answer is given",
+    "(?:无法|不能|难以|没法|没有?办法)(?:直接|准确|继续|为您?)?(?:作答|回答|给出|作出|判断|确定|选择)"
+    r"|(?:cannot|can't|unable to|not able to)\s+(?:be\s+)?(?:answer|determin|decid|tell|say)",
+    "我无法作答",
+    "不能成立",
+    re.IGNORECASE,
+)
 
 CONCEDED = Pattern(
     (

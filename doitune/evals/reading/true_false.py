@@ -85,14 +85,17 @@ TRUE = Pattern(
     (
         Phrase(
             "no error",
-            "(?:没有?|无|并无|毫无|找不出|挑不出)(?:什么|任何|一点|半点|明显|明显的)?(?:[说写讲弄搞记])?"
-            "(?:错误|错|误|问题|毛病|不妥|不当|不对|不正确)",
+            "(?:没有?|无|并无|毫无|不(?:存在|含|包含)|[找挑看]不[出到]|未(?:发现|见)|没有?(?:发现|看出))(?:有|其?中?的?)?"
+            "(?:什么|任何|一点|半点|明显的?|事实性?|知识性|科学性|原则性|逻辑)*的?(?:[说写讲弄搞记])?"
+            "(?:错误|错(?!误)|误|问题|毛病|不妥|不当|不对|不正确|不实|漏洞|偏差|谬误)(?:之处|的地方)?",
             "没有任何问题",
             "有问题",
         ),
         Phrase(
             "not false",
-            "(?:不|并非|不是|并不|不能说|不能|不算|不认为|不觉得)(?:这?是|算)?(?:错误|错)的?",
+            "(?:不|并非|不是|并不|不能说|不能|不算|不认为|不觉得|绝非|并没有?|谈不上|称不上)(?:这?是|算|说)?(?:有|什么)?"
+            "(?:错误|错|假(?=[的命,。;!?\\s]|$)|有误|谬误|虚假|失实)的?"
+            "|(?:并非|(?:并|绝)?不是|绝非|不能(?:说|算)?是?|不算是?)(?:不(?:正确|对|准确|成立|真实|符合|合理|科学|恰当|妥)|没有?道理)的?",
             "不算错",
             "错",
         ),
@@ -122,7 +125,9 @@ TRUE = Pattern(
         Phrase(
             "in English",
             ENGLISH.format(
-                r"(?:not|(?:is|are|was)nt)\s+(?:false|wrong|incorrect)|no\s+(?:errors?|mistakes?|problems?)"
+                r"(?:not|never|(?:is|are|was)nt)\s+(?:false|wrong|incorrect|inaccurate|untrue)"
+                r"|(?:no|without(?:\s+any)?)\s+(?:\w+\s+)?(?:errors?|mistakes?|problems?|inaccurac\w+)"
+                r"|(?:nothing|not\s+anything)\s+(?:is\s+)?(?:\w+ly\s+)?(?:wrong|incorrect|false|inaccurate|untrue)"
                 "|true|correct|right|accurate|yes"
             ),
             "it isnt wrong",
