@@ -1,8 +1,9 @@
 """Replies as chat models write them: what is right counts as right, nothing wrong does, and no reply takes long.
 
 `replies.jsonl` was written before the readers saw it, `replies_fresh.jsonl` when it was read (90 of 100 and two
-false positives at first sight). The other cases lie outside the project
-(`../shared/data/reader_cases_2.jsonl`).
+false positives at first sight). `replies_blind.jsonl` holds two rounds that were written without a look at the
+readers, each measured before they were mended: 293 of 323 and 7 false positives, 323 of 359 and 7. The other cases
+lie outside the project (`../shared/data/reader_cases_2.jsonl`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ FORMS = ("single_choice", "multi_choice", "tf", "cloze", "math")
 
 @pytest.mark.parametrize(
     "path, least",
-    [(TESTS / "replies.jsonl", 0.97), (TESTS / "replies_fresh.jsonl", 0.97), (SHARED, 0.99)],
+    [
+        (TESTS / "replies.jsonl", 0.97),
+        (TESTS / "replies_fresh.jsonl", 0.97),
+        (TESTS / "replies_blind.jsonl", 0.99),
+        (SHARED, 0.99),
+    ],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_what_is_right_counts_and_nothing_wrong_does(path, least):

@@ -152,7 +152,9 @@ def _math(text: str, label: str, options: tuple[str, ...]) -> Verdict:
     if text.strip() and text.strip() == label.strip():
         return Verdict(text.strip(), True)
     found = maths.final_answer(text) or maths.wording(text) or None
-    return Verdict(found, found is not None and equal(found, label))
+    if found is None:
+        return Verdict(None, False)
+    return Verdict(found, any(equal(one, label) for one in (found, *maths.also(text, found))))
 
 
 def _number(value: object) -> float:

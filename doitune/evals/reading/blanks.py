@@ -66,9 +66,14 @@ A_WORD = pattern("the word of that name", r"^[\"“「『](.+?)[\"”」』]个?
 AFTER_ANSWER = pattern("at the end", r"(?:答案|填)(?:[是为]?\s*:|[是为])\s*(\S+)\s*$", "答案是 是", "答案是")
 SAYS = Pattern(
     (
-        Phrase("to fill in", "应?当?填(?:写|入|的|空(?=[:是为]))?(?:内容)?", "故填", "补写"),
+        Phrase(
+            "to fill in",
+            "应?当?填(?:写|入|的|空(?=[:是为]))?的?(?:内容|词语?|成语|字|数字|诗句|句子|短语|答案)?",
+            "故填",
+            "补写",
+        ),
         Phrase("should be", "应[为是]", "应为", "应该"),
-        Phrase("the answer", "答案", "答案", "答复"),
+        Phrase("the answer", r"答案|\banswers?(?=\s+(?:is|are|would|should)\b|\s*:)", "答案", "答复"),
         Phrase(
             "the line",
             "(?:[上下前后](?:一|半)?句|句子|诗句|内容|原句|原文)(?:诗|话)?(?=应?该?[是为:])",
@@ -121,6 +126,12 @@ SAYS_IS = pattern(
     "作者是鲁迅。",
     "作者不是鲁迅",
 )
+ENGLISH_IS = pattern(
+    "one thing is another, in English",
+    r"^(?!.*\b(?:not|may|might|or|could|never|maybe|perhaps|if)\b)[A-Za-z][^.;:?!\n]{2,60}?\s(?:is|are|was|were)\s+(?:called\s+|the\s+)?([^,.;:?!]{1,40})[.!]?\Z",
+    "The capital is Paris.",
+    "It is not Paris.",
+)
 COUNTED = pattern(
     "a number and what it counts", r"^(\d+)(?:年|月|日|岁|个|人|次|条|种|位)\Z", "1921年", "1921万"
 )
@@ -138,9 +149,13 @@ HAN_SPACE = Rewrite(
 MARKED = pattern(
     "in bold or on a drawn line", r"\*\*([^*\n]+)\*\*|(?<!_)__+([^_\n]+)__+(?!_)", "见**明月**", "见____。"
 )
+LEADS_TO = pattern(
+    "leads to a filling", r"^[^,.;:。“\"]{0,20}(?:是|为|填|\bis|\bare|:)[\s:]*\Z", "作者是", "作者"
+)
+ASIDE = pattern("a remark follows", r"^[\s,.;。(]", ",字子瞻", "的诗")
 PART = pattern(
     "number of a filling",
-    r"(?:^|(?<=[\s,，。;；:：]))(?:[-*•]\s+)?(?:[(（\[]\d{1,2}[)）\]]|\d{1,2}[.、)）](?!\d)|第[一二三四五六1-6]个?空[处格]?)[填写应为是:：]*\s*",
+    r"(?:^|(?<=[\s,，。;；:：]))(?:[-*•]\s+)?(?:[(（\[]\d{1,2}[)）\]]|\d{1,2}[.、)）](?!\d)|(?:第[一二三四五六1-6]个?空|空[一二三四五六1-6])[处格]?)[填写应为是:：]*\s*",
     "答案：(1) 明月",
     "1.5",
 )
@@ -158,8 +173,10 @@ def same_blank(reply: str, label: str) -> tuple[str | None, bool]:
     """(what was read, whether it is the label): whole fillings are compared, outer punctuation and width
     aside."""
     wanted, whole = _bare(_fold(label)), _bare(_fold(reply))
-    if whole == wanted or wanted in _in_order(reply):
+    if whole == wanted:
         return wanted or None, bool(wanted)
+    if several := _in_order(reply):
+        return several, several == wanted
     said = _said(_fold(SPECIAL_TOKEN.regex.sub(" ", reply)))
     found = (
         _fillings(reply) if said is None else [_bare(one) for one in (said, *_inside(said), *_marked(said))]
@@ -212,17 +229,20 @@ def _marked(text: str) -> list[str]:
     found = MARKED.regex.search(line)
     assert found
     bold = found[1]
-    if NEGATED.regex.search(line[: found.start()][-4:]) or (bold and line[found.end() :].strip(OUTER)):
+    ahead, behind = line[: found.start()], line[found.end() :]
+    if NEGATED.regex.search(ahead[-4:]):
+        return []
+    if bold and behind.strip(OUTER) and not (LEADS_TO.regex.match(ahead) and ASIDE.regex.match(behind)):
         return []
     return [bold or found[2]]
 
 
-def _in_order(text: str) -> list[str]:
-    """Several fillings as one text, where the reply numbers them and says nothing else."""
+def _in_order(text: str) -> str:
+    """Several fillings as one text, where the reply numbers them and says nothing else; else empty."""
     parts = PART.regex.split(CIRCLED.regex.sub(" (1) ", text))
     if len(parts) < 3 or len(parts[0].strip(OUTER)) > HEADING:
-        return []
-    return [",".join(one for part in parts[1:] if (one := _bare(_fold(part))))]
+        return ""
+    return ",".join(one for part in parts[1:] if (one := _bare(_fold(part))))
 
 
 def _inside(line: str) -> Iterator[str]:
@@ -230,7 +250,7 @@ def _inside(line: str) -> Iterator[str]:
     names."""
     if remark := REMARK.regex.match(line):
         yield next(group for group in remark.groups() if group)
-    for one in (TWICE, A_WORD, SAYS_IS):
+    for one in (TWICE, A_WORD, SAYS_IS, ENGLISH_IS):
         if found := one.regex.match(line):
             yield found[1]
     if counted := COUNTED.regex.match(_bare(line)):

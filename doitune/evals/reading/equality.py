@@ -91,6 +91,10 @@ def _same_lists(answer: str, label: str) -> bool:
         if LISTED_DIGITS.search(answer if numbers[0] is not None else label):
             return False
     answers, labels = shapes.without_places(shapes.members(answer), shapes.members(label))
+    if len(answers) > 1 and len(labels) == 1 and "\\cup" in label:
+        labels = label.split("\\cup")
+    elif len(labels) > 1 and len(answers) == 1 and "\\cup" in answer:
+        answers = answer.split("\\cup")
     sets = bracket(answer), bracket(label)
     if sets[0] and sets[0].kind == "{}" and len(labels) > 1:
         answers = sets[0].members

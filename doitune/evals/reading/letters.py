@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from doitune.evals.reading import sayings
 from doitune.evals.reading.option_lists import SUBJECT, heads, listed, verdicts
-from doitune.evals.reading.patterns import pattern
+from doitune.evals.reading.patterns import Rewrite, pattern
 from doitune.evals.reading.plain import clean
 from doitune.evals.reading.runs import (
     ALTERNATIVE,
@@ -41,13 +41,30 @@ LED = pattern(
     "D. 以上都不对",
     "D、C",
 )
+BETWEEN = r"项?(?:和|与|、|或|\s+and\s+|\s+or\s+)(?:选项)?"
+FORMER = Rewrite(
+    "the former",
+    rf"(?<![A-Za-z])([A-F])({BETWEEN}[A-F](?![A-Za-z])[^\n]{{0,60}}?)(?:前者|the former)",
+    r"\1\2: \1",
+    "Between A and B, the former",
+    "Between A and B, : A",
+    "Between A and B",
+)
+LATTER = Rewrite(
+    "the latter",
+    rf"(?<![A-Za-z])([A-F]{BETWEEN})([A-F])((?![A-Za-z])[^\n]{{0,60}}?)(?:后者|the latter)",
+    r"\1\2\3: \2",
+    "A和B中后者对",
+    "A和B中: B对",
+    "A和B",
+)
 SENTENCE = pattern("end of a sentence", r"[。!?\n]", "选A。", "选A;")
 
 
 def read_single(reply: str, options: Sequence[str] = DEFAULT_OPTIONS) -> tuple[str | None, str]:
     """(letter, how it was read), or (None, why not). "no letter" means that the reply says nothing that
     could be a choice."""
-    text = clean(reply)
+    text = LATTER.apply(FORMER.apply(clean(reply)))
     latest = _latest(text)
     alone = letters_only(text) or (letters_only(text.splitlines()[0]) if text else ())
     if alone and latest == text:
@@ -84,10 +101,17 @@ def _evidence(text: str, latest: str, found: Sequence[Run]) -> list[tuple[str, S
         ("verdicts", verdicts(text)),
         ("leading option", (led[1],) if led else ()),
         ("called right", right[-1].letters if right else ()),
-        ("options", headed if len(headed) > 1 else ()),
+        ("options", headed if found and len(headed) > 1 else ()),
         ("leading letter", found[0].letters if found and leads(latest, found[0]) and not surveyed else ()),
-        ("lone letter", _letters(found) if not refused else ()),
+        ("lone letter", () if refused else _not_denied(found, latest)),
     ]
+
+
+def _not_denied(found: Sequence[Run], text: str) -> tuple[str, ...]:
+    """Their letters, without those that the text elsewhere rules out, where one is left."""
+    denied = {letter for run in runs(text) if run.negated for letter in run.letters}
+    left = tuple(letter for letter in _letters(found) if letter not in denied)
+    return left if len(left) == 1 else _letters(found)
 
 
 def _one_of(letters: Sequence[str], options: Sequence[str], how: str) -> tuple[str | None, str]:
@@ -155,6 +179,8 @@ def _first_line(text: str) -> tuple[str, ...]:
 
 def _all_but(text: str, every: Sequence[str]) -> tuple[str, ...]:
     """The options but for those that the text excepts from what is right."""
+    if others := sayings.ALL_OTHERS.regex.search(text):
+        return tuple(letter for letter in every if letter not in letters_of(others["out"] or others["wrong"]))
     but = sayings.ALL_BUT.regex.search(text)
     if not but or sayings.ANY_WRONG.regex.search(but[0]):
         return ()

@@ -93,6 +93,47 @@ FOUND_YET = pattern(
     "所以是5",
     "设为5",
 )
+DISCARDED = Rewrite(
+    "a root that is thrown away",
+    r"(?:[,，、;；]\s*|或者?\s*|和\s*|\bor\s+|\band\s+)?"
+    r"(?:\$[^$\n]{1,40}\$|\\\([^\n]{1,40}?\\\)|[a-z](?:_?\{?\d\}?)?\s*=\s*[-−]?[\d./√\\a-z{}]{1,20}"
+    r"|(?<![\w.])[-−]?\d{1,12}(?:\.\d{1,12})?)"
+    r"\s*(?:[(（,，]\s*)?(?:是|为)?(?:增根|不合题意|不符合?题意|负值|应?舍(?!弃?后)|reject|discard|extraneous)"
+    r"[^,，。;；\n)）]{0,12}[)）]?",
+    "",
+    "x=3或x=-5（舍去）",
+    "x=3",
+    "x=3舍弃后",
+)
+NO_SOLUTION = pattern(
+    "no solution, at the end",
+    r"(?:无|没有)(?:实数)?(?:解|根)[。.!！*\s]*\Z|no (?:real )?(?:solutions?|roots?)[.!*\s]*\Z",
+    "方程无解。",
+    "无解的方程是5",
+)
+SOLUTIONS = pattern(
+    "several equations or numbers, at the end",
+    r"(?<![\w.$/+*^-])((?:[a-z](?:_?\d)?\s*=\s*)?[-−]?\d+(?:[./]\d+)?(?:\s*(?:,|，|、|,?\s*\band\b|,?\s*\bor\b|或者?|和)\s*"
+    r"(?:[a-z](?:_?\d)?\s*=\s*)?[-−]?\d+(?:[./]\d+)?){1,5})[。.!*\s]*\Z",
+    "x = -1 and x = 5.",
+    "x = 5.",
+)
+ABOUT = pattern("about", r"\s*(?:\\approx(?![a-zA-Z])|≈)\s*", r"10\pi\approx 31.4", "31.4")
+THAT_IS = pattern(
+    "an amount in another unit",
+    r"(?<![\w.,/])((?:\d+\s*[^\W\d]{1,5}\s*)?[-−]?\d+(?:\.\d+)?)\s*[^\W\d]{1,5}\s*[(（,，]?\s*"
+    r"(?:即|也就是|合|约合|折合|相当于|i\.e\.,?|or|which is)\s*(\d+(?:\.\d+)?)\s*[^\W\d]{1,5}",
+    "2.5小时（即150分钟）",
+    "5，即5",
+)
+NUMERAL = pattern(
+    "a numeral in Chinese characters",
+    "百分之[零一二两三四五六七八九十百点]+|[零一二两三四五六七八九十百千万亿]{2,}分之[一二三四五六七八九十百]+"
+    "|(?<!第)负?[零一二两三四五六七八九十百千亿][零一二两三四五六七八九十百千万亿点]+(?![分足全])"
+    "|(?<!第)[二两三四五六七八九十](?=[个只人元块米岁度天年名条本张份件箱页支辆棵枝把台间])",
+    "二百零六块",
+    "这是一个",
+)
 DENIAL = pattern("denied in a clause", "不是|并非|而非", "不是5", "是5")
 COUNTED = Pattern(
     (
@@ -168,7 +209,15 @@ def final_answer(reply: str) -> str | None:
     last thing it says of it is that there is too little to find it."""
     if (gives_up := GIVES_UP.regex.search(reply)) and not FOUND_YET.regex.search(reply, gives_up.end()):
         return None
-    return _first(_candidates(SPECIAL_TOKEN.regex.sub(" ", reply).strip()))
+    return _first(_candidates(DISCARDED.apply(SPECIAL_TOKEN.regex.sub(" ", reply)).strip()))
+
+
+def also(reply: str, found: str) -> list[str]:
+    """What the reply says is the same as `found`: a value and what it is about, an amount in another unit."""
+    parts = ABOUT.regex.split(found)
+    last = next((line for line in reversed(reply.splitlines()) if SAYS_SOMETHING.regex.search(line)), "")
+    amounts = THAT_IS.regex.search(last)
+    return (parts if len(parts) == 2 else []) + ([amounts[1]] if amounts and amounts[2] in found else [])
 
 
 def _candidates(text: str) -> Iterator[str | None]:
@@ -180,6 +229,10 @@ def _candidates(text: str) -> Iterator[str | None]:
         yield ", ".join(map(arabic, ONE_NUMBER.regex.findall(last)))
     yield from map(_of_tail, reversed(ANSWER.regex.split(text)[1:]))
     yield from map(_value, reversed(BEFORE.regex.findall(text)))
+    if NO_SOLUTION.regex.search(last):
+        yield "无解"
+    if listed := SOLUTIONS.regex.search(last):
+        yield listed[1]
     yield _formulas(text, last=True)
     yield from map(_value, reversed(text.splitlines()))
 
@@ -279,7 +332,9 @@ def _value(line: str) -> str | None:
             return part
         if NUMBER.regex.search(part):
             break
-    return _last_number(COUNTED.regex.sub(" ", text.translate(FOLDED)))
+    number = _last_number(COUNTED.regex.sub(" ", text.translate(FOLDED)))
+    words = NUMERAL.regex.findall(text) if number is None else []
+    return arabic(words[-1]) if words else number
 
 
 def _last_number(text: str) -> str | None:

@@ -63,6 +63,8 @@ def verdicts(text: str) -> tuple[str, ...]:
     letters = [head[1] for head in found]
     if len(letters) < 2 or len(set(letters)) < len(letters):
         return ()
+    if any(not set(run.letters) <= set(letters) for run in runs(text)):
+        return ()
     stretches = [sayings.NO_ERROR.regex.sub("正确", stretch) for stretch in _stretches(text, found)]
     stretches = [head[0] if (head := sayings.ONLY_A_VERDICT.regex.match(one)) else one for one in stretches]
     wrong = [bool(sayings.CALLED_WRONG.regex.search(stretch)) for stretch in stretches]

@@ -48,7 +48,7 @@ JOINING_WORDS = pattern(
 MARKED = pattern("called an option", r"选项|项|字母|[)\]}】>]", "选项A", "A")
 
 HAN = pattern("a Chinese character", r"^[\u4e00-\u9fff]", "对", "A对")
-HAN_BEFORE = frozenset("选是为项案择答除和与及或了有即母定应到至而非取填先次另")
+HAN_BEFORE = frozenset("看选是为项案择答除和与及或了有即母定应到至而非取填先次另")
 """Chinese characters that may stand right before an option's letter."""
 
 HAN_AFTER = Pattern(
@@ -84,7 +84,7 @@ SAYING = frozenset(
         not the therefore so thus hence only both either neither nor but than of to probably likely as for
         because since then final correct right wrong think believe guess ans assistant user letter just must
         should would definitely if by out eliminate exclude excluding except isnt arent wasnt cant never
-        clearly obviously maybe perhaps
+        clearly obviously maybe perhaps statement statements item ones one means
         """,
     )
 )
@@ -106,9 +106,9 @@ NUMBERED = pattern(
     "a numbered line", r"(?:^|(?<=\s))\(?\d{1,2}[.、)]\s*(?=[A-Fa-f](?![A-Za-z0-9]))", "1. A", "1. Apple"
 )
 
-NEXT_OPTION = pattern(
-    "a list of options begins",
-    r"^[(\[]?[A-F][.、:)\]][^\n]*\n+[(\[]?[B-F][.、:)\]]",
+OPTIONS_FOLLOW = pattern(
+    "a list of all options begins",
+    r"^[(\[]?A[.、:)\]](?!\s*[B-F])[^A-F]{1,40}?[\s;,。、(]B[.、:)\]]",
     "A. 北京\nB. 上海",
     "A. 北京\n因为",
 )
@@ -134,7 +134,8 @@ def runs(text: str) -> list[Run]:
     found = []
     for start, end in _spans(text):
         letters = letters_of(text[start:end])
-        chosen = bool(sayings.CHOICE.regex.search(_lead(text, start)))
+        restated = OPTIONS_FOLLOW.regex.match(text[start : start + NEAR])
+        chosen = not restated and bool(sayings.CHOICE.regex.search(_lead(text, start)))
         if letters and _stands_alone(text, start, end, chosen):
             found.append(_judged(text, letters, start, end, chosen))
     return found
@@ -152,7 +153,8 @@ def _judged(text: str, letters: tuple[str, ...], start: int, end: int, chosen: b
         or sayings.WRONG_APART.regex.search(after)
         or sayings.DOUBTED.regex.search(after)
     )
-    right, conceded = sayings.RIGHT_AFTER.regex.search(after), sayings.CONCEDED.regex.search(ahead)
+    right = sayings.RIGHT_AFTER.regex.search(after)
+    conceded = sayings.CONCEDED.regex.search(ahead) or sayings.ASKED.regex.match(after)
     blamed = sayings.BLAMED.regex.search(before)
     return Run(letters, start, end, chosen, bool(negated), bool(right), bool(conceded), bool(blamed))
 
@@ -170,11 +172,10 @@ def leads(text: str, run: Run) -> bool:
 
 
 def _lead(text: str, start: int) -> str:
-    """What stands before a run on its line, or, where that is empty and no list of options begins, on the
-    last line that holds anything."""
+    """What stands before a run on its line, or, where that is empty, on the last line that holds anything."""
     ahead = text[max(0, start - NEAR) : start]
     lines = ahead.split("\n")
-    if lines[-1].strip() or NEXT_OPTION.regex.match(text[start : start + NEAR]):
+    if lines[-1].strip():
         return lines[-1]
     return next((line for line in reversed(lines) if line.strip()), "")
 

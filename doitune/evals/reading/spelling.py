@@ -75,6 +75,22 @@ def _multiplied(found: re.Match[str]) -> str:
 
 REWRITES = (
     Rewrite(
+        "words for and and or",
+        r"\\(?:text|mathrm|mbox|textrm)\s*\{\s*(或者?|和|以及|or|and)\s*\}|\\(?:lor|vee)(?![a-zA-Z])",
+        lambda found: f" {found[1] or 'or'} ",
+        r"x<1\text{ 或 }x>3",
+        "x<1 或 x>3",
+        r"\text{或许}",
+    ),
+    Rewrite(
+        "it follows",
+        r"^\s*\\(?:therefore|because|implies|Rightarrow|Longrightarrow)(?![a-zA-Z])\s*|^\s*[∴∵⇒]\s*",
+        "",
+        r"\therefore x=2",
+        "x=2",
+        r"\theta=2",
+    ),
+    Rewrite(
         "about",
         r"^\s*(?:大?约为?|大概|≈|\\approx(?![a-zA-Z]))\s*(?=[-\d\\¥￥$])",
         "",

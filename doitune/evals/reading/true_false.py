@@ -106,7 +106,13 @@ TRUE = Pattern(
             "不能说这句话是错的",
             "不能说这句话",
         ),
-        Phrase("so it is", "无误|(?:确实|的确)如此", "的确如此", "并非如此"),
+        Phrase(
+            "agreed",
+            r"(?<!不)(?<!不能)(?:站得住脚|无可厚非)|毋庸置疑|无可争议|不无道理|我(?:完全|非常|也|很|基本)?(?:同意|赞同|认同|赞成)|^\s*(?:同意|赞同|认同|赞成)",
+            "我赞同",
+            "我不赞同",
+        ),
+        Phrase("so it is", "没错|无误|(?:确实|的确)如此", "的确如此", "并非如此"),
         Phrase(
             "right",
             r"正确|准确|成立|属实|千真万确|真(?:实|的|命题)?(?=[,。;!?\s]|$)|对",
@@ -125,10 +131,11 @@ TRUE = Pattern(
         Phrase(
             "in English",
             ENGLISH.format(
-                r"(?:not|never|(?:is|are|was)nt)\s+(?:false|wrong|incorrect|inaccurate|untrue)"
+                r"(?:wrong|incorrect|inaccurate)\s+to\s+(?:say|call|mark|judge|claim)\s+[^,.;]{1,40}?(?:false|wrong|incorrect|untrue)"
+                r"|(?:not|never|(?:is|are|was)nt)\s+(?:false|wrong|incorrect|inaccurate|untrue)"
                 r"|(?:no|without(?:\s+any)?)\s+(?:\w+\s+)?(?:errors?|mistakes?|problems?|inaccurac\w+)"
                 r"|(?:nothing|not\s+anything)\s+(?:is\s+)?(?:\w+ly\s+)?(?:wrong|incorrect|false|inaccurate|untrue)"
-                "|true|correct|right|accurate|yes"
+                "|true|correct|right|accurate|yes|valid|(?<!not )agree|holds"
             ),
             "it isnt wrong",
             "incorrect",
@@ -144,7 +151,19 @@ FALSE = Pattern(
             "我不认为这正确",
             "我认为这正确",
         ),
-        Phrase("unfounded", "(?:没有?|毫无|无)道理|有(?:很大|一些|些)?问题", "没有道理", "有道理"),
+        Phrase(
+            "not agreed",
+            r"(?:不能?|难以|无法)(?:敢)?(?:苟同|同意|赞同|认同|赞成)(?=[,。;!?\s这该此]|$)|站不住脚?|荒谬|谬论|无稽|谣言|误解|误区|以讹传讹|言过其实"
+            r"|纯属(?:虚构|谣传)|与[^,。;不]{1,6}(?:相)?(?:矛盾|相悖|违背|相左|有出入)",
+            "不敢苟同",
+            "同意",
+        ),
+        Phrase(
+            "unfounded",
+            "(?:没有?|毫无|(?<!不)无)道理|(?:没有?|毫无|缺乏)(?:科学|事实|任何)?(?:依据|根据)|有(?:很大|一些|些)?问题",
+            "没有道理",
+            "有道理",
+        ),
         Phrase(
             "at odds",
             r"非也|违背|相悖|说反|张冠李戴|过于|片面|以偏概全|偷换概念|夸大|混淆|颠倒|与[^,。;]{1,6}不(?:相?符|一致|吻合)",
@@ -174,7 +193,7 @@ FALSE = Pattern(
             "in English",
             ENGLISH.format(
                 r"(?:not|(?:is|are|was|does)nt)\s+(?:\w+\s+){0,2}?(?:true|correct|right|accurate)"
-                r"|incorrect|inaccurate|untrue|false|wrong|no(?!\.\s*\d)"
+                r"|incorrect|inaccurate|untrue|false|wrong|invalid|disagree|(?:not|doesnt)\s+(?:hold|agree)|myth|misconception|no(?!\.\s*\d)"
             ),
             "it is not quite correct",
             "no.1",
@@ -187,6 +206,18 @@ VERDICT = re.compile(f"(?P<yes>{TRUE.source})|(?P<no>{FALSE.source})")
 TAKEN_BACK = Pattern(
     (
         Phrase("not right", r"不对[,。…]+\s*应该?[是为]", "正确。不对,应为错误", "正确。不对应"),
+        Phrase(
+            "thinks again",
+            r"(?:(?:不对|等等|等一下|慢着|稍等)[,。…!]+\s*)?(?:让?我)?(?:再|重新|仔细)(?:想想?|看|检查|考虑|分析|核对)(?:一[下想遍])?",
+            "正确。不对,我再想想",
+            "正确。不要再想",
+        ),
+        Phrase(
+            "in English",
+            r"wait\b|actually\b|on second thought|correction\b",
+            "true. wait, false",
+            "true. waiting",
+        ),
         Phrase("no", r"不[,。]\s*应?该?[是为]?", "正确,不,错误", "正确,不过"),
         Phrase("corrected", r"更正|改[为成]|[说写]错了", "正确,更正:错误", "正确,改革"),
         Phrase("sorry", "抱歉", "正确,抱歉,错误", "抱歉"),
