@@ -7,6 +7,9 @@ published data, used in messages only and never as budgets.
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -40,12 +43,36 @@ OUT_OF_DOMAIN: tuple[Ability, ...] = (
     Ability("ceval_teacher_qualification", "Teacher Qualification", ("single_choice",)),
     Ability("ceval_urban_and_rural_planner", "Urban & Rural Planner", ("single_choice",)),
 )
-GENERAL = Ability("synthetic", "Synthetic general instructions", ("open",))
+INSTRUCTIONS = Ability("synthetic", "Synthetic general instructions", ("open",))
+GENERAL = Ability("general", "General instructions", FORMS)
+"""The ability of a user's own rows that name none."""
 
-BY_NAME: dict[str, Ability] = {ability.name: ability for ability in (*ABILITIES, *OUT_OF_DOMAIN, GENERAL)}
+BY_NAME: dict[str, Ability] = {
+    ability.name: ability for ability in (*ABILITIES, *OUT_OF_DOMAIN, INSTRUCTIONS, GENERAL)
+}
 NAMES: tuple[str, ...] = tuple(ability.name for ability in ABILITIES)
 
+NEAR = 0.8
+"""How alike two names are (difflib's ratio) where one may be a slip of the other: `maths` and `math`,
+`reasonning`; not `coding` and `code`."""
+
+_ABILITY_NAME = re.compile(r"\w[\w-]{0,63}")
 _PLACES = {name: place for place, name in enumerate(BY_NAME)}
+
+
+def is_ability_name(name: str) -> bool:
+    """Whether an ability may be called so: letters of any script, digits, `_` and `-`, at most 64."""
+    return _ABILITY_NAME.fullmatch(name) is not None
+
+
+def known_near(name: str, more: Iterable[str] = ()) -> str:
+    """The known ability (or one of `more`) that `name` looks like a slip of; "" for a known name, and where
+    none is near."""
+    known = {one.lower(): one for one in (*BY_NAME, *more)}
+    if name in known.values():
+        return ""
+    near = difflib.get_close_matches(name.lower(), known, 1, NEAR)
+    return known[near[0]] if near else ""
 
 
 def place_of(name: str) -> tuple[int, str]:

@@ -190,7 +190,7 @@ BAD: list[tuple[str, str | None, str | bytes, str]] = [
     ("valid", "code", ranked(["A", "B", " "]), "choice 3 is ' ', not a text"),
     ("valid", "code", ranked(["A", "B", "B "]), "two of the three `choices` are the same"),
     ("valid", "code", ranked(["B", "A", "C"]), "the first choice 'B' is not the answer 'A'"),
-    ("train", None, row(USER, ANSWER), "`ability` is missing, not a name"),
+    ("train", None, row(USER, ANSWER, ability=""), "`ability` is '', not a name"),
     ("train", None, row(USER, ANSWER, ability="a/b"), "`ability` is 'a/b', not a name"),
     ("train", None, row(USER, ANSWER, ability="math", split="dev"), "`split` is 'dev'"),
 ]

@@ -82,7 +82,7 @@ def test_an_empty_input_adds_no_line(tmp_path: Path) -> None:
             {**ALPACA, "ability": "math"},
             "`ability` is 'math', but every row was declared law",
         ),
-        ("alpaca", "", ALPACA, "`ability` is missing, not a name"),
+        ("alpaca", "", {**ALPACA, "ability": 1}, "`ability` is 1, not a name"),
         ("sharegpt", "law", ALPACA, "`conversations` is missing, not a list of turns"),
         ("sharegpt", "law", {"conversations": ["x"]}, "turn 1 is 'x', not an object"),
         (

@@ -16,7 +16,7 @@ from doitune.recipe.field_help import field_help
 from doitune.recipe.fields import BUDGET_NAMES, BudgetSection, Recipe, TrainSection
 from doitune.recipe.tree import as_tree, flatten
 from doitune.recipe.typed import read_recipe
-from doitune.recipe.yaml_text import read_bytes
+from doitune.recipe.yaml_text import read_bytes, write_tree
 
 WHOLE = """\
 model:
@@ -155,7 +155,9 @@ BAD_BUDGETS = {
     "abilities: {math: 1}": "no field `data.budget.abilities`",
     "math: share": "r.yaml:6: `data.budget.math`: `math` asks for a share of nothing",
     "math: 0": "the budget asks for no example",
-    "leftover: drop": "the budget asks for no example",
+    "Reasonning: 1": "did you mean `reasoning`?",
+    "share_equaly: 1": "did you mean `share_equally`?",
+    "客 服: 1": "no field `data.budget.客 服`",
     "{share_equally: 10, synthetic: share}": "`synthetic` is no ability and has no share",
     "{share_equally: 10, math: 8, code: 3}": "the numbers ask for 11 examples, more than share_equally 10",
     "share_equally: 0": "it must be at least 1",
@@ -235,10 +237,35 @@ def test_budget_amounts_in_the_order_of_abilities():
 def test_sections_refuse_contradictions_from_code_too():
     for make in (
         lambda: TrainSection(patience=1, validation_rows_per_ability=0),
-        lambda: BudgetSection(abilities={"cooking": 1}),
+        lambda: BudgetSection(abilities={"math": 0}),
     ):
         with pytest.raises(ValidationError):
             make()
+
+
+def test_abilities_of_ones_own():
+    """Any name that is like no known one; a name that is like one is asked about, unless it is declared."""
+    recipe = read(WHOLE.replace("share_equally: 10", "{客服: 3, coding: all, math: 2}"))
+    assert recipe.data.budget.abilities == {"math": 2, "coding": "all", "客服": 3}
+    assert read(write_tree(as_tree(recipe))) == recipe
+    declared = read(
+        WHOLE.replace("share_equally: 10", "{maths: 3}") + "abilities: {maths: {title: Maths}, 客服: }\n"
+    )
+    assert declared.data.budget.abilities == {"maths": 3}
+    assert {name: one.title for name, one in declared.abilities.items()} == {"maths": "Maths", "客服": ""}
+    assert read(write_tree(as_tree(declared))) == declared
+    assert problems(WHOLE + "abilities: {a/b: {title: x}}\n") == ["r.yaml:7: `a/b` is no name for an ability"]
+    assert problems(WHOLE + "abilities: {客服: {titel: x}}\n") == [
+        "r.yaml:7: no field `abilities.客服.titel`; did you mean `title`?"
+    ]
+    assert "`abilities.客服` is `x`" in problems(WHOLE + "abilities: {客服: x}\n")[0]
+    assert "`abilities` is `x`" in problems(WHOLE + "abilities: x\n")[0]
+
+
+def test_no_budget_is_everything():
+    recipe = read(WHOLE.replace("  budget:\n    share_equally: 10\n", ""))
+    assert recipe.data.budget.to_budget().is_everything
+    assert read(write_tree(as_tree(recipe))) == recipe
 
 
 def test_a_recipe_is_frozen():
@@ -254,7 +281,7 @@ def test_every_field_has_help_once():
     assert all(field.meaning and field.kind for field in fields)
     assert set(flatten(as_tree(read(WHOLE)))) <= set(names)
     assert (
-        {f"data.budget.{name}" for name in (*NAMES, "synthetic")}
+        {f"data.budget.{name}" for name in (*NAMES, "synthetic", "general")}
         == {f"data.budget.{name}" for name in BUDGET_NAMES}
         <= set(names)
     )

@@ -50,8 +50,8 @@ def refused(name: str, **options: object) -> str:
 # ---- the built-in recipes
 
 
-def test_the_papers_nineteen_settings_and_the_demo():
-    assert sorted(RECIPES) == sorted([*PAPER, "demo"]) and len(PAPER) == 19
+def test_the_papers_nineteen_settings_the_demo_and_ones_own():
+    assert sorted(RECIPES) == sorted([*PAPER, "demo", "own"]) and len(PAPER) == 19
     assert MODELS == [
         "7b",
         "13b",
@@ -77,7 +77,7 @@ def test_a_model_file_sets_only_what_belongs_to_a_base(name):
 
 @pytest.mark.parametrize("model", [None, *MODELS])
 def test_frozen_recipes_read_back_equal(model, write):
-    assert len(RECIPES) == 20 and len(MODELS) == 10
+    assert len(RECIPES) == 21 and len(MODELS) == 10
     for name in RECIPES:
         resolved = resolve(name, model=model)
         again = resolve(write("recipe.yaml", freeze(resolved)))
@@ -156,7 +156,7 @@ def test_paper_settings_train_as_the_paper_says():
 def test_no_line_of_a_recipe_repeats_what_it_inherits(write):
     """One fact, one place: leaving out any line of a built-in recipe changes it."""
     files = [recipes_folder() / f"{name}.yaml" for name in [*RECIPES, "_base"]]
-    assert len(files) == 21
+    assert len(files) == 22
     for path in files:
         tree = read_file(path, path.name)
         for field in _leaves(tree):
@@ -496,7 +496,7 @@ def test_recipes_run_nothing(monkeypatch):
             overrides=["summary=!!python/object/apply:os.system [id]", "model.note=${HOME} `id` $(id)"],
         )
     recording = False
-    assert seen == [] and len(RECIPES) == 20
+    assert seen == [] and len(RECIPES) == 21
 
 
 def test_installed_recipes_lie_in_the_package(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from doitune.cli import options
-from doitune.cli.options import BenchmarkData, CorpusName, Json, Model, RecipeName, Sets, folders, words
+from doitune.cli.options import BenchmarkData, CorpusName, Json, Model, RecipeOrOwn, Sets, folders, words
 from doitune.data.suites import BENCHMARKS, Benchmark
 from doitune.errors import DataError
 
@@ -20,7 +20,7 @@ data_app = typer.Typer(
 
 @data_app.command("draw")
 def draw(
-    recipe: RecipeName,
+    recipe: RecipeOrOwn = None,
     model: Model = None,
     corpus: CorpusName = None,
     sets: Sets = None,
@@ -143,7 +143,7 @@ def fetch(
 
 @data_app.command("preview")
 def preview(
-    recipe: RecipeName,
+    recipe: RecipeOrOwn = None,
     model: Model = None,
     corpus: CorpusName = None,
     sets: Sets = None,
@@ -172,7 +172,7 @@ def preview(
 
 @data_app.command("stats")
 def stats(
-    recipe: RecipeName,
+    recipe: RecipeOrOwn = None,
     model: Model = None,
     corpus: CorpusName = None,
     sets: Sets = None,

@@ -14,8 +14,18 @@ from doitune.errors import UsageError
 if TYPE_CHECKING:
     from doitune.recipe.resolve import Resolved
 
+OWN_RECIPE = "own"
+"""The built-in recipe for rows of one's own."""
+
 RecipeName = Annotated[
     str, typer.Argument(help="A recipe's name (`doitune recipes list`) or file, also a run's recipe.yaml.")
+]
+RecipeOrOwn = Annotated[
+    str | None,
+    typer.Argument(
+        help="A recipe's name (`doitune recipes list`) or file, also a run's recipe.yaml. Not needed with "
+        f"--corpus FILE: then it is `{OWN_RECIPE}`."
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -67,12 +77,19 @@ Json = Annotated[
 
 
 def resolved(
-    recipe: str, model: str | None, corpus: str | None = None, sets: Sequence[str] | None = None
+    recipe: str | None, model: str | None, corpus: str | None = None, sets: Sequence[str] | None = None
 ) -> Resolved:
-    """The recipe that a command names; that of a run keeps its name. Errors: those of `resolve`."""
+    """The recipe that a command names, that for one's own rows where it names a corpus alone; that of a run
+    keeps its name. Errors: those of `resolve`; UsageError where neither is named."""
     from doitune.recipe.resolve import resolve
     from doitune.run.layout import recipe_name
 
+    if recipe is None and corpus is None:
+        raise UsageError(
+            "neither a recipe nor a corpus is named",
+            "name a recipe (`doitune recipes list`), or give your own rows: --corpus FILE",
+        )
+    recipe = recipe or OWN_RECIPE
     return resolve(recipe, model=model, corpus=corpus, overrides=sets or (), name=recipe_name(Path(recipe)))
 
 

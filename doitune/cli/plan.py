@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from doitune.cli import options
-from doitune.cli.options import CardSize, CorpusName, Json, Model, RecipeName, Sets, words
+from doitune.cli.options import CardSize, CorpusName, Json, Model, RecipeOrOwn, Sets, words
 from doitune.errors import FitError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def plan(
-    recipe: RecipeName,
+    recipe: RecipeOrOwn = None,
     model: Model = None,
     corpus: CorpusName = None,
     card: CardSize = None,

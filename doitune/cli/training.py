@@ -14,7 +14,7 @@ from doitune.cli.options import (
     CorpusName,
     Json,
     Model,
-    RecipeName,
+    RecipeOrOwn,
     Runs,
     Sets,
     WaitForDisk,
@@ -24,7 +24,7 @@ runs_app = typer.Typer(help="What was trained.", no_args_is_help=True)
 
 
 def train(
-    recipe: RecipeName,
+    recipe: RecipeOrOwn = None,
     model: Model = None,
     corpus: CorpusName = None,
     sets: Sets = None,

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from doitune.ability import Form
+from doitune.ability import GENERAL, Form, is_ability_name
 from doitune.data.forms import OPEN, read_form
 from doitune.data.jsonl import Finding, RowError, numbered_lines, parse_line, shown
 from doitune.data.keys import is_learnt, unread_keys
@@ -29,7 +29,6 @@ MAX_SHOWN_PROBLEMS = 20
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _ROW_NAME = re.compile(r"[\w.-]{1,64}")
-_ABILITY_NAME = re.compile(r"\w[\w-]{0,63}")
 _WRITE_MESSAGES = "write `messages`: a list of user and assistant turns"
 _OTHER_FORMS = {
     frozenset({"instruction"}): "rows in Alpaca or ShareGPT form are declared in the recipe",
@@ -102,11 +101,6 @@ class Scan:
     findings: tuple[Finding, ...]
 
 
-def is_ability_name(name: str) -> bool:
-    """Whether an ability may be called so: letters of any script, digits, `_` and `-`, at most 64."""
-    return _ABILITY_NAME.fullmatch(name) is not None
-
-
 def content_key(messages: tuple[Message, ...]) -> bytes:
     """A digest of what a conversation says: equal for equal turns, whatever the line ends and outer spaces
     in them."""
@@ -139,9 +133,10 @@ def scan_examples(
     """Every row of one JSONL file, in file order, with ids `{id_prefix}/{ability}#{idx}` (`id_prefix` is a
     folder: `curated/1000`); bad rows, and an empty file, as findings.
 
-    `ability` None: each row names its own in the field `ability`, and may name its `split` (train where it is
-    missing); rows of another split than `split` are left out. `as_row` turns another form of row into ours
-    first; it may raise RowError. Errors: DataError when the file can't be read at all.
+    `ability` None: each row names its own in the field `ability` (`general` where it is missing), and may
+    name its `split` (train where it is missing); rows of another split than `split` are left out. `as_row`
+    turns another form of row into ours first; it may raise RowError. Errors: DataError when the file can't be
+    read at all.
     """
     drafts: list[Example] = []
     findings: list[Finding] = []
@@ -312,11 +307,15 @@ def _content(turn: dict[str, object], number: int) -> str:
 
 
 def _own_ability(row: dict[str, object]) -> str:
+    """The ability that the row names; `general` where it names none."""
     name = row.get("ability")
+    if name is None:
+        return GENERAL.name
     if not isinstance(name, str) or not is_ability_name(name):
-        said = shown(name) if "ability" in row else "missing"
         raise RowError(
-            "ability", f"`ability` is {said}, not a name", "name the ability in letters, digits, _ and -"
+            "ability",
+            f"`ability` is {shown(name)}, not a name",
+            "name the ability in letters, digits, _ and -, or leave the key out",
         )
     return name
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from doitune.ability import GENERAL, place_of
-from doitune.data.example import Scan, Split, is_ability_name, scan_examples
+from doitune.ability import INSTRUCTIONS, is_ability_name, place_of
+from doitune.data.example import Scan, Split, scan_examples
 from doitune.data.sources import SOURCES, TEST, VALID
 from doitune.errors import DataError
 
@@ -116,7 +116,7 @@ def _ability_of(path: Path, source: str) -> str:
     """The ability that a file's name says: `math_full.json` in `curated/full` is math's; the one file in
     `synthetic/` is synthetic's. Errors: DataError for a name that no ability may have."""
     if source.startswith("synthetic/"):
-        return GENERAL.name
+        return INSTRUCTIONS.name
     stem = path.stem.removesuffix("_" + source.rpartition("/")[2])
     if not is_ability_name(stem):
         raise DataError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from doitune.ability import GENERAL
+from doitune.ability import INSTRUCTIONS
 from doitune.data.example import Scan, scan_examples
 from doitune.data.jsonl import RowError, numbered_lines, parse_line
 from doitune.data.layout import refuse_outside, row_files, split_of
@@ -72,7 +72,7 @@ class OwnRows:
         if split != "train":
             return scan
         general = source.startswith("synthetic/")
-        kept = tuple(row for row in scan.examples if (row.ability == GENERAL.name) == general)
+        kept = tuple(row for row in scan.examples if (row.ability == INSTRUCTIONS.name) == general)
         return replace(scan, examples=kept)
 
 
@@ -87,4 +87,4 @@ def _sources_of(line: bytes, form: RowForm | None) -> tuple[str, ...]:
     if split in ("valid", "test"):
         return (VALID if split == "valid" else TEST,)
     ability = (form.ability if form else "") or row.get("ability")
-    return (SYNTHETIC,) if ability == GENERAL.name else (SMALL, FULL)
+    return (SYNTHETIC,) if ability == INSTRUCTIONS.name else (SMALL, FULL)

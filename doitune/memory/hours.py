@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from doitune.ability import GENERAL, NAMES
+from doitune.ability import INSTRUCTIONS, NAMES
 from doitune.base.families import FAMILIES, Family
 from doitune.errors import DoituneError
 from doitune.memory.cards import KNOWN, Card, KnownCard
@@ -20,7 +20,7 @@ from doitune.prepare.schedule import total_steps
 from doitune.system.paths import from_home
 
 if TYPE_CHECKING:
-    from doitune.recipe.fields import BudgetSection, DataSection, ModelSection, Recipe
+    from doitune.recipe.fields import BudgetSection, ModelSection, Recipe
 
 BANDWIDTH_REACHED = 0.85
 TOKENS_A_ROW = 300
@@ -105,7 +105,7 @@ def work_of(recipe: Recipe) -> Work:
     rows, why = 0, "the corpus is not here"
     try:
         if _is_here(recipe.data.corpus):
-            rows, turns = _counted(recipe.data)
+            rows, turns = _counted(recipe)
     except (DoituneError, OSError) as error:
         why = f"the corpus cannot serve: {str(error).splitlines()[0]}"
     if rows:
@@ -134,11 +134,11 @@ def _is_here(corpus: str) -> bool:
     return (corpora_folder() / "doit").is_dir() if corpus == "doit" else from_home(corpus).exists()
 
 
-def _counted(section: DataSection) -> tuple[int, list[str]]:
+def _counted(recipe: Recipe) -> tuple[int, list[str]]:
     """How many examples a recipe draws, and the texts of their turns."""
     from doitune.prepare.draw import draw
 
-    chosen, _ = draw(section)
+    chosen, _ = draw(recipe)
     return len(chosen.examples), [
         message.content for example in chosen.examples for message in example.messages
     ]
@@ -170,7 +170,7 @@ def _asked(budget: BudgetSection) -> int:
     if budget.share_equally is not None:
         return budget.share_equally
     return sum(
-        amount if isinstance(amount, int) else PUBLISHED_ROWS[name]
+        amount if isinstance(amount, int) else PUBLISHED_ROWS.get(name, 0)
         for name, amount in budget.abilities.items()
         if amount != 0
     )
@@ -178,7 +178,7 @@ def _asked(budget: BudgetSection) -> int:
 
 PUBLISHED_ROWS = dict(
     zip(
-        (*NAMES, GENERAL.name),
+        (*NAMES, INSTRUCTIONS.name),
         (1042, 1893, 4968, 1000, 1450, 4885, 1000, 12751, 11501, 1000, 40960),
         strict=True,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from doitune.ability import INSTRUCTIONS, known_near
 from doitune.data.corpus import Corpus, open_corpus
 from doitune.data.leaks import Leak, leaks_of
 from doitune.data.other_formats import OwnForm, RowForm
@@ -13,28 +14,65 @@ from doitune.data.sources import SYNTHETIC, VALID
 from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError, Problem, UsageError
 from doitune.prompt.batch import epoch_order
-from doitune.recipe.budget import Pick, pick
+from doitune.recipe.budget import Ledger, Pick, pick
 
 if TYPE_CHECKING:
     from doitune.data.example import Example
-    from doitune.recipe.fields import DataSection
+    from doitune.recipe.fields import DataSection, Recipe
     from doitune.recipe.resolve import Resolved
 
 
 JUDGED_SOURCES = tuple(suite.source for suite in CORPUS_SUITES.values())
 
 
-def draw(section: DataSection) -> tuple[Pick, Corpus]:
+def draw(recipe: Recipe) -> tuple[Pick, Corpus]:
     """The examples that a recipe's `data` section chooses, and the corpus they are from. No tokenizer is
-    needed."""
+    needed. DataError where a row's ability looks like a slip of a known one."""
+    section = recipe.data
     corpus = recipe_corpus(section)
-    budget = section.budget.to_budget()
-    wanted = {name for name, amount in budget.amounts.items() if amount != 0}
-    rows = corpus.read(section.source) if wanted - {"synthetic"} or budget.share_equally else {}
-    if "synthetic" in wanted:
-        rows = {**rows, **corpus.read(SYNTHETIC)}
+    rows: dict[str, list[Example]] = {}
+    for source in _sources(section, corpus):
+        rows |= corpus.read(source)
+    if corpus.is_own:
+        _refuse_slips(rows, recipe.abilities)
+    budget = section.budget.to_budget().of_corpus(rows.keys(), own=corpus.is_own)
     picked = pick(rows, budget, seed=section.seed, select=section.select, on_shortfall=section.on_shortfall)
     return picked, corpus
+
+
+def _refuse_slips(rows: Mapping[str, Sequence[Example]], declared: Collection[str]) -> None:
+    """DataError for own rows whose ability is like a known name, and not declared as another."""
+    slips = {name: near for name in rows if name not in declared and (near := known_near(name))}
+    if slips:
+        raise DataError.of(
+            Problem(
+                rows[name][0].place,
+                f"the ability `{name}` ({len(rows[name]):,} rows) looks like `{near}`",
+                f"write `{near}` in the rows, or declare an ability of your own of this name: "
+                f"`abilities: {{{name}: }}` in the recipe, or --set abilities.{name}=null",
+            )
+            for name, near in slips.items()
+        )
+
+
+def say_everything(section: DataSection, ledger: Ledger) -> list[str]:
+    """A sentence for a budget that takes every row."""
+    if not section.budget.to_budget().is_everything:
+        return []
+    counts = ", ".join(f"{name} {line.kept:,}" for name, line in ledger.lines.items() if line.kept)
+    return [f"no budget is written: every row is learnt from ({counts})"]
+
+
+def _sources(section: DataSection, corpus: Corpus) -> list[str]:
+    """The folders of the corpus that the budget asks for; where it asks for everything, `data.source`, and of
+    own rows all."""
+    budget = section.budget
+    if budget.to_budget().is_everything:
+        both = [section.source, SYNTHETIC]
+        return [source for source in both if source in corpus.sources()] if corpus.is_own else both[:1]
+    names = {name for name, amount in budget.abilities.items() if amount != 0}
+    sources = [section.source] if names - {INSTRUCTIONS.name} or budget.share_equally else []
+    return [*sources, *([SYNTHETIC] if INSTRUCTIONS.name in names else [])]
 
 
 def recipe_corpus(section: DataSection) -> Corpus:
@@ -57,7 +95,7 @@ def drawn(resolved: Resolved) -> dict[str, Any]:
     """The document of `doitune data draw`: ids in the order learnt from (first epoch), and the ledger
     before any encoding."""
     recipe = resolved.recipe
-    chosen, _ = draw(recipe.data)
+    chosen, _ = draw(recipe)
     ids = [example.id for example in chosen.examples]
     ledger = chosen.ledger.with_trained(count_by_ability(chosen.examples))
     order = epoch_order(ids, recipe.train.seed, 0)
@@ -111,10 +149,7 @@ def refuse_leaks(leaks: Sequence[Leak]) -> None:
 
 def data_sha256(section: DataSection, corpus: Corpus) -> dict[str, str]:
     """sha256 of every corpus file that a run reads, by relative path."""
-    budget = section.budget
-    names = {name for name, amount in budget.abilities.items() if amount != 0}
-    sources = [section.source] if names - {"synthetic"} or budget.share_equally else []
-    sources += [SYNTHETIC] if "synthetic" in names else []
+    sources = _sources(section, corpus)
     sources += [VALID] if VALID in corpus.sources() else []
     return {path: digest for source in sources for path, digest in corpus.sha256(source).items()}
 

@@ -21,6 +21,7 @@ from doitune.prepare.draw import (
     draw,
     judged_leaks,
     refuse_leaks,
+    say_everything,
     validation_rows,
 )
 from doitune.prepare.row_lengths import beyond_training, fit, fit_validation, row_limit
@@ -87,7 +88,7 @@ def prepare(
     Errors: DataError (rows, budget, length), ModelError (a template that breaks the law), RecipeError (a
     warm-up that never ends).
     """
-    chosen, corpus = draw(recipe.data)
+    chosen, corpus = draw(recipe)
     if not chosen.examples:
         raise DataError("the budget chooses no example", "raise data.budget")
     leaks = judged_leaks(chosen.examples, corpus, judged or {})
@@ -118,6 +119,7 @@ def prepare(
         course,
         tuple(leaks),
         (
+            *say_everything(recipe.data, ledger),
             *name_unread((example.place, example.unread) for example in examples),
             *beyond_training(encoded, context),
         ),

@@ -61,7 +61,7 @@ def preview(
     Errors: UsageError where `abilities` names one that the recipe draws nothing of; those of drawing and
     encoding.
     """
-    chosen, _ = draw(resolved.recipe.data)
+    chosen, _ = draw(resolved.recipe)
     first: dict[str, Example] = {}
     for example in chosen.examples:
         first.setdefault(example.ability, example)

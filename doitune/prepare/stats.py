@@ -86,7 +86,7 @@ class Stats:
 def measure(resolved: Resolved, template: Template) -> Stats:
     """The lengths of the rows that a recipe draws; rows over its limit are counted here, not refused.
     Errors: as drawing and encoding."""
-    chosen, _ = draw(resolved.recipe.data)
+    chosen, _ = draw(resolved.recipe)
     encoded = encode_all(
         [one.messages for one in chosen.examples], template, [one.place for one in chosen.examples]
     )

@@ -8,13 +8,13 @@ share is taken whole, and the others share the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from hashlib import sha256
 from random import Random
 from typing import Any, Literal
 
-from doitune.ability import NAMES, place_of
+from doitune.ability import NAMES, known_near, place_of
 from doitune.data.example import Example, content_key
 from doitune.data.sources import FULL
 from doitune.errors import DataError, Problem
@@ -37,21 +37,38 @@ class Budget:
     """Rows by ability.
 
     `amounts`: a fixed number, "all" rows found, or a Share. `share_equally`: the total that fixed numbers,
-    "all" and shares make together; the ten abilities that `amounts` doesn't name share too. None: they get
+    "all" and shares make together; those of `among` that `amounts` doesn't name share too. None: they get
     nothing. `leftover`: rows that do not divide equally go one each to the sharing abilities in the order of
-    ABILITIES ("spread"), or to nobody ("drop").
+    ABILITIES ("spread"), or to nobody ("drop"). `among`: the ten, or what a corpus of own rows has.
     """
 
     amounts: Mapping[str, int | Literal["all"] | Share]
     share_equally: int | None = None
     leftover: Leftover = "spread"
+    among: tuple[str, ...] = NAMES
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing is asked for by name or number: all rows of the corpus are taken."""
+        return not self.amounts and self.share_equally is None
+
+    def of_corpus(self, found: Collection[str], *, own: bool) -> Budget:
+        """The budget for a corpus that has rows of the abilities `found`: everything means all of each; in
+        a corpus of `own` rows, what it has shares."""
+        among = tuple(sorted(found, key=place_of)) if own else NAMES
+        everything: dict[str, int | Literal["all"] | Share] = dict.fromkeys(
+            sorted(found, key=place_of), "all"
+        )
+        return replace(self, amounts=everything if self.is_everything else self.amounts, among=among)
 
     def sharing(self) -> dict[str, int]:
         """The abilities that share, in the order of ABILITIES (others after them, by name), each with its
         extra rows."""
         named = {name: amount.extra for name, amount in self.amounts.items() if isinstance(amount, Share)}
         unnamed = (
-            {name: 0 for name in NAMES if name not in self.amounts} if self.share_equally is not None else {}
+            {name: 0 for name in self.among if name not in self.amounts}
+            if self.share_equally is not None
+            else {}
         )
         return {name: (named | unnamed)[name] for name in sorted(named | unnamed, key=place_of)}
 
@@ -268,16 +285,24 @@ def _refuse_shortfall(budget: Budget, lines: Mapping[str, Line]) -> None:
     if not short:
         return
     foreign = _foreign(lines)
-    if foreign is not None and not any(line.found for line in short.values()):
+    unfound = not any(line.found or _near(name, lines) for name, line in short.items())
+    if foreign is not None and unfound:
         raise DataError.of([foreign])
-    raise DataError.of(
-        Problem(
-            f"data.budget.{name}",
-            f"asked for {f'{line.asked:,}' if line.asked else 'all'} rows, found {line.found:,}",
-            f"lower `{name}`, add rows, or write on_shortfall: take_all",
-        )
-        for name, line in short.items()
-    )
+    raise DataError.of(_short(name, line, lines) for name, line in short.items())
+
+
+def _short(name: str, line: Line, lines: Mapping[str, Line]) -> Problem:
+    asked = f"{line.asked:,}" if line.asked else "all"
+    hint = f"lower `{name}`, add rows, or write on_shortfall: take_all"
+    if not line.found and (near := _near(name, lines)):
+        hint = f"did you mean `{near}`?"
+    return Problem(f"data.budget.{name}", f"asked for {asked} rows, found {line.found:,}", hint)
+
+
+def _near(name: str, lines: Mapping[str, Line]) -> str:
+    """What the corpus has that looks like `name`, or nothing."""
+    near = known_near(name, (other for other, one in lines.items() if one.found))
+    return near if near in lines and lines[near].found else ""
 
 
 def _foreign(lines: Mapping[str, Line]) -> Problem | None:

@@ -7,26 +7,27 @@ from typing import Literal
 
 from pydantic import Field
 
-from doitune.ability import GENERAL, NAMES
+from doitune.ability import GENERAL, INSTRUCTIONS, NAMES, is_ability_name
 from doitune.data.other_formats import OwnForm
 from doitune.data.sources import SMALL
 from doitune.recipe.budget import Budget, Leftover, Select, Share, Shortfall
 from doitune.recipe.section import Contradiction, Count, InnerFolder, Location, Natural, Section, Seed, Token
 
-BUDGET_NAMES: tuple[str, ...] = (*NAMES, GENERAL.name)
-"""Keys that a budget may hold beside its own fields: the ten abilities and the synthetic instructions."""
+BUDGET_NAMES: tuple[str, ...] = (*NAMES, INSTRUCTIONS.name, GENERAL.name)
+"""Abilities that a budget may name whatever the corpus: the ten, the synthetic instructions, and rows that
+name none. Abilities of one's own stand beside them."""
 
 Amount = Count | Literal["all"] | Share
 
 
 class BudgetSection(Section):
-    """How many examples of each ability. In a file it is flat: the abilities' names stand beside
-    `share_equally` and `leftover`."""
+    """How many examples of each ability; where nothing is written, every row. In a file it is flat: the
+    abilities' names stand beside `share_equally` and `leftover`."""
 
     share_equally: Natural | None = Field(
         default=None,
         description="all examples together: abilities not named, or named `share`, get equal parts of what "
-        "the numbers and `all` leave",
+        "the numbers and `all` leave; of rows of your own: the abilities that they have",
     )
     leftover: Leftover = Field(
         default="spread",
@@ -35,7 +36,7 @@ class BudgetSection(Section):
     abilities: dict[str, Amount] = Field(
         default_factory=dict,
         description="a number, `all`, `share` or `share+K`; an ability that is not named gets 0, "
-        "or its share",
+        "or its share; with no number at all every row is taken",
     )
 
     def to_budget(self) -> Budget:
@@ -44,7 +45,7 @@ class BudgetSection(Section):
 
     def contradictions(self) -> Iterator[Contradiction]:
         total = self.share_equally
-        if total is None and not any(self.abilities.values()):
+        if total is None and self.abilities and not any(self.abilities.values()):
             yield Contradiction(
                 "", "the budget asks for no example", "write `share_equally: 160`, or a number for an ability"
             )
@@ -53,11 +54,7 @@ class BudgetSection(Section):
             problem = f"the numbers ask for {numbers} examples, more than share_equally {total}"
             yield Contradiction("share_equally", problem, "raise the total or lower the numbers")
         for name, amount in self.abilities.items():
-            if name not in BUDGET_NAMES:
-                yield Contradiction(
-                    name, f"no ability `{name}`", f"the abilities are {', '.join(BUDGET_NAMES)}"
-                )
-            elif isinstance(amount, Share) and name == GENERAL.name:
+            if isinstance(amount, Share) and name == INSTRUCTIONS.name:
                 yield Contradiction(
                     name, "`synthetic` is no ability and has no share", "write a number or `all`"
                 )
@@ -88,7 +85,7 @@ class DataSection(Section):
         description="the corpus's folder that the ten abilities are drawn from; synthetic rows have their "
         "own",
     )
-    budget: BudgetSection = Field(description="examples of each ability")
+    budget: BudgetSection = Field(default_factory=BudgetSection, description="examples of each ability")
     select: Select = Field(
         default="nested",
         description="nested: a smaller budget's examples are among a larger one's; paper: the released "
@@ -109,9 +106,9 @@ class DataSection(Section):
     )
 
     def contradictions(self) -> Iterator[Contradiction]:
-        if self.rows_ability and self.rows_ability not in BUDGET_NAMES:
-            problem = f"no ability `{self.rows_ability}`"
-            yield Contradiction("rows_ability", problem, f"the abilities are {', '.join(BUDGET_NAMES)}")
+        if self.rows_ability and not is_ability_name(self.rows_ability):
+            problem = f"`{self.rows_ability}` is no name for an ability"
+            yield Contradiction("rows_ability", problem, "letters, digits, _ and -, at most 64")
         if self.rows_ability and self.rows == "doit":
             yield Contradiction(
                 "rows_ability",

@@ -114,6 +114,8 @@ def _draws_as_named(resolved: Resolved) -> bool:
 def _budget_text(budget: BudgetSection) -> str:
     """A budget in words."""
     named = [f"{name} {_amount_text(amount)}" for name, amount in budget.abilities.items()]
+    if budget.to_budget().is_everything:
+        return "every row"
     if budget.share_equally is None:
         return ", ".join(named)
     rest = "the other abilities share equally" if named else "ten abilities share equally"

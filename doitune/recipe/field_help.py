@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 
@@ -29,6 +29,8 @@ def field_help(section: type[Section] = Recipe, prefix: str = "") -> tuple[Field
         inner = info.annotation
         if isinstance(inner, type) and issubclass(inner, Section):
             found += field_help(inner, f"{prefix}{name}.")
+        elif get_origin(inner) is dict and section is not BudgetSection:
+            found += field_help(get_args(inner)[1], f"{prefix}{name}.NAME.")
         elif section is BudgetSection and name == "abilities":
             meaning = info.description or ""
             found += [FieldHelp(prefix + ability, AMOUNT, "unset", meaning) for ability in BUDGET_NAMES]

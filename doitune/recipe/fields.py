@@ -32,6 +32,7 @@ from doitune.recipe.train_section import TrainSection
 
 __all__ = [
     "BUDGET_NAMES",
+    "AbilitySection",
     "ArchitectureSection",
     "BudgetSection",
     "DataSection",
@@ -120,6 +121,12 @@ class EvalSection(Section):
     )
 
 
+class AbilitySection(Section):
+    """An ability of one's own, by its name in the rows."""
+
+    title: Token = Field(default="", description="what reports call it; empty: its name")
+
+
 class Recipe(Section):
     """All that a run is asked to do."""
 
@@ -133,3 +140,6 @@ class Recipe(Section):
     data: DataSection = Field(description="the examples")
     train: TrainSection = Field(default_factory=TrainSection, description="the training")
     eval: EvalSection = Field(default_factory=EvalSection, description="the evaluation")
+    abilities: dict[str, AbilitySection] = Field(
+        default_factory=dict, description="abilities of your own; one that is only in the rows needs no entry"
+    )

@@ -27,6 +27,8 @@ def _section_tree(section: Section) -> dict[str, Any]:
         value = getattr(section, name)
         if isinstance(value, Section):
             tree[name] = _section_tree(value)
+        elif name == "abilities" and isinstance(section, Recipe):
+            tree[name] = {ability: _section_tree(inner) for ability, inner in value.items()}
         elif isinstance(value, dict):  # a budget's abilities stand beside its own fields
             tree.update({ability: amount_text(amount) for ability, amount in value.items()})
         else:

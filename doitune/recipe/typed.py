@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from doitune.ability import BY_NAME, is_ability_name, known_near, place_of
 from doitune.errors import Problem
 from doitune.recipe.field_help import field_help
 from doitune.recipe.fields import BUDGET_NAMES, BudgetSection, Recipe, Section
@@ -30,9 +31,11 @@ _LIMITS = {
 
 @dataclass
 class _Reading:
-    """The problems found so far; `shown` names the file of fields that are missing."""
+    """The problems found so far; `shown` names the file of fields that are missing, `declared` are the
+    abilities of the recipe's own."""
 
     shown: str
+    declared: frozenset[str] = frozenset()
     problems: list[Problem] = field(default_factory=list)
 
     def report(self, place: str, problem: str, hint: str = "") -> None:
@@ -55,7 +58,8 @@ class _Part:
 def read_recipe(tree: Fields, shown: str) -> Recipe:
     """The recipe that a merged tree says. `shown` names the file of fields that are missing. Errors:
     RecipeError with all problems."""
-    reading = _Reading(shown)
+    abilities = tree.entries.get("abilities")
+    reading = _Reading(shown, frozenset(abilities.entries if isinstance(abilities, Fields) else ()))
     recipe = _section(reading, _Part(Recipe, tree))
     raise_all(sorted(reading.problems, key=_line))
     assert isinstance(recipe, Recipe)
@@ -68,13 +72,16 @@ def _section(reading: _Reading, part: _Part) -> Section:
     values: dict[str, Any] = {}
     known = _names(part.kind)
     for key, node in part.tree.entries.items():
-        if key not in known:
+        if key not in known and not _is_own_ability(reading, part, key):
             _report_unknown(reading, part, key, node)
         elif not (isinstance(node, Scalar) and node.is_null):  # unset; an empty section says nothing
             values[key] = _value(reading, part, key, node)
     if part.kind is BudgetSection:
-        amounts = {name: values.pop(name) for name in BUDGET_NAMES if name in values}
-        values["abilities"] = {name: amount for name, amount in amounts.items() if amount is not None}
+        values["abilities"] = {
+            name: amount
+            for name in sorted(values.keys() - part.kind.model_fields.keys(), key=place_of)
+            if (amount := values.pop(name)) is not None
+        }
     broken = len(reading.problems) > before
     try:
         return part.kind(**values)
@@ -91,6 +98,8 @@ def _value(reading: _Reading, part: _Part, key: str, node: Node) -> Any:
     """The value of one field; None, and a problem, where it cannot be read."""
     name = part.name(key)
     kind = part.kind.model_fields[key].annotation if key in part.kind.model_fields else None
+    if get_origin(kind) is dict:
+        return _named_sections(reading, _Part(get_args(kind)[1], Fields({}), name), node)
     if isinstance(kind, type) and issubclass(kind, Section):
         if isinstance(node, Fields):
             return _section(reading, _Part(kind, node, name))
@@ -104,6 +113,36 @@ def _value(reading: _Reading, part: _Part, key: str, node: Node) -> Any:
         asked = f"did you mean `{near}`?" if near else f"{error.wanted} is wanted"
         reading.report(node.place, f"`{name}` is {_shown(node)}; {asked}", _meaning(name))
         return None
+
+
+def _named_sections(reading: _Reading, part: _Part, node: Node) -> dict[str, Section]:
+    """Sections by the names of abilities."""
+    if not isinstance(node, Fields):
+        reading.report(node.place, f"`{part.path}` is {_shown(node)}; it is a section of names", part.path)
+        return {}
+    found = {}
+    for key, inner in node.entries.items():
+        if not is_ability_name(key):
+            problem = f"{quote(key)} is no name for an ability"
+            reading.report(inner.place, problem, "letters, digits, _ and -, at most 64")
+        elif isinstance(inner, Scalar) and inner.is_null:
+            found[key] = part.kind()
+        elif isinstance(inner, Fields):
+            found[key] = _section(reading, _Part(part.kind, inner, part.name(key)))
+        else:
+            fields = ", ".join(_names(part.kind))
+            problem = f"`{part.name(key)}` is {_shown(inner)}; it is a section with fields of its own"
+            reading.report(inner.place, problem, f"its fields: {fields}")
+    return found
+
+
+def _is_own_ability(reading: _Reading, part: _Part, key: str) -> bool:
+    """Whether a key of the budget is an ability of the user's own: declared, or like no known name."""
+    if part.kind is not BudgetSection or not is_ability_name(key):
+        return False
+    if key in BY_NAME or key in part.kind.model_fields:
+        return False
+    return key in reading.declared or not known_near(key, part.kind.model_fields)
 
 
 def _names(kind: type[Section]) -> list[str]:
@@ -120,7 +159,10 @@ def _report_unknown(reading: _Reading, part: _Part, key: str, node: Node) -> Non
     known = _names(part.kind)
     elsewhere = (one.name for one in field_help() if one.name.endswith("." + key))
     near = _nearest(key, known) or next(elsewhere, "")
-    if near:
+    if near and part.kind is BudgetSection and is_ability_name(key):
+        hint = f"an ability of your own that is called so is declared: `abilities: {{{key}: }}`"
+        reading.report(node.place, f"{problem}; did you mean `{near}`?", hint)
+    elif near:
         reading.report(node.place, f"{problem}; did you mean `{near}`?")
     else:
         reading.report(node.place, problem, f"fields here: {', '.join(known)}")

@@ -1,0 +1,106 @@
+"""Abilities of one's own: any name found in the rows; budgets, ledger and notes work for them as for the ten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from doitune.cli.app import app
+from doitune.data.check import check
+from doitune.data.corpus import open_corpus
+from doitune.errors import DataError
+from doitune.prepare.draw import draw, drawn, say_everything
+from doitune.recipe.resolve import resolve
+
+
+def write_rows(path: Path, counts: Mapping[str | None, int]) -> Path:
+    """Rows of these abilities, None for rows that name none."""
+    lines = []
+    for name, count in counts.items():
+        for number in range(count):
+            turns = [
+                {"role": "user", "content": f"{name}的第{number}问？"},
+                {"role": "assistant", "content": f"{name}答{number}"},
+            ]
+            lines.append({"messages": turns, **({} if name is None else {"ability": name})})
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def ledger_of(path: Path, *overrides: str) -> dict[str, tuple[int, int, int]]:
+    """asked, found, kept by ability."""
+    resolved = resolve("own", model="demo", corpus=str(path), overrides=list(overrides))
+    lines = draw(resolved.recipe)[0].ledger.lines
+    return {name: (line.asked, line.found, line.kept) for name, line in lines.items()}
+
+
+def test_without_a_budget_every_row_is_taken(tmp_path: Path) -> None:
+    """Trap: rows of abilities that no recipe names, or of none, passed the check and could not be trained."""
+    rows = write_rows(tmp_path / "rows.jsonl", {"客服": 7, None: 5, "math": 3, "synthetic": 2})
+    assert ledger_of(rows) == {
+        "math": (3, 3, 3),
+        "synthetic": (2, 2, 2),
+        "general": (5, 5, 5),
+        "客服": (7, 7, 7),
+    }
+    assert check(open_corpus(str(rows))).clean
+    resolved = resolve("own", model="demo", corpus=str(rows))
+    found = drawn(resolved)
+    assert len(found["ids"]) == len(set(found["ids"])) == 17
+    [said] = say_everything(resolved.recipe.data, draw(resolved.recipe)[0].ledger)
+    assert said.endswith("every row is learnt from (math 3, synthetic 2, general 5, 客服 7)")
+
+
+def test_budgets_of_own_abilities(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", {"客服": 40, "摘要": 6, None: 30})
+    assert ledger_of(rows, "data.budget={客服: 10, general: all}") == {
+        "general": (30, 30, 30),
+        "客服": (10, 40, 10),
+        "摘要": (0, 6, 0),
+    }
+    # what own rows have shares; the paper's ten would find nothing
+    assert ledger_of(rows, "data.budget.share_equally=30") == {
+        "general": (12, 30, 12),
+        "客服": (12, 40, 12),
+        "摘要": (6, 6, 6),
+    }
+    assert ledger_of(rows, "data.budget={share_equally: 30, 客服: 20}")["客服"] == (20, 40, 20)
+    small, large = (
+        set(drawn(resolve("own", corpus=str(rows), overrides=[f"data.budget={{客服: {count}}}"]))["ids"])
+        for count in (8, 20)
+    )
+    assert len(small) == 8 and small < large
+
+
+def test_a_budget_for_rows_that_are_not_there_names_the_nearest(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", {"customer-care": 9})
+    with pytest.raises(DataError) as caught:
+        ledger_of(rows, "data.budget={customer-cares: 4}")
+    [found] = caught.value.problems
+    assert (found.place, found.problem) == ("data.budget.customer-cares", "asked for 4 rows, found 0")
+    assert found.hint == "did you mean `customer-care`?"
+
+
+@pytest.mark.parametrize(
+    "name, near", [("maths", "math"), ("Reasoning", "reasoning"), ("generel", "general")]
+)
+def test_a_slip_of_a_known_name_is_asked_about(tmp_path: Path, name: str, near: str) -> None:
+    """Never dropped in silence, and never taken for the other."""
+    rows = write_rows(tmp_path / "rows.jsonl", {"客服": 3, name: 4})
+    with pytest.raises(DataError, match=f"the ability `{name}` \\(4 rows\\) looks like `{near}`") as caught:
+        ledger_of(rows)
+    assert caught.value.problems[0].place == f"{rows}:4" and caught.value.exit_code == 65
+    assert ledger_of(rows, f"abilities.{name}=null")[name] == (4, 4, 4)
+
+
+def test_the_recipe_may_be_left_out(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", {"客服": 7, None: 5})
+    told = CliRunner().invoke(app, ["data", "draw", "--corpus", str(rows), "--model", "demo", "--json"])
+    assert told.exit_code == 0
+    assert json.loads(told.stdout)["ledger"]["客服"]["kept"] == 7
+    neither = CliRunner().invoke(app, ["train"])
+    assert neither.exit_code == 2 or "neither a recipe nor a corpus" in str(neither.exception)
