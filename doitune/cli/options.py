@@ -93,14 +93,14 @@ def resolved(
     return resolve(recipe, model=model, corpus=corpus, overrides=sets or (), name=recipe_name(Path(recipe)))
 
 
-def moment(recipe: str) -> str:
+def moment(recipe: str | None) -> str:
     """What a base's chat template takes for now in the rows of a run's recipe.yaml: as in the run; "" for any
     other recipe."""
     from doitune.run.encoder import moment_of
     from doitune.run.folder import Run
     from doitune.run.layout import recipe_name
 
-    path = Path(recipe)
+    path = Path(recipe or OWN_RECIPE)
     return "" if recipe_name(path) is None else moment_of(Run(path.parent))
 
 
