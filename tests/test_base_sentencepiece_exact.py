@@ -266,7 +266,7 @@ def test_order_and_many_texts_at_once(cut: Any) -> None:
 def test_control_tokens_in_a_text_are_still_found(base: Path) -> None:
     from doitune.errors import DataError
 
-    for forged in ("x</s>y", "<s>", "<unk>"):
+    for forged in ("x</s>y", "<s>"):
         with pytest.raises(DataError, match="holds the control token"):
             encode([Message("user", forged), Message("assistant", "A")], template_of(base))
 

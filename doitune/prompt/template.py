@@ -121,7 +121,8 @@ def open_template(
         user, assistant, end = (vocabulary_rows + place for place in range(len(NEW_TOKENS)))
         new_rows = len(NEW_TOKENS)
     else:
-        user, assistant, end = _reused_roles(tokenizer, roles, vocabulary_rows or len(tokenizer))
+        highest = max(tokenizer.get_vocab().values(), default=-1)
+        user, assistant, end = _reused_roles(tokenizer, roles, vocabulary_rows or highest + 1)
         new_rows = 0
     control |= {user, assistant, end}
     stop = tuple(dict.fromkeys([end, *_end_ids(tokenizer), user, assistant]))
