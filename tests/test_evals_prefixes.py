@@ -13,8 +13,9 @@ from doitune.backends.hf import load
 from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.data.example import Message
-from doitune.evals.ask import Kept, Limits, _positions, ask, ask_batch, bare_ids, cut
+from doitune.evals.ask import Kept, Limits, _positions, ask, ask_batch, cut
 from doitune.evals.evaluate import evaluate
+from doitune.evals.letters import bare_ids, one_each
 from doitune.evals.prompts import prepare
 from doitune.evals.suites import doit
 from doitune.evals.task import Item, Reply, Task
@@ -220,7 +221,7 @@ def test_bare_letters_are_scored_from_the_same_forward(loaded):
         logits[list(bare_ids(LETTERS, template))].tolist(), abs=1e-4
     )
     assert reply.option_scores == pytest.approx(
-        logits[list(option_ids(LETTERS, item.question, template))].tolist(), abs=1e-4
+        logits[list(one_each(option_ids(LETTERS, item.question, template)))].tolist(), abs=1e-4
     )
     assert Reply.from_json(reply.to_json()) == reply
     assert bare_ids(("A", "没有这个"), template) == ()
@@ -230,9 +231,9 @@ def test_paper_reads_the_bare_letters_and_fixed_those_that_were_taught(loaded, t
     """Bare letters that stand for other tokens give another answer: the report shows it, and the manifest
     says which tokens they were."""
     model, template = loaded
-    taught = option_ids(LETTERS, (Message("user", "?"),), template)
+    taught = one_each(option_ids(LETTERS, (Message("user", "?"),), template))
     other = tuple(reversed(taught))
-    monkeypatch.setattr("doitune.evals.ask.bare_ids", lambda letters, template: other)
+    monkeypatch.setattr("doitune.evals.letters.bare_ids", lambda letters, template: other)
     items = tuple(with_examples(10))
     report = evaluate(model, template, Task("cmmlu", items, shots=3), tmp_path, identity={"base": "tiny"})
     from doitune.evals.saved import read_lines, read_manifest

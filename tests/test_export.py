@@ -84,11 +84,11 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: file_sha256(path) for path in folder.iterdir()}
 
 
-def plain_logits(folder: Path, ids: tuple[int, ...]) -> torch.Tensor:
+def plain_log_probs(folder: Path, ids: tuple[int, ...]) -> torch.Tensor:
     """[T, V]: what transformers alone makes of the folder."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.no_grad():
-        return model(torch.tensor([ids])).logits[0]
+        return model(torch.tensor([ids])).logits[0].log_softmax(dim=-1)
 
 
 @cache
@@ -106,13 +106,13 @@ def plain_ids(folder: Path, messages: tuple[Message, ...], *, question: bool) ->
     )
 
 
-def own_logits(run: Run, ids: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def own_log_probs(run: Run, ids: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """[T, V] of the trained model and of its bare base."""
     _, model, _, _ = open_trained(run, "best")
     row = Encoded((*ids, 0), (IGNORED, *ids[1:], 0))
-    with_adapter = model.answer_logits(pad([row]))
+    with_adapter = model.log_probs(pad([row]))
     with model.without_adapter():
-        return with_adapter, model.answer_logits(pad([row]))
+        return with_adapter, model.log_probs(pad([row]))
 
 
 def test_a_merge_in_fp32_is_the_trained_model_to_rounding(run_fp32: Run, tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_a_merge_in_fp32_is_the_trained_model_to_rounding(run_fp32: Run, tmp_pat
         and said["evaluation"]["difference"] == said["evaluation"]["flips_down"] == 0
     )
     ids = tuple(range(20, 60))
-    adapter, base = own_logits(run_fp32, ids)
-    merged = plain_logits(folder, ids)
+    adapter, base = own_log_probs(run_fp32, ids)
+    merged = plain_log_probs(folder, ids)
     assert (merged - adapter).abs().max() < 1e-4 < (adapter - base).abs().max() / 100
     assert {path.name for path in folder.iterdir()} == {
         WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", RECORD, REPORT,
@@ -164,7 +164,7 @@ def test_a_model_trained_on_four_bits_is_the_same_on_them_and_another_on_its_bas
     )
     assert base.same == (pairs["base"][key]["agreement"] >= 0.98)
     ids = tuple(range(20, 60))
-    assert (plain_logits(tmp_path / "held", ids) - own_logits(run, ids)[0]).abs().max() < 1e-3
+    assert (plain_log_probs(tmp_path / "held", ids) - own_log_probs(run, ids)[0]).abs().max() < 1e-3
 
 
 def test_sixteen_bits_round_and_say_how_much(run: Run, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+from doitune.backends.loaded import Tokens
 from doitune.backends.token_rows import TokenRows
 
 
@@ -34,6 +35,12 @@ class Head:
             weight, bias = self.module.weight[list(token_ids)].float(), getattr(self.module, "bias", None)
         few = None if bias is None else bias[list(token_ids)].float()
         return self._capped(linear(hidden.float(), weight, few))
+
+    def log_probs(self, hidden: torch.Tensor, token_ids: Tokens) -> torch.Tensor:
+        """fp32 log-probabilities [n, k] of these tokens (or of all), in nats over the whole vocabulary."""
+        every = self.logits(hidden)
+        few = every if token_ids is None else self.logits_of(hidden, token_ids)
+        return few - every.logsumexp(dim=-1, keepdim=True)
 
     def _capped(self, logits: torch.Tensor) -> torch.Tensor:
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)

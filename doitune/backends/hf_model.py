@@ -14,7 +14,7 @@ from doitune.backends import documents
 from doitune.backends.adapter import Adapter
 from doitune.backends.finite import refuse_not_finite
 from doitune.backends.head import Head
-from doitune.backends.loaded import LoadedModel, Loss, Prefix, Written
+from doitune.backends.loaded import LoadedModel, Loss, Prefix, Tokens, Written
 from doitune.backends.loss import batch_loss, recomputed_losses
 from doitune.backends.prefix import PrefixLayer, proved_prefix
 from doitune.backends.reply import ReplyWatcher
@@ -53,9 +53,10 @@ class HfModel(LoadedModel):
         return self.head.logits_of(self.hidden(batch.to(self.device), prefix)[rows, last], token_ids)
 
     @torch.no_grad()
-    def answer_logits(self, batch: Batch) -> torch.Tensor:
+    def log_probs(self, batch: Batch, token_ids: Tokens = None, prefix: Prefix | None = None) -> torch.Tensor:
         batch = batch.to(self.device)
-        return self.head.logits(self.hidden(batch)[:, :-1][batch.labels[:, 1:] != IGNORED])
+        hidden = self.hidden(batch, prefix)[:, :-1][batch.labels[:, 1:] != IGNORED]
+        return self.head.log_probs(hidden, token_ids)
 
     @torch.no_grad()
     def read(self, ids: Sequence[int]) -> Prefix:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from doitune.prompt.batch import Batch
 
 
+Tokens = Sequence[int] | None
+"""Ids of some tokens; None for the whole vocabulary."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """`value`: scalar with gradient, the sum of the batch's token losses divided by the `trained_tokens`
@@ -81,8 +85,9 @@ class LoadedModel(ABC):
         batch, without gradient. Only these rows of the head are computed."""
 
     @abstractmethod
-    def answer_logits(self, batch: Batch) -> torch.Tensor:
-        """[n, V] fp32: all logits for each trained position of a padded batch, row by row, no gradient."""
+    def log_probs(self, batch: Batch, token_ids: Tokens = None, prefix: Prefix | None = None) -> torch.Tensor:
+        """[n, k] fp32: log-probabilities of these k tokens, in nats over the whole vocabulary, for each
+        trained position of a padded batch, row by row, no gradient."""
 
     @abstractmethod
     def read(self, ids: Sequence[int]) -> Prefix:

@@ -1,4 +1,4 @@
-"""A loaded model's replies to questions, many at once: letters by first-step scores, written replies,
+"""A loaded model's replies to questions, many at once: letters by their scores, written replies,
 candidates by their losses.
 
 Questions are sorted by length and cut into batches under a token budget, longest first, so that padding costs
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from doitune.backends.out_of_memory import OutOfMemory, free_cache, memory_for
 from doitune.errors import FitError
+from doitune.evals.letters import one_each, scored_ids, sequence_scores
 from doitune.evals.prompts import Prompt, unlabelled
 from doitune.evals.task import Candidate, Item, Reply
 from doitune.prompt.batch import MICRO_BATCH_COST_TOKENS, cut_sorted, pad
@@ -178,56 +179,38 @@ def ask(
         yield ask_batch(model, template, batch, kept)
 
 
-def bare_ids(letters: Sequence[str], template: Template) -> tuple[int, ...]:
-    """The tokens that the vocabulary spells just like the letters, which the released code scores; empty
-    where it has none of its own each.
-
-    Source: DoIT evaluate/{cmmlu,agieval}/run_prediction_llama.py scores `A`, although an answer starts with
-    another token, `▁A`.
-    """
-    known = template.tokenizer.get_vocab()
-    found = tuple(known[letter] for letter in letters if letter in known)
-    return found if len(set(found)) == len(letters) else ()
-
-
-def scored_ids(item: Item, template: Template) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The tokens whose logits stand for an item's options: those that `encode` gives them as an answer,
-    and the bare ones. ModelError."""
-    return option_ids(item.options, item.question, template), bare_ids(
-        item.options, template
-    ) if item.bare else ()
-
-
 def rank_letters(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
-    """First-step scores of each item's options: one forward, the head's rows of the options only.
+    """Scores of each item's options (see Reply): one forward, the head's rows of the options only.
 
     All items of `batch` offer the same options. Where the released code would keep other shots, its prompts
     are a forward of their own, from which the bare letters are read.
     """
-    letters, bare = scored_ids(batch[0].item, template)
+    options, bare = scored_ids(batch[0].item, template)
+    letters = one_each(options)
 
-    def scored(rows: Sequence[tuple[int, ...]], shared: int) -> list[list[float]]:
+    def first_step(rows: Sequence[tuple[int, ...]], shared: int, tokens: Sequence[int]) -> list[list[float]]:
         padded = pad([unlabelled(row[shared:]) for row in rows], pad_id=template.pad_id)
-        asked = (*letters, *bare)
         prefix = kept.read(model, rows[0][:shared]) if shared else None
-        return model.logits(padded, asked, prefix).tolist()
+        return model.logits(padded, tokens, prefix).tolist()
+
+    def taught(rows: Sequence[tuple[int, ...]], shared: int) -> list[list[float]]:
+        """The options' scores, and the bare letters' behind them."""
+        if letters:
+            return first_step(rows, shared, (*letters, *bare))
+        prefix = kept.read(model, rows[0][:shared]) if shared else None
+        whole = sequence_scores(model, template, [row[shared:] for row in rows], options, prefix)
+        return [a + b for a, b in zip(whole, first_step(rows, shared, bare))] if bare else whole
 
     def scores(part: Sequence[Prompt]) -> list[Reply]:
-        own = scored([prompt.ids for prompt in part], part[0].shared)
-        twice = [prompt for prompt in part if len(prompt.rows) > 1]
-        released = iter(
-            scored([prompt.rows[1].ids for prompt in twice], part[0].released_shared) if twice else []
-        )
+        own = taught([prompt.ids for prompt in part], part[0].shared)
+        twice = [prompt.rows[1].ids for prompt in part if len(prompt.rows) > 1]
+        released = iter(first_step(twice, part[0].released_shared, bare) if twice and bare else [])
         lines = [
-            (row, next(released) if len(prompt.rows) > 1 else row)
+            (row[: len(options)], next(released, []) if len(prompt.rows) > 1 else row[len(options) :])
             for prompt, row in zip(part, own, strict=True)
         ]
         return [
-            replace(
-                prompt.reply(),
-                option_scores=tuple(row[: len(letters)]),
-                released_scores=tuple(other[len(letters) :]),
-            )
+            replace(prompt.reply(), option_scores=tuple(row), released_scores=tuple(other))
             for prompt, (row, other) in zip(part, lines, strict=True)
         ]
 
@@ -235,10 +218,11 @@ def rank_letters(model: LoadedModel, template: Template, batch: Sequence[Prompt]
 
 
 def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
-    """Greedy replies, and the first and last step's log-probabilities of the options where the items offer
-    any. One cap for the whole batch."""
+    """Greedy replies, and scores of the options where the items offer any (see Reply). One cap for the whole
+    batch."""
     first = batch[0].item
-    watched = option_ids(first.options, first.question, template) if first.options else ()
+    options = option_ids(first.options, first.question, template) if first.options else ()
+    watched = one_each(options)
 
     def texts(part: Sequence[Prompt]) -> list[Reply]:
         written = model.generate(
@@ -247,16 +231,19 @@ def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept:
             stop_ids=template.stop_ids,
             watch_ids=watched,
         )
+        scores: Sequence[Sequence[float]] = [one.first_scores for one in written]
+        if options and not watched:
+            scores = sequence_scores(model, template, [prompt.ids for prompt in part], options)
         return [
             replace(
                 prompt.reply(),
                 text=decode(one.ids, template),
                 new_tokens=len(one.ids),
                 stopped=one.stopped,
-                option_scores=tuple(one.first_scores),
+                option_scores=tuple(of_options),
                 released_scores=tuple(one.last_scores),
             )
-            for prompt, one in zip(part, written, strict=True)
+            for prompt, one, of_options in zip(part, written, scores, strict=True)
         ]
 
     return _halving(texts, batch, kept)

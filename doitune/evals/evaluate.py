@@ -97,17 +97,19 @@ def evaluate(
 
 
 def _with_tokens(manifest: saved.Manifest, task: Task, template: Template) -> saved.Manifest:
-    """The manifest with the tokens that options are scored by. ModelError where two options would share
-    one."""
-    from doitune.evals.ask import scored_ids
+    """The manifest with the tokens that options are scored by. ModelError where two options cannot be told
+    apart."""
+    from doitune.evals.letters import one_each, scored_ids
 
     taught: dict[str, int] = {}
+    several: dict[str, tuple[int, ...]] = {}
     bare: dict[str, int] = {}
     for item in {item.options: item for item in task.items if item.options and item.way != "rank"}.values():
         own, released = scored_ids(item, template)
-        taught |= dict(zip(item.options, own, strict=True))
+        taught |= dict(zip(item.options, one_each(own), strict=False))
+        several |= {} if one_each(own) else dict(zip(item.options, own, strict=True))
         bare |= dict(zip(item.options, released, strict=False))
-    return replace(manifest, option_ids=taught, bare_ids=bare)
+    return replace(manifest, option_ids=taught, bare_ids=bare, option_tokens=several)
 
 
 def _claim(folder: Path, manifest: saved.Manifest) -> None:

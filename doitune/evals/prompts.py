@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from doitune.data.example import Message
 from doitune.errors import DataError
+from doitune.evals.letters import answer_room
 from doitune.evals.task import Count, Item, Reply, ids_digest
-from doitune.prompt.encode import encode_all, encode_questions
+from doitune.prompt.encode import encode_all, encode_questions, option_ids
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.prompt.template import Template
 
@@ -83,15 +84,31 @@ def _rows(items: Sequence[Item], questions: Sequence[tuple[int, ...]], template:
         for choice in item.choices
     ]
     candidates = iter(encode_all(chats, template))
+    room = {
+        options: answer_room(option_ids(options, question, template))
+        for options, question in _asked_options(items).items()
+    }
     prompts = []
     for item, ids in zip(items, questions, strict=True):
         if item.way == "rank":
             rows = tuple(_answer_only(next(candidates), len(ids)) for _ in item.choices)
         else:
             rows = (unlabelled(ids),)
-        length = max(len(row.ids) for row in rows) + (item.max_new_tokens if item.way == "write" else 0)
+        reply = max(room.get(item.options, 0), item.max_new_tokens if item.way == "write" else 0)
+        length = max(len(row.ids) for row in rows) + reply
         prompts.append(Prompt(item, ids, rows, length, item.shots, too_long=False))
     return prompts
+
+
+def _asked_options(items: Sequence[Item]) -> dict[tuple[str, ...], tuple[Message, ...]]:
+    """A question for each set of options that is scored."""
+    return {item.options: item.question for item in items if item.options and item.way != "rank"}
+
+
+def refuse_same_letters(items: Sequence[Item], template: Template) -> None:
+    """ModelError where options cannot be told apart by their tokens."""
+    for options, question in _asked_options(items).items():
+        option_ids(options, question, template)
 
 
 def unlabelled(ids: tuple[int, ...]) -> Encoded:

@@ -37,8 +37,8 @@ class Manifest:
     """Whose replies a folder has, and to what. `document` hashes the whole suite's questions, before any
     limit. `moment`: what the base's chat template took for now; "" where it has no say, and in old ones.
 
-    `option_ids`: the token that each option was scored by; `bare_ids`: those of protocol `paper`, where they
-    are other ones.
+    `option_ids`: the token that each option was scored by, where that is one; `option_tokens`: all of them,
+    where an option is several; `bare_ids`: those of protocol `paper`, where they are other ones.
     """
 
     suite: str
@@ -52,6 +52,7 @@ class Manifest:
     option_ids: Mapping[str, int] = field(default_factory=dict)
     bare_ids: Mapping[str, int] = field(default_factory=dict)
     moment: str = ""
+    option_tokens: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Task, identity: Mapping[str, str], fingerprint: str, moment: str = "") -> Manifest:
@@ -206,6 +207,10 @@ def read_manifest(folder: Path) -> Manifest | None:
             _each(read.get("option_ids", {}), int),
             _each(read.get("bare_ids", {}), int),
             _moment(read.get("moment", "")),
+            {
+                name: tuple(_one(token, int) for token in tokens)
+                for name, tokens in _each(read.get("option_tokens", {}), list).items()
+            },
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
@@ -260,6 +265,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "option_ids": dict(manifest.option_ids),
         "bare_ids": dict(manifest.bare_ids),
         "moment": manifest.moment,
+        "option_tokens": {name: list(tokens) for name, tokens in manifest.option_tokens.items()},
     }
     write_json(folder / EVALUATION, document)
 

@@ -6,7 +6,7 @@ Nothing here knows how a run was trained: it reads the run's directory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +27,7 @@ from doitune.recipe.resolve import resolve
 from doitune.run.find import find_run
 from doitune.run.folder import Run, resolved
 from doitune.run.layout import BASE, BASES, ORIGIN, REPORT_TEXT, evaluation_folder, in_run, step_of
-from doitune.run.places import at_its_corpus, its_base
+from doitune.run.places import at_its_corpus
 from doitune.system.disk import file_sha256, write_whole
 
 if TYPE_CHECKING:
@@ -131,15 +131,17 @@ def _names_run(target: str, runs: Path) -> bool:
 
 
 def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Evaluation]:
-    from doitune.run.model import open_trained, take_checkpoint
+    from doitune.run.model import load_model, open_encoder, take_checkpoint
 
     steps = _steps(run, request.checkpoints)
     # before a model is loaded, so that what is missing shows at once
     recipe = resolved(run).recipe
     own = not request.corpus and set(request.suites or recipe.eval.suite) & set(CORPUS_SUITES)
     tasks = requested_tasks(at_its_corpus(run, recipe) if own else recipe, request)
-    recipe, model, template, now = open_trained(run, str(steps[0]), request.model)
-    base = its_base(run, recipe, request.model)
+    recipe, base, template = open_encoder(run, request.model)
+    _refuse_same_letters(tasks, template)
+    _, model = load_model(recipe, base, template.new_rows, training=False)
+    now = take_checkpoint(run, steps[0], model, template).step
     loaded = _Loaded(run.name, recipe, base, model, template, request, on_progress)
     leaks = int(run.read_json(ORIGIN).get("data", {}).get("leaks", 0))
     found: list[Evaluation] = []
@@ -176,6 +178,7 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
     base = find_base(recipe.model.name, recipe.model.revision)
     begin(recipe.model.backend, base)
     template = tokenizer_template(base, recipe.prompt)
+    _refuse_same_letters(tasks, template)
     _, model = load_model(recipe, base, template.new_rows, training=False)
     place = runs / BASES / base.folder.name
     loaded = _Loaded(target, recipe, base, model, template, request, on_progress)
@@ -186,6 +189,14 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
                 (task, evaluation_folder(place, suite, BASE)) for suite, task in tasks.items()
             )
         ]
+
+
+def _refuse_same_letters(tasks: Mapping[str, Task], template: Template) -> None:
+    """ModelError, before a model is loaded, where options of a task cannot be told apart."""
+    from doitune.evals.prompts import refuse_same_letters
+
+    for task in tasks.values():
+        refuse_same_letters(task.items, template)
 
 
 def _as_begun(loaded: _Loaded, folder: Path) -> _Loaded:

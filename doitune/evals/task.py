@@ -19,7 +19,7 @@ from doitune.data.example import Message
 from doitune.errors import UsageError
 
 Way = Literal["letters", "write", "rank"]
-"""How an item is asked: options by first-step scores, a written reply, or candidates by their losses."""
+"""How an item is asked: options by their scores, a written reply, or candidates by their losses."""
 WAYS: tuple[Way, ...] = get_args(Way)
 
 Count = Callable[[str], int]
@@ -145,11 +145,13 @@ class Reply:
     """What came back for one item.
 
     `text` is the written reply, None where none was asked for; `stopped` says whether the model ended it
-    itself. `option_scores` are the first step's scores of the options, in their order (logits of the head's
-    rows or log-probabilities: only their order counts). `candidates` are those of a ranking. `prompt` is the
-    hash of the prompt's ids. `too_long`: the prompt did not fit, nothing was asked. `released_scores`: those
-    that protocol `paper` reads: of the bare letters, in the released code's question with `released_shots`,
-    or of a written reply's last step.
+    itself. `option_scores` are scores of the options behind the question, in their order; within a question
+    only their order counts. Where every option is one token they are the first step's: logits of the head's
+    rows, log-probabilities of a written reply. Where one is several tokens, they are each option's sum of
+    log-probabilities (nats) over all its tokens but the end token. `candidates` are those of a ranking.
+    `prompt` is the hash of the prompt's ids. `too_long`: the prompt did not fit, nothing was asked.
+    `released_scores`: those that protocol `paper` reads: of the bare letters, in the released code's question
+    with `released_shots`, or of a written reply's last step (none there where an option is several tokens).
     """
 
     prompt: str

@@ -84,7 +84,7 @@ def ask(model: LoadedModel, rows: Sequence[Encoded]) -> Answers:
     model.training(False)
     found: dict[int, torch.Tensor] = {}
     for batch in arrange(rows, TOKENS_AT_ONCE, packed=False):
-        log_probs = model.answer_logits(batch).log_softmax(dim=-1).cpu()
+        log_probs = model.log_probs(batch).cpu()
         found.update(
             zip(
                 batch.members,

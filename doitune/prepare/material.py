@@ -26,7 +26,7 @@ from doitune.prepare.draw import (
 )
 from doitune.prepare.row_lengths import beyond_training, fit, fit_validation, row_limit
 from doitune.prepare.schedule import Course
-from doitune.prompt.encode import encode_all
+from doitune.prompt.encode import encode_all, option_ids
 from doitune.prompt.encoded import Encoded
 from doitune.prompt.law import prove_law
 from doitune.prompt.template import Template
@@ -105,6 +105,7 @@ def prepare(
     course = Course(tuple(example.id for example in examples), recipe.train)
     rates(recipe.train, course.total_steps)
     valid = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
+    _refuse_same_letters(valid, template)
     valid_encoded = {name: tuple(_encode(rows, template)) for name, rows in valid.items()}
     if limit.of_base:
         valid, valid_encoded = fit_validation(valid, valid_encoded, limit, drops=drops)
@@ -124,6 +125,14 @@ def prepare(
             *beyond_training(encoded, context),
         ),
     )
+
+
+def _refuse_same_letters(valid: Mapping[str, Sequence[Example]], template: Template) -> None:
+    """ModelError where the options of a validation question cannot be told apart by their tokens: now, and
+    not after the first epoch."""
+    choices = [example for rows in valid.values() for example in rows if example.form == "single_choice"]
+    for options, question in {example.options: example.question for example in choices}.items():
+        option_ids(options, question, template)
 
 
 def _encode(examples: Sequence[Example], template: Template) -> list[Encoded]:

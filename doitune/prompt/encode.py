@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from itertools import permutations
 
 from doitune.data.example import Message
 from doitune.errors import DataError, ModelError
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.prompt.rendering import CURE
 from doitune.prompt.template import PROBE_CHAT, Chat, Template, render
+
+SAME_LETTERS = "letters cannot be asked of this base: take the tokenizer that belongs to it"
 
 CHATS_AT_ONCE = 256
 """Conversations whose renderings are kept at a time: each takes several times its ids."""
@@ -158,22 +161,27 @@ def encode_questions(questions: Sequence[Sequence[Message]], template: Template)
     return [(*whole.ids, template.assistant_id) for whole in encode_all(questions, template)]
 
 
-def option_ids(letters: Sequence[str], question: Sequence[Message], template: Template) -> tuple[int, ...]:
-    """The one token that `encode` gives each letter as the answer to `question`; ModelError unless they
-    are distinct single tokens."""
+def option_ids(
+    letters: Sequence[str], question: Sequence[Message], template: Template
+) -> tuple[tuple[int, ...], ...]:
+    """The tokens that `encode` gives each letter as the answer to `question`, without the end token.
+
+    ModelError where those of one letter begin with all of another's: no score could tell them apart.
+    """
     start = len(encode_question(question, template))
     answers = encode_all([(*question, Message("assistant", letter)) for letter in letters], template)
     found = []
     for letter, answer in zip(letters, answers, strict=True):
         tokens = answer.ids[start:]
-        if len(tokens) < 2 or tokens[1] not in template.stop_ids:
-            raise ModelError(
-                f"the answer {letter!r} is not one token under this tokenizer",
-                "options cannot be scored by one token",
-            )
-        found.append(tokens[0])
-    if len(set(found)) < len(found):
-        raise ModelError(f"the options {list(letters)} are not distinct tokens under this tokenizer")
+        end = next((at for at, token in enumerate(tokens) if token in template.stop_ids), 0)
+        if not end:
+            raise ModelError(f"the answer {letter!r} has no token under this tokenizer", SAME_LETTERS)
+        found.append(tokens[:end])
+    for (one, own), (other, its) in permutations(zip(letters, found, strict=True), 2):
+        if its[: len(own)] == own:
+            same = f"{one!r} and {other!r} cannot be told apart under this tokenizer"
+            names = template.tokenizer.convert_ids_to_tokens
+            raise ModelError(f"the options {same}: they are {names(own)} and {names(its)}", SAME_LETTERS)
     return tuple(found)
 
 

@@ -52,6 +52,17 @@ def _checkpoints_gradients(recipe: Recipe) -> bool:
     return wanted == "always" or (wanted == "auto" and torch.cuda.is_available())
 
 
+def open_encoder(run: Run, moved_to: str = "") -> tuple[Recipe, Base, Template]:
+    """A run's recipe, its base on disk, and the template that it was trained with; the backend's libraries
+    are imported. `moved_to`: see `its_base`. CheckpointError where the encoder is another."""
+    recipe = resolved(run).recipe
+    base = its_base(run, recipe, moved_to)
+    begin(recipe.model.backend, base)
+    template = tokenizer_template(base, recipe.prompt, moment_of(run))
+    refuse_other_encoder(run, template)
+    return recipe, base, template
+
+
 def open_trained(
     run: Run, checkpoint: str = "best", moved_to: str = ""
 ) -> tuple[Recipe, LoadedModel, Template, int]:
@@ -60,12 +71,8 @@ def open_trained(
     `checkpoint`: "best", "last" or a step number. `moved_to`: see `its_base`. Errors: see `take_checkpoint`;
     CheckpointError where it is missing.
     """
-    recipe = resolved(run).recipe
     step = checkpoint_step(run, checkpoint)
-    base = its_base(run, recipe, moved_to)
-    begin(recipe.model.backend, base)
-    template = tokenizer_template(base, recipe.prompt, moment_of(run))
-    refuse_other_encoder(run, template)
+    recipe, base, template = open_encoder(run, moved_to)
     _, model = load_model(recipe, base, template.new_rows, training=False)
     take_checkpoint(run, step, model, template)
     return recipe, model, template, step

@@ -26,7 +26,8 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from doitune.backends.adapter import Adapter
 from doitune.backends.hf_model import HfModel
-from doitune.evals.ask import Limits, ask, bare_ids
+from doitune.evals.ask import Limits, ask
+from doitune.evals.letters import bare_ids
 from doitune.evals.prompts import Prompt, prepare
 from doitune.evals.suites import agieval, cmmlu
 from doitune.evals.task import Task

@@ -43,7 +43,7 @@ def judge(
     """Read `reply`, compare it with `label`, and say how.
 
     `reply`: text; None where only `option_scores` came back; for ppl_rank the candidates' mean losses
-    (`label` is the right one's place). `option_scores`: first-step scores by letter or in the order of
+    (`label` is the right one's place). `option_scores`: scores by letter or in the order of
     `options`; they decide where the text names no option. `mode` ("text", "logits", "both") is the released
     reader's, for `paper` alone; left out, it follows from what is given. Errors: UsageError.
     """
@@ -106,7 +106,7 @@ def _by_letter(scores: Scores | None, options: Sequence[str] | None) -> dict[str
 def _single(
     text: str | None, label: str, scores: Mapping[str, float] | None, options: tuple[str, ...]
 ) -> Verdict:
-    """The text's letter; where the text names none at all, the option with the best first-step score."""
+    """The text's letter; where the text names none at all, the option with the best score."""
     letters = read_label(label)
     wanted = letters[0] if len(letters) == 1 else None
     if text is not None:

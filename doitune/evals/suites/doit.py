@@ -1,6 +1,6 @@
 """The corpus's own sets as tasks: ten abilities, and three out-of-domain sets where the corpus has them.
 
-A choice is read off the first step's option scores (one forward; `choice="write"` lets the model write, as
+A choice is read off the scores of its options (one forward; `choice="write"` lets the model write, as
 the released code does); true/false, cloze, multi-select and maths are written; a ranking is by mean token
 loss with the end token.
 """
