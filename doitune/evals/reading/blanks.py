@@ -51,7 +51,8 @@ REMARK = Pattern(
         Phrase("who wrote it", r"(.+?)[。\"”]\s*——.*$", "明月。——李白", "明月——李白"),
         Phrase(
             "what it means",
-            r"(.+?)[,。;]\s*(?:出自|选自|语出|因为|解析|理由|原因|意思|意为|即|这是|此句|此处|该|是由|来自).*$",
+            r"(.+?)[,。;]\s*(?:出自|选自|语出|因为|解析|理由|原因|意思|意为|即|这是|此句|此处|该|是由|来自|[她他它]是|字|号"
+            r"|又名|[又也亦全简]称|位于|指的?是|表示|形容|比喻|属于).*$",
             "明月,意为月亮",
             "意为月亮",
         ),
@@ -90,6 +91,12 @@ SAYS = Pattern(
         Phrase("but", "而(?=是)", "而是", "而且"),
         Phrase("should be here", '(?:这里|此处|应该)(?=应?该?[是为]\\s*["“「『])', "此处为“", "这里是家"),
         Phrase(
+            "what is missing",
+            "(?:所|空)?缺(?:少|失)?的?(?:部分|内容|句子|词语?|字|诗句)?(?=[是为:])",
+            "所缺的是",
+            "缺点是",
+        ),
+        Phrase(
             "the missing word",
             r"\b(?:missing|correct|right|appropriate|suitable)\s+(?:word|phrase|term|line|name|form)s?(?=\s+(?:is|are|would|should)\b|:)",
             "the missing word is",
@@ -102,7 +109,7 @@ SAYS = Pattern(
             "the blank line",
         ),
     ),
-    behind=r"(?:应该?|应当|就|(?:should|would|must|be|is|are|with|by|likely|most|probably)\b|[是为的:\s])*",
+    behind=r"(?:应该?|应当|就|[前后上下]半?句|(?:should|would|must|be|is|are|with|by|likely|most|probably)\b|[是为的:\s])*",
     flags=re.IGNORECASE,
 )
 """Behind the last of these that is not denied stands what fills the blank."""
@@ -151,6 +158,12 @@ MARKED = pattern(
 )
 LEADS_TO = pattern(
     "leads to a filling", r"^[^,.;:。“\"]{0,20}(?:是|为|填|\bis|\bare|:)[\s:]*\Z", "作者是", "作者"
+)
+IN_ENGLISH = pattern(
+    "in an English sentence",
+    r"^[\x00-\x7f]*(?<!of )(?<!for )(?<!than )(?<!not )□(?! (?:is|are|was|were|means)\b)[\x00-\x7f]*\Z",
+    "She □ here",
+    "The opposite of □ is cold",
 )
 ASIDE = pattern("a remark follows", r"^[\s,.;。(]", ",字子瞻", "的诗")
 PART = pattern(
@@ -232,7 +245,8 @@ def _marked(text: str) -> list[str]:
     ahead, behind = line[: found.start()], line[found.end() :]
     if NEGATED.regex.search(ahead[-4:]):
         return []
-    if bold and behind.strip(OUTER) and not (LEADS_TO.regex.match(ahead) and ASIDE.regex.match(behind)):
+    aside = LEADS_TO.regex.match(ahead) and ASIDE.regex.match(behind)
+    if bold and behind.strip(OUTER) and not aside and not IN_ENGLISH.regex.match(f"{ahead}□{behind}"):
         return []
     return [bold or found[2]]
 

@@ -41,6 +41,22 @@ LED = pattern(
     "D. 以上都不对",
     "D、C",
 )
+TICK_FIRST = Rewrite(
+    "a tick before a letter",
+    r"(?m)^\W*?(?:[√✓✔✅☑]\ufe0f?|\[[xX√✓]\])\s*(?:选项)?([A-F])(?![A-Za-z])",
+    r"\1 √ ",
+    "- [x] A",
+    "A √ ",
+    "A √",
+)
+CROSS_FIRST = Rewrite(
+    "a cross before a letter",
+    r"(?m)^\W*?(?:[×✗✘❌✖✕╳☐]\ufe0f?|\[\s?\])\s*(?:选项)?([A-F])(?![A-Za-z])",
+    r"\1 × ",
+    "❌ B",
+    "B × ",
+    "B ×",
+)
 BETWEEN = r"项?(?:和|与|、|或|\s+and\s+|\s+or\s+)(?:选项)?"
 FORMER = Rewrite(
     "the former",
@@ -64,7 +80,7 @@ SENTENCE = pattern("end of a sentence", r"[。!?\n]", "选A。", "选A;")
 def read_single(reply: str, options: Sequence[str] = DEFAULT_OPTIONS) -> tuple[str | None, str]:
     """(letter, how it was read), or (None, why not). "no letter" means that the reply says nothing that
     could be a choice."""
-    text = LATTER.apply(FORMER.apply(clean(reply)))
+    text = LATTER.apply(FORMER.apply(_signs_behind(clean(reply))))
     latest = _latest(text)
     alone = letters_only(text) or (letters_only(text.splitlines()[0]) if text else ())
     if alone and latest == text:
@@ -76,8 +92,10 @@ def read_single(reply: str, options: Sequence[str] = DEFAULT_OPTIONS) -> tuple[s
         return _one_of(letters_of(but[1]), options, "all but this one wrong")
     found = runs(latest)
     for how, letters in _evidence(text, latest, good(found)):
-        if letters:
+        if letters and not (len(letters) > 1 and _only_wrong(found, options)):
             return _one_of(letters, options, how)
+    if wrong := _only_wrong(runs(latest), options):
+        return wrong, "the only wrong one"
     if not found:
         return None, "refused" if sayings.REFUSAL.regex.search(text) else "no letter"
     left = set(options) - {letter for run in found for letter in run.letters}
@@ -114,6 +132,15 @@ def _not_denied(found: Sequence[Run], text: str) -> tuple[str, ...]:
     return left if len(left) == 1 else _letters(found)
 
 
+def _only_wrong(found: Sequence[Run], options: Sequence[str]) -> str | None:
+    """The one option that is called wrong where all others are called right: the question asks for it."""
+    right = {letter for run in found if run.right and not run.negated for letter in run.letters}
+    wrong = {letter for run in found if run.negated for letter in run.letters}
+    return (
+        next(iter(wrong)) if len(wrong) == 1 and len(options) > 2 and right == set(options) - wrong else None
+    )
+
+
 def _one_of(letters: Sequence[str], options: Sequence[str], how: str) -> tuple[str | None, str]:
     if len(letters) > 1:
         return None, "several letters"
@@ -123,7 +150,7 @@ def _one_of(letters: Sequence[str], options: Sequence[str], how: str) -> tuple[s
 def read_several(reply: str, options: Sequence[str] = ()) -> tuple[list[str] | None, str]:
     """(sorted letters, how they were read), or (None, why not). `options` say what "all of them" means (A
     to D where none are given)."""
-    whole = clean(reply)
+    whole = _signs_behind(clean(reply))
     text = whole if verdicts(whole) else _latest(whole)
     several_chosen = any(run.chosen and len(run.letters) > 1 for run in good(runs(text)))
     every = tuple(options) or DEFAULT_OPTIONS
@@ -153,6 +180,11 @@ def read_label(label: str) -> list[str]:
     if not found and (head := RUN.regex.match(text)):
         found = letters_of(head[0])
     return sorted(set(found or read_several(label)[0] or ()))
+
+
+def _signs_behind(text: str) -> str:
+    """The text with the signs that stand before letters at the start of lines behind them."""
+    return CROSS_FIRST.apply(TICK_FIRST.apply(text))
 
 
 def _latest(text: str) -> str:
@@ -207,6 +239,8 @@ def _prose(text: str) -> tuple[str, ...]:
         return _letters(right)
     if left and leads(text, left[0]):
         return left[0].letters
+    if left and sayings.SAID_OF.regex.search(text[: left[-1].start]):
+        return left[-1].letters
     if len(left) != 1:
         return ()
     word = re.search("[A-Za-z]{2}", text[left[0].start : left[0].end])

@@ -70,7 +70,7 @@ TURN = Pattern(
 
 DENIED = pattern(
     "denied",
-    r"(?:不是|不等于|并非|而非|不为|不能是|不可能是|不可能为)(?:(?!而是|[,，。;；]).)*",
+    r"(?:不应该?是|不应当是|不应为|不是|不等于|并非|而非|不为|不能是|不可能是|不可能为)(?:(?!而是|[,，。;；]).)*",
     "不是4而是5",
     "是4",
 )
@@ -105,6 +105,14 @@ DISCARDED = Rewrite(
     "x=3",
     "x=3舍弃后",
 )
+LEFT_OVER = Rewrite(
+    "what is left over, at the end",
+    r"[,，]\s*(?:[此这]时[^,，。;；\n]{1,30}|\bwith\s+[^,.;\n]{1,30}\b(?:left|remaining|over))(?=[。.]?\s*\Z)",
+    "",
+    "最多买 15 本，此时还剩 2 元。",
+    "最多买 15 本。",
+    "买15本，还剩2元",
+)
 NO_SOLUTION = pattern(
     "no solution, at the end",
     r"(?:无|没有)(?:实数)?(?:解|根)[。.!！*\s]*\Z|no (?:real )?(?:solutions?|roots?)[.!*\s]*\Z",
@@ -134,7 +142,7 @@ NUMERAL = pattern(
     "二百零六块",
     "这是一个",
 )
-DENIAL = pattern("denied in a clause", "不是|并非|而非", "不是5", "是5")
+DENIAL = pattern("denied in a clause", "不应[该当]?[是为]|不是|并非|而非", "不是5", "是5")
 COUNTED = Pattern(
     (
         Phrase("place", r"第\s*\d+\s*[题步章节问行页]|步骤\s*\d+|\bstep\s*\d+", "第5题", "5题"),
@@ -173,7 +181,7 @@ NUMBER = Pattern(
 )
 EACH = pattern(
     "one value for each of several",
-    r"^(?:所以|因此|故|答\s*[:：])?[,，]?\s*(?:[^\W\d共剩总还原比每不非没答果所故即前先]{1,8}?[有是为得年]\s*(?:\d+(?:\.\d+)?|[一二三四五六七八九十百千零]{1,7})[^\W\d]{0,3}(?:[,，、;；]|[。.]?\Z)){2,6}\Z",
+    r"^(?:所以|因此|故|答\s*[:：])?[,，]?\s*(?:[^\W\d共剩总还原比每不非没答果所故即前先]{1,8}?[有是为得年]\s*(?:\d+(?:\.\d+)?|[一二三四五六七八九十百千零]{1,7})\s*[^\W\d]{0,3}(?:[,，、;；]|[。.]?\Z)){2,6}\Z",
     "甲有3个，乙有4个。",
     "甲有3个，一共有4个",
 )
@@ -209,7 +217,12 @@ def final_answer(reply: str) -> str | None:
     last thing it says of it is that there is too little to find it."""
     if (gives_up := GIVES_UP.regex.search(reply)) and not FOUND_YET.regex.search(reply, gives_up.end()):
         return None
-    return _first(_candidates(DISCARDED.apply(SPECIAL_TOKEN.regex.sub(" ", reply)).strip()))
+    return _first(_candidates(_without_asides(SPECIAL_TOKEN.regex.sub(" ", reply)).strip()))
+
+
+def _without_asides(text: str) -> str:
+    """The text without roots that it throws away, and without what is left over when the answer is taken."""
+    return LEFT_OVER.apply(DISCARDED.apply(text))
 
 
 def also(reply: str, found: str) -> list[str]:

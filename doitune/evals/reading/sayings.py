@@ -19,6 +19,7 @@ CHOICE = Pattern(
         Phrase("the answer", "答案", "答案", "答题"),
         Phrase("choose", "选择|(?<![A-F])(?<![A-F][要可能应当必])选[出中定了]?", "我选了", "A可选"),
         Phrase("guess", "答|选取|猜", "我猜", "猜测"),
+        Phrase("each", "分别(?=[是为:有])", "分别是", "分别对应"),
         Phrase("corrected to", "更正|改[成选]", "后来改成", "改了"),
         Phrase("only left", "剩[下余]?的?|余下的?|(?<!不)(?:只有|仅有?|唯有)", "余下的", "不只有"),
         Phrase("it follows", "可得|得[到出]|(?:综上|因此|所以|故|总之)", "由此可得", "取得"),
@@ -65,6 +66,12 @@ CHOICE = Pattern(
 )
 """What stands right before letters that are an explicit choice."""
 
+SAID_OF = pattern(
+    "something is said of them",
+    r"(?<![不没])的(?:选?项|说法|做法|一[项个]|[两二三]项)?(?:就|便|应)?[是有](?:选项)?[\s:]*$",
+    "日照时间较长的是",
+    "说的没有",
+)
 BLAMED = pattern(
     "said to be the wrong ones",
     r"(?:(?:不|欠)(?:正确|准确|对|当|妥|恰当|成立|属于|符合)|错误|有误|错)[^,。;!?\n]{0,6}?(?:选?项|说法|一项|的)?(?:是|为|有|:)[\s:]*$",
@@ -75,8 +82,13 @@ BLAMED = pattern(
 
 NOT_BEFORE = Pattern(
     (
-        Phrase("not", "不|别|勿|非|没有?|无法|未必|很难说", "不应该选", "不难看出"),
-        Phrase("ruled out", "排除|去掉|剔除|除了?|[误错]选(?:成|了|为)?|错[把将]", "先排除选项", "除去"),
+        Phrase("not", "不|(?<![分个特类级性])别|勿|非|没有?|无法|未必|很难说", "不应该选", "不难看出"),
+        Phrase(
+            "ruled out",
+            "排除|去掉|剔除|除了?|[误错]选(?:成|了|为)?|(?:会|易|可能|别|不要)再?[多漏]选|错[把将]",
+            "先排除选项",
+            "除去",
+        ),
         Phrase(
             "what some choose",
             "(?:有|很多|不少|许多|一些|多数)(?:人|同学|学生|考生)(?:会|可能|都|就)*",
@@ -127,7 +139,8 @@ WRONG = Pattern(
         Phrase("signs", "[×✗✘❌✖✕╳]", "(×)", "(√)"),
         Phrase(
             "in English",
-            r"incorrect|wrong|false|unlikely|impossible|is out\b|not\b|too \w+|distractor|mislead\w*|trap\b",
+            r"incorrect|wrong|false|unlikely|impossible|is out\b|not\b|too \w+|distractor|mislead\w*|trap\b"
+            r"|contradict|conflict|ignor|overlook|confus|misread|unsupported|irrelevant|unrelated|fails?\b|lacks?\b|never\b",
             "is out",
             "is outstanding, nothing else",
         ),
@@ -176,9 +189,14 @@ RIGHT_AFTER = Pattern(
         Phrase("that one", "才是|it is(?=[.!,;]|$)", "才是题目要找的", "才能"),
         Phrase("better", "更?好(?=[,。;!]|$)|比[A-F]|优于|胜过", "比B好", "比较"),
         Phrase("signs", "[√✓✔✅☑]", "(√)", "(×)"),
-        Phrase("in English", "right|correct|best|true", "is the right one", "is a truck"),
+        Phrase(
+            "in English",
+            r"right|correct|best|true|remains?\b|(?:is\s+)?left\b|fits?\b|match|works\b",
+            "is the right one",
+            "is a truck",
+        ),
     ),
-    before=r"^\s*[,(]?\s*(?:这[个一][个项]?|这?[两二三四][个项条]?|选?项|说法|都|均|皆|全部?|也|才|最|更|比较|较"
+    before=r"^\s*[,(]?\s*(?:这[个一][个项]?|这?[两二三四][个项条]?|选?项|说法|[表叙陈]述|观点|都|均|皆|全部?|也|才|最|更|比较|较"
     r"|一定|肯定|必然|显然|明显|确实|的确|当然|应该|应|就|即|便|完全|不仅|不但|为|是|is|are|\s)*(?:的|the\s+)?",
     flags=re.IGNORECASE,
 )

@@ -42,6 +42,8 @@ SYMBOLS = {
 }
 ALIASES = {
     "\\leq": "\\le",
+    "\\leqslant": "\\le",
+    "\\geqslant": "\\ge",
     "\\geq": "\\ge",
     "\\neq": "\\ne",
     "\\dfrac": "\\frac",
@@ -152,6 +154,14 @@ REWRITES = (
     Rewrite("minus in words", r"^负\s*(?=[\d\\(.])", "-", "负 5", "-5", "负数"),
     Rewrite(
         "power of ten", r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})$", r"\1*10^{\2}", "1.5e3", "1.5*10^{3}", "2e"
+    ),
+    Rewrite(
+        "raised digits",
+        "[⁻]?[⁰¹²³⁴-⁹]{2,}|⁻[⁰¹²³⁴-⁹]|[⁰¹⁴-⁹]",
+        lambda found: f"^{{{unicodedata.normalize('NFKC', found[0]).replace('−', '-')}}}",
+        "10⁻²³",
+        "10^{-23}",
+        "x²",
     ),
     Rewrite(
         "symbols",

@@ -153,7 +153,7 @@ FALSE = Pattern(
         ),
         Phrase(
             "not agreed",
-            r"(?:不能?|难以|无法)(?:敢)?(?:苟同|同意|赞同|认同|赞成)(?=[,。;!?\s这该此]|$)|站不住脚?|荒谬|谬论|无稽|谣言|误解|误区|以讹传讹|言过其实"
+            r"(?:不能?|难以|无法)(?:敢)?(?:苟同|同意|赞同|认同|赞成)(?=[,。;!?\s这该此]|$)|站不住脚?|荒谬|谬论|无稽|谣言|误解|误区|以讹传讹|言过其实|有待商榷|值得商榷"
             r"|纯属(?:虚构|谣传)|与[^,。;不]{1,6}(?:相)?(?:矛盾|相悖|违背|相左|有出入)",
             "不敢苟同",
             "同意",
@@ -173,7 +173,7 @@ FALSE = Pattern(
         Phrase(
             "not right",
             "(?:不|非|未|没有?|难以?|谈不上|称不上|算不上)"
-            "(?:能|能说|说|可|是|太|够|很|完全|全|全部|一定|尽|怎么|怎|大|那么|够|甚|必|应|该|属|算|会|再|都|见得)*(?:的|说)?"
+            "(?:能|能说|说|可|是|太|够|很|完全|全|全部|一定|尽|怎么|怎|大|那么|够|甚|必|应|该|属|算|会|再|都|见得|判断?为|认定为|视为|看作|认为是?)*(?:的|说)?"
             "(?:正确|准确|对|成立|属实|真|符合|恰当|合理|妥|科学|严谨|全面)",
             "不能说是正确的",
             "正确",
@@ -193,7 +193,7 @@ FALSE = Pattern(
             "in English",
             ENGLISH.format(
                 r"(?:not|(?:is|are|was|does)nt)\s+(?:\w+\s+){0,2}?(?:true|correct|right|accurate)"
-                r"|incorrect|inaccurate|untrue|false|wrong|invalid|disagree|(?:not|doesnt)\s+(?:hold|agree)|myth|misconception|no(?!\.\s*\d)"
+                r"|incorrect|inaccurate|untrue|false|wrong|invalid|disagree|(?:not|doesnt)\s+(?:hold|agree)|myth|misconception|(?:a|an|some|several)\s+(?:\w+\s+)?(?:errors?|mistakes?|inaccurac\w+)|no(?!\.\s*\d)"
             ),
             "it is not quite correct",
             "no.1",
