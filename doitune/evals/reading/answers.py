@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from doitune.errors import UsageError
-from doitune.evals.reading import maths, paper
+from doitune.evals.reading import endings, maths, paper
 from doitune.evals.reading.blanks import same_blank
 from doitune.evals.reading.equality import equal
 from doitune.evals.reading.letters import DEFAULT_OPTIONS, read_label, read_several, read_single
@@ -154,7 +154,7 @@ def _math(text: str, label: str, options: tuple[str, ...]) -> Verdict:
     found = maths.final_answer(text) or maths.wording(text) or None
     if found is None:
         return Verdict(None, False)
-    return Verdict(found, any(equal(one, label) for one in (found, *maths.also(text, found))))
+    return Verdict(found, any(equal(one, label) for one in (found, *endings.also(text, found))))
 
 
 def _number(value: object) -> float:

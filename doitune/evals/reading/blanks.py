@@ -35,7 +35,9 @@ NUMBERING = Rewrite(
 )
 REMARK = Pattern(
     (
-        Phrase("in brackets", r"(.+?)[,。;\s]*[(\[【][^()\[\]【】]*[)\]】]?$", "明月(出自李白)", "(明月"),
+        Phrase(
+            "in brackets", r"(.+?)[,。;\s]*[(\[【][^()\[\]【】]*[)\]】]?[。.]?$", "明月(出自李白)", "(明月"
+        ),
         Phrase(
             "where it is from or why",
             r"(.+?)(?:[,。;]\s*|\s+)(?:出自|选自|语出|解析|解释|理由|希望|以上|谢谢).*$",
@@ -44,7 +46,7 @@ REMARK = Pattern(
         ),
         Phrase(
             "what it is not",
-            r"(.+?)[,;]\s*(?:而不|并不|不)是.*$|(.+?)[,;]\s*[而并]非.*$",
+            r"(.+?)[,;]\s*(?:(?:而不|并不|不)是|(?:and\s+)?not\b).*$|(.+?)[,;]\s*[而并]非.*$",
             "苏轼,并非李白",
             "并非李白",
         ),
@@ -116,7 +118,7 @@ SAYS = Pattern(
 
 DENIED_BEFORE = pattern(
     "denied right before",
-    "(?:不|勿|别|并非|不能|不应该?|不要|本想|原想|以为|误)(?:是|再|该)?$",
+    "(?:不知道?|不能确定|无法确定|不确定|不清楚)[^,。;!?\\n]{0,9}$|(?:不|勿|别|并非|不能|不应该?|不要|本想|原想|以为|误)(?:是|再|该)?$",
     "不能",
     "不能说是",
 )
@@ -143,6 +145,12 @@ COUNTED = pattern(
     "a number and what it counts", r"^(\d+)(?:年|月|日|岁|个|人|次|条|种|位)\Z", "1921年", "1921万"
 )
 QUOTED = pattern("in quotes", r"[\"“「『](.+?)[\"”」』]", "“明月”", "明月")
+QUOTES = pattern(
+    "several in quotes, at the end",
+    r"(?:[填是为入]|:)\s*((?:[\"“「『][^\"“”「」『』\n]{1,40}[\"”」』](?:\s*(?:和|与|及|以及|、|,|;)?\s*)){2,8})[。.]?\s*\Z",
+    "填“虚心”和“骄傲”。",
+    "填“虚心”",
+)
 FILLS = pattern("said to fill", r"(?:是|为|填|写|入|:|答)\s*[\"“「『]", "应填“", "有“")
 NEGATED = pattern("denied", "不|非|没|无法|勿", "不是明月", "明月")
 HAN_SPACE = Rewrite(
@@ -225,7 +233,7 @@ def _said(text: str) -> str | None:
     where it leaves a choice."""
     for found in reversed(list(SAYS.regex.finditer(text))):
         said = SAID.regex.match(text, found.end())
-        if not said or DENIED_BEFORE.regex.search(text[max(0, found.start() - 6) : found.start()]):
+        if not said or DENIED_BEFORE.regex.search(text[max(0, found.start() - 16) : found.start()]):
             continue
         if not (said[1] or said[2] or "").strip(OUTER):
             continue
@@ -253,6 +261,8 @@ def _marked(text: str) -> list[str]:
 
 def _in_order(text: str) -> str:
     """Several fillings as one text, where the reply numbers them and says nothing else; else empty."""
+    if quotes := QUOTES.regex.search(unicodedata.normalize("NFKC", text)):
+        return ",".join(_bare(one) for one in re.findall(QUOTED.regex, quotes[1]))
     parts = PART.regex.split(CIRCLED.regex.sub(" (1) ", text))
     if len(parts) < 3 or len(parts[0].strip(OUTER)) > HEADING:
         return ""
@@ -262,10 +272,11 @@ def _in_order(text: str) -> str:
 def _inside(line: str) -> Iterator[str]:
     """What a line says without the remark behind it, once where it says it twice, and the word that it
     names."""
+    bare = line
     if remark := REMARK.regex.match(line):
-        yield next(group for group in remark.groups() if group)
+        yield (bare := next(group for group in remark.groups() if group))
     for one in (TWICE, A_WORD, SAYS_IS, ENGLISH_IS):
-        if found := one.regex.match(line):
+        if found := one.regex.match(line) or one.regex.match(bare):
             yield found[1]
     if counted := COUNTED.regex.match(_bare(line)):
         yield counted[1]

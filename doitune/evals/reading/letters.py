@@ -116,7 +116,7 @@ def _evidence(text: str, latest: str, found: Sequence[Run]) -> list[tuple[str, S
     return [
         ("explicit choice", chosen[-1].letters if chosen else ()),
         ("the wrong one", blamed[-1].letters if blamed else ()),
-        ("verdicts", verdicts(text)),
+        ("verdicts", verdicts(text, one=True)),
         ("leading option", (led[1],) if led else ()),
         ("called right", right[-1].letters if right else ()),
         ("options", headed if found and len(headed) > 1 else ()),
@@ -212,7 +212,11 @@ def _first_line(text: str) -> tuple[str, ...]:
 def _all_but(text: str, every: Sequence[str]) -> tuple[str, ...]:
     """The options but for those that the text excepts from what is right."""
     if others := sayings.ALL_OTHERS.regex.search(text):
-        return tuple(letter for letter in every if letter not in letters_of(others["out"] or others["wrong"]))
+        return tuple(
+            letter
+            for letter in every
+            if letter not in letters_of(others["out"] or others["wrong"] or others["but"])
+        )
     but = sayings.ALL_BUT.regex.search(text)
     if not but or sayings.ANY_WRONG.regex.search(but[0]):
         return ()

@@ -6,6 +6,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from doitune.evals.reading.endings import (
+    FOUND_YET,
+    GIVES_UP,
+    NO_SOLUTION,
+    SAYS_SOMETHING,
+    SOLUTIONS,
+    in_words,
+    numbered,
+    without_asides,
+)
 from doitune.evals.reading.equality import is_math
 from doitune.evals.reading.numerals import arabic
 from doitune.evals.reading.patterns import Pattern, Phrase, Rewrite, pattern
@@ -35,7 +45,7 @@ FORMULA = Pattern(
 
 JOINT = pattern(
     "joins formulas",
-    r"^\s*(?:[,，;；]?\s*(?:有?(?:最[小大]值|极[小大]值)(?:是|为)|或者?|和|与|及|以及|、|,|，|;|or|and))\s*\Z",
+    r"^\s*(?:[,，;；]?\s*(?:有?(?:最[小大]值|极[小大]值)(?:是|为)|[乙丙丁](?:的[^\W\d]{1,4})?(?:是|为|有|得|[:：])|或者?|和|与|及|以及|、|,|，|;|or|and))\s*\Z",
     " 或 ",
     "，所以",
 )
@@ -80,68 +90,6 @@ NOT_THE_ANSWER = pattern(
     "5不是答案",
     "答案不是5",
 )
-GIVES_UP = pattern(
-    "no answer is given",
-    r"(?:无法|不能|难以|没法|没有?办法)(?:准确|唯一|进一步|继续|为您?)?(?:求出?|求解|确定|计算|得[出到]|算出|解答|给出|回答|作答|判断)"
-    r"|(?i:cannot|can't|unable to|not able to)\s+(?:be\s+)?(?:determin|answer|comput|find|solve)",
-    "无法求出甲的年龄",
-    "不能用5除",
-)
-FOUND_YET = pattern(
-    "found all the same",
-    r"所以|因此|故|答|解得|可得|\\boxed|####|(?i:\bso\b|therefore|thus|hence|answer)",
-    "所以是5",
-    "设为5",
-)
-DISCARDED = Rewrite(
-    "a root that is thrown away",
-    r"(?:[,，、;；]\s*|或者?\s*|和\s*|\bor\s+|\band\s+)?"
-    r"(?:\$[^$\n]{1,40}\$|\\\([^\n]{1,40}?\\\)|[a-z](?:_?\{?\d\}?)?\s*=\s*[-−]?[\d./√\\a-z{}]{1,20}"
-    r"|(?<![\w.])[-−]?\d{1,12}(?:\.\d{1,12})?)"
-    r"\s*(?:[(（,，]\s*)?(?:是|为)?(?:增根|不合题意|不符合?题意|负值|应?舍(?!弃?后)|reject|discard|extraneous)"
-    r"[^,，。;；\n)）]{0,12}[)）]?",
-    "",
-    "x=3或x=-5（舍去）",
-    "x=3",
-    "x=3舍弃后",
-)
-LEFT_OVER = Rewrite(
-    "what is left over, at the end",
-    r"[,，]\s*(?:[此这]时[^,，。;；\n]{1,30}|\bwith\s+[^,.;\n]{1,30}\b(?:left|remaining|over))(?=[。.]?\s*\Z)",
-    "",
-    "最多买 15 本，此时还剩 2 元。",
-    "最多买 15 本。",
-    "买15本，还剩2元",
-)
-NO_SOLUTION = pattern(
-    "no solution, at the end",
-    r"(?:无|没有)(?:实数)?(?:解|根)[。.!！*\s]*\Z|no (?:real )?(?:solutions?|roots?)[.!*\s]*\Z",
-    "方程无解。",
-    "无解的方程是5",
-)
-SOLUTIONS = pattern(
-    "several equations or numbers, at the end",
-    r"(?<![\w.$/+*^-])((?:[a-z](?:_?\d)?\s*=\s*)?[-−]?\d+(?:[./]\d+)?(?:\s*(?:,|，|、|,?\s*\band\b|,?\s*\bor\b|或者?|和)\s*"
-    r"(?:[a-z](?:_?\d)?\s*=\s*)?[-−]?\d+(?:[./]\d+)?){1,5})[。.!*\s]*\Z",
-    "x = -1 and x = 5.",
-    "x = 5.",
-)
-ABOUT = pattern("about", r"\s*(?:\\approx(?![a-zA-Z])|≈)\s*", r"10\pi\approx 31.4", "31.4")
-THAT_IS = pattern(
-    "an amount in another unit",
-    r"(?<![\w.,/])((?:\d+\s*[^\W\d]{1,5}\s*)?[-−]?\d+(?:\.\d+)?)\s*[^\W\d]{1,5}\s*[(（,，]?\s*"
-    r"(?:即|也就是|合|约合|折合|相当于|i\.e\.,?|or|which is)\s*(\d+(?:\.\d+)?)\s*[^\W\d]{1,5}",
-    "2.5小时（即150分钟）",
-    "5，即5",
-)
-NUMERAL = pattern(
-    "a numeral in Chinese characters",
-    "百分之[零一二两三四五六七八九十百点]+|[零一二两三四五六七八九十百千万亿]{2,}分之[一二三四五六七八九十百]+"
-    "|(?<!第)负?[零一二两三四五六七八九十百千亿][零一二两三四五六七八九十百千万亿点]+(?![分足全])"
-    "|(?<!第)[二两三四五六七八九十](?=[个只人元块米岁度天年名条本张份件箱页支辆棵枝把台间])",
-    "二百零六块",
-    "这是一个",
-)
 DENIAL = pattern("denied in a clause", "不应[该当]?[是为]|不是|并非|而非", "不是5", "是5")
 COUNTED = Pattern(
     (
@@ -167,6 +115,7 @@ NUMBER = Pattern(
             "1小时30分",
             "٣",
         ),
+        Phrase("with parts in smaller tens", r"(?<![\w.])\d+\s*[万亿]\s*\d+\s*[千万]", "3 万 5 千", "٣"),
         Phrase("range", r"(?<![\w.])\d+(?:\.\d+)?\s*[-~～–—至到]\s*\d+(?:\.\d+)?", "10-15", "٣"),
         Phrase(
             "on its own",
@@ -206,7 +155,6 @@ MORE = pattern(
 )
 COLON = pattern("colon of a list", r"(?<!\d):|:(?!\s*\d)", "答: 5", "3:2")
 HAN = pattern("a Chinese character", r"[\u4e00-\u9fff]", "答:5", "x:5")
-SAYS_SOMETHING = pattern("a letter, a digit or a formula", r"[^\W_]|[\\$√]", "5", "：**")
 CLAUSE_END = pattern("end of a clause", "[,，;；。]", "5,", "5、6")
 MATHS_SIGN = pattern("a sign of mathematics", r"[0-9\\π√∞±<>=^]", "x=y", "解")
 TEXT = pattern("text in LaTeX", r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}", r"5\text{ cm}", r"\sqrt{5}")
@@ -217,20 +165,7 @@ def final_answer(reply: str) -> str | None:
     last thing it says of it is that there is too little to find it."""
     if (gives_up := GIVES_UP.regex.search(reply)) and not FOUND_YET.regex.search(reply, gives_up.end()):
         return None
-    return _first(_candidates(_without_asides(SPECIAL_TOKEN.regex.sub(" ", reply)).strip()))
-
-
-def _without_asides(text: str) -> str:
-    """The text without roots that it throws away, and without what is left over when the answer is taken."""
-    return LEFT_OVER.apply(DISCARDED.apply(text))
-
-
-def also(reply: str, found: str) -> list[str]:
-    """What the reply says is the same as `found`: a value and what it is about, an amount in another unit."""
-    parts = ABOUT.regex.split(found)
-    last = next((line for line in reversed(reply.splitlines()) if SAYS_SOMETHING.regex.search(line)), "")
-    amounts = THAT_IS.regex.search(last)
-    return (parts if len(parts) == 2 else []) + ([amounts[1]] if amounts and amounts[2] in found else [])
+    return _first(_candidates(without_asides(SPECIAL_TOKEN.regex.sub(" ", reply)).strip()))
 
 
 def _candidates(text: str) -> Iterator[str | None]:
@@ -242,6 +177,8 @@ def _candidates(text: str) -> Iterator[str | None]:
         yield ", ".join(map(arabic, ONE_NUMBER.regex.findall(last)))
     yield from map(_of_tail, reversed(ANSWER.regex.split(text)[1:]))
     yield from map(_value, reversed(BEFORE.regex.findall(text)))
+    if parts := numbered(text):
+        yield parts
     if NO_SOLUTION.regex.search(last):
         yield "无解"
     if listed := SOLUTIONS.regex.search(last):
@@ -346,8 +283,7 @@ def _value(line: str) -> str | None:
         if NUMBER.regex.search(part):
             break
     number = _last_number(COUNTED.regex.sub(" ", text.translate(FOLDED)))
-    words = NUMERAL.regex.findall(text) if number is None else []
-    return arabic(words[-1]) if words else number
+    return in_words(text) if number is None else number
 
 
 def _last_number(text: str) -> str | None:

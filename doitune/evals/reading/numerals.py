@@ -34,6 +34,30 @@ def arabic(text: str) -> str:
     return f"{'-' if found['sign'] else ''}{number}{found['unit']}"
 
 
+SMALL = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+WORDS = {word: value for value, word in enumerate(SMALL)} | {
+    word: 10 * value for value, word in enumerate(TENS, start=2)
+}
+LARGE_WORDS = {"thousand": 10**3, "million": 10**6}
+
+
+def english(text: str) -> str:
+    """A number in English words in digits: twenty-four, one hundred and five."""
+    total = section = 0
+    for word in re.findall("[a-z]+", text.lower()):
+        if word == "hundred":
+            section = (section or 1) * 100
+        elif word in LARGE_WORDS:
+            total, section = total + (section or 1) * LARGE_WORDS[word], 0
+        else:
+            section += WORDS.get(word, 0)
+    return str(total + section)
+
+
 def _value(text: str | None) -> str | None:
     """One numeral in digits; None where it is none: 十百, 百一."""
     if text is None:

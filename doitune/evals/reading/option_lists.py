@@ -25,11 +25,16 @@ LIST_LEAD = Rewrite(
 )
 SUBJECT = pattern(
     "a letter that something is said about",
-    r"(?:^|(?<=[\s,。;:!?×√)…✗✘❌✓✔✅看对错确误]))[(\[]?(?:选项)?[ \t]?([A-F])[)\]]?(?:选?项)?"
-    r"(?=[ \t]*[:.、,(?×√✗✘❌✓✔✅\u4e00-\u9fff…])(?![、,和与及或 \t]*(?:选项)?[A-F](?![A-Za-z]))",
-    "选项B是",
+    r"(?:^|(?<=[\s,。;:!?×√)…✗✘❌✓✔✅看对错确误]))[(\[]?(?:选项)?[ \t]?"
+    r"([A-F](?:[、,和与及][ \t]?[A-F]){0,4})[)\]]?(?:选?项)?"
+    r"(?=[ \t]*[:.、,(?×√✗✘❌✓✔✅→\u4e00-\u9fff…—-])(?![、,和与及或 \t]*(?:选项)?[A-F](?![A-Za-z]))",
     "A和B是",
+    "AB是",
 )
+
+
+MANY = 3
+"""Options of which something is said, from which on one without a verdict may be left aside."""
 
 
 def heads(text: str) -> list[str]:
@@ -56,27 +61,35 @@ def listed(text: str) -> tuple[str, ...]:
     )
 
 
-def verdicts(text: str) -> tuple[str, ...]:
+def verdicts(text: str, *, one: bool = False) -> tuple[str, ...]:
     """Letters called right where one option after another is judged, each in a stretch of its own; or the
-    first one, which stands without a verdict, where all others are called wrong."""
+    first one, which stands without a verdict, where all others are called wrong. With `one`, where only one
+    is asked for, others may stand without a verdict."""
     found = list(SUBJECT.regex.finditer(text))
-    letters = [head[1] for head in found]
-    if len(letters) < 2 or len(set(letters)) < len(letters):
+    letters = [re.sub("[^A-F]", "", head[1]) for head in found]
+    every = "".join(letters)
+    if len(found) < 2 or len(set(every)) < len(every):
         return ()
-    if any(not set(run.letters) <= set(letters) for run in runs(text)):
+    if any(not set(run.letters) <= set(every) for run in runs(text)):
         return ()
     stretches = [sayings.NO_ERROR.regex.sub("正确", stretch) for stretch in _stretches(text, found)]
-    stretches = [head[0] if (head := sayings.ONLY_A_VERDICT.regex.match(one)) else one for one in stretches]
+    stretches = [
+        head[0] if (head := sayings.ONLY_A_VERDICT.regex.match(said)) else said for said in stretches
+    ]
     wrong = [bool(sayings.CALLED_WRONG.regex.search(stretch)) for stretch in stretches]
     right = [
         not no and bool(sayings.CALLED_RIGHT.regex.search(stretch))
         for no, stretch in zip(wrong, stretches, strict=True)
     ]
     if all(wrong[1:]) and not (wrong[0] or right[0]):
-        return (letters[0],)
-    if not all(no or yes for no, yes in zip(wrong, right, strict=True)):
+        return tuple(letters[0])
+    chosen = tuple("".join(letter for letter, yes in zip(letters, right, strict=True) if yes))
+    if all(no or yes for no, yes in zip(wrong, right, strict=True)):
+        return chosen
+    unjudged = [letter for letter, no, yes in zip(letters, wrong, right, strict=True) if not (no or yes)]
+    if not one or len(every) < MANY or not any(wrong):
         return ()
-    return tuple(letter for letter, yes in zip(letters, right, strict=True) if yes)
+    return chosen if len(chosen) == 1 else tuple(*unjudged) if not chosen and len(unjudged) == 1 else ()
 
 
 def _stretches(text: str, found: list[re.Match[str]]) -> list[str]:

@@ -33,9 +33,9 @@ QUOTES = Pattern(
 )
 ASIDE = pattern(
     "other letters in brackets",
-    r"(?<=[A-Fa-f])\s*\((?=\s*[A-F]\s*[、,和与]\s*[A-F])",
-    "AC(B、D错误)",
-    "A(B错误)",
+    r"(?<=[A-Fa-f])\s*\((?=\s*[A-F]\s*[、,和与]\s*[A-F]|\s*[A-F]项?[^()\n]{0,30}?[\u4e00-\u9fff])",
+    "AC(B错误)",
+    "A(B)",
 )
 GAP = pattern("long gap", r"(?<!\s)\s{4,}", "A    B", "A B")
 THOUGHTS = "think(?:ing)?|thought|reasoning"

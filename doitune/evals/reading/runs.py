@@ -17,7 +17,7 @@ NEAR = 60
 
 MARK = r"[(\[{【<]?[ \t]*(?:选项|字母|options?[ \t]+|choices?[ \t]+)?[ \t]*"
 JOIN = (
-    r"(?:[)\]}】>]|选项|项|\.(?![ \t]+[A-F][ \t]+[a-z]{2})|[ \t、,;/&+|]"
+    r"(?:[)\]}】>]|选项|项|\.(?![ \t]+[(\[]?[A-F][)\]]?[ \t]+[a-z]{2})|[ \t、,;/&+|]"
     r"|和|及|与|或者?|还是|跟|加|以及|还有|and\b|or\b)*"
 )
 TO = r"[ \t]*(?:到|至|~|-|—|－|–)[ \t]*"
@@ -75,6 +75,7 @@ ENGLISH_ARTICLE = pattern(
     " is right",
 )
 FORMULA_AFTER = pattern("a formula goes on", r"^\s*(?:→|⇒|[-=]>|[=∩∪<>])", " = 1", "、B")
+NAMED_BEFORE = pattern("a thing of that name", "(?:方案|图|档案|个案|专项)$", "方案", "答案")
 FORMULA_BEFORE = frozenset("∠△⊥∥°")
 WORD_AFTER = pattern("a word goes on", r"^(?:[A-Za-z0-9_'+^]|-[A-Za-z0-9])", "-1", "-")
 WORD_BEFORE = pattern("an English word before", r"([A-Za-z]{2,})[ \t]*$", "Vitamin ", "维生素")
@@ -114,7 +115,9 @@ OPTIONS_FOLLOW = pattern(
     "A. 北京\nB. 上海",
     "A. 北京\n因为",
 )
-CLAUSE = pattern("end of a clause", r"[,。;!?()\n]|但是?|而(?!且)|然而", "A对而B错", "A对而且好")
+CLAUSE = pattern(
+    "end of a clause", r"[,。;!?()\n]|\.(?=\s+[A-Z][a-z]+:)|但是?|而(?!且)|然而", "A对而B错", "A对而且好"
+)
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,8 @@ def _stands_alone(text: str, start: int, end: int, chosen: bool) -> bool:
     if WORD_AFTER.regex.match(after) and span[-1].isalnum():
         return False
     if FORMULA_AFTER.regex.match(after) or previous in FORMULA_BEFORE:
+        return False
+    if NAMED_BEFORE.regex.search(text[max(0, start - 2) : start]):
         return False
     if chosen:
         return True

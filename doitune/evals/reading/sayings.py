@@ -50,9 +50,15 @@ CHOICE = Pattern(
         Phrase("the answer is, in English", r"answers?\s*(?:is|are|:)?", "So the answer is the", "So it is"),
         Phrase(
             "right is, in English",
-            r"(?:correct|right)\s+(?:option|choice|answer|one)s?\s*(?:is|are|:)?|must\s+be",
+            r"(?:correct|right)\s+(?:option|choice|answer|one)s?\s*(?:is|are|:)?|must\s+be|\b(?:correct|right)\s*:",
             "The correct choice is",
             "The choice is",
+        ),
+        Phrase(
+            "I say, in English",
+            r"\bI(?:d|ll)?\s+(?:would\s+|will\s+)?(?:say|answer|guess|think|believe)\s*(?:that\s+)?(?:its|it\s+is)?",
+            "Id say",
+            "they say",
         ),
         Phrase(
             "choose, in English",
@@ -74,7 +80,8 @@ SAID_OF = pattern(
 )
 BLAMED = pattern(
     "said to be the wrong ones",
-    r"(?:(?:不|欠)(?:正确|准确|对|当|妥|恰当|成立|属于|符合)|错误|有误|错)[^,。;!?\n]{0,6}?(?:选?项|说法|一项|的)?(?:是|为|有|:)[\s:]*$",
+    r"(?:(?:不|欠)(?:正确|准确|对|当|妥|恰当|成立|属于|符合)|错误|有误|错)[^,。;!?\n]{0,6}?(?:选?项|说法|一项|的)?(?:是|为|有|:)[\s:]*$"
+    r"|(?i:\b(?:incorrect|wrong|false|untrue)(?:\s+(?:option|choice|answer|statement|one)s?)?\s*(?:is|are|:)\s*$)",
     "说法不正确的有",
     "正确的是",
 )
@@ -130,7 +137,7 @@ WRONG = Pattern(
         Phrase(
             "unfounded",
             "说反|无关|假的|干扰|有问题|没有(?:[A-F]|依据|根据|道理|体现|提到|提及|涉及)|倒置|缺乏|无稽|张冠李戴|以偏概全"
-            "|偷换概念|无中生有|夸大|断章取义|答非所问|强加|曲解|混淆|忽[略视]|遗漏|漏掉|[过太]于|太?绝对|未(?:提|涉|体)[及现到]|[于与][^,。;]{1,4}(?:无据|不符|相悖|矛盾)",
+            "|偷换概念|无中生有|夸大|断章取义|答非所问|强加|曲解|漏洞|割裂|混淆|忽[略视]|遗漏|漏掉|相[左反悖]|[过太]于|太?绝对|未(?:提|涉|体)[及现到]|[于与][^,。;]{1,4}(?:无据|不符|相悖|矛盾)",
             "与题意无关",
             "与题意有关",
         ),
@@ -210,7 +217,12 @@ CALLED_WRONG = Pattern(
 )
 CALLED_RIGHT = Pattern(
     (
-        Phrase("right", "正确|符合|对(?!比|于|应|待|象|照)|成立|当选", "是对的", "对应"),
+        Phrase(
+            "right",
+            "正确|[相吻]?符合?|吻合|对(?!比|于|应|待|象|照)|成立|当选|准确|恰当|一致|保留",
+            "是对的",
+            "对应",
+        ),
         Phrase("signs", "[√✓✔✅☑]", "√", "×"),
         Phrase("yes", r"^\W*是\W*$|\byes\b", ":是;", "是否"),
         Phrase("in English", r"\bcorrect|\bright|\btrue", "it is true", "untrue"),
@@ -288,7 +300,9 @@ ALL_OTHERS = pattern(
     r"(?:(?:不选|排除了?|去掉|不包括)\s*(?P<out>[A-F](?:[、和,与 ]{0,3}[A-F]){0,3})"
     r"|(?<![A-F、和])(?P<wrong>[A-F](?:[、和,与 ]{0,3}[A-F]){0,3})"
     r"(?:选?项)?[^。;!?\n,A-F]{0,20}?(?:不|错|误|有问题))"
-    r"[^。;!?\n,A-F]{0,12}[,;]\s*而?(?:其余|其他|其它|剩下|另外)(?:的|各|[二两三四]|选?项|个|选项|说法)*(?:都|均|全部?|皆)?(?:要|应该?|是|可)?(?:选|正确|对|符合|成立)",
+    r"[^。;!?\n,A-F]{0,12}[,;]\s*而?(?:其余|其他|其它|剩下|另外)(?:的|各|[二两三四]|选?项|个|选项|说法)*(?:都|均|全部?|皆)?(?:要|应该?|是|可)?(?:选|正确|对|符合|成立)"
+    r"|(?i:everything|all|every option|the rest)(?:\s+of\s+the\w*)?(?:\s+options)?"
+    r"\s+(?:but|except(?:\s+for)?)\s+(?:option\s+)?(?P<but>[A-F])\s+(?:is|are)\s+(?:all\s+)?(?:correct|right|true)",
     "不选C,其余都选",
     "C正确,其余都错",
 )

@@ -75,6 +75,18 @@ def _multiplied(found: re.Match[str]) -> str:
     return str(int(whole + part) * 10**zeros) if zeros >= 0 and len(whole) < 20 else found[0]
 
 
+PARTS = {"小时": ("分", 60), "hour": ("m", 60), "米": ("厘", 100), "千克": ("克", 1000)}
+PARTS |= {"千米": ("米", 1000), "吨": ("千克", 1000), "分": ("秒", 60)}
+"""How many of which smaller unit a unit has."""
+
+
+def _in_one_unit(found: re.Match[str]) -> str:
+    """4 hours and 30 minutes as (4+30/60) hours; kept where one unit is no part of the other."""
+    unit = found[2].removesuffix("s").removesuffix("钟")
+    part, many = PARTS[unit]
+    return f"({found[1]}+{found[3]}/{many}){unit}" if found[4].startswith(part) else found[0]
+
+
 REWRITES = (
     Rewrite(
         "words for and and or",
@@ -125,6 +137,16 @@ REWRITES = (
         r"\{1,2\}",
     ),
     Rewrite(
+        "large numbers in two words",
+        r"(?<![\d.])(\d{1,9})\s*(万|亿)\s*(\d{1,4})\s*(千|万)(?!分|[克米瓦卡])",
+        lambda found: str(
+            int(found[1]) * 10 ** LARGE[found[2]] + int(found[3]) * (1000 if found[4] == "千" else 10000)
+        ),
+        "3 万 5 千人",
+        "35000人",
+        "3千",
+    ),
+    Rewrite(
         "large numbers in words",
         r"(?<![\d.])(\d+(?:,\d{3})*(?:\.\d+)?)\s*(万亿|百万|千万|万|亿|(?i:thousand|million|billion|trillion)(?![a-z]))",
         _multiplied,
@@ -139,6 +161,14 @@ REWRITES = (
         "2元5角",
         "2.5元",
         "5角",
+    ),
+    Rewrite(
+        "an amount in two units",
+        r"(\d{1,9})\s*(小时|米|千克|千米|吨|分钟?|hours?)\s*(?:and\s+|零)?(\d{1,9}(?:\.\d+)?)\s*(分钟?|厘米|克|米|千克|秒|minutes?)(?!\w)",
+        _in_one_unit,
+        "4 小时 30 分钟",
+        "(4+30/60)小时",
+        "4小时3千克",
     ),
     Rewrite("range", r"(?<=\d)\s*[~～至到]\s*(?=\d)", "-", "10~15", "10-15", "1~m"),
     Rewrite(

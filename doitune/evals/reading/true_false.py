@@ -44,6 +44,12 @@ NEUTRAL = Pattern(
         Phrase(
             "whether", "(?:是否|能否)[^,。;:]{0,4}(?:正确|错误|对|错)(?=[,。;?:]|$)", "能否算正确", "可否"
         ),
+        Phrase(
+            "neither",
+            "既(?:不能|不)[^,。;]{0,6}(?:正确|对|错误?)[,、]?[也又](?:不能|不)[^,。;]{0,6}(?:正确|对|错误?)",
+            "既不能说完全对,也不能说完全错",
+            "既不漏也不错",
+        ),
         Phrase("sorry", "对不起", "对不起", "对得起"),
         Phrase("about", "对于|对此", "对于", "对"),
         Phrase("the right answer is", "正确的?答案(?:应该|应)?[是为:]*", "正确的答案是", "正确"),
@@ -132,6 +138,7 @@ TRUE = Pattern(
             "in English",
             ENGLISH.format(
                 r"(?:wrong|incorrect|inaccurate)\s+to\s+(?:say|call|mark|judge|claim)\s+[^,.;]{1,40}?(?:false|wrong|incorrect|untrue)"
+                r"|not\s+(?:the\s+case|true|correct|right)\s+that\s+[^,.;]{1,40}?(?:false|wrong|incorrect|untrue)"
                 r"|(?:not|never|(?:is|are|was)nt)\s+(?:false|wrong|incorrect|inaccurate|untrue)"
                 r"|(?:no|without(?:\s+any)?)\s+(?:\w+\s+)?(?:errors?|mistakes?|problems?|inaccurac\w+)"
                 r"|(?:nothing|not\s+anything)\s+(?:is\s+)?(?:\w+ly\s+)?(?:wrong|incorrect|false|inaccurate|untrue)"
