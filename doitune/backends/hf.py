@@ -23,7 +23,7 @@ from doitune.backends.lora import adapt
 from doitune.backends.precision import compute_dtype
 from doitune.backends.refusals import first_line, refusals
 from doitune.backends.tokenizer import load_tokenizer
-from doitune.backends.unread import refuse_unread
+from doitune.backends.unread import refuse_other_head, refuse_unread
 from doitune.base.context import context_of
 from doitune.errors import FitError, ModelError
 
@@ -98,6 +98,7 @@ def _load_base(request: LoadRequest, device: torch.device, dtype: torch.dtype) -
             "copy or download the model again",
         )
     refuse_unread(request.base.folder, report["unexpected_keys"], request.base.config)
+    refuse_other_head(model, request.base.folder)
     compute_in(model, dtype)
     return model
 

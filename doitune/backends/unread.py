@@ -42,6 +42,18 @@ def refuse_unread(folder: Path, unread: Iterable[str], config: Mapping[str, Any]
         )
 
 
+def refuse_other_head(model: Any, folder: Path) -> None:
+    """ModelError where a model whose head should be its embedding was given another one: for families whose
+    config.json leaves it out, see base.tied."""
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    if model.config.get_text_config().tie_word_embeddings and embedding.data_ptr() != head.data_ptr():
+        raise ModelError(
+            f"{folder} holds a head with other values than its embedding, and they should be one",
+            "to use the head that is stored, set tie_word_embeddings to false in a copy of config.json; to "
+            "use the embedding, take the head out of a copy of the files",
+        )
+
+
 def unread_by(model: Any, folder: Path) -> list[str]:
     """Names in a folder's files that are not in the model's state, what is kept beside 4-bit weights aside;
     for a library that does not report them."""

@@ -18,7 +18,7 @@ from doitune.backends.precision import compute_dtype
 from doitune.backends.refusals import first_line, refusals
 from doitune.backends.token_rows import TokenRows
 from doitune.backends.tokenizer import load_tokenizer
-from doitune.backends.unread import refuse_unread, unread_by
+from doitune.backends.unread import refuse_other_head, refuse_unread, unread_by
 from doitune.backends.unsloth_model import UnslothModel
 from doitune.base.context import context_of
 from doitune.errors import FitError, ModelError
@@ -111,6 +111,7 @@ def _load_base(request: LoadRequest, dtype: torch.dtype) -> Any:
             "copy or download the model again",
         )
     refuse_unread(folder, unread_by(model, folder), request.base.config)
+    refuse_other_head(model, folder)
     compute_in(model, dtype)
     return model
 

@@ -18,6 +18,7 @@ from doitune.base.architecture import LARGEST_SIZE, read_architecture
 from doitune.base.families import FAMILIES, decoder_part, names_of
 from doitune.base.headers import Stored, read_header
 from doitune.base.tensors import EMBEDDING, expected_shapes
+from doitune.base.tied import EMBEDDINGS
 from doitune.base.weights import weight_files
 from doitune.errors import ModelError
 
@@ -32,7 +33,6 @@ _SIZE = re.compile(r"(num|n)_\w+|d_\w+|\w+_(size|dim|rank|heads|layers)")
 _BOUNDED = re.compile(r"d_\w+|n_(embd|inner)|(hidden|intermediate|vocab|ffn|embedding)_size|\w+_dim|\w+_rank")
 """Keys whose number is a dimension of some tensor, or a part of one."""
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.([0-9]{1,6})\.")
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 AGAIN = "copy or download the model again"
 
 
@@ -124,7 +124,7 @@ def _refuse_embedding(config: Mapping[str, Any], tensors: Mapping[str, Stored], 
     """ModelError where the one embedding of tokens has other rows than the vocabulary."""
     key = names_of(str(config.get("model_type", ""))).vocabulary
     said = decoder_part(config).get(key)
-    found = {name: one.shape for name, one in tensors.items() if name.endswith(_EMBEDDINGS)}
+    found = {name: one.shape for name, one in tensors.items() if name.endswith(EMBEDDINGS)}
     if len(found) != 1 or not isinstance(said, int):
         return
     name, shape = next(iter(found.items()))

@@ -10,6 +10,7 @@ from doitune.base.adapter import CONFIG as ADAPTER
 from doitune.base.consistent import read_settings, refuse_inconsistent
 from doitune.base.families import stated
 from doitune.base.headers import read_header
+from doitune.base.tied import refuse_other_head
 from doitune.base.trust import refuse_code
 from doitune.base.weights import weight_files
 from doitune.errors import ModelError
@@ -101,6 +102,7 @@ def whole(base: Base) -> Base:
         read_header(path)
     refuse_code(base.folder, config)
     refuse_inconsistent(base.folder, config)
+    refuse_other_head(base.folder, config)
     if not any((base.folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(
             f"{base.folder} holds no tokenizer", "copy tokenizer.json or tokenizer.model into it"
