@@ -27,10 +27,11 @@ FORBIDDEN = re.compile(
 )
 
 PROGRAM = """
-import json, sys, warnings
+import json, sys, time, warnings
 from types import SimpleNamespace as Any
 from doitune import __main__ as process
-from doitune.console import examples, progress, screen, scores
+from doitune.console import activity, examples, progress, screen, scores
+from doitune.system.doing import doing
 from doitune.data.check import CheckReport
 from doitune.data.fetch import Progress
 from doitune.errors import DataError, Problem
@@ -72,11 +73,19 @@ def live(text):
         line.questions(text, Any(done=1, total=2))
         line.part(text, 1, 2)
         line.note(text)
+        busy(text)
 
 
 def training(text):
     with progress.TrainingDisplay() as display:
         display(Note(text))
+        busy(text)
+
+
+def busy(text):
+    activity.FIRST_SECONDS, activity.TICK_SECONDS = 0.0, 0.01
+    doing(text, 1, 2)
+    time.sleep(0.05)
 
 
 WAYS = {
@@ -155,7 +164,7 @@ def _read(master: int, said: list[bytes]) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_only_our_own_codes_reach_the_terminal(way: str) -> None:
     """Trap: rich lets OSC 52, clear-screen and C1 through `print`, and breaks on `[/foo]`."""
-    texts = TERMINAL[::4] if way in ("scores", "pairs", "live") else TERMINAL
+    texts = TERMINAL[::4] if way in ("scores", "pairs", "live", "training") else TERMINAL
     out, code = typed(way, texts)
     assert code == 0, out[-2000:]
     assert "[/foo]" in out or texts is not TERMINAL

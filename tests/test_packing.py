@@ -217,19 +217,15 @@ def test_a_run_that_cannot_prove_it_sorts_and_says_so(
 
 
 def _rounded(sizes: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise on packed and on padded batches, relative to the gradient; examples alone have none."""
-    real = packing._measure
+    """Noise on packed rows and on a row with padding, relative to the gradient; rows alone have none."""
+    real, (packed, padded) = packing._measure, sizes
 
     def noisy(model: Any, batches: Any, total: int) -> Any:
         losses, gradient = real(model, batches, total)
-        if len(batches) == 1:
-            noise = torch.randn(
-                gradient.shape, generator=torch.Generator().manual_seed(int(batches[0].packed))
-            )
-            gradient = (
-                gradient + noise / noise.norm() * gradient.norm() * sizes[0 if batches[0].packed else 1]
-            )
-        return losses, gradient
+        first = batches[0]
+        size = packed if first.packed else padded if int(first.labels[0, -1]) == IGNORED else 0.0
+        noise = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(int(first.packed)))
+        return losses, gradient + noise / noise.norm() * gradient.norm() * size
 
     monkeypatch.setattr(packing, "_measure", noisy)
 
@@ -242,11 +238,76 @@ def test_what_rounding_does_is_measured(
     tiny_base: Path, monkeypatch: pytest.MonkeyPatch, packed: float, padded: float, exact: bool
 ) -> None:
     """Trap: a fixed bound. In fp32 the gradient of SmolLM2's 30 layers differs by 1.6e-4 packed, and by as
-    much padded, where nothing can leak."""
+    much beside padding, where nothing can leak."""
     _rounded((packed, padded), monkeypatch)
     proof = prove_packing(model_of(tiny_base), ROWS)
     assert proof.exact is exact, proof
     assert proof.allowed <= 0.2
+
+
+def test_a_leak_between_padded_rows_is_no_yardstick(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: rounding measured where rows can see each other: a leak that padded rows have, too, is then
+    allowed."""
+    real, mixed = HfModel.hidden, 0
+
+    def leaking(self: HfModel, batch: Any, *more: Any) -> torch.Tensor:
+        nonlocal mixed
+        states = real(self, batch, *more)
+        if (batch.packed and len(batch.lengths) > 1) or len(batch.ids) > 1:
+            mixed += 1
+            states = states + 0.01 * states.mean(dim=(0, 1), keepdim=True)
+        return states
+
+    monkeypatch.setattr(HfModel, "hidden", leaking)
+    proof = prove_packing(model_of(tiny_base), ROWS)
+    assert mixed and not proof.exact and proof.rounding < 1e-5, proof
+
+
+def test_the_longest_rows_are_compared_where_attention_ends(mistral_base: Path) -> None:
+    """Trap: a probe of short rows alone, under which a window that packing forgets shows nowhere."""
+    window = model_of(mistral_base).window_tokens
+    assert window == 16
+    many = rows((5, 6, 7, 8, 9, 10, 600, 800))
+    for most in ((3, 40), (6, 1024)):
+        for reach, longest in ((None, 10 if most[1] == 40 else 800), (16, 600), (700, 800)):
+            chosen = packing._choose(many, *most, reach)
+            assert len(chosen) >= 2 and len(chosen[-1].ids) == longest, (most, reach)
+            assert [len(one.ids) for one in chosen] == sorted(len(one.ids) for one in chosen)
+
+
+def test_a_proof_without_memory_is_no_proof(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(tiny_base)
+    real, calls = packing._measure, 0
+
+    def small(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        found = real(*arguments)
+        if calls == 2:
+            for _, parameter in model.trainable():
+                parameter.grad = torch.zeros_like(parameter)
+            raise torch.OutOfMemoryError("planted")
+        return found
+
+    monkeypatch.setattr(packing, "_measure", small)
+    proof = prove_packing(model, ROWS)
+    assert not proof.exact and "no memory" in proof.reason
+    assert all(parameter.grad is None for _, parameter in model.trainable())
+
+
+def test_on_the_cpu_little_is_compared(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: a proof that takes longer than the run's two steps (55 s beside 35 s a step on SmolLM2)."""
+    positions: list[int] = []
+    real = HfModel.loss
+
+    def counting(self: HfModel, batch: Any, *more: Any) -> Any:
+        positions.append(batch.ids.numel())
+        return real(self, batch, *more)
+
+    monkeypatch.setattr(HfModel, "loss", counting)
+    lengths = [30 + 7 * place for place in range(80)]
+    assert prove_packing(model_of(tiny_base), rows(lengths)).exact
+    assert len(positions) == 6 and sum(positions) <= 2 * packing.FEWER_TOKENS + 2 * 30 + packing.PADDING
 
 
 def test_long_rows_can_be_proved_too(tiny_base: Path) -> None:

@@ -4,6 +4,7 @@ tried before step 1 changes nothing."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,16 +21,18 @@ from doitune.memory.start import Allowance
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run
 from doitune.run.model import load_model
+from doitune.train import trial as trial_room
 from doitune.train.arrangement import choose_arrangement
 from doitune.train.events import Event, Note, StepLog
 from doitune.train.loop import Training, lead
 from doitune.train.plan import plan_training
 from doitune.train.session import resume, start
 from doitune.train.setup import Scorer, Setup
-from doitune.train.trial import try_out
+from doitune.train.shares import Order
+from doitune.train.trial import longest_step, try_out
 from doitune.train.weights import Aside
 
-SCORER = partial(validation_score, caps={"single_choice": 2, "tf": 2, "cloze": 2, "math": 3})
+SCORER = partial(validation_score, most_new_tokens=3)
 SETTINGS = (
     "train.optimizer=adamw",
     "train.learning_rate=2e-4",  # the default; at 1e-2 Adam makes more than 1e-6 of the rounding of a gradient near zero
@@ -69,6 +72,12 @@ class World:
         training.weights.put_back(self.first)
         choose_arrangement(training)
         return training
+
+
+@pytest.fixture(autouse=True)
+def tried_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a card does: the largest micro-batch is tried before its step, whatever the first step has."""
+    monkeypatch.setattr(trial_room, "LIKE", math.inf)
 
 
 @pytest.fixture
@@ -256,6 +265,37 @@ def test_what_is_tried_is_the_largest_micro_batch_of_all_steps(world: World) -> 
         assert trial.positions == max(sizes.values()) == sizes[trial.of_step]
 
 
+def test_on_the_cpu_a_first_step_like_the_largest_is_the_trial(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is computed twice: no backward pass, no step of the optimiser before step 1; what then runs out
+    of memory ends as a trial's would. Trap: a first step of small micro-batches that stands for a large one."""
+    expected = weights(run_through(world, Faults()))
+    for like, apart in ((0.0, False), (math.inf, True)):
+        monkeypatch.setattr(trial_room, "LIKE", like)
+        training, counted = world.training(), Faults()
+        with planted(counted, world.model):
+            trial = try_out(training)
+        assert trial.apart is apart and lines(training, "trial")[-1]["apart"] is apart
+        assert counted.calls.get("backward", 0) == counted.calls.get("optimiser", 0) == int(apart)
+    monkeypatch.setattr(trial_room, "LIKE", 0.9)
+    training = world.training()
+    largest = longest_step(training.gradients, training.at).positions
+    sizes = [
+        trial_room._largest_of(training.gradients, Order(step, 200, training.at.packed)) for step in range(4)
+    ]
+    for step, own in enumerate(sizes):
+        training.at = replace(training.at, step=step)
+        found = try_out(training)
+        assert found.apart is (own.positions < 0.9 * largest)
+        assert found.positions == (largest if found.apart else own.positions)
+    monkeypatch.setattr(trial_room, "LIKE", 0.0)
+    for kind in ("forward", "backward", "optimiser"):
+        training = run_through(world, Faults(kind, 1))
+        assert len(lines(training, "out_of_memory")) == 1 and training.at.tokens_per_micro_batch == 100
+        assert float((weights(training) - expected).abs().max()) < 1e-6, kind
+
+
 def test_the_trial_changes_nothing_and_says_what_it_took(world: World) -> None:
     """Weights, moments and random state bit by bit, at the start and in the middle of a run. Traps:
     moments of a step at rate 0, a used random stream."""
@@ -370,10 +410,10 @@ def test_a_validation_that_cannot_be_done_never_ends_a_run(world: World) -> None
 
     expected = weights(run_through(world, Faults()))
 
-    def refuses(*arguments: Any) -> dict[str, float]:
+    def refuses(*arguments: Any, **more: Any) -> dict[str, float]:
         raise DataError("this row has no form that a scorer can read")
 
-    def runs_out(*arguments: Any) -> dict[str, float]:
+    def runs_out(*arguments: Any, **more: Any) -> dict[str, float]:
         raise torch.OutOfMemoryError("planted")
 
     for scorer in (refuses, runs_out):
@@ -394,7 +434,7 @@ def test_a_validation_that_cannot_be_done_never_ends_a_run(world: World) -> None
 
 
 def test_a_bug_in_a_scorer_is_not_hidden(world: World) -> None:
-    def broken(*arguments: Any) -> dict[str, float]:
+    def broken(*arguments: Any, **more: Any) -> dict[str, float]:
         raise ZeroDivisionError("ours")
 
     with pytest.raises(ZeroDivisionError):

@@ -97,7 +97,7 @@ def test_a_training_keeps_the_newest_and_the_best(tiny_recipe: Path, tmp_path: P
 
     scores = iter([0.0, 0.2, 0.9, 0.3, 0.1])  # the first one is asked when the run is tried out
 
-    def scorer(model: object, template: object, valid: object) -> dict[str, float]:
+    def scorer(model: object, template: object, valid: object, **more: object) -> dict[str, float]:
         return {"math": next(scores)}
 
     resolved = resolve(str(tiny_recipe), overrides=["train.epochs=4", "train.keep_checkpoints=1"])

@@ -46,7 +46,7 @@ def _quiet(event: Event) -> None:
     pass
 
 
-def _score_by_loss(model: Any, template: Any, valid: Any) -> dict[str, float]:
+def _score_by_loss(model: Any, template: Any, valid: Any, **more: Any) -> dict[str, float]:
     return dict.fromkeys(valid, 0.5)
 
 
@@ -364,7 +364,7 @@ def test_patience_stops_early(tiny_recipe: Path, tmp_path: Path) -> None:
     run = start(
         resolved,
         runs=tmp_path / "runs",
-        scorer=lambda model, template, valid: dict.fromkeys(valid, 1 / next(asked)),
+        scorer=lambda model, template, valid, **more: dict.fromkeys(valid, 1 / next(asked)),
         on_event=lambda event: seen.append(event) if isinstance(event, ValidationLog) else None,
     )
     done = run.done()

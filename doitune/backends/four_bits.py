@@ -15,6 +15,7 @@ from transformers import BitsAndBytesConfig
 
 from doitune.base.nf4 import ABSMAX_BLOCK, BLOCK
 from doitune.errors import ModelError
+from doitune.system.doing import doing
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadRequest
@@ -99,7 +100,7 @@ def state_bytes(weight: Any) -> int:
 def quantising_in_pieces() -> Iterator[None]:
     """Inside, a CPU quantises PIECE numbers of a matrix at a time, to the same bytes: bitsandbytes' kernel
     for it makes four or five fp32 copies of what it is given."""
-    whole = functional.quantize_4bit
+    whole, matrices = functional.quantize_4bit, 0
 
     def in_pieces(
         A: torch.Tensor, *more: Any, compress_statistics: bool = False, **words: Any
@@ -109,6 +110,9 @@ def quantising_in_pieces() -> Iterator[None]:
         )
         if A.device.type != "cpu" or A.numel() <= PIECE or not plain:
             return whole(A, *more, compress_statistics=compress_statistics, **words)  # type: ignore[no-any-return]
+        nonlocal matrices
+        matrices += 1
+        doing("quantising the base's matrices", matrices)
         packed, scales = torch.empty((A.numel() + 1) // 2, 1, dtype=torch.uint8), []
         for place, piece in enumerate(A.reshape(-1).split(PIECE)):
             codes, state = whole(piece, **words)

@@ -24,8 +24,9 @@ from doitune.backends.precision import compute_dtype
 from doitune.backends.refusals import first_line, refusals
 from doitune.backends.tokenizer import load_tokenizer
 from doitune.backends.unread import refuse_other_head, refuse_unread
-from doitune.base.context import context_of
+from doitune.base.context import context_of, window_of
 from doitune.errors import FitError, ModelError
+from doitune.system.doing import doing
 
 if TYPE_CHECKING:
     from doitune.base.folder import Base
@@ -46,13 +47,16 @@ def load(request: LoadRequest) -> HfModel:
     FitError where it does not fit."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = compute_dtype(request.compute_dtype, device)
+    doing("loading the base")
     base = _load_base(request, device, dtype)
     tokenizer = load_tokenizer(request.base.folder)
+    doing("putting an adapter on the base")
     _keep_fp32_kernels(base)
     model = HfModel(request.base.name, adapt(base, request, tokenizer), tokenizer, device)
     model.compute_dtype = str(dtype).removeprefix("torch.")
     context = context_of(request.base.config)
     model.context_tokens = context.tokens if context else None
+    model.window_tokens = window_of(request.base.config)
     prove_head(model)
     return model
 

@@ -73,6 +73,7 @@ class LoadedModel(ABC):
     compute_dtype: str  # "float32", "bfloat16" or "float16": the dtype of products
     packs: bool  # whether it takes packed batches (the probe of a run still has to prove them exact)
     context_tokens: int | None = None  # the longest row that the base was made for, where it says so
+    window_tokens: int | None = None  # how far back attention reaches in some layer, where it ends
     shares_prefix: bool  # whether a prefix is proved exact on this model
 
     @abstractmethod
@@ -86,8 +87,7 @@ class LoadedModel(ABC):
 
     @abstractmethod
     def log_probs(self, batch: Batch, token_ids: Tokens = None, prefix: Prefix | None = None) -> torch.Tensor:
-        """[n, k] fp32: log-probabilities of these k tokens, in nats over the whole vocabulary, for each
-        trained position of a padded batch, row by row, no gradient."""
+        """[n, k] fp32: in nats over the whole vocabulary, for each trained position of a padded batch."""
 
     @abstractmethod
     def read(self, ids: Sequence[int]) -> Prefix:

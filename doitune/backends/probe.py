@@ -23,6 +23,7 @@ from doitune.errors import CheckpointError, DivergedError, ModelError
 from doitune.prompt.batch import pad
 from doitune.prompt.encoded import Encoded
 from doitune.system.disk import write_json
+from doitune.system.doing import counted, doing
 from doitune.system.versions import version_of
 
 if TYPE_CHECKING:
@@ -115,8 +116,10 @@ def prove_batches(model: LoadedModel, rows: Sequence[tuple[str, Encoded]]) -> No
     """
     model.training(False)
     allowed = FLOAT32 if model.compute_dtype == "float32" else HALF
+    doing("measuring rows in one batch")
     together = _losses(model, [row for _, row in rows])
-    for (name, row), beside in zip(rows, together, strict=True):
+    pairs = [*zip(rows, together, strict=True)]
+    for (name, row), beside in counted("comparing rows in one batch with each row alone", pairs):
         alone = _losses(model, [row])[0]
         if not _apart(alone, beside, allowed):
             continue

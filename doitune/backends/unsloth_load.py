@@ -22,6 +22,7 @@ from doitune.backends.unread import refuse_other_head, refuse_unread, unread_by
 from doitune.backends.unsloth_model import UnslothModel
 from doitune.base.context import context_of
 from doitune.errors import FitError, ModelError
+from doitune.system.doing import doing
 from doitune.system.streams import quiet
 
 
@@ -30,6 +31,7 @@ def load_base_and_adapter(request: LoadRequest) -> UnslothModel:
     own) is trained. Errors: FitError, ModelError."""
     dtype = compute_dtype(request.compute_dtype, torch.device("cuda"))
     tokenizer = load_tokenizer(request.base.folder)
+    doing("loading the base")
     with quiet():
         base = _load_base(request, dtype)
         rows = freeze(base, request, tokenizer)

@@ -50,6 +50,14 @@ def context_of(config: Mapping[str, Any]) -> Context | None:
     return Context(longest, "unseen" if computed else "error")
 
 
+def window_of(config: Mapping[str, Any]) -> int | None:
+    """How many tokens back attention reaches, in the layers where it reaches least; None where it reaches
+    all. Source: transformers' masking_utils."""
+    part = decoder_part(config)
+    keys = ("attention_chunk_size", *(("sliding_window",) if part.get("use_sliding_window", True) else ()))
+    return min((part[key] for key in keys if type(part.get(key)) is int and part[key] > 0), default=None)
+
+
 def _scalings(part: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The settings of rotary positions: one, or one for each kind of layer."""
     for key in ("rope_scaling", "rope_parameters"):

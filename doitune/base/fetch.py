@@ -18,6 +18,7 @@ from doitune.data.fetch import OnProgress, Progress
 from doitune.data.hubs import RemoteFile, counting_bar, files_of, quieten_client
 from doitune.errors import ModelError
 from doitune.system.disk import file_sha256, need_room
+from doitune.system.doing import doing
 
 PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 """What `base make` takes besides, from repositories without safetensors."""
@@ -57,6 +58,7 @@ def look_up(name: str, revision: str = "", *, parts: bool = False) -> HubFiles:
     revision = revision or pinned_commit(name)
     if not revision:
         refuse_lookalike(name)
+    doing(f"asking the hub for {name}")
     with hub_errors(name, revision):
         info = HfApi().model_info(name, revision=revision or None, files_metadata=True)
     refuse_moved(name, info.id)

@@ -14,6 +14,7 @@ from doitune.base.folder import ASSEMBLED, LEFT, TAKEN, Base, is_hub_name, whole
 from doitune.base.pins import pin, pinned_commit
 from doitune.base.trust import refuse_lookalike
 from doitune.errors import ModelError
+from doitune.system.doing import doing
 from doitune.system.paths import from_home
 
 
@@ -57,6 +58,7 @@ def _from_hub(name: str, revision: str) -> Base:
         refuse_lookalike(name)
     base = whole_in_cache(name, commit)
     if base is None:
+        doing(f"fetching {name} from the hub")
         with hub_errors(name, commit):
             wanted = commit or newest_commit(name) or None
             folder = Path(

@@ -15,6 +15,7 @@ from doitune.base.trust import refuse_code
 from doitune.base.weights import weight_files
 from doitune.errors import ModelError
 from doitune.system.disk import file_sha256
+from doitune.system.doing import counted
 
 TAKEN = ("*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.*", "*.model", "*.txt", "*.jinja")
 """What is taken from a hub repository."""
@@ -74,7 +75,7 @@ class Base:
 
     def sha256(self) -> dict[str, str]:
         """sha256 of every file that makes the model, by name."""
-        return {path.name: file_sha256(path) for path in self.files()}
+        return {path.name: file_sha256(path) for path in counted("hashing the base's files", self.files())}
 
 
 def is_hub_name(name: str) -> bool:

@@ -13,8 +13,10 @@ from doitune.base.folder import RECORD, Base, find_whole
 from doitune.base.headers import read_header
 from doitune.errors import ModelError
 from doitune.system.disk import file_sha256, write_json
+from doitune.system.doing import counted
 
 SCHEMA = "doitune.base/1"
+COMPARING = "comparing files with what is recorded of them"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ def model_files(folder: Path) -> list[Path]:
 
 def digests(files: list[Path]) -> dict[str, dict[str, Any]]:
     """Bytes and sha256 of each file by its name."""
-    return {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files}
+    return {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in counted("hashing the base's files", files)
+    }
 
 
 def write_record(folder: Path, fields: Mapping[str, Any]) -> None:
@@ -88,7 +93,11 @@ def check_folder(folder: Path) -> BaseReport:
     if record is not None:
         found += _against_record(record["files"], files)
     else:
-        found += [Difference(path.name, problem) for path in files if (problem := blob_problem(path))]
+        found += [
+            Difference(path.name, problem)
+            for path in counted(COMPARING, files)
+            if (problem := blob_problem(path))
+        ]
     known = "record" if record is not None else "hub" if any(_blob(path) for path in files) else ""
     return BaseReport(folder, known, len(files), sum(path.stat().st_size for path in files), tuple(found))
 
@@ -117,7 +126,7 @@ def _structure(folder: Path, files: list[Path]) -> Iterator[Difference]:
 def _against_record(recorded: Mapping[str, Any], files: list[Path]) -> Iterator[Difference]:
     """Files that are missing, changed, or not in the record."""
     here = {path.name: path for path in files}
-    for name, known in recorded.items():
+    for name, known in counted(COMPARING, [*recorded.items()]):
         if name not in here:
             yield Difference(name, "is missing")
         elif here[name].stat().st_size != known["bytes"]:

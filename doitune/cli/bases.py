@@ -62,7 +62,8 @@ def base_fetch(
     from doitune.base.known import on_the_hub
     from doitune.console import progress, screen
 
-    wanted = look_up(*on_the_hub(name, revision))
+    with progress.LiveLine():
+        wanted = look_up(*on_the_hub(name, revision))
     here = wanted.bytes - wanted.missing_bytes
     size = f"{wanted.bytes / GIB:.1f} GiB, {here / GIB:.1f} GiB of them here"
     screen.note(f"{wanted.name} at {wanted.revision[:12]}: {size}; into {wanted.folder}")
@@ -149,10 +150,10 @@ def base_check(
     from doitune.base.record import check_folder
     from doitune.console import progress, screen
 
-    report = check_folder(folder_called(name))
-    texts = None
-    if not report.differences:
-        with progress.LiveLine() as line:
+    folder, texts = folder_called(name), None
+    with progress.LiveLine() as line:
+        report = check_folder(folder)
+        if not report.differences:
             texts = check_texts(report.folder, line.note)
     if as_json:
         screen.show_json({**report.to_json(), "texts": asdict(texts) if texts else None})

@@ -31,11 +31,13 @@ def draw(
 
     Example: doitune data draw curated-160 --corpus demo --out ids.txt
     """
-    from doitune.console import examples, screen
+    from doitune.console import examples, progress, screen
     from doitune.prepare.draw import drawn
     from doitune.system.publish import write_result
 
-    found = drawn(options.resolved(recipe, model, corpus, sets))
+    resolved = options.resolved(recipe, model, corpus, sets)
+    with progress.LiveLine():
+        found = drawn(resolved)
     if out is not None:
         write_result(out, "".join(f"{name}\n" for name in found["ids"]))
     if as_json:
@@ -71,22 +73,22 @@ def check(
 
     Example: doitune data check demo --model demo
     """
-    from doitune.console import examples, screen
+    from doitune.console import examples, progress, screen
     from doitune.data.check import check as check_corpus
     from doitune.evals.suites.files import judged_rows
     from doitune.prepare.draw import own_corpus
     from doitune.prepare.material import row_lengths
 
-    lengths, tokens = row_lengths(model) if model else (None, ())
-    judged = judged_rows(words(against), folders(data or ()))
-    own = own_corpus(corpus, rows, ability)
-    report = check_corpus(
-        own,
-        against=judged,
-        encode_lengths=lengths,
-        max_tokens=max_tokens if model else None,
-        role_tokens=tokens,
-    )
+    with progress.LiveLine():
+        lengths, tokens = row_lengths(model) if model else (None, ())
+        judged = judged_rows(words(against), folders(data or ()))
+        report = check_corpus(
+            own_corpus(corpus, rows, ability),
+            against=judged,
+            encode_lengths=lengths,
+            max_tokens=max_tokens if model else None,
+            role_tokens=tokens,
+        )
     if as_json:
         screen.show_json(report.to_json())
     else:
@@ -129,7 +131,8 @@ def fetch(
     from doitune.evals.suites.files import fetch as bring_benchmark
 
     if name in BENCHMARKS:
-        place, licence = bring_benchmark(name, source, on_file=screen.note), BENCHMARKS[name].licence
+        with progress.LiveLine() as line:
+            place, licence = bring_benchmark(name, source, on_file=line.note), BENCHMARKS[name].licence
         found: dict[str, object] = {"name": name, "path": str(place), "licence": licence}
         text = f"{name} is in {place}; licence: {licence}"
     else:
@@ -158,12 +161,13 @@ def preview(
     from dataclasses import asdict
 
     from doitune.backends.tokenizer import recipe_template
-    from doitune.console import examples, screen
+    from doitune.console import examples, progress, screen
     from doitune.prepare.preview import preview as rows_of
 
     resolved = options.resolved(recipe, model, corpus, sets)
-    template = recipe_template(resolved.recipe, options.moment(recipe))
-    rows = rows_of(resolved, template, abilities=words(ability) or None)
+    with progress.LiveLine():
+        template = recipe_template(resolved.recipe, options.moment(recipe))
+        rows = rows_of(resolved, template, abilities=words(ability) or None)
     if as_json:
         screen.show_json({"schema": "doitune.preview/1", "rows": [asdict(row) for row in rows]})
     else:
@@ -188,13 +192,14 @@ def stats(
     from dataclasses import asdict
 
     from doitune.backends.tokenizer import recipe_template
-    from doitune.console import examples, screen
+    from doitune.console import examples, progress, screen
     from doitune.prepare.histogram import histogram_svg
     from doitune.prepare.stats import measure
     from doitune.system.publish import write_result
 
     resolved = options.resolved(recipe, model, corpus, sets)
-    found = measure(resolved, recipe_template(resolved.recipe, options.moment(recipe)))
+    with progress.LiveLine():
+        found = measure(resolved, recipe_template(resolved.recipe, options.moment(recipe)))
     if picture is not None:
         write_result(picture, histogram_svg(found))
     if as_json:

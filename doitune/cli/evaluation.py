@@ -144,12 +144,13 @@ def score(
 
     Example: doitune score runs/demo/20260101-120000/evals/doit-test/base --wrong 5 --set math
     """
-    from doitune.console import scores, screen
+    from doitune.console import progress, scores, screen
     from doitune.evals.evaluate import score_folder
     from doitune.evals.markdown import answers_markdown, wrong_answers
     from doitune.evals.targets import Evaluation
 
-    found = Evaluation(str(folder), folder.name, score_folder(folder))
+    with progress.LiveLine():
+        found = Evaluation(str(folder), folder.name, score_folder(folder))
     if as_json:
         screen.show_json({"schema": "doitune.eval/1", "evaluations": found.entries(("fixed", "paper"))})
     else:
@@ -186,12 +187,13 @@ def compare(
 
     Example: doitune compare last
     """
-    from doitune.console import scores, screen
+    from doitune.console import progress, scores, screen
     from doitune.evals.compare import compare as paired
     from doitune.evals.find import find_evaluations
 
     first, *others = find_evaluations(sides, suite=suite, runs=runs)
-    found = [paired(first, other, margin=None if margin is None else margin / 100) for other in others]
+    with progress.LiveLine():
+        found = [paired(first, other, margin=None if margin is None else margin / 100) for other in others]
     if as_json:
         screen.show_json(
             {"schema": "doitune.compare/1", "pairs": [row for one in found for row in one.rows()]}

@@ -50,7 +50,7 @@ def plan(
 
     Example: doitune plan reconstruct --model 33b --card 24gb
     """
-    from doitune.console import screen
+    from doitune.console import progress, screen
     from doitune.console.plan import show_memory
     from doitune.memory.cards import choose_card
     from doitune.memory.plan import document, outlook, plan_memory
@@ -60,12 +60,14 @@ def plan(
     if has_no_closed_form(resolved.recipe.model):
         from doitune.memory.simulation.foreign import plan_foreign
 
-        foreign = plan_foreign(resolved, choose_card(card), backend=backend, what_if=words(what_if))
+        with progress.LiveLine():
+            foreign = plan_foreign(resolved, choose_card(card), backend=backend, what_if=words(what_if))
         _show_foreign(foreign, as_json=as_json)
         return
-    found = plan_memory(resolved, choose_card(card), backend=backend, what_if=words(what_if))
-    seen = outlook(resolved.recipe, found)
-    simulated = _simulated(found) if simulate else None
+    with progress.LiveLine():
+        found = plan_memory(resolved, choose_card(card), backend=backend, what_if=words(what_if))
+        seen = outlook(resolved.recipe, found)
+        simulated = _simulated(found) if simulate else None
     if as_json:
         more = {"simulation": simulated.to_json()} if simulated else {}
         screen.show_json({**document(found, seen), **more})

@@ -25,13 +25,14 @@ def report(
 
     Example: doitune report last --out report.html
     """
-    from doitune.console import screen
+    from doitune.console import progress, screen
     from doitune.report.page import default_path, page
     from doitune.run.find import find_run
     from doitune.system.publish import write_result
 
     found = [find_run(name, runs) for name in names]
-    written, text = out or default_path(found), page(found)
+    with progress.LiveLine():
+        written, text = out or default_path(found), page(found)
     write_result(written, text)
     if as_json:
         names = [run.name for run in found]

@@ -52,15 +52,15 @@ def train(
 
     size = None if card is None else read_card(card)
     resolved = options.resolved(recipe, model, corpus, sets)
-    judged = judged_rows(
-        [name for name in resolved.recipe.eval.suite if name in BENCHMARKS], only_present=True
-    )
+    suites = [name for name in resolved.recipe.eval.suite if name in BENCHMARKS]
     if follows():
-        return None if dry_run else follow(resolved, judged)
+        return None if dry_run else follow(resolved, judged_rows(suites, only_present=True))
     if dry_run:
-        plan = plan_training(resolved, judged)
+        with progress.LiveLine():
+            plan = plan_training(resolved, judged_rows(suites, only_present=True))
         return screen.show_json(describe(plan)) if as_json else training.show_plan(plan)
     with progress.TrainingDisplay() as display:
+        judged = judged_rows(suites, only_present=True)
         run = start(
             resolved,
             runs=runs,

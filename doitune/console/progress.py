@@ -8,7 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from doitune.console.activity import Activity
 from doitune.console.screen import duration, err, safe, styled
+from doitune.system.doing import Doing
 from doitune.system.units import MIB
 
 if TYPE_CHECKING:
@@ -26,21 +28,16 @@ PLAIN_STEP_SECONDS = 5.0
 """The same for the steps of a training."""
 
 
-class LiveLine:
-    """One line that is written over on a terminal. Its methods are the callbacks of the rooms that work."""
+class LiveLine(Activity):
+    """One line that is written over on a terminal. Its methods are the callbacks of the rooms that work; what
+    they are doing beside is shown, too."""
 
     def __init__(self) -> None:
-        self.screen = err()
+        self.screen = _until_unread()
+        super().__init__(live=self.screen.is_terminal)
         self.label = ""
         self.last_line = -float("inf")
         self.status: Any = None
-
-    def __enter__(self) -> LiveLine:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.status is not None:
-            self.status.stop()
 
     def file(self, progress: FileProgress) -> None:
         """A file that is fetched, read or written."""
@@ -70,33 +67,39 @@ class LiveLine:
 
     def _show(self, text: str, label: str, *, whole: bool) -> None:
         """Elsewhere than on a terminal only at a new label, at its end, and now and then."""
-        if self.screen.is_terminal:
-            if self.status is None:
-                self.status = self.screen.status(styled((text, "")))
-                self.status.start()
-            self.status.update(styled((text, "")))  # a plain str would be read as markup
-        elif label != self.label or whole or time.monotonic() - self.last_line > PLAIN_LINE_SECONDS:
-            self.screen.print(safe(text))
-            self.last_line = time.monotonic()
-        self.label = label
+        with self.lock:
+            self.pace.hear(Doing(text))
+            late = time.monotonic() - self.last_line > PLAIN_LINE_SECONDS
+            if self.live or label != self.label or whole or late:
+                self.show(text)
+                self.pace.said()
+                self.last_line = time.monotonic()
+            self.label = label
+
+    def show(self, line: str) -> None:
+        if not self.live:
+            self.screen.print(safe(line))
+            return
+        if self.status is None:
+            self.status = self.screen.status(styled((line, "")))
+            self.status.start()
+        self.status.update(styled((line, "")))  # a plain str would be read as markup
+
+    def close(self) -> None:
+        if self.status is not None:
+            self.status.stop()
 
 
-class TrainingDisplay:
-    """The events of a training: a bar on a terminal, plain lines elsewhere."""
+class TrainingDisplay(Activity):
+    """The events of a training, and what is done between them: a bar and a live line on a terminal, plain
+    lines elsewhere."""
 
     def __init__(self) -> None:
         self.screen = _until_unread()
-        self.pace = _Pace()
+        super().__init__(live=self.screen.is_terminal and not os.environ.get("NO_COLOR"))
+        self.left = _Left()
         self.last_line = -float("inf")
         self.bar: Any = None
-
-    def __enter__(self) -> TrainingDisplay:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -105,24 +108,51 @@ class TrainingDisplay:
         if isinstance(event, StepLog):
             self._step(event)
         elif isinstance(event, ValidationLog):
-            self.screen.print(safe(_validation_line(event)))
+            self._line(_validation_line(event))
         elif isinstance(event, Note):
-            self.screen.print(safe(event.text))
+            self._line(event.text)
 
     def _step(self, log: StepLog) -> None:
-        line = _step_line(log, self.pace.seconds_left(log))
-        if self.screen.is_terminal and not os.environ.get("NO_COLOR"):
-            if self.bar is None:
-                self.bar = _bar(self.screen, log.total_steps)
-                self.bar.start()
-            self.bar.update(self.bar.task_ids[0], completed=log.step, description=safe(line))
+        line = _step_line(log, self.left.seconds_left(log))
+        if self.live:
+            with self.lock:
+                self._open_bar(log.total_steps)
+                self.bar.update(
+                    self.bar.task_ids[0], completed=log.step, description=safe(line), visible=True
+                )
         elif time.monotonic() - self.last_line >= PLAIN_STEP_SECONDS or log.step == log.total_steps:
             self.last_line = time.monotonic()
+            self._line(line)
+
+    def _line(self, line: str) -> None:
+        """A line that stays."""
+        with self.lock:
             self.screen.print(safe(line))
+            self.pace.said()
+
+    def show(self, line: str) -> None:
+        if not self.live:
+            self.screen.print(safe(line))
+            return
+        self._open_bar()
+        self.bar.update(self.bar.task_ids[1], description=safe(line), visible=True)
+
+    def _open_bar(self, total_steps: int | None = None) -> None:
+        """The steps, and below them what is done now; each is seen once there is something to say."""
+        if self.bar is None:
+            self.bar = _bar(self.screen)
+            self.bar.start()
+        if total_steps is not None:
+            self.bar.update(self.bar.task_ids[0], total=total_steps)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
 
 
 @dataclass
-class _Pace:
+class _Left:
     """How fast the steps of this process come: when its first one began, and which that was."""
 
     started: float | None = None
@@ -137,7 +167,7 @@ class _Pace:
 
 
 def _until_unread() -> Console:
-    """stderr of a run of hours, which does not end because a pager was closed: nothing more is shown."""
+    """stderr of work that does not end because a pager was closed: nothing more is shown."""
     screen = err()
 
     def unread() -> None:
@@ -147,12 +177,13 @@ def _until_unread() -> Console:
     return screen
 
 
-def _bar(screen: Console, total_steps: int) -> Any:
+def _bar(screen: Console) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
     bar = Progress(*columns, console=screen)
-    bar.add_task("", total=total_steps)
+    for _ in range(2):
+        bar.add_task("", total=None, visible=False)
     return bar
 
 

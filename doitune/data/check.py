@@ -17,6 +17,7 @@ from doitune.data.leaks import Leak, duplicates, leaks_of
 from doitune.data.sources import SMALL
 from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError
+from doitune.system.doing import doing
 
 CONTROL_TOKENS = (
     "<user>", "<assistant>", "<eot>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>",
@@ -117,6 +118,7 @@ def check(
         examples[source], found = _read(corpus, source)
         problems += found
     token = _token_pattern((*CONTROL_TOKENS, *role_tokens))
+    doing("looking for hidden characters, twins and overlong rows")
     rows: dict[str, dict[str, RowCount]] = {}
     for source, by_ability in examples.items():
         every = [example for group in by_ability.values() for example in group]

@@ -21,6 +21,7 @@ from doitune.data.other_formats import RowForm
 from doitune.data.own_rows import OwnRows
 from doitune.errors import DataError, DiskError
 from doitune.system.disk import whole_folder
+from doitune.system.doing import doing
 from doitune.system.lock import Wait
 from doitune.system.paths import from_home
 from doitune.system.publish import alone
@@ -60,6 +61,7 @@ class Corpus:
     def scan(self, source: str) -> dict[str, Scan]:
         """What each file of a source holds, bad rows as findings, by the keys of `files`. Errors:
         DataError."""
+        doing(f"reading the rows of {source}")
         return self._kept.scan(source)
 
     def read(self, source: str) -> dict[str, list[Example]]:
@@ -86,6 +88,7 @@ class Corpus:
         """Compare each file of a source with `checksums.json`, where the corpus has one. Errors: DataError
         naming each file that differs, or that the list does not know."""
         if not self.is_own and (recorded := read_checksums(self.root)):
+            doing(f"comparing {source} with the corpus's checksums")
             refuse(_changes(self, source, recorded))
 
 
@@ -146,6 +149,7 @@ def _demo_folder() -> Path:
         with alone(folder, "the demo corpus", Wait(seconds=120.0)):
             if not (folder / CHECKSUMS).is_file():  # else another process was quicker
                 shutil.rmtree(folder, ignore_errors=True)
+                doing("writing the demo corpus")
                 with whole_folder(folder) as beside:
                     write_corpus(beside)
                     write_checksums(beside, {"name": "demo", "fingerprint": FINGERPRINT})

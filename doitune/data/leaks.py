@@ -16,6 +16,7 @@ from unicodedata import category, normalize
 from doitune.ability import OUT_OF_DOMAIN
 from doitune.data.example import Example
 from doitune.data.shingles import SHINGLE_CHARACTERS, covered
+from doitune.system.doing import doing
 
 MAX_LEAKS_A_ROW = 20
 
@@ -76,6 +77,7 @@ def leaks_of(chosen: Iterable[Example], judged_on: Mapping[str, Iterable[Example
     reported. Memory: about 50 bytes a character of the judged side.
     """
     train = list(chosen)
+    doing(f"looking for judged rows in {len(train):,} rows")
     others = [(suite, example) for suite, examples in judged_on.items() for example in examples]
     train_texts = [whole_text(example) for example in train]
     best: dict[tuple[int, int], float] = {}

@@ -20,6 +20,7 @@ from doitune.prompt.batch import pad
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.run.layout import BATCHING
 from doitune.system.disk import write_json
+from doitune.system.doing import counted, doing
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel, Written
@@ -103,8 +104,10 @@ def compare_batching(
             )
         )
 
+    saying = "asking a few questions together and one at a time"
+    doing(saying)
     together = in_parts(written, chosen)
-    apart = [written([prompt])[0] for prompt in chosen]
+    apart = [written([prompt])[0] for prompt in counted(saying, chosen)]
     same, ties, parted = 0, 0, []
     for prompt, one, other in zip(chosen, together, apart, strict=True):
         if _whole(one) == _whole(other):

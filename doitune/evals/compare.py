@@ -19,6 +19,7 @@ from doitune.evals.evaluate import outcomes
 from doitune.evals.intervals import LEVEL, Estimate, combined, difference
 from doitune.evals.paired import holm, paired_test
 from doitune.evals.report import Outcome
+from doitune.system.doing import doing
 
 MEAN = "mean"
 """The name of the row that compares the means over sets."""
@@ -144,6 +145,7 @@ def compare(
         raise DataError(
             f"{a.name} and {b.name} share no question", "evaluate both with the same corpus, limit and seed"
         )
+    doing(f"comparing {len(ids):,} questions of {a.name} and {b.name}")
     by_set: dict[str, list[str]] = {}
     for key in sorted(ids):
         by_set.setdefault(a.outcomes[key].set, []).append(key)

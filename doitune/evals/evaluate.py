@@ -21,6 +21,7 @@ from doitune.evals.reading.paper import paper_chance
 from doitune.evals.report import Outcome, Report, tabulate
 from doitune.evals.task import Item, Reply, Task
 from doitune.run.layout import OUTCOMES, REPORT
+from doitune.system.doing import counted, doing
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -68,6 +69,7 @@ def evaluate(
     manifest = _with_tokens(manifest, task, template)
     with saved.working_on(folder):
         _claim(folder, manifest)
+        doing(f"encoding the questions of {task.suite}")
         prompts = prepare(task.limited(limit).items, template, limits.context_tokens)
         refuse_unaskable(prompts, limits.context_tokens)
         lines = saved.read_lines(folder)
@@ -82,6 +84,7 @@ def evaluate(
                 limits,
                 exact=bool(proved_batching(folder, model, template, prompts, limits.batch_tokens).parted),
             )
+        doing(f"asking the questions of {task.suite}", len(answered), len(prompts))
         for batch in _batches(prompts, limits, answered, model):
             fresh = {
                 item.id: _line(item, reply, item.document, manifest.model)
@@ -209,7 +212,8 @@ def _score(folder: Path, manifest: saved.Manifest) -> Report:
     lines = saved.read_lines(folder)
     if not lines:
         raise _no_evaluation(folder)
-    again = [_line(line.item, line.reply, line.document, line.model) for line in lines.values()]
+    saved_lines = counted("reading the saved replies", [*lines.values()])
+    again = [_line(line.item, line.reply, line.document, line.model) for line in saved_lines]
     saved.rewrite_lines(folder, again)
     return _finish(folder, manifest, again)
 
@@ -239,6 +243,7 @@ def _outcome(line: saved.Line, protocol: str) -> Outcome:
 
 def _finish(folder: Path, manifest: saved.Manifest, lines: Sequence[saved.Line]) -> Report:
     """The report over these lines, written beside them."""
+    doing(f"scoring the replies of {manifest.suite}")
     batching = read_batching(folder)
     order = list(manifest.totals)
     tables = tuple(

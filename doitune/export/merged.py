@@ -28,6 +28,7 @@ from doitune.export.source import Source, open_source
 from doitune.export.tokenizer import exported_tokens, prove_files, prove_folder
 from doitune.export.trial import QUESTIONS, Trial, choose_trial
 from doitune.system.disk import file_sha256, make_folder
+from doitune.system.doing import counted
 from doitune.system.lock import hold
 from doitune.system.paths import from_home
 from doitune.system.publish import sweep
@@ -229,7 +230,10 @@ def _changed_matrices(order: Order) -> Mapping[str, int]:
     adapted = sorted(order.parts.loras[0].factors)
     count = min(MOST_COMPARED, len(adapted))
     compared = [adapted[number * len(adapted) // count] for number in range(count)]
-    changed = sum(not torch.equal(merged.get(name), base.get(name).to(dtype)) for name in compared)
+    changed = sum(
+        not torch.equal(merged.get(name), base.get(name).to(dtype))
+        for name in counted("comparing matrices with the base's", compared)
+    )
     rows = len(order.parts.added.get(EMBEDDING, ()))
     return {"adapted": len(adapted), "compared": len(compared), "changed": changed, "token_rows": rows}
 

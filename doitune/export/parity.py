@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from doitune.backends.probe import place_of
 from doitune.prompt.batch import arrange
 from doitune.prompt.encoded import IGNORED
+from doitune.system.doing import counted
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +84,9 @@ def ask(model: LoadedModel, rows: Sequence[Encoded]) -> Answers:
 
     model.training(False)
     found: dict[int, torch.Tensor] = {}
-    for batch in arrange(rows, TOKENS_AT_ONCE, packed=False):
+    for batch in counted(
+        "reading what the model says to the rows: batches", arrange(rows, TOKENS_AT_ONCE, packed=False)
+    ):
         log_probs = model.log_probs(batch).cpu()
         found.update(
             zip(

@@ -31,6 +31,7 @@ from doitune.prompt.encoded import Encoded
 from doitune.prompt.law import prove_law
 from doitune.prompt.template import Template
 from doitune.recipe.budget import Ledger
+from doitune.system.doing import doing
 
 if TYPE_CHECKING:
     from doitune.base.context import Context
@@ -138,6 +139,8 @@ def _refuse_same_letters(valid: Mapping[str, Sequence[Example]], template: Templ
 def _encode(examples: Sequence[Example], template: Template) -> list[Encoded]:
     conversations = [example.messages for example in examples]
     places = [example.place for example in examples]
+    doing(f"encoding {len(examples):,} rows")
     encoded = encode_all(conversations, template, places)
+    doing(f"proving the template's law on {len(examples):,} rows")
     prove_law(conversations, encoded, template, places)
     return encoded

@@ -17,6 +17,7 @@ from doitune.prepare.draw import draw
 from doitune.prompt.encode import encode_all
 from doitune.prompt.encoded import Encoded
 from doitune.prompt.template import Template
+from doitune.system.doing import doing
 
 if TYPE_CHECKING:
     from doitune.recipe.resolve import Resolved
@@ -87,6 +88,7 @@ def measure(resolved: Resolved, template: Template) -> Stats:
     """The lengths of the rows that a recipe draws; rows over its limit are counted here, not refused.
     Errors: as drawing and encoding."""
     chosen, _ = draw(resolved.recipe)
+    doing(f"encoding {len(chosen.examples):,} rows")
     encoded = encode_all(
         [one.messages for one in chosen.examples], template, [one.place for one in chosen.examples]
     )

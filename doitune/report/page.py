@@ -17,6 +17,7 @@ from doitune.report.scores import suite_parts
 from doitune.report.style import STYLE
 from doitune.run.folder import Run
 from doitune.run.layout import BASE, PAGE
+from doitune.system.doing import counted
 
 CARD_SUITES = 2
 """Suites whose best score has a card at the head of a run."""
@@ -24,7 +25,7 @@ CARD_SUITES = 2
 
 def page(runs: Sequence[Run]) -> str:
     """The page of these runs. Errors: CheckpointError for a damaged run."""
-    views = [view(run) for run in runs]
+    views = [view(run) for run in counted("reading runs", runs)]
     title = views[0].name if len(views) == 1 else f"{len(views)} runs"
     parts: list[Html] = [tag("h1", title), _contents(views)] if len(views) > 1 else []
     parts += [_run(one, number) for number, one in enumerate(views, 1)]

@@ -16,6 +16,7 @@ from doitune.run.checkpoint import Checkpoint
 from doitune.run.encoder import moment_of, refuse_other_encoder
 from doitune.run.folder import Run, resolved
 from doitune.run.places import its_base
+from doitune.system.doing import doing
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 def load_model(recipe: Recipe, base: Base, new_rows: int, *, training: bool) -> tuple[str, LoadedModel]:
     """The recipe's base with a fresh adapter, on the backend that serves here; returns the backend's name
     too."""
+    doing("loading torch and the libraries around it")
     name, backend = pick_backend(recipe.model.backend, base)
     targets = () if recipe.lora.targets == "all-linear" else tuple(recipe.lora.targets)
     request = LoadRequest(
@@ -90,6 +92,7 @@ def take_checkpoint(run: Run, step: int, model: LoadedModel, template: Template)
         raise CheckpointError(
             f"{found.folder} is damaged: {'; '.join(wrong)}", "use another checkpoint: --checkpoint last"
         )
+    doing(f"taking up the checkpoint of step {step}")
     model.load_adapter(found.folder)
     prove_adapter(model, found.folder, fingerprint(template))
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from doitune.backends.out_of_memory import OutOfMemory, in_parts
 from doitune.prompt.encode import encode_questions
 from doitune.prompt.template import Template
+from doitune.system.doing import doing
 from doitune.train.setup import Setup
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def ask_endings(
     rows = _short(examples, encoded)
     longest = max(length for _, length in rows)
     room = 2 * longest + SLACK_TOKENS
+    doing(f"asking {len(rows)} questions to see whether the model ends its replies")
     model.training(False)
     prompts = encode_questions([example.question for example, _ in rows], template)
     written = in_parts(

@@ -17,6 +17,7 @@ from doitune.prepare.schedule import rate_at
 from doitune.prompt.batch import trained_tokens
 from doitune.run.log import STEP, VALIDATION
 from doitune.system import faults
+from doitune.system.doing import counted
 from doitune.system.signals import StopAsked
 from doitune.train.early_stop import out_of_patience
 from doitune.train.events import StepLog
@@ -35,7 +36,7 @@ from doitune.train.weights import Weights
 
 def forward_backward(gradients: Gradients, part: Part) -> None:
     """Add up the gradient of the step's mean token loss over this process's micro-batches."""
-    for batch in gradients.batches(part):
+    for batch in counted(f"step {part.order.step + 1}: micro-batches", gradients.batches(part)):
         faults.reach("step.forward")
         loss = gradients.model.loss(batch, part.trained_tokens)
         faults.reach("step.backward")

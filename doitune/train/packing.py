@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from doitune.backends.out_of_memory import OutOfMemory, free_cache, memory_for
 from doitune.prompt.batch import flatten, pad, trained_tokens
+from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.system.doing import counted
 
 if TYPE_CHECKING:
     import torch
 
     from doitune.backends.loaded import LoadedModel
     from doitune.prompt.batch import Batch
-    from doitune.prompt.encoded import Encoded
 
     Measured = tuple[torch.Tensor, torch.Tensor]
 
@@ -33,8 +35,13 @@ magnifies it a thousandfold."""
 MOST_ALLOWED = 0.2
 """Never more than this: a leak is of the order of 1."""
 
-PROBED_EXAMPLES = 6
-PROBED_TOKENS = 1024
+PROBED_EXAMPLES, PROBED_TOKENS = 6, 1024
+FEWER_EXAMPLES, FEWER_TOKENS = 3, 384
+"""At most so many are compared, the second pair on the CPU, where 1,024 tokens cost as much as a step: a
+first, a middle and a last document are every bound that a packed row can have."""
+
+PADDING = 16
+"""Tokens of padding that make a row's products round otherwise."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class PackingProof:
     """Relative differences of packed against separate: of the examples' losses and of the gradient. `exact`:
     both within `allowed`.
 
-    `rounding`: the same difference of padded against separate, where nothing can leak.
+    `rounding`: the same difference of one row alone with padding behind it, where nothing can leak.
     """
 
     exact: bool
@@ -56,34 +63,63 @@ class PackingProof:
 def prove_packing(model: LoadedModel, encoded: Sequence[Encoded]) -> PackingProof:
     """Compare one packed batch of some of `encoded` with the same examples one at a time; gradients are
     left empty."""
-    chosen = _choose(encoded)
+    chosen = _choose(encoded, *_most(model), model.window_tokens)
     if not model.packs or len(chosen) < 2:
-        return PackingProof(
-            False,
-            0.0,
-            0.0,
-            0.0,
-            "this model cannot be given packed rows" if not model.packs else "no two different examples",
+        return _no_proof(
+            "this model cannot be given packed rows" if not model.packs else "no two different examples"
         )
-    total = trained_tokens(chosen)
     model.training(False)  # dropout would differ between the two ways; gradients flow all the same
+    total, shortest = trained_tokens(chosen), chosen[0]
+    ways = (
+        [flatten(chosen)],
+        [pad([example]) for example in chosen],
+        [pad([_with_padding(shortest)])],
+        [pad([shortest])],
+    )
     try:
-        packed = _measure(model, [flatten(chosen)], total)
-    except NotImplementedError as error:
-        return PackingProof(False, 0.0, 0.0, 0.0, str(error))
-    separate = _measure(model, [pad([example]) for example in chosen], total)
-    by_padding = _differences(_measure(model, [pad(chosen)], total), separate)
+        with memory_for("proof of packing"):
+            packed, separate, beside_padding, alone = (
+                _measure(model, batches, total)
+                for batches in counted("comparing packed rows with each row alone", ways)
+            )
+    except (NotImplementedError, OutOfMemory) as error:
+        reason = str(error)
+    else:
+        return _judged(packed, separate, _differences(beside_padding, alone), model.compute_dtype)
+    for _, parameter in model.trainable():  # only here: the exception kept the proof's tensors alive
+        parameter.grad = None
+    free_cache()
+    return _no_proof(reason)
+
+
+def _judged(
+    packed: Measured, separate: Measured, by_padding: tuple[float, float], dtype: str
+) -> PackingProof:
+    """The proof from what was measured; `by_padding`: the differences that rounding alone makes."""
     by_loss, by_gradient = _differences(packed, separate)
     if not all(map(math.isfinite, (*by_padding, by_loss, by_gradient))):
-        return PackingProof(
-            False, 0.0, 0.0, 0.0, "losses or gradients of the proof's examples are not finite"
-        )
+        return _no_proof("losses or gradients of the proof's examples are not finite")
     rounding = max(by_padding)
-    allowed = min(MOST_ALLOWED, max(ALLOWED_BY_DTYPE.get(model.compute_dtype, 1e-4), ROUNDINGS * rounding))
+    allowed = min(MOST_ALLOWED, max(ALLOWED_BY_DTYPE.get(dtype, 1e-4), ROUNDINGS * rounding))
     exact = by_loss <= allowed and by_gradient <= allowed
     return PackingProof(
         exact, by_loss, by_gradient, allowed, "" if exact else "packed examples see each other", rounding
     )
+
+
+def _no_proof(reason: str) -> PackingProof:
+    return PackingProof(False, 0.0, 0.0, 0.0, reason)
+
+
+def _most(model: LoadedModel) -> tuple[int, int]:
+    """How many examples and tokens are compared at most."""
+    on_cpu = model.device.type == "cpu"
+    return (FEWER_EXAMPLES, FEWER_TOKENS) if on_cpu else (PROBED_EXAMPLES, PROBED_TOKENS)
+
+
+def _with_padding(example: Encoded) -> Encoded:
+    """The example and PADDING tokens behind it, of which none is trained and none is seen."""
+    return Encoded((*example.ids, *[0] * PADDING), (*example.labels, *[IGNORED] * PADDING))
 
 
 def _differences(one: Measured, other: Measured) -> tuple[float, float]:
@@ -92,25 +128,25 @@ def _differences(one: Measured, other: Measured) -> tuple[float, float]:
     return by_loss, float((one[1] - other[1]).norm() / other[1].norm().clamp(min=1e-12))
 
 
-def _choose(encoded: Sequence[Encoded]) -> list[Encoded]:
+def _choose(
+    encoded: Sequence[Encoded], most_examples: int, most_tokens: int, window: int | None
+) -> list[Encoded]:
     """A few different examples of all lengths, short first, so that every document but the first has
     something before it to leak from.
 
-    The longest that there is room for is among them: what a model does otherwise beyond some length (a
-    window) shows there alone. The two shortest are taken whatever their length: fewer prove nothing.
+    The longest that there is room for is among them. Where a row is longer than the model's attention
+    reaches (`window`), the shortest such row is, whatever its length: what the model does otherwise beyond
+    shows there alone. The two shortest are taken whatever their length, too: fewer prove nothing.
     """
     distinct = sorted(set(encoded), key=lambda one: (len(one.ids), one.ids))
-    shortest = len(distinct[0].ids) if distinct else 0
-    longest = [one for one in distinct[1:] if shortest + len(one.ids) <= PROBED_TOKENS][-1:]
-    chosen: list[Encoded] = longest
-    for example in [one for one in distinct if one not in longest][
-        :: max(1, len(distinct) // PROBED_EXAMPLES)
-    ]:
-        if (
-            len(chosen) < PROBED_EXAMPLES
-            and sum(len(one.ids) for one in chosen) + len(example.ids) <= PROBED_TOKENS
-        ):
-            chosen.append(example)
+    before = sum(len(one.ids) for one in distinct[:2])
+    beyond = [one for one in distinct if window and len(one.ids) > window][:1]
+    chosen = beyond or [one for one in distinct[2:] if before + len(one.ids) <= most_tokens][-1:]
+    spread = distinct[:: max(1, len(distinct) // most_examples)]
+    for example in (*spread, *distinct):
+        fits = sum(len(one.ids) for one in chosen) + len(example.ids) <= most_tokens
+        if (len(chosen) < 2 and beyond) or (len(chosen) < most_examples and fits):
+            chosen += [] if example in chosen else [example]
     return sorted(chosen, key=lambda one: len(one.ids)) if len(chosen) > 1 else distinct[:2]
 
 

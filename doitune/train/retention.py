@@ -12,6 +12,7 @@ from doitune.run.checkpoints import keep
 from doitune.run.folder import save_checkpoint
 from doitune.system import faults
 from doitune.system.disk import need_room
+from doitune.system.doing import doing
 from doitune.train.early_stop import best_step
 from doitune.train.events import Saved
 from doitune.train.probes import Probes
@@ -38,6 +39,7 @@ class Retention:
 
     def save(self, at: Standing) -> None:
         """Write a checkpoint of the last optimiser boundary and delete those that are not kept."""
+        doing(f"saving the checkpoint of step {at.step}")
         known = [found.bytes for found in self.setup.run.checkpoints.all()[-1:]]
         size = known[0] if known else expected_bytes(self.weights)
 
@@ -87,6 +89,7 @@ def restore(setup: Setup, weights: Weights, checkpoint: Checkpoint) -> Standing:
     """Stand where the checkpoint was written, as its files say; a run at a constant rate may have become
     longer since. CheckpointError where it is not of this recipe, or the model does not answer as it did then.
     """
+    doing(f"taking up the checkpoint of step {checkpoint.step}")
     weights.renew()
     steps = setup.material.course.total_steps
     of_steps = None if setup.recipe.train.schedule == "constant" else steps

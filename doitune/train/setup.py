@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from doitune.system.signals import Asked
 from doitune.train.events import Event, Note
@@ -22,9 +22,22 @@ if TYPE_CHECKING:
 
 DEFAULT_MICRO_BATCH_TOKENS = 4096
 
-Scorer = Callable[["LoadedModel", "Template", Mapping[str, Sequence["Example"]]], dict[str, float]]
-"""Asks validation questions and gives each ability's score in 0..1; handed in, so that training does not
-know evaluation."""
+
+class Scorer(Protocol):
+    """Asks validation questions; handed in, so that training does not know evaluation."""
+
+    def __call__(
+        self,
+        model: LoadedModel,
+        template: Template,
+        examples: Mapping[str, Sequence[Example]],
+        *,
+        most_new_tokens: int | None = None,
+    ) -> dict[str, float]:
+        """Each ability's score in 0..1. `most_new_tokens`: no reply gets more, to see that questions can be
+        asked; such scores mean nothing."""
+        ...
+
 
 OnEvent = Callable[[Event], None]
 

@@ -2,9 +2,12 @@
 
 The peak of a run lies in the largest micro-batch of all its steps, with gradients and moments already there.
 That micro-batch goes forward and backward, the optimiser takes a step at rate 0, one batch of validation rows
-is measured and the longest question asked; then weights, moments and random states are put back. On the CPU,
-where there is no card to run out, the batch of validation rows is its longest row: the trial costs about what
-the longest step costs, and a run that cannot take a step or be validated says so before its first hour.
+is measured and the longest question asked; then weights, moments and random states are put back. A run that
+cannot take a step or be validated says so before its first hour.
+
+On the CPU, where a step takes minutes and memory does not end at a card's edge, less is enough: where the
+next step makes a micro-batch as large as any (LIKE), that step is the trial, and what it finds is answered as
+a trial's would be; the batch of validation rows is its longest row; the question gets the start of a reply.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from typing import TYPE_CHECKING
 from doitune.backends.out_of_memory import OutOfMemory, memory_for
 from doitune.errors import DoituneError
 from doitune.prompt.batch import cut, positions_of
-from doitune.train.gradient import Gradients, Made
+from doitune.system.doing import doing
+from doitune.train.gradient import Gradients
 from doitune.train.loop import Training, lead
 from doitune.train.peak import card_gib, peak_memory_gib, reset_peak
 from doitune.train.shares import Order, largest, share
@@ -31,10 +35,17 @@ if TYPE_CHECKING:
     from doitune.prompt.encoded import Encoded
 
 
+LIKE = 0.9
+"""A micro-batch of this share of the largest one's positions stands for it on the CPU."""
+
+TRIED_TOKENS = 8
+"""How much of a reply the longest question gets on the CPU."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """What was tried: the step (from 1) and the positions of its largest micro-batch, the memory at its peak,
-    and what the plan had said.
+    and what the plan had said. `apart`: before that step was made; else the step itself is the trial.
 
     Peaks: what the allocator of a card had reserved; on the CPU the process's largest resident size so far.
     `card_gib`: the whole card.
@@ -47,6 +58,7 @@ class Trial:
     evaluation_peak_gib: float
     planned_gib: float | None
     card_gib: float | None
+    apart: bool = True
 
 
 def try_out(training: Training) -> Trial:
@@ -58,74 +70,96 @@ def try_out(training: Training) -> Trial:
     setup, model, before = training.setup, training.setup.model, training.weights.aside()
     training.weights.untrained = before if training.at.step == 0 else None
     with same_random_state(model):
-        order, made, peak = _try_longest(training, before)
+        largest, peak = _try_longest(training, before)
         reset_peak(model)
         _try_evaluation(training)
     trial = Trial(
-        of_step=order.step + 1,
-        positions=made.positions,
+        of_step=largest.order.step + 1,
+        positions=largest.positions,
         tokens_per_micro_batch=training.at.tokens_per_micro_batch,
         peak_gib=peak,
         evaluation_peak_gib=peak_memory_gib(model),
         planned_gib=setup.allowance.planned_gib if setup.allowance else None,
         card_gib=card_gib(model),
+        apart=largest.order.trial,
     )
     reset_peak(model)
     setup.run.log.add({"event": "trial", "step": training.at.step, **asdict(trial)})
     return trial
 
 
-def _try_longest(training: Training, before: Aside) -> tuple[Order, Made, float]:
-    """The order that takes most, what it made, and its peak; with less to a micro-batch each time that
-    memory runs out."""
+@dataclass(frozen=True)
+class Largest:
+    """A step's largest micro-batch, and how to have it made: in a trial, or in the step itself."""
+
+    order: Order
+    positions: int
+
+
+def _try_longest(training: Training, before: Aside) -> tuple[Largest, float]:
+    """What takes most, and its peak; with less to a micro-batch each time that memory runs out."""
     model, weights = training.setup.model, training.weights
     while True:
-        order = longest_step(training.gradients, training.at)
+        found = longest_step(training.gradients, training.at)
+        if (met := _met_at_once(training, found)) is not None:
+            return met, peak_memory_gib(model)
+        doing(f"trying the largest micro-batch, {found.positions:,} tokens of step {found.order.step + 1}")
         reset_peak(model)
         try:
-            made = lead(training.gradients, order)
+            lead(training.gradients, found.order)
             weights.clip()
             weights.move(rate=0.0)
-            return order, made, peak_memory_gib(model)
+            return found, peak_memory_gib(model)
         except OutOfMemory:
             pass
         finally:
             training.gradients.release()
             weights.put_back(before)
-        training.at = training.recovery.with_less(training.at, "trial", order.step)
+        training.at = training.recovery.with_less(training.at, "trial", found.order.step)
+
+
+def _met_at_once(training: Training, found: Largest) -> Largest | None:
+    """The next step's largest micro-batch, where it stands for the one that was found."""
+    at = training.at
+    if training.setup.model.device.type != "cpu" or at.step >= at.total_steps:
+        return None
+    own = _largest_of(training.gradients, Order(at.step, at.tokens_per_micro_batch, at.packed))
+    return own if own.positions >= LIKE * found.positions else None
 
 
 def _try_evaluation(training: Training) -> None:
     """One batch of validation rows, and the longest question; what fails is said, and does not stop a
     run."""
     setup, at = training.setup, training.at
-    rows = largest_batch(setup.material.valid_encoded, at)
+    rows, tokens = largest_batch(setup.material.valid_encoded, at), None
     if setup.model.device.type == "cpu":
-        rows = sorted(rows, key=lambda row: -len(row.ids))[:1]
+        rows, tokens = sorted(rows, key=lambda row: -len(row.ids))[:1], TRIED_TOKENS
     longest = longest_row(setup.material)
     try:
         with setup.signals.at_once(), memory_for("validation question"):
             training.validation.losses(rows, at)
             if setup.scorer and longest:
-                setup.scorer(setup.model, setup.material.template, longest)
+                setup.scorer(setup.model, setup.material.template, longest, most_new_tokens=tokens)
     except DoituneError as error:
         setup.note(f"validation failed when it was tried: {error.problem}")
     training.gradients.release()
 
 
-def longest_step(gradients: Gradients, at: Standing) -> Order:
+def longest_step(gradients: Gradients, at: Standing) -> Largest:
     """The trial of the step whose largest micro-batch is the run's: every step is cut, none is guessed at."""
-    packed = at.packed
-    best, order = -1, Order(0, at.tokens_per_micro_batch, packed, trial=True)
-    seen = [len(one.ids) for one in gradients.material.encoded]
-    for step in range(gradients.course.total_steps):
-        one = Order(step, at.tokens_per_micro_batch, packed, trial=True)
-        lengths = [seen[place] for place in gradients.course.members(step)]
-        group = largest(lengths, share(lengths, one, gradients.team.size), packed=packed)
-        positions = positions_of([lengths[place] for place in group], packed=packed)
-        if positions > best:
-            best, order = positions, one
-    return order
+    orders = [
+        Order(step, at.tokens_per_micro_batch, at.packed, trial=True)
+        for step in range(gradients.course.total_steps)
+    ]
+    return max((_largest_of(gradients, order) for order in orders), key=lambda found: found.positions)
+
+
+def _largest_of(gradients: Gradients, order: Order) -> Largest:
+    """The largest micro-batch of the order's step."""
+    encoded = gradients.material.encoded
+    lengths = [len(encoded[place].ids) for place in gradients.course.members(order.step)]
+    group = largest(lengths, share(lengths, order, gradients.team.size), packed=order.packed)
+    return Largest(order, positions_of([lengths[place] for place in group], packed=order.packed))
 
 
 def largest_batch(rows: Mapping[str, Sequence[Encoded]], at: Standing) -> list[Encoded]:

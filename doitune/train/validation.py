@@ -15,6 +15,7 @@ from doitune.errors import DoituneError
 from doitune.prompt.batch import collate, cut
 from doitune.run.log import VALIDATION
 from doitune.system import faults
+from doitune.system.doing import counted
 from doitune.train.events import ValidationLog
 from doitune.train.recovery import log_lack
 from doitune.train.setup import Setup
@@ -59,7 +60,8 @@ class Validation:
             groups = [[waiting[place] for place in group] for group in cut(lengths, budget, packed=at.packed)]
             done = list(
                 takewhile(
-                    lambda group: _measured(model, collate(encoded, group, packed=at.packed), sums), groups
+                    lambda group: _measured(model, collate(encoded, group, packed=at.packed), sums),
+                    counted("measuring validation rows: micro-batches", groups),
                 )
             )
             waiting = sorted(place for group in groups[len(done) :] for place in group)

@@ -7,6 +7,7 @@ loss with the end token.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from doitune.evals.ask import Limits, ask
 from doitune.evals.prompts import prepare, refuse_unaskable
 from doitune.evals.reading.answers import judge_reply
 from doitune.evals.task import Item, Task, Way
+from doitune.system.doing import doing
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
@@ -86,20 +88,25 @@ def validation_score(
     examples: Mapping[str, Sequence[Example]],
     *,
     limits: Limits | None = None,
-    caps: Mapping[Form, int] | None = None,
+    most_new_tokens: int | None = None,
     protocol: str = "fixed",
 ) -> dict[str, float]:
     """The score of each set in 0..1, for choosing a checkpoint while training; nothing is written.
+    `most_new_tokens`: no reply gets more.
 
     Switches the model to evaluation mode; the caller switches it back (`model.training(True)`).
     """
-    asked = task("valid", examples, caps=caps)
+    most = math.inf if most_new_tokens is None else most_new_tokens
+    asked = task("valid", examples, caps={form: int(min(cap, most)) for form, cap in MAX_NEW_TOKENS.items()})
     limits = limits or Limits(context_tokens=model.context_tokens)
     model.training(False)
     correct: dict[str, list[float]] = {name: [] for name in asked.sets}
     prompts = prepare(asked.items, template, limits.context_tokens)
     refuse_unaskable(prompts, limits.context_tokens)
+    saying = "asking validation questions"
+    doing(saying, 0, len(prompts))
     for batch in ask(model, template, prompts, limits):
         for one, reply in batch:
             correct[one.set].append(float(judge_reply(one, reply, protocol).correct))
+        doing(saying, sum(map(len, correct.values())), len(prompts))
     return {name: sum(found) / len(found) for name, found in correct.items()}

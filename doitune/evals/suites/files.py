@@ -25,6 +25,7 @@ from doitune.data.suites import BENCHMARKS, Benchmark
 from doitune.errors import DataError, DiskError, UsageError
 from doitune.evals.task import Task
 from doitune.system.disk import file_sha256, whole_folder, write_json
+from doitune.system.doing import doing
 from doitune.system.paths import from_home
 from doitune.system.publish import alone, publish
 
@@ -290,6 +291,7 @@ def judged_rows(
     found: dict[str, list[Example]] = {}
     for suite in suites:
         _known(suite)
+        doing(f"reading the questions of {suite}")
         try:
             asked = task(suite, 0, (given or {}).get(suite))
         except DataError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from doitune.errors import UsageError
 from doitune.memory.simulation.case import Case
 from doitune.memory.terms import NOT_ALLOCATED, Setting, count
+from doitune.system.doing import doing
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def compare(plan: MemoryPlan) -> Comparison:
     setting = plan.setting
     if setting.what_if:
         raise UsageError("--simulate runs what doitune does, and no --what-if", "leave one of the two out")
+    doing("running the model's code under fake tensors")
     found = simulate_case(setting.architecture, case_of(setting))
     terms = {term.name: term.nominal for term in count(setting)}
     static, gradients = sum(terms[name] for name in STATIC), terms["gradients"]

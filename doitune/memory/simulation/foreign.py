@@ -19,6 +19,7 @@ from doitune.memory.plan import Verdict, another_size, verdict_document
 from doitune.memory.shape import find_config, stored
 from doitune.memory.simulation.case import Case, Simulation
 from doitune.memory.terms import SLACK, Term, level, ranged, untracked
+from doitune.system.doing import doing
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def plan_foreign(
             f"blocks of model_type {kind!r} are simulated on the hf backend alone", "--backend hf"
         )
     case = _case(recipe)
+    doing("running the model's code under fake tensors")
     found = simulate_config(config, place, case)
     parameters, largest = count_weights(config, place)
     return ForeignPlan(
