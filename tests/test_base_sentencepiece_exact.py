@@ -341,6 +341,7 @@ DAMAGED: dict[str, Any] = {
     "a pointer of git": lambda data: b"version https://git-lfs.github.com/spec/v1\n",
     "a table of nothing": lambda data: blown(1 << 20),
     "a piece of 40 MB": lambda data: with_pieces(data, ["中" * (13 << 20)]),
+    "a piece of 1 MB": lambda data: with_pieces(data, ["中" * (1 << 18)]),
     "millions of pieces": lambda data: with_pieces(data, [f"x{number}" for number in range(MOST_PIECES)]),
 }
 

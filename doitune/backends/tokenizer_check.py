@@ -12,7 +12,7 @@ from doitune.backends.tokenizer import load_tokenizer
 from doitune.backends.tokenizer_cut import load_cut
 from doitune.base.sentencepiece import MODEL_FILE
 from doitune.demo.corpus import conversations
-from doitune.prompt.cut import Cut, fast_ids
+from doitune.prompt.cut import fast_ids
 from doitune.prompt.sample import sample_texts
 
 TEXTS = 10_000
@@ -58,9 +58,10 @@ def check_texts(folder: Path, on_note: Callable[[str], None] | None = None) -> T
         return TextReport(0, 0, 0, reason)
     if on_note:
         on_note(f"{TEXTS:,} texts are cut by {MODEL_FILE} and by tokenizer.json")
-    pieces = [cut.first.id_to_piece(number) for number in range(cut.first.get_piece_size())]
+    own = cut.processors[cut.first]
+    pieces = [own.id_to_piece(number) for number in range(own.get_piece_size())]
     texts = [*conversations(TEXTS // 2), *sample_texts(pieces, TEXTS - TEXTS // 2)]
-    reference = _reference(folder, cut)
+    reference = _reference(folder, own)
     ids, expected = cut.text_ids(texts), [reference.encode(text) for text in texts]
     fast = fast_ids(tokenizer.backend_tokenizer, texts)
     return TextReport(
@@ -70,10 +71,10 @@ def check_texts(folder: Path, on_note: Callable[[str], None] | None = None) -> T
     )
 
 
-def _reference(folder: Path, cut: Cut) -> Any:
-    """sentencepiece with the file as it lies there; with another blank before texts where the fast tokenizer
-    has another."""
+def _reference(folder: Path, own: Any) -> Any:
+    """sentencepiece with the file as it lies there; `own` where the fast tokenizer has another blank before
+    texts than the file."""
     from sentencepiece import SentencePieceProcessor
 
     plain = SentencePieceProcessor(model_file=str(folder / MODEL_FILE))
-    return plain if plain.encode("a") == cut.first.encode("a") else cut.first
+    return plain if plain.encode("a") == own.encode("a") else own

@@ -3,8 +3,8 @@ its own, so that what the file does to time and memory ends here.
 
 A tokenizer.json is a program, too: normalizers may multiply a text, regular expressions may take for ever,
 and the library's own code panics at some of them. sentencepiece is C++ that reads tables of offsets. One JSON
-line in ({path, library, texts, spare, times, memory_bytes, seconds}), one out ({entries, smallest, largest}
-or {failed}).
+line in ({path, library, texts, spare, times, longest_piece, memory_bytes, seconds}), one out ({entries,
+smallest, largest} or {failed}).
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ def tried_model(data: bytes, wish: dict[str, Any]) -> dict[str, Any]:
         if count > wish["spare"] + wish["times"] * len(text):
             return {"failed": f"it makes {count:,} tokens of {len(text):,} characters"}
     count = processor.get_piece_size()
+    longest = max(len(processor.id_to_piece(number)) for number in range(count))
+    if longest > wish["longest_piece"]:
+        return {"failed": f"it has a piece of {longest:,} characters"}
     return {"entries": count, "largest": count - 1, "smallest": 0}
 
 

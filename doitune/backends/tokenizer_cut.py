@@ -45,14 +45,14 @@ def load_cut(folder: Path, tokenizer: Any) -> tuple[Cut | None, str]:
     if other := _other_pieces(pieces, backend, added):
         return None, other
     own = _own(added, pieces, data)
-    blanks = _blanks(backend, own)
-    by_blank = {
+    first, later = _blanks(backend, own)
+    processors = {
         blank: sentencepiece.SentencePieceProcessor(model_proto=with_blank(data, blank))
-        for blank in {*blanks}
+        for blank in (False, True)
     }
-    if any(by_blank[blank].encode("a", out_type=str)[0].startswith(SPACE) != blank for blank in by_blank):
+    if any(one.encode("a", out_type=str)[0].startswith(SPACE) != blank for blank, one in processors.items()):
         return None, f"{MODEL_FILE} does not write blanks as {SPACE} before words"
-    cut = Cut(by_blank[blanks[0]], by_blank[blanks[1]], *_splitter(backend, own))
+    cut = Cut(processors, first, later, *_splitter(backend, own))
     return replace(cut, mark=_mark(cut, backend, pieces)), ""
 
 
@@ -91,21 +91,19 @@ def _splitter(backend: Any, added: Mapping[int, Any]) -> tuple[Any, dict[int, in
     return splitter, numbers, None if normalised else re.compile(literals or "(?!)")
 
 
-def _blanks(backend: Any, added: Mapping[int, Any]) -> tuple[bool, bool]:
-    """Whether the fast tokenizer sets a blank before a text, and before what follows an added token."""
+def _blanks(backend: Any, added: Mapping[int, Any]) -> tuple[bool, dict[int, bool]]:
+    """Whether the fast tokenizer sets a blank before a text, and before what follows each added token."""
 
     def starts(text: str, after: int | None = None) -> bool | None:
         one = backend.encode(text, add_special_tokens=False)
         place = 0 if after is None else one.ids.index(after) + 1 if after in one.ids else len(one.ids)
         return one.tokens[place].startswith(SPACE) if place < len(one.ids) else None
 
-    first = bool(starts("a"))
-    later = (
-        starts(f"{token.content}a", number)
-        for number, token in added.items()
-        if not token.single_word and not token.rstrip
-    )
-    return first, next((one for one in later if one is not None), first)
+    first = bool(starts("."))
+    # a dot ends a word, which tokens of single words need
+    asked = {number: starts(f"{token.content}.", number) for number, token in added.items()}
+    plain = next((one for one in asked.values() if one is not None), first)
+    return first, {number: plain if one is None else one for number, one in asked.items()}
 
 
 def _mark(cut: Cut, backend: Any, pieces: list[str]) -> str:

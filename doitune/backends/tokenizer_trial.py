@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
 
-from doitune.base.sentencepiece import MODEL_FILE, are_ranks
+from doitune.base.sentencepiece import MODEL_FILE, MOST_PIECE, are_ranks
 from doitune.errors import ModelError
 from doitune.system.confined import start
 
@@ -61,6 +61,7 @@ def _tried(path: str, library: str, size: int, changed: int) -> str:
         "texts": [*_texts(data), *(_plane() if library == "sentencepiece" else ())],
         "spare": SPARE,
         "times": TIMES,
+        "longest_piece": MOST_PIECE,
         "memory_bytes": min(MEMORY_BYTES + MEMORY_TIMES * size, MOST_MEMORY_BYTES),
         "seconds": CPU_SECONDS + SECONDS_A_MIB * (size >> 20),
     }

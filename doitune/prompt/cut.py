@@ -10,29 +10,33 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 TEXT = 0
 """The splitter's number for what is no added token."""
+
+MANY = 64
+"""Texts from which on threads save more than they cost to start (0.1 ms)."""
 
 
 @dataclass(frozen=True)
 class Cut:
     """How one base's texts are cut.
 
-    `first`, `later`: sentencepiece's processors for what begins a text and for what follows an added token;
-    they differ where only the first word gets a blank before it. `splitter`: a tokenizer of the tokenizers
-    library that knows the added tokens alone; `numbers`: their ids by the splitter's. `literals`: found in
-    each text that holds one; None where normalising may make one of any text. `mark`: tells this cut from the
-    fast tokenizer's, "" where both gave the same on all texts tried.
+    `processors`: sentencepiece's, by whether a blank is set before the text; `first`: whether one is before
+    what begins a text; `later`: whether one is before what follows an added token, by its id. `splitter`: a
+    tokenizer of the tokenizers library that knows the added tokens alone; `numbers`: their ids by the
+    splitter's. `literals`: found in each text that holds one; None where normalising may make one of any
+    text. `mark`: tells this cut from the fast tokenizer's, "" where both gave the same on all texts tried.
     """
 
-    first: Any
-    later: Any
+    processors: Mapping[bool, Any]
+    first: bool
+    later: Mapping[int, bool]
     splitter: Any
-    numbers: dict[int, int]
+    numbers: Mapping[int, int]
     literals: re.Pattern[str] | None
     mark: str = ""
 
@@ -41,39 +45,50 @@ class Cut:
         mixed = [number for number, text in enumerate(texts) if self._may_hold_tokens(text)]
         found = dict(zip(mixed, self._between([texts[number] for number in mixed])))
         plain = [number for number in range(len(texts)) if number not in found]
-        found.update(zip(plain, _encoded(self.first, [texts[number] for number in plain])))
+        found.update(zip(plain, self.encoded([texts[number] for number in plain], self.first)))
         return [found[number] for number in range(len(texts))]
+
+    def encoded(self, texts: Sequence[str], blank: bool) -> list[list[int]]:
+        """Ids of texts by sentencepiece alone, which sees no token in them."""
+        processor = self.processors[blank]
+        if len(texts) < MANY:
+            return [processor.encode(text) for text in texts]
+        return list(processor.encode(list(texts), num_threads=len(os.sched_getaffinity(0))))
 
     def _may_hold_tokens(self, text: str) -> bool:
         return self.literals is None or self.literals.search(text) is not None
 
     def _between(self, texts: list[str]) -> list[list[int]]:
         """Ids of texts that may hold added tokens."""
-        parts: list[list[int | str]] = []
-        for text, one in zip(texts, self.splitter.encode_batch(texts, add_special_tokens=False)):
-            part: list[int | str] = []
-            place = 0
-            for number, (start, end) in zip(one.ids, one.offsets):
-                if number != TEXT:
-                    part += [text[place:start], self.numbers[number]]
-                    place = end
-            parts.append([*part, text[place:]])
-        # the first part of a text is all that stands before its first added token
-        heads = iter(_encoded(self.first, [str(part[0]) for part in parts]))
-        rest = [one for part in parts for one in part[1:] if isinstance(one, str)]
-        tails = iter(_encoded(self.later, rest))
+        split = self.splitter.encode_batch(texts, add_special_tokens=False)
+        parts = [self._parts(text, one) for text, one in zip(texts, split, strict=True)]
+        pieces = [one for part in parts for one in part if not isinstance(one, int)]
+        known = {
+            blank: iter(self.encoded([one.text for one in pieces if one.blank == blank], blank))
+            for blank in self.processors
+        }
         return [
-            [
-                *next(heads),
-                *(id for one in part[1:] for id in (next(tails) if isinstance(one, str) else [one])),
-            ]
+            [id for one in part for id in ([one] if isinstance(one, int) else next(known[one.blank]))]
             for part in parts
         ]
 
+    def _parts(self, text: str, split: Any) -> list[int | _Part]:
+        """The ids of the added tokens in a text, and what stands between them."""
+        parts: list[int | _Part] = []
+        place, blank = 0, self.first
+        for number, (start, end) in zip(split.ids, split.offsets, strict=True):
+            if number != TEXT:
+                token = self.numbers[number]
+                parts += [_Part(text[place:start], blank), token]
+                place, blank = end, self.later[token]
+        return [*parts, _Part(text[place:], blank)]
 
-def _encoded(processor: Any, texts: list[str]) -> list[list[int]]:
-    cores = len(os.sched_getaffinity(0))
-    return list(processor.encode(texts, num_threads=cores)) if texts else []
+
+class _Part(NamedTuple):
+    """Text without added tokens, and whether a blank is set before it."""
+
+    text: str
+    blank: bool
 
 
 def fast_ids(backend: Any, texts: Sequence[str]) -> list[list[int]]:
