@@ -52,12 +52,12 @@ def check_texts(folder: Path, on_note: Callable[[str], None] | None = None) -> T
     base without tokenizer.model. ModelError where a tokenizer cannot be loaded."""
     if not (folder / MODEL_FILE).is_file():
         return None
+    if on_note:
+        on_note(f"{TEXTS:,} texts are cut by {MODEL_FILE} and by tokenizer.json")
     tokenizer = load_tokenizer(folder)
     cut, reason = load_cut(folder, tokenizer)
     if cut is None:
         return TextReport(0, 0, 0, reason)
-    if on_note:
-        on_note(f"{TEXTS:,} texts are cut by {MODEL_FILE} and by tokenizer.json")
     own = cut.processors[cut.first]
     pieces = [own.id_to_piece(number) for number in range(own.get_piece_size())]
     texts = [*conversations(TEXTS // 2), *sample_texts(pieces, TEXTS - TEXTS // 2)]
