@@ -44,7 +44,7 @@ def _contents(views: Sequence[RunView]) -> Html:
         best = [_best(suite) for suite in one.suites]
         link = tag("a", one.name, href=f"#run-{number}")
         rows.append([link, one.state, base_of(one), ", ".join(best) or "not evaluated"])
-    return table(["run", "state", "base", "best mean, %"], rows, left=4)
+    return tag("div", table(["run", "state", "base", "best mean, %"], rows, left=4), class_="contents")
 
 
 def _best(suite: Suite) -> str:

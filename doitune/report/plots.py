@@ -7,15 +7,22 @@ import math
 from collections.abc import Callable, Sequence
 
 from doitune.ability import title_of
-from doitune.evals.report import SetScore
-from doitune.report.html import Html, tag
+from doitune.report.html import Html, join, tag
 from doitune.report.read import Point, Scored
 from doitune.run.layout import BASE
 from doitune.system.visible import visible
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 48, 24, 12, 26
-ROW, NAMES = 30, 190
-"""Pixels: the height of a set's row, and the width that its name has."""
+NARROW = 380
+"""Pixels: what a plot is wide on a screen, and on a narrow one, where its text is as large."""
+
+ROW, NAMES, NARROW_NAMES, TITLE = 30, 190, 160, 20
+"""Pixels: the height of a set's row, the width that its name has, and the height that a title has."""
+
+
+def both_widths(draw: Callable[[int], Html]) -> Html:
+    """A plot as it is drawn for a screen and for a narrow one; the page's style shows one of them."""
+    return join((tag("div", draw(WIDTH), class_="broad"), tag("div", draw(NARROW), class_="narrow")))
 
 
 def curves(
@@ -37,22 +44,27 @@ def curves(
     high = values[min(len(values) - 1, int(0.995 * len(values)))]  # one spike must not flatten the rest
     steps, ticks = _ticks(0, last), _ticks(low, high)
     low, high = min(low, ticks[0]), max(high, ticks[-1])
+    top = TOP + (TITLE if title else 0)
 
     def at(point: Point) -> tuple[float, float]:
         across = LEFT + (width - LEFT - RIGHT) * point.step / max(1, last)
         share = (min(point.value, high) - low) / (high - low or 1)
-        return across, height - BOTTOM - (height - TOP - BOTTOM) * share
+        return across, height - BOTTOM - (height - top - BOTTOM) * share
 
     parts = [_label(LEFT - 6, at(Point(0, tick))[1] + 4, f"{tick:g}", "end") for tick in ticks]
     parts += [_rule(LEFT, width - RIGHT, at(Point(0, tick))[1]) for tick in ticks]
-    parts += [_label(at(Point(int(tick), low))[0], height - 8, f"{tick:g}", "middle") for tick in steps]
+    parts += [
+        _label(at(Point(int(tick), low))[0], height - 8, f"{tick:g}", "middle")
+        for tick in steps
+        if tick <= last
+    ]
     if len(loss) > 1:
         parts += [_path(loss, at, "faint"), _path(_smooth(loss), at, "curve")]
     if len(validation) > 1:
         parts.append(_path(validation, at, "second"))
     parts += [_dot(point, *at(point)) for point in validation]
     if title:
-        parts.append(_label(LEFT, TOP, title, "start", "name"))
+        parts.append(_label(LEFT, TOP, title, "start", "name title"))
     return _picture(parts, width, height, title or "loss over steps")
 
 
@@ -65,39 +77,42 @@ def _dot(point: Point, x: float, y: float) -> Html:
     return tag("circle", tip, cx=f"{x:.1f}", cy=f"{y:.1f}", r=3, class_="dot")
 
 
-def intervals(scored: Sequence[Scored]) -> Html:
+def intervals(scored: Sequence[Scored], width: int = WIDTH) -> Html:
     """A row for each set: a dot and its 95 % interval for each evaluation (the base grey), and a dashed
     line at what guessing gives."""
     sets = scored[0].table.sets
     height = TOP + ROW * len(sets) + BOTTOM
+    names = NAMES if width == WIDTH else NARROW_NAMES
     parts = []
+
+    def across(share: float) -> float:
+        return names + (width - names - RIGHT) * min(1.0, max(0.0, share))
+
     for tick in range(0, 101, 20):
-        x = _across(tick / 100)
+        x = across(tick / 100)
         parts += [_upright(x, TOP, height - BOTTOM, "axis"), _label(x, height - 8, f"{tick} %", "middle")]
     for row, first in enumerate(sets):
         middle = TOP + ROW * (row + 0.5)
         name = _short(title_of(first.name))
-        parts.append(_label(NAMES - 10, middle + 4, name, "end", "name"))
-        parts.append(_upright(_across(first.chance), middle - 11, middle + 11, "chance"))
+        parts.append(_label(names - 10, middle + 4, name, "end", "name"))
+        parts.append(_upright(across(first.chance), middle - 11, middle + 11, "chance"))
         for number, one in enumerate(scored):
             cell = next((found for found in one.table.sets if found.name == first.name), None)
             if cell is not None:
-                parts.append(_span(cell, middle + 8 * (number - (len(scored) - 1) / 2), one.checkpoint))
-    return _picture(parts, WIDTH, height, "scores with 95 % intervals")
-
-
-def _across(share: float) -> float:
-    """Where a share of 0..1 lies on the axis of scores."""
-    return NAMES + (WIDTH - NAMES - RIGHT) * min(1.0, max(0.0, share))
+                lane = middle + 8 * (number - (len(scored) - 1) / 2)
+                places = [across(share) for share in (cell.low, cell.score, cell.high)]
+                parts.append(_span(places, lane, one.checkpoint))
+    return _picture(parts, width, height, "scores with 95 % intervals")
 
 
 def _upright(x: float, top: float, bottom: float, style: str) -> Html:
     return tag("line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=f"{top:.1f}", y2=f"{bottom:.1f}", class_=style)
 
 
-def _span(cell: SetScore, y: float, checkpoint: str) -> Html:
+def _span(places: Sequence[float], y: float, checkpoint: str) -> Html:
+    """A score between the ends of its interval: the three `places` across."""
     style = "base" if checkpoint == BASE else "tuned"
-    low, score, high = (f"{_across(share):.1f}" for share in (cell.low, cell.score, cell.high))
+    low, score, high = (f"{place:.1f}" for place in places)
     line = tag("line", x1=low, x2=high, y1=f"{y:.1f}", y2=f"{y:.1f}", stroke_width=2, class_=style)
     dot = tag("circle", cx=score, cy=f"{y:.1f}", r="3.5", class_=style)
     return tag("g", tag("title", checkpoint), line, dot)

@@ -10,7 +10,7 @@ from doitune.errors import RecipeError
 from doitune.recipe.nodes import Fields, Items, Node, Scalar
 from doitune.recipe.yaml_text import read_bytes
 from doitune.report.html import Html, cut, table, tag
-from doitune.report.plots import curves
+from doitune.report.plots import both_widths, curves
 from doitune.report.read import Point, RunView
 from doitune.run.layout import RECIPE
 
@@ -26,15 +26,17 @@ def _curves(one: RunView) -> list[Html]:
         return []
     loss = "Blue: training loss in nats a trained token, faint each step, strong its running mean."
     caption = tag("figcaption", f"{loss} Amber: validation loss. Across: steps.")
-    parts = [tag("h2", "Training"), tag("figure", curves(found.loss, found.validation), caption)]
+    plot = both_widths(lambda width: curves(found.loss, found.validation, width=width))
+    parts = [tag("h2", "Training"), tag("figure", plot, caption)]
     if found.score:
-        scores = curves((), [Point(point.step, 100 * point.value) for point in found.score], height=160)
-        parts.append(tag("figure", scores, tag("figcaption", "Validation score, %, over steps.")))
+        points = [Point(point.step, 100 * point.value) for point in found.score]
+        plot = both_widths(lambda width: curves((), points, height=160, width=width))
+        parts.append(tag("figure", plot, tag("figcaption", "Validation score, %, over steps.")))
     if len(found.abilities) > 1:
         plots = [
-            curves((), points, height=130, width=280, title=title_of(name))
-            for name, points in found.abilities.items()
-            if points
+            curves((), losses, height=150, width=280, title=title_of(name))
+            for name, losses in found.abilities.items()
+            if losses
         ]
         parts += [tag("h3", "Validation loss by ability"), tag("div", *plots, class_="small-plots")]
     return parts

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from doitune.ability import title_of
 from doitune.evals.compare import Comparison, Pair
 from doitune.evals.report import Mean, SetScore
 from doitune.evals.saved import Line
 from doitune.report.html import Html, cut, join, percent, table, tag
-from doitune.report.plots import intervals
+from doitune.report.plots import both_widths, intervals
 from doitune.report.read import Scored, Suite
 
 
@@ -30,12 +31,12 @@ def _table_of(name: str, scored: Sequence[Scored]) -> list[Html]:
     """Evaluations that asked the same questions, beside each other."""
     report = scored[0].report
     shots = f", {report.shots} shots" if report.shots else ""
-    partial = f" (partial: {report.n:,} of {report.total:,} questions)" if report.partial else ""
+    some = f" (partial: {report.n:,} of {report.total:,} questions)" if report.partial else ""
     checkpoints = ", ".join(one.checkpoint for one in scored)
     caption = f"Dots: scores in %, with 95 % intervals ({checkpoints}; the base grey). Dashed: guessing."
     return [
-        tag("h2", f"Scores: {name}{shots}{partial}"),
-        tag("figure", intervals(scored), tag("figcaption", caption)),
+        tag("h2", f"Scores: {name}{shots}{some}"),
+        tag("figure", both_widths(partial(intervals, scored)), tag("figcaption", caption)),
         _scores(scored),
     ]
 

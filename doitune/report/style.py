@@ -9,8 +9,9 @@ STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",
 "Noto Sans","Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;-webkit-text-size-adjust:100%}
-main{max-width:62rem;margin:0 auto;padding:2rem 1.25rem 4rem}
+main{max-width:70rem;margin:0 auto;padding:2rem 1.25rem 4rem}
 h1{font-size:1.7rem;line-height:1.25;margin:0 0 .25rem;overflow-wrap:anywhere}
+section+section,.contents+section{margin-top:4rem;padding-top:2rem;border-top:3px solid var(--line)}
 h2{font-size:1.15rem;margin:2.5rem 0 .75rem;padding-top:1rem;border-top:1px solid var(--line)}
 h3{font-size:1rem;margin:1.5rem 0 .5rem}
 p{margin:.4rem 0;max-width:46rem}
@@ -23,15 +24,19 @@ a{color:var(--tuned)}
 overflow-wrap:anywhere}
 .card span{color:var(--soft);font-size:.82rem}
 .wide{overflow-x:auto;margin:.5rem 0}
+.wide th:first-child,.wide td:first-child{position:sticky;left:0;background:var(--paper)}
 table{border-collapse:collapse;width:100%;font-size:.88rem}
 th,td{padding:.32rem .55rem;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:600;color:var(--soft);text-align:left;white-space:nowrap}
 .figure{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td.text{overflow-wrap:anywhere;min-width:6.5rem}
+td.text{overflow-wrap:break-word;min-width:6.5rem;max-width:22rem}
 .good{color:var(--good)}.bad{color:var(--bad)}.mark{color:var(--mark)}
 figure{margin:.75rem 0}
 figcaption{color:var(--soft);font-size:.82rem;margin-top:.25rem}
 svg{display:block;width:100%;height:auto}
+.broad svg{max-width:60rem}
+.narrow{display:none}
+@media (max-width:40rem){.broad{display:none}.narrow{display:block}}
 svg text{fill:var(--soft);font-size:11px;font-family:inherit;font-variant-numeric:tabular-nums}
 svg .name{fill:var(--ink)}
 svg .axis{stroke:var(--line);stroke-width:1}
@@ -49,6 +54,7 @@ font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"Noto Sans Mono CJK S
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:.4rem 0;font-size:.88rem}
 dt{color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere}
+@media (max-width:40rem){dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}
 .small-plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr));gap:.5rem 1.25rem}
 @media print{details{border:0;padding:0}main{max-width:none;padding:0}}
 """
