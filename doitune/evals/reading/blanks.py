@@ -111,7 +111,8 @@ SAYS = Pattern(
             "the blank line",
         ),
     ),
-    behind=r"(?:应该?|应当|就|[前后上下]半?句|(?:should|would|must|be|is|are|with|by|likely|most|probably)\b|[是为的:\s])*",
+    behind=r"(?:应该?|应当|就|[前后上下]半?句|(?:should|would|must|be|is|are|with|by|likely|most|probably)\b|[是为的:\s])*"
+    r"(?:[\"“「『][^\"“”「」『』\n]{1,60}[\"”」』](?:中的|里的|的[前后上下]半?句)(?=[\"“「『]))?",
     flags=re.IGNORECASE,
 )
 """Behind the last of these that is not denied stands what fills the blank."""
@@ -122,6 +123,13 @@ DENIED_BEFORE = pattern(
     "不能",
     "不能说是",
 )
+STATED = pattern(
+    "the filling, in quotes",
+    r"(?:答案|应?填)(?:写|入)?(?:应该|应|就|[是为:\s])*[\"“「『]",
+    "答案是“明月”",
+    "填写诗句",
+)
+OTHER_LINE = pattern("a line of verse", "[上下前后](?:一|半)?句|诗句|原句|原文", "下一句是", "答案是")
 SAID = pattern(
     "what is said",
     r"[\"“「『]([^\"“”「」『』\n]+)[\"”」』]|((?:[^。;!?\n\"“「『.]|\.(?!\s))+)",
@@ -231,7 +239,10 @@ def _fillings(reply: str) -> list[str]:
 def _said(text: str) -> str | None:
     """What the reply says last to fill the blank, where it says so in words; None where it does not; nothing
     where it leaves a choice."""
-    for found in reversed(list(SAYS.regex.finditer(text))):
+    places = list(SAYS.regex.finditer(text))
+    if any(STATED.regex.match(text, found.start()) for found in places):
+        places = [found for found in places if not OTHER_LINE.regex.match(found[0])]
+    for found in reversed(places):
         said = SAID.regex.match(text, found.end())
         if not said or DENIED_BEFORE.regex.search(text[max(0, found.start() - 16) : found.start()]):
             continue

@@ -3,6 +3,7 @@ all, a value in words."""
 
 from __future__ import annotations
 
+from doitune.evals.reading.equality import is_math
 from doitune.evals.reading.numerals import LARGE_WORDS, WORDS, arabic, english
 from doitune.evals.reading.patterns import Rewrite, pattern
 
@@ -65,15 +66,12 @@ NUMERAL = pattern(
     "a numeral in Chinese characters",
     "百分之[零一二两三四五六七八九十百点]+|[零一二两三四五六七八九十百千万亿]{2,}分之[一二三四五六七八九十百]+"
     "|(?<!第)负?[零一二两三四五六七八九十百千亿][零一二两三四五六七八九十百千万亿点]+(?![分足全])"
-    "|(?<!第)[二两三四五六七八九十](?=[个只人元块米岁度天年名条本张份件箱页支辆棵枝把台间])",
+    "|(?<!第)[二两三四五六七八九十](?=[个只人元块米岁度天年名条本张份件箱页支辆棵枝把台间位次种组盒瓶包袋双对层排行列])",
     "二百零六块",
     "这是一个",
 )
-NUMBERED = pattern(
-    "an answer to each of several questions",
-    r"^\s*(?:答案?\s*[:：]\s*)?[(（]1[)）]\s*([^()（）;；\n]{1,40}?)\s*[;；。\n,，]*\s*[(（]2[)）]\s*([^()（）;；\n]{1,40}?)[。.]?\s*\Z",
-    "(1) 5；(2) 12",
-    "(1) 由题意得",
+MARK = pattern(
+    "mark of a part", r"(?:^|(?<=[\s;；,，。:：]))(?:[(（](?:[1-6a-f])[)）]|[①-⑥])", "(1) 5", "f(1)"
 )
 ENGLISH_NUMERAL = pattern(
     "a number in English words",
@@ -109,9 +107,12 @@ def also(reply: str, found: str) -> list[str]:
 
 
 def numbered(reply: str) -> str | None:
-    """The values of a reply that only answers two numbered questions; None of any other reply."""
-    found = NUMBERED.regex.match(reply)
-    return f"{found[1]}, {found[2]}" if found else None
+    """The values of a reply that only answers numbered questions; None of any other reply."""
+    lead, *parts = MARK.regex.split(reply)
+    values = [part.strip(" \n\t;；,，。.") for part in parts]
+    if len(values) < 2 or lead.strip(" \n\t:：*") not in ("", "答", "答案", "Answer", "Answers"):
+        return None
+    return ", ".join(values) if all(is_math(value) for value in values) else None
 
 
 def in_words(text: str) -> str | None:

@@ -126,8 +126,8 @@ def _evidence(text: str, latest: str, found: Sequence[Run]) -> list[tuple[str, S
 
 
 def _not_denied(found: Sequence[Run], text: str) -> tuple[str, ...]:
-    """Their letters, without those that the text elsewhere rules out, where one is left."""
-    denied = {letter for run in runs(text) if run.negated for letter in run.letters}
+    """Their letters, without those that the text elsewhere rules out or concedes, where one is left."""
+    denied = {letter for run in runs(text) if run.negated or run.conceded for letter in run.letters}
     left = tuple(letter for letter in _letters(found) if letter not in denied)
     return left if len(left) == 1 else _letters(found)
 

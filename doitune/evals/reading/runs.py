@@ -157,9 +157,14 @@ def _judged(text: str, letters: tuple[str, ...], start: int, end: int, chosen: b
         or wrong_after.regex.search(clause)
         or sayings.WRONG_APART.regex.search(after)
         or sayings.DOUBTED.regex.search(after)
+        or (not chosen and sayings.RIGHT_BUT.regex.match(after))
     )
-    right = sayings.RIGHT_AFTER.regex.search(after)
-    conceded = sayings.CONCEDED.regex.search(ahead) or sayings.ASKED.regex.match(after)
+    right = sayings.RIGHT_AFTER.regex.search(after) or sayings.RIGHT_APART.regex.match(after)
+    conceded = (
+        sayings.CONCEDED.regex.search(ahead)
+        or sayings.SUPPOSED.regex.search(ahead)
+        or sayings.ASKED.regex.match(after)
+    )
     blamed = sayings.BLAMED.regex.search(before)
     return Run(letters, start, end, chosen, bool(negated), bool(right), bool(conceded), bool(blamed))
 

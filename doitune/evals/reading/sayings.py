@@ -49,6 +49,12 @@ CHOICE = Pattern(
         ),
         Phrase("the answer is, in English", r"answers?\s*(?:is|are|:)?", "So the answer is the", "So it is"),
         Phrase(
+            "the one that is so, in English",
+            r"\b(?:answer|options?|statements?|choices?|ones?)\b(?:\s+(?!not\b|in?correct|wrong|false|never|no\b|cannot)\w+){1,6}?\s+(?:is|are)",
+            "The statements that hold true are",
+            "The statements that are not true are",
+        ),
+        Phrase(
             "right is, in English",
             r"(?:correct|right)\s+(?:option|choice|answer|one)s?\s*(?:is|are|:)?|must\s+be|\b(?:correct|right)\s*:",
             "The correct choice is",
@@ -289,11 +295,36 @@ CONCEDED = Pattern(
             "我先选",
             "首先选",
         ),
+        Phrase(
+            "at first, in English",
+            r"\b(?:initially|at\s+first|tempt\w*|thought|seems?|appears?|might|may\s+seem|although|though|while|whereas)\b",
+            "I initially chose",
+            "mighty",
+        ),
     ),
     behind=r"[^,。;!?\n]*$",
+    flags=re.IGNORECASE,
 )
 """What stands in the clause before letters that are only conceded."""
 
+SUPPOSED = pattern(
+    "the question supposed to be another",
+    r"(?i:(?:若|如果|假如|倘若|要是)(?:本?题目?|题干|是?问|改|只|仅|将|把|单纯|按照?|从)|\bif\s+the\s+question)[^。;!?\n]*$",
+    "若题目改为别的,则选",
+    "如果必须选一个,我选",
+)
+RIGHT_BUT = pattern(
+    "right, but not the answer",
+    r"^[^,。;!?\nA-F]{0,14},?\s*(?:但是?|不过|然而|可是|却|but|yet)[^,。;!?\nA-F]{0,10}?(?:不是|不属|并非|不符|不能|不全|没有?回答|无关|答非|忽|过于|绝对|not\b)",
+    "的说法没有问题,但它不是主要原因",
+    "的说法没有问题,但我不选B",
+)
+RIGHT_APART = pattern(
+    "chosen, behind what is said of it",
+    r"^[^。;!?\nA-F]{0,30},\s*(?:因此|故|所以)?(?:当选|入选)(?=[,。;!\n]|$)",
+    "属于权利,当选。",
+    "属于权利,B当选",
+)
 ASKED = pattern("only asked", r"^\s*[)选项]*(?:吗|呢|么|行吗|对吗)?\s*\?", "吗?", "是吗")
 ALL_OTHERS = pattern(
     "not these, but all others",

@@ -50,6 +50,12 @@ NEUTRAL = Pattern(
             "既不能说完全对,也不能说完全错",
             "既不漏也不错",
         ),
+        Phrase(
+            "in part",
+            r"\b(?:partially|partly|half)[\s-]+(?:true|correct|right|false)",
+            "partially true",
+            "true in part",
+        ),
         Phrase("sorry", "对不起", "对不起", "对得起"),
         Phrase("about", "对于|对此", "对于", "对"),
         Phrase("the right answer is", "正确的?答案(?:应该|应)?[是为:]*", "正确的答案是", "正确"),
@@ -233,7 +239,12 @@ TAKEN_BACK = Pattern(
 )
 
 
-CLAUSE = pattern("end of a clause", r"[,。;!?\n]|\.(?=\s)|(?:但是?|然而|不过|可是|而且?)", "对,错", "对错")
+CLAUSE = pattern(
+    "end of a clause",
+    r"[,。;!?\n]|\.(?=\s)|(?:但是?|然而|不过|可是|而且?)|\b(?:but|however|yet)\b",
+    "对,错",
+    "对错",
+)
 ALONE_LEFT = pattern("more than a verdict", r"[^\W_]", "这句话", "( )。")
 CONCLUSION = Pattern(
     (
