@@ -15,7 +15,7 @@ from doitune.evals.reading import endings, maths, paper
 from doitune.evals.reading.blanks import same_blank
 from doitune.evals.reading.equality import equal
 from doitune.evals.reading.letters import DEFAULT_OPTIONS, read_label, read_several, read_single
-from doitune.evals.reading.plain import GAP, without_thoughts
+from doitune.evals.reading.plain import GAP, without_courtesy, without_thoughts
 from doitune.evals.reading.true_false import read_true_false
 from doitune.evals.task import TIE, Item, Reply, Verdict
 
@@ -56,6 +56,8 @@ def judge(
     if form == "ppl_rank":
         return _ranking(reply if reply is not None else option_scores, label)
     text = None if reply is None else _readable(without_thoughts(str(reply)))
+    if text is not None and form != "math_equiv":
+        text = without_courtesy(text)
     if form in ("single_choice", "cmmlu_extract"):
         return _single(
             text, str(label), _by_letter(option_scores, options), tuple(options or DEFAULT_OPTIONS)

@@ -188,6 +188,12 @@ PART = pattern(
     "答案：(1) 明月",
     "1.5",
 )
+HEADLINE = pattern(
+    "a headline",
+    r"\A\s*(?:#{1,6}\s+[^\n\"“]{1,20}|[^\n\"“，,。]{1,12}如下[:：])\n+(?=[^\n]*\S)",
+    "### 解答\n明月",
+    "### 明月",
+)
 HEADING = 12
 """Characters up to which what stands before the first of several fillings only leads to them."""
 
@@ -201,6 +207,7 @@ ONE_LINE = 5
 def same_blank(reply: str, label: str) -> tuple[str | None, bool]:
     """(what was read, whether it is the label): whole fillings are compared, outer punctuation and width
     aside."""
+    reply = HEADLINE.regex.sub("", reply, count=1)
     wanted, whole = _bare(_fold(label)), _bare(_fold(reply))
     if whole == wanted:
         return wanted or None, bool(wanted)
@@ -248,7 +255,7 @@ def _said(text: str) -> str | None:
             continue
         if not (said[1] or said[2] or "").strip(OUTER):
             continue
-        return "" if OTHERWISE.regex.match(text[said.end() :]) else (said[1] or said[2])
+        return "" if OTHERWISE.regex.match(text[said.end() :]) else (said[1] or said[2]).strip()
     return None
 
 

@@ -41,6 +41,22 @@ LED = pattern(
     "D. 以上都不对",
     "D、C",
 )
+TICK_LAST = Rewrite(
+    "a tick at the end of a line about a letter",
+    r"(?m)^[^\w\n]*([A-F])(?:[)\]】]|[.、:])[^\n√✓✔✅☑×✗✘❌]{1,60}[√✓✔✅☑]\ufe0f?[^\w\n]*$",
+    r"\1 √",
+    "(B) 4^2 = 16 ✓",
+    "B √",
+    "B ✓ 16",
+)
+CROSS_LAST = Rewrite(
+    "a cross at the end of a line about a letter",
+    r"(?m)^[^\w\n]*([A-F])(?:[)\]】]|[.、:])[^\n√✓✔✅☑×✗✘❌]{1,60}[×✗✘❌✖]\ufe0f?[^\w\n]*$",
+    r"\1 ×",
+    "(A) 3^2 = 9 ✗",
+    "A ×",
+    "A ✗ 9",
+)
 TICK_FIRST = Rewrite(
     "a tick before a letter",
     r"(?m)^\W*?(?:[√✓✔✅☑]\ufe0f?|\[[xX√✓]\])\s*(?:选项)?([A-F])(?![A-Za-z])",
@@ -184,7 +200,9 @@ def read_label(label: str) -> list[str]:
 
 def _signs_behind(text: str) -> str:
     """The text with the signs that stand before letters at the start of lines behind them."""
-    return CROSS_FIRST.apply(TICK_FIRST.apply(text))
+    for step in (TICK_LAST, CROSS_LAST, TICK_FIRST, CROSS_FIRST):
+        text = step.apply(text)
+    return text
 
 
 def _latest(text: str) -> str:

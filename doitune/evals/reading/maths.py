@@ -174,7 +174,7 @@ def _candidates(text: str) -> Iterator[str | None]:
     yield last_box(text)
     if found := AFTER_HASHES.regex.search(text):
         yield _value(found[1]) if _whole(LEAD.apply(_trimmed(found[1]))) else None
-    if EACH.regex.search(last := (text.splitlines() or [""])[-1].strip()):
+    if EACH.regex.search(last := (text.splitlines() or [""])[-1].strip(" *_\t")):
         yield ", ".join(map(arabic, ONE_NUMBER.regex.findall(last)))
     yield from map(_of_tail, reversed(ANSWER.regex.split(text)[1:]))
     yield from map(_value, reversed(BEFORE.regex.findall(text)))

@@ -54,6 +54,37 @@ def without_thoughts(text: str) -> str:
     return THOUGHT_START.regex.split(said)[0]
 
 
+NO_ANSWER_IN = (
+    r"(?![^\n]*(?:答案|[选填错\d“\"$]|正确|\\\\|(?<![A-Za-z])[A-F](?![A-Za-z])"
+    r"|(?i:\b(?:true|false|answer|correct)\b)))"
+)
+GREETING = pattern(
+    "a line that only greets or announces",
+    r"\A\s*(?=好的|当然|[您你]好|嗯|让我|我来|我们来|下面"
+    r"|(?i:sure|certainly|of course|okay|let me|lets|let's|great))"
+    rf"{NO_ANSWER_IN}[^\n]{{0,80}}\n+(?=[^\n]*\S)",
+    "好的，我们来分析。\nB",
+    "好的，选B。\nB",
+)
+FAREWELL = pattern(
+    "a last line that only takes leave",
+    r"(?:(?<=\n)|(?<=[。！!.]))\s*(?=希望|如[果有需您你]|欢迎|祝[您你]|加油"
+    rf"|(?i:i hope|hope|please|let me know|feel free|if you)){NO_ANSWER_IN}[^\n]{{0,100}}\s*\Z",
+    "B\n希望对你有帮助！",
+    "B\n如果改题目，则选A。",
+)
+QUOTED_LINE = pattern("mark of a quoted line", r"^[ \t]*>[ \t]+", "> B", "x > 3", flags=re.MULTILINE)
+ALL_BOLD = pattern("bold from end to end", r"\A\s*\*\*([^*]+)\*\*\s*\Z", "**B，因为**", "**B**，**C**")
+
+
+def without_courtesy(text: str) -> str:
+    """A reply without special tokens, marks of quoted lines and bold around the whole, and without lines
+    that only greet or take leave."""
+    text = QUOTED_LINE.regex.sub("", SPECIAL_TOKEN.regex.sub(" ", text))
+    text = FAREWELL.regex.sub("", GREETING.regex.sub("", text, count=1))
+    return ALL_BOLD.regex.sub(r"\1", text)
+
+
 def clean(text: str) -> str:
     """Full-width folded (NFKC), special tokens, LaTeX wrappers, quotes and Markdown taken off; lines kept."""
     text = SPECIAL_TOKEN.regex.sub(" ", text).translate(FOLDED)

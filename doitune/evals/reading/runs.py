@@ -4,8 +4,9 @@ about them."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from doitune.evals.reading import sayings
 from doitune.evals.reading.patterns import Pattern, Phrase, pattern
@@ -109,6 +110,12 @@ NUMBERED = pattern(
     "a numbered line", r"(?:^|(?<=\s))\(?\d{1,2}[.、)]\s*(?=[A-Fa-f](?![A-Za-z0-9]))", "1. A", "1. Apple"
 )
 
+OPTION_LINES = pattern(
+    "lines about one option after another",
+    r"^\W*[A-F][^\nA-F]{3,}\n+\W*[A-F](?![A-Za-z])",
+    "A. 北京好\nB. 上海",
+    "A\nB",
+)
 OPTIONS_FOLLOW = pattern(
     "a list of all options begins",
     r"^[(\[]?A[.、:)\]](?!\s*[B-F])[^A-F]{1,40}?[\s;,。、(]B[.、:)\]]",
@@ -134,7 +141,8 @@ class Run:
     blamed: bool
 
 
-def runs(text: str) -> list[Run]:
+@lru_cache(maxsize=16)
+def runs(text: str) -> tuple[Run, ...]:
     """Every run of letters in a cleaned text, those inside words left out."""
     found = []
     for start, end in _spans(text):
@@ -143,7 +151,7 @@ def runs(text: str) -> list[Run]:
         chosen = not restated and bool(sayings.CHOICE.regex.search(_lead(text, start)))
         if letters and _stands_alone(text, start, end, chosen):
             found.append(_judged(text, letters, start, end, chosen))
-    return found
+    return tuple(found)
 
 
 def _judged(text: str, letters: tuple[str, ...], start: int, end: int, chosen: bool) -> Run:
@@ -169,7 +177,7 @@ def _judged(text: str, letters: tuple[str, ...], start: int, end: int, chosen: b
     return Run(letters, start, end, chosen, bool(negated), bool(right), bool(conceded), bool(blamed))
 
 
-def good(found: list[Run]) -> list[Run]:
+def good(found: Sequence[Run]) -> list[Run]:
     """The runs that are not negated; of those, the ones that are not merely conceded, where there are any."""
     left = [run for run in found if not run.negated]
     return [run for run in left if not run.conceded] or left
@@ -187,6 +195,8 @@ def _lead(text: str, start: int) -> str:
     lines = ahead.split("\n")
     if lines[-1].strip():
         return lines[-1]
+    if OPTION_LINES.regex.match(text[start : start + 3 * NEAR]):
+        return ""
     return next((line for line in reversed(lines) if line.strip()), "")
 
 

@@ -18,7 +18,7 @@ CHOICE = Pattern(
         ),
         Phrase("the answer", "答案", "答案", "答题"),
         Phrase("choose", "选择|(?<![A-F])(?<![A-F][要可能应当必])选[出中定了]?", "我选了", "A可选"),
-        Phrase("guess", "答|选取|猜", "我猜", "猜测"),
+        Phrase("guess", "(?<![解回作问])答|选取|猜", "我猜", "猜测"),
         Phrase("each", "分别(?=[是为:有])", "分别是", "分别对应"),
         Phrase("corrected to", "更正|改[成选]", "后来改成", "改了"),
         Phrase("only left", "剩[下余]?的?|余下的?|(?<!不)(?:只有|仅有?|唯有)", "余下的", "不只有"),
@@ -204,7 +204,7 @@ RIGHT_AFTER = Pattern(
         Phrase("signs", "[√✓✔✅☑]", "(√)", "(×)"),
         Phrase(
             "in English",
-            r"right|correct|best|true|remains?\b|(?:is\s+)?left\b|fits?\b|match|works\b",
+            r"right|correct|best|true|remains?\b|(?:is\s+)?left\b|fits?\b|match|works\b|(?:all\s+)?(?:holds?|apply)\b",
             "is the right one",
             "is a truck",
         ),
