@@ -154,8 +154,8 @@ def _math(text: str, label: str, options: tuple[str, ...]) -> Verdict:
     if text.strip() and text.strip() == label.strip():
         return Verdict(text.strip(), True)
     found = maths.final_answer(text) or maths.wording(text) or None
-    if found is None:
-        return Verdict(None, False)
+    if found is None or (endings.is_equation(text, found) and "=" not in label):
+        return Verdict(found, False)
     return Verdict(found, any(equal(one, label) for one in (found, *endings.also(text, found))))
 
 

@@ -41,6 +41,15 @@ LEFT_OVER = Rewrite(
     "最多买 15 本。",
     "买15本，还剩2元",
 )
+ASKED_AND_DENIED = Rewrite(
+    "a value asked for and denied",
+    r"(?:^|(?<=[\s。，,]))(?:答案|结果|答)?[是为]?\s*(?:is it\s*)?\$?[-−]?\d[\d.,/]{0,12}\$?"
+    r"\s*吗?\s*[?？]\s*(?:不[是对]?|错|[Nn]o)(?=[,，。.!])",
+    "",
+    "答案是 8 吗？不，应该是 9。",
+    "，应该是 9。",
+    "是8吗？是。",
+)
 NO_SOLUTION = pattern(
     "no solution, at the end",
     r"(?:无|没有)(?:实数)?(?:解|根)[。.!！*\s]*\Z|no (?:real )?(?:solutions?|roots?)[.!*\s]*\Z",
@@ -54,17 +63,23 @@ SOLUTIONS = pattern(
     "x = -1 and x = 5.",
     "x = 5.",
 )
+EQUATION = pattern(
+    "an equation is asked for",
+    r"方程(?![^,，。;；\n$]*[解根])[^,，。;；\n$]{0,8}(?:是|为|[:：])[\s$]*\Z",
+    "圆的方程是 $",
+    "方程的解为",
+)
 ABOUT = pattern("about", r"\s*(?:\\approx(?![a-zA-Z])|≈)\s*", r"10\pi\approx 31.4", "31.4")
 THAT_IS = pattern(
     "an amount in another unit",
-    r"(?<![\w.,/])((?:\d+\s*[^\W\d]{1,5}\s*)?[-−]?\d+(?:\.\d+)?)\s*[^\W\d]{1,5}\s*[(（,，]?\s*"
+    r"(?<![\w.,/])((?:\d+\s*[^\W\d]{1,5}\s*)?[-−]?\d+(?:[./]\d+)?)\s*[^\W\d]{1,5}\s*[(（,，]?\s*"
     r"(?:即|也就是|合|约合|折合|相当于|i\.e\.,?|or|which is)\s*(\d+(?:\.\d+)?)\s*[^\W\d]{1,5}",
     "2.5小时（即150分钟）",
     "5，即5",
 )
 NUMERAL = pattern(
     "a numeral in Chinese characters",
-    "百分之[零一二两三四五六七八九十百点]+|[零一二两三四五六七八九十百千万亿]{2,}分之[一二三四五六七八九十百]+"
+    "百分之[零一二两三四五六七八九十百点]+|(?<!百)[零一二两三四五六七八九十百千万亿]+分之[一二三四五六七八九十百]+"
     "|(?<!第)负?[零一二两三四五六七八九十百千亿][零一二两三四五六七八九十百千万亿点]+(?![分足全])"
     "|(?<!第)[二两三四五六七八九十](?=[个只人元块米岁度天年名条本张份件箱页支辆棵枝把台间位次种组盒瓶包袋双对层排行列])",
     "二百零六块",
@@ -89,7 +104,13 @@ PAIR = pattern(
 
 def without_asides(text: str) -> str:
     """The text without roots that it throws away, and without what is left over when the answer is taken."""
-    return LEFT_OVER.apply(DISCARDED.apply(text))
+    return ASKED_AND_DENIED.apply(LEFT_OVER.apply(DISCARDED.apply(text)))
+
+
+def is_equation(reply: str, found: str) -> bool:
+    """Whether the reply says that what was found is an equation that it was to find, and no value."""
+    at = reply.rfind(found)
+    return "=" in found and at >= 0 and bool(EQUATION.regex.search(reply[max(0, at - 40) : at]))
 
 
 def also(reply: str, found: str) -> list[str]:
@@ -97,12 +118,13 @@ def also(reply: str, found: str) -> list[str]:
     parts = ABOUT.regex.split(found)
     last = next((line for line in reversed(reply.splitlines()) if SAYS_SOMETHING.regex.search(line)), "")
     amounts = THAT_IS.regex.search(last)
+    same = list(amounts.groups()) if amounts else []
     pair = PAIR.regex.search(last)
     several = [f"{pair[1]}, {pair[2]}"] if pair and pair[2].strip() == found else []
     return (
         several
         + (parts if len(parts) == 2 else [])
-        + ([amounts[1]] if amounts and amounts[2] in found else [])
+        + (same if any(found.startswith(one) for one in same) else [])
     )
 
 

@@ -210,7 +210,9 @@ def _latest(text: str) -> str:
     the whole text."""
     for found in reversed(list(sayings.TAKEN_BACK.regex.finditer(text))[-BACKS_TRIED:]):
         rest = text[found.end() :]
-        if any(not run.negated for run in runs(rest)):
+        left = [run for run in runs(rest) if not run.negated]
+        chosen = any(run.chosen for run in runs(text[: found.start()]))
+        if left and (len(left) == 1 or not chosen or any(run.chosen or run.right for run in left)):
             return rest
     return text
 

@@ -115,7 +115,12 @@ NUMBER = Pattern(
             "1小时30分",
             "٣",
         ),
-        Phrase("with parts in smaller tens", r"(?<![\w.])\d+\s*[万亿]\s*\d+\s*[千万]", "3 万 5 千", "٣"),
+        Phrase(
+            "with parts in smaller tens",
+            r"(?<![\w.])\d+\s*[千万亿]\s*\d+\s*[百千万](?![克米瓦])",
+            "3 万 5 千",
+            "٣",
+        ),
         Phrase("range", r"(?<![\w.])\d+(?:\.\d+)?\s*[-~～–—至到]\s*\d+(?:\.\d+)?", "10-15", "٣"),
         Phrase(
             "on its own",

@@ -18,7 +18,8 @@ NEAR = 60
 
 MARK = r"[(\[{【<]?[ \t]*(?:选项|字母|options?[ \t]+|choices?[ \t]+)?[ \t]*"
 JOIN = (
-    r"(?:[)\]}】>]|选项|项|\.(?![ \t]+[(\[]?[A-F][)\]]?[ \t]+[a-z]{2})|[ \t、,;/&+|]"
+    r"(?:[)\]}】>]|选项|项|\.(?![ \t]+[(\[]?[A-F][)\]]?[ \t]+[a-z]{2})"
+    r"|;(?!\s*[A-F](?:选?项)?[\u4e00-\u9fff])|[ \t、,/&+|]"
     r"|和|及|与|或者?|还是|跟|加|以及|还有|and\b|or\b)*"
 )
 TO = r"[ \t]*(?:到|至|~|-|—|－|–)[ \t]*"
@@ -36,6 +37,7 @@ LOOSE_END = pattern(
     "A、B和",
     "A、B",
 )
+FIRST_WORD = pattern("a word before letters", r"^\s*(?:[a-f]{2,}\s+)+(?=[A-F](?![a-z]))", "be D", "a B")
 CLOSER = pattern("joined closer than by a comma", "[A-Fa-f]{2}|、|和|与|及", "AC,B", "A,B")
 ALTERNATIVE = pattern(
     "one or the other",
@@ -123,7 +125,10 @@ OPTIONS_FOLLOW = pattern(
     "A. 北京\n因为",
 )
 CLAUSE = pattern(
-    "end of a clause", r"[,。;!?()\n]|\.(?=\s+[A-Z][a-z]+:)|但是?|而(?!且)|然而", "A对而B错", "A对而且好"
+    "end of a clause",
+    r"[,。;!?()\n]|\.(?=\s+[A-Z][a-z]+:)|(?<=[a-z]{2})\.(?=\s)|但是?|而(?!且)|然而",
+    "A对而B错",
+    "A对而且好",
 )
 
 
@@ -208,7 +213,8 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
         for piece in re.split("([,;])", match[0]) if CLOSER.regex.search(match[0]) else [match[0]]:
             bare = LOOSE_END.regex.sub("", piece)
             if bare.strip():
-                yield at + len(bare) - len(bare.lstrip()), at + len(bare)
+                word = FIRST_WORD.regex.match(bare)
+                yield at + (word.end() if word else len(bare) - len(bare.lstrip())), at + len(bare)
             at += len(piece)
 
 

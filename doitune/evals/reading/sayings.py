@@ -12,13 +12,13 @@ CHOICE = Pattern(
         Phrase(
             "the answer is",
             "(?<!错误)(?<!错误的)(?<!不正确)(?<!不正确的)(?<!错)(?:(?<!不)正确|最终|参考|本题|标准)?(?:答案|选项|选择)"
-            "(?:应该|应当|应|就)?(?:是|为|选|在|包括|包含|:)+",
+            "(?:应该|应当|应|就|其实|实际上|显然|仍然?|还|只能|可能|大概|也许)?(?:是|为|选|在|包括|包含|:)+",
             "这个选项在",
             "本题正确",
         ),
         Phrase("the answer", "答案", "答案", "答题"),
         Phrase("choose", "选择|(?<![A-F])(?<![A-F][要可能应当必])选[出中定了]?", "我选了", "A可选"),
-        Phrase("guess", "(?<![解回作问])答|选取|猜", "我猜", "猜测"),
+        Phrase("guess", "(?<![解回作问])答|选取|猜|倾向于?|偏向", "我猜", "猜测"),
         Phrase("each", "分别(?=[是为:有])", "分别是", "分别对应"),
         Phrase("corrected to", "更正|改[成选]", "后来改成", "改了"),
         Phrase("only left", "剩[下余]?的?|余下的?|(?<!不)(?:只有|仅有?|唯有)", "余下的", "不只有"),
@@ -37,7 +37,7 @@ CHOICE = Pattern(
         ),
         Phrase(
             "the most",
-            r"最(?![^,。;:!?\n]{0,10}?(?:[误错选疑惑扰]|像是))[^,。;:!?\n]{1,10}的(?:一[项个种])?(?:选项)?(?:应该?)?[是为]",
+            r"(?<![率数])最(?![^,。;:!?\n]{0,10}?(?:[误错选疑惑扰]|像是))[^,。;:!?\n]{1,10}的(?:一[项个种])?(?:选项)?(?:应该?)?[是为]",
             "最稳定的是",
             "最容易误选的是",
         ),
@@ -204,7 +204,7 @@ RIGHT_AFTER = Pattern(
         Phrase("signs", "[√✓✔✅☑]", "(√)", "(×)"),
         Phrase(
             "in English",
-            r"right|correct|best|true|remains?\b|(?:is\s+)?left\b|fits?\b|match|works\b|(?:all\s+)?(?:holds?|apply)\b",
+            r"right|correct|best|true|remains?\b|(?:is\s+)?left\b|(?:an?|the)\s+(?:much\s+)?better|fits?\b|match|works\b|(?:all\s+)?(?:holds?|apply)\b",
             "is the right one",
             "is a truck",
         ),
@@ -260,7 +260,9 @@ ONLY_A_VERDICT = Pattern(
 
 TAKEN_BACK = Pattern(
     (
-        Phrase("not right", r"不对(?=[,。;!?:…\s]|应[为该是选])", "选A。不对,", "选A。不对称"),
+        Phrase(
+            "not right", r"不对(?=[,。!?:…]|\s|应[为该是选])(?!,?(?:因为|与|和))", "选A。不对,", "选A。不对称"
+        ),
         Phrase("no", r"不(?=[,。;?!\s])", "选A,不,选B", "选A,不选B"),
         Phrase("wait", "等等|等一下", "选A。等等,", "选A。等待"),
         Phrase("corrected", "更正|改[为成选]|纠正|修正", "选A,改为B", "选A,改革"),
@@ -332,8 +334,8 @@ ALL_OTHERS = pattern(
     r"|(?<![A-F、和])(?P<wrong>[A-F](?:[、和,与 ]{0,3}[A-F]){0,3})"
     r"(?:选?项)?[^。;!?\n,A-F]{0,20}?(?:不|错|误|有问题))"
     r"[^。;!?\n,A-F]{0,12}[,;]\s*而?(?:其余|其他|其它|剩下|另外)(?:的|各|[二两三四]|选?项|个|选项|说法)*(?:都|均|全部?|皆)?(?:要|应该?|是|可)?(?:选|正确|对|符合|成立)"
-    r"|(?i:everything|all|every option|the rest)(?:\s+of\s+the\w*)?(?:\s+options)?"
-    r"\s+(?:but|except(?:\s+for)?)\s+(?:option\s+)?(?P<but>[A-F])\s+(?:is|are)\s+(?:all\s+)?(?:correct|right|true)",
+    r"|(?i:everything|all|every option|the rest)(?:\s+of\s+(?:the\w*|them))?(?:\s+options)?"
+    r"\s+(?:but|except(?:\s+for)?)\s+(?:option\s+)?(?P<but>[A-F])(?:\s+(?:is|are)\s+(?:all\s+)?(?:correct|right|true)|[.!]?\s*\Z)",
     "不选C,其余都选",
     "C正确,其余都错",
 )

@@ -75,6 +75,7 @@ def _multiplied(found: re.Match[str]) -> str:
     return str(int(whole + part) * 10**zeros) if zeros >= 0 and len(whole) < 20 else found[0]
 
 
+TENS = {"百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
 PARTS = {"小时": ("分", 60), "hour": ("m", 60), "米": ("厘", 100), "千克": ("克", 1000)}
 PARTS |= {"千米": ("米", 1000), "吨": ("千克", 1000), "分": ("秒", 60)}
 """How many of which smaller unit a unit has."""
@@ -138,10 +139,8 @@ REWRITES = (
     ),
     Rewrite(
         "large numbers in two words",
-        r"(?<![\d.])(\d{1,9})\s*(万|亿)\s*(\d{1,4})\s*(千|万)(?!分|[克米瓦卡])",
-        lambda found: str(
-            int(found[1]) * 10 ** LARGE[found[2]] + int(found[3]) * (1000 if found[4] == "千" else 10000)
-        ),
+        r"(?<![\d.])(\d{1,9})\s*([千万亿])\s*(\d{1,4})\s*([百千万])(?!分|[克米瓦卡])",
+        lambda found: str(int(found[1]) * TENS[found[2]] + int(found[3]) * TENS[found[4]]),
         "3 万 5 千人",
         "35000人",
         "3千",
@@ -177,6 +176,14 @@ REWRITES = (
         "无解",
         "原方程没有解",
         "无解",
+        "有解",
+    ),
+    Rewrite(
+        "any number of solutions",
+        r"^(?:(?:原|该|此|这个)?(?:方程组?|不等式组?))?有?无[数穷]多?[个组]?(?:实数)?解$",
+        "无数个解",
+        "方程有无穷多解",
+        "无数个解",
         "有解",
     ),
     Rewrite("mixed number in words", r"(\d)\s*又\s*(?=\d|\\)", r"\1 ", "1又1/2", "1 1/2", "1又半"),

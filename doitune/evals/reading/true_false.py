@@ -59,6 +59,18 @@ NEUTRAL = Pattern(
         Phrase("sorry", "对不起", "对不起", "对得起"),
         Phrase("about", "对于|对此", "对于", "对"),
         Phrase("the right answer is", "正确的?答案(?:应该|应)?[是为:]*", "正确的答案是", "正确"),
+        Phrase(
+            "the right answer is, in English",
+            r"\b(?:correct|right|true)\s+(?:answer|choice|option|judge?ment|verdict)\s*(?:is|:)?",
+            "the correct answer is",
+            "it is correct",
+        ),
+        Phrase(
+            "although",
+            r"\b(?:although|though|while|whereas|even\s+if)\b[^,.;!?\n]*",
+            "although the first half is true",
+            "thought",
+        ),
         Phrase("question in two lines", r"[^,。;!?\n]{0,60}[吗么呢]\s*[?]", "谁呢\n?", "么"),
         Phrase(
             "words with 对",
@@ -206,7 +218,7 @@ FALSE = Pattern(
             "in English",
             ENGLISH.format(
                 r"(?:not|(?:is|are|was|does)nt)\s+(?:\w+\s+){0,2}?(?:true|correct|right|accurate)"
-                r"|incorrect|inaccurate|untrue|false|wrong|invalid|disagree|(?:not|doesnt)\s+(?:hold|agree)|myth|misconception|(?:a|an|some|several)\s+(?:\w+\s+)?(?:errors?|mistakes?|inaccurac\w+)|no(?!\.\s*\d)"
+                r"|incorrect|inaccurate|untrue|false|wrong|invalid|disagree|(?:not|doesnt)\s+(?:hold|agree)|myth|misconception|(?:a|an|some|several)\s+(?:\w+\s+)?(?:errors?|mistakes?|inaccurac\w+)|no(?!\.\s*\d)(?=\s*(?:[,.;!:—–-]|$))"
             ),
             "it is not quite correct",
             "no.1",
@@ -241,7 +253,7 @@ TAKEN_BACK = Pattern(
 
 CLAUSE = pattern(
     "end of a clause",
-    r"[,。;!?\n]|\.(?=\s)|(?:但是?|然而|不过|可是|而且?)|\b(?:but|however|yet)\b",
+    r"[,。;!?\n]|\.(?=\s)|(?:但是?|然而|不过|可是|而且?)|\b(?:but|however|yet)\b|\s[—–-]\s",
     "对,错",
     "对错",
 )
