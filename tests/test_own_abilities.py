@@ -33,7 +33,7 @@ def write_rows(path: Path, counts: Mapping[str | None, int]) -> Path:
 
 def ledger_of(path: Path, *overrides: str) -> dict[str, tuple[int, int, int]]:
     """asked, found, kept by ability."""
-    resolved = resolve("own", model="demo", corpus=str(path), overrides=list(overrides))
+    resolved = resolve("own", model="demo", corpus=str(path), overrides=["data.holdout=0", *overrides])
     lines = draw(resolved.recipe)[0].ledger.lines
     return {name: (line.asked, line.found, line.kept) for name, line in lines.items()}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from doitune.ability import title_of
 from doitune.console.screen import say, show_table
 from doitune.evals.suites.files import missing_sets
 
@@ -33,8 +32,9 @@ def _show(evaluations: Sequence[Evaluation], protocol: str) -> None:
     rows = []
     for number, first in enumerate(tables[0].sets):
         cells = [table.sets[number] for table in tables]
-        title = title_of(first.name)
-        rows.append([title, str(first.n), f"{100 * first.chance:.0f}", *(_cell(cell) for cell in cells)])
+        rows.append(
+            [first.title, str(first.n), f"{100 * first.chance:.0f}", *(_cell(cell) for cell in cells)]
+        )
     rows += _mean_rows(tables)
     shots = f", {report.shots} shots" if report.shots else ""
     partial = f" (partial: {report.n} of {report.total} questions)" if report.partial else ""
@@ -80,9 +80,8 @@ def _notes(evaluations: Sequence[Evaluation]) -> None:
     """What a reader of the numbers must know."""
     for one in evaluations:
         report, sets = one.report, one.report.sets
-        unread, too_long, fewer = (
-            sum(getattr(line, name) for line in sets) for name in ("unread", "too_long", "fewer_shots")
-        )
+        counts = ("unread", "too_long", "fewer_shots", "free")
+        unread, too_long, fewer, free = (sum(getattr(line, name) for line in sets) for name in counts)
         found = []
         if lacking := missing_sets(report.suite, [line.name for line in sets]):
             sets_of = f"{len(lacking)} sets of {report.suite}"
@@ -94,6 +93,9 @@ def _notes(evaluations: Sequence[Evaluation]) -> None:
             found.append(f"{replies} (scored wrong)")
         if too_long:
             found.append(f"{too_long} questions are longer than the model's context (scored wrong)")
+        if free:
+            measure = "chrF, the runs of characters that they share with the row's own answer"
+            found.append(f"{free} free answers are scored by {measure}; it does not know what they mean")
         if fewer:
             found.append(f"{fewer} questions were asked with fewer shots, to fit the context")
         for text in found:

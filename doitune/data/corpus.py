@@ -15,10 +15,12 @@ from pathlib import Path
 from doitune.ability import place_of
 from doitune.data.checksums import CHECKSUMS, Checksum, difference, digest_of, read_checksums, write_checksums
 from doitune.data.example import Example, Scan, refuse
+from doitune.data.holdout import Holdout, Parted, part
 from doitune.data.jsonl import Finding
 from doitune.data.layout import Layout, repair_hint, split_of
 from doitune.data.other_formats import RowForm
 from doitune.data.own_rows import OwnRows
+from doitune.data.sources import SMALL, SYNTHETIC, TEST, VALID
 from doitune.errors import DataError, DiskError
 from doitune.system.disk import whole_folder
 from doitune.system.doing import doing
@@ -27,6 +29,8 @@ from doitune.system.paths import from_home
 from doitune.system.publish import alone
 
 KNOWN = ("demo", "doit")
+HELD = (VALID, TEST)
+"""Sources that rows of one's own can be kept out for."""
 CACHE_CURE = "make room, or set XDG_CACHE_HOME to a folder elsewhere"
 """What helps where the cache cannot be written."""
 
@@ -34,11 +38,15 @@ CACHE_CURE = "make room, or set XDG_CACHE_HOME to a folder elsewhere"
 @dataclass(frozen=True)
 class Corpus:
     """Rows on disk: `root` is a folder in the data set's layout, or holds own rows (one JSONL file whose rows
-    name their ability, or, with `rows` to say how they are written, such a file or a folder of them)."""
+    name their ability, or, with `rows` to say how they are written, such a file or a folder of them).
+
+    `holdout`: what is kept out of own rows that have no valid and no test rows.
+    """
 
     name: str
     root: Path
     rows: RowForm | None = None
+    holdout: Holdout | None = None
 
     @property
     def is_own(self) -> bool:
@@ -51,8 +59,10 @@ class Corpus:
         return OwnRows(self.name, self.root, self.rows) if own else Layout(self.name, self.root)
 
     def sources(self) -> tuple[str, ...]:
-        """The folders of the layout that are there (of own rows: that they stand for), known ones first."""
-        return self._kept.sources()
+        """The folders of the layout that are there (of own rows: that they stand for, and what is kept out of
+        them), known ones first."""
+        there = self._kept.sources()
+        return there if self._parts is None else (*there, *(name for name in HELD if self._held(name)))
 
     def files(self, source: str) -> dict[str, Path]:
         """The file of each ability (of own rows: each file by its name). Errors: DataError."""
@@ -70,15 +80,59 @@ class Corpus:
         Errors: DataError with every bad row of every file; when the source is missing or empty; when a file
         differs from `checksums.json`.
         """
+        if self._parts is None or source == SYNTHETIC:
+            rows = self._scanned(source)
+        else:
+            rows = self._held(source) if source in HELD else self._parts.learnt
+        if not rows:
+            raise DataError(f"no row for {source}", _no_row_hint(source), place=str(self.root))
+        return {name: rows[name] for name in sorted(rows, key=place_of)}
+
+    @cached_property
+    def _parts(self) -> Parted | None:
+        """Own rows parted into learnt and kept out; None where nothing is to be kept out."""
+        if self.holdout is None or not self.is_own or any(name in self._kept.sources() for name in HELD):
+            return None
+        return part(self._scanned(SMALL) if SMALL in self._kept.sources() else {}, self.holdout)
+
+    @property
+    def kept_out(self) -> dict[str, int]:
+        """Own rows kept out of training, by ability."""
+        return {} if self._parts is None else {name: len(rows) for name, rows in self._parts.kept_out.items()}
+
+    @property
+    def unparted(self) -> tuple[str, ...]:
+        """Abilities of which rows were to be kept out and none could be."""
+        if self._parts is None or self.holdout is None:
+            return ()
+        rows_of, learnt = self.holdout.rows_of, self._parts.learnt
+        return tuple(name for name in learnt if rows_of(len(learnt[name])) and name not in self.kept_out)
+
+    @property
+    def kept_out_ids(self) -> dict[str, list[str]]:
+        """Ids of the rows kept out, by what they are kept out for: `valid`, `test`."""
+        if not self.kept_out:
+            return {}
+        return {
+            split_of(source): [row.id for rows in self._held(source).values() for row in rows]
+            for source in HELD
+        }
+
+    def _held(self, source: str) -> dict[str, list[Example]]:
+        """Every other row kept out, by ability: to be judged by (the first), or validated on."""
+        assert self._parts is not None
+        first = 0 if source == TEST else 1
+        found = {name: list(rows[first::2]) for name, rows in self._parts.kept_out.items()}
+        return {name: rows for name, rows in found.items() if rows}
+
+    def _scanned(self, source: str) -> dict[str, list[Example]]:
         self.verify(source)
         scans = self.scan(source)
         refuse(tuple(finding for scan in scans.values() for finding in scan.findings))
         rows: dict[str, list[Example]] = {}
         for example in (example for scan in scans.values() for example in scan.examples):
             rows.setdefault(example.ability, []).append(example)
-        if not rows:
-            raise DataError(f"no row for {source}", _no_row_hint(source), place=str(self.root))
-        return {name: rows[name] for name in sorted(rows, key=place_of)}
+        return rows
 
     def sha256(self, source: str) -> dict[str, str]:
         """The sha256 (hex) of each file of a source, by its path relative to the root. Errors: DataError."""
@@ -92,11 +146,11 @@ class Corpus:
             refuse(_changes(self, source, recorded))
 
 
-def open_corpus(name_or_path: str, rows: RowForm | None = None) -> Corpus:
+def open_corpus(name_or_path: str, rows: RowForm | None = None, holdout: Holdout | None = None) -> Corpus:
     """The corpus of that name (`demo` is made on first use, `doit` must have been fetched) or at that path.
 
-    `rows` says that the path holds own rows, and how they are written. Errors: DataError when there is none,
-    or the folder is not in the layout.
+    `rows` says that the path holds own rows, and how they are written; `holdout`: see Corpus. Errors:
+    DataError when there is none, or the folder is not in the layout.
     """
     if name_or_path == "demo":
         return Corpus("demo", _demo_folder())
@@ -112,7 +166,8 @@ def open_corpus(name_or_path: str, rows: RowForm | None = None) -> Corpus:
             f"no corpus `{name_or_path}`: neither a known name ({known}) nor a path",
             "check the spelling of the path",
         )
-    return _checked(Corpus(path.resolve().stem if path.is_file() else path.resolve().name, path, rows))
+    name = path.resolve().stem if path.is_file() else path.resolve().name
+    return _checked(Corpus(name, path, rows, holdout))
 
 
 def corpora_folder() -> Path:

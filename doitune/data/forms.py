@@ -62,6 +62,24 @@ def read_form(row: dict[str, object], ability: str, question: str, gold: str) ->
     return _exact(row, forms, question, gold.strip())
 
 
+def implied_form(question: str, gold: str) -> Reading:
+    """The reading of a row that declares none: letters where the question offers options, true or false
+    where the answer is one of these words alone, else an open answer."""
+    bare = gold.strip()
+    word = bare.rstrip(_ENDS)
+    form: Form = "single_choice" if len(bare) == 1 else "multi_choice"
+    if re.fullmatch("[A-F]{1,6}", bare) and len(set(bare)) == len(bare):
+        letters = "".join(sorted(bare))
+        try:
+            options = _options(question, "ABCD" if len(bare) == 1 else _LETTERS, letters)
+        except RowError:
+            return Reading("open", bare)
+        return Reading(form, letters, options)
+    if word in (*TRUE_WORDS, *FALSE_WORDS) and not word.isascii():
+        return Reading("tf", "T" if word in TRUE_WORDS else "F")
+    return Reading("open", bare)
+
+
 def _check_type(kind: object, ability: str) -> None:
     if not isinstance(kind, str) or not kind:
         raise RowError(

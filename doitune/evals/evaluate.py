@@ -237,6 +237,7 @@ def _outcome(line: saved.Line, protocol: str) -> Outcome:
         cluster=line.item.cluster,
         label=line.item.label,
         chosen=verdict.parsed if isinstance(verdict.parsed, str) and len(verdict.parsed) == 1 else "",
+        free=line.item.form == "open",
         fewer_shots=(line.reply.shots if shots is None else shots) < line.item.shots,
     )
 

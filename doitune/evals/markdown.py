@@ -107,6 +107,11 @@ def notes(table: Table) -> list[str]:
             found.append(f"{one.name}: {one.unread} of {one.n} replies held no answer that could be read.")
         if one.too_long:
             found.append(f"{one.name}: {one.too_long} questions were too long to ask and count as wrong.")
+        if one.free:
+            found.append(
+                f"{one.name}: {one.free} free answers are scored by chrF, the runs of characters that they "
+                "share with the row's own answer."
+            )
         if one.fewer_shots:
             found.append(
                 f"{one.name}: {one.fewer_shots} of {one.n} prompts had no room for all of their examples."

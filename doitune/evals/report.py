@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from doitune.ability import title_of
 from doitune.evals.intervals import Estimate, combined, rate
 
 SCHEMA = "doitune.report/1"
@@ -23,7 +24,8 @@ like a weak model)."""
 @dataclass(frozen=True)
 class Outcome:
     """One scored question under one protocol. `correct` and `chance` in 0..1 (`correct` is a share where
-    options tie); `read`: whether an answer, or a tie of answers, was found; `chosen`: that answer."""
+    options tie, and of a free answer); `read`: whether an answer, or a tie of answers, was found; `chosen`:
+    that answer."""
 
     id: str
     set: str
@@ -36,6 +38,7 @@ class Outcome:
     label: str = ""
     chosen: str = ""
     fewer_shots: bool = False
+    free: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class SetScore:
     `low, high`: 95 %. `standard_error`: between clusters of questions that share a passage.
     `within_chance`: guessing lies inside the interval. `effective_n`: what `n` is worth as far as questions
     that share a passage go together. `chosen` and `gold` count letters where the set offers letters.
-    `fewer_shots`: questions whose prompt had no room for all of its examples.
+    `fewer_shots`: questions whose prompt had no room for all of its examples. `free`: questions with a free
+    answer, whose credit is chrF.
     """
 
     name: str
@@ -68,6 +72,13 @@ class SetScore:
     gold: Mapping[str, int] = field(default_factory=dict)
     fewer_shots: int = 0
     unread_marked: bool = False
+    free: int = 0
+
+    @property
+    def title(self) -> str:
+        """The ability's title, and where free answers are scored, by what."""
+        some = "" if self.free == self.n else f"{self.free} of {self.n} by "
+        return f"{title_of(self.name)} ({some}chrF)" if self.free else title_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -220,6 +231,7 @@ def score_set(name: str, outcomes: Sequence[Outcome], total: int = 0) -> SetScor
         gold=dict(sorted(Counter(one.label for one in letters).items())),
         fewer_shots=sum(one.fewer_shots for one in outcomes),
         unread_marked=sum(not one.read for one in outcomes) > UNREAD_MARK * n,
+        free=sum(one.free for one in outcomes),
     )
 
 

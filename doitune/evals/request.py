@@ -18,7 +18,7 @@ from doitune.evals.task import Task, refuse_limit
 if TYPE_CHECKING:
     from doitune.recipe.fields import Recipe
 
-CAPPED: tuple[Form, ...] = ("tf", "cloze", "multi_choice", "math")
+CAPPED: tuple[Form, ...] = ("tf", "cloze", "multi_choice", "math", "open")
 """The forms whose replies a recipe's `eval.max_new_tokens` caps."""
 
 

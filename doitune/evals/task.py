@@ -209,8 +209,8 @@ class Verdict:
     """How a reply was read and judged.
 
     `parsed` is the answer found (a letter, a list of letters, a text), None where none was found. `correct`
-    is the credit: 1, 0, or a share of it where equals tie, so it is summed and compared, never taken as true
-    or false. `note` says how it was read where that is not plain.
+    is the credit: 1, 0, or a share of it (equals that tie, free answers), so it is summed and compared, never
+    taken as true or false. `note` says how it was read where that is not plain.
     """
 
     parsed: str | list[str] | None

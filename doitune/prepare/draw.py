@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from doitune.ability import INSTRUCTIONS, known_near
 from doitune.data.corpus import Corpus, open_corpus
+from doitune.data.holdout import Holdout
 from doitune.data.leaks import Leak, leaks_of
 from doitune.data.other_formats import OwnForm, RowForm
 from doitune.data.sources import SYNTHETIC, VALID
@@ -36,7 +37,13 @@ def draw(recipe: Recipe) -> tuple[Pick, Corpus]:
     if corpus.is_own:
         _refuse_slips(rows, recipe.abilities)
     budget = section.budget.to_budget().of_corpus(rows.keys(), own=corpus.is_own)
-    picked = pick(rows, budget, seed=section.seed, select=section.select, on_shortfall=section.on_shortfall)
+    try:
+        picked = pick(
+            rows, budget, seed=section.seed, select=section.select, on_shortfall=section.on_shortfall
+        )
+    except DataError as error:
+        said = [Problem("data.holdout", text, "--set data.holdout=0") for text in say_kept_out(corpus)]
+        raise DataError.of([*error.problems, *said]) from None
     return picked, corpus
 
 
@@ -63,6 +70,16 @@ def say_everything(section: DataSection, ledger: Ledger) -> list[str]:
     return [f"no budget is written: every row is learnt from ({counts})"]
 
 
+def say_kept_out(corpus: Corpus) -> list[str]:
+    """A sentence for rows that are kept out of training."""
+    counts = ", ".join(f"{name} {count:,}" for name, count in corpus.kept_out.items())
+    said = [f"kept out to validate on and to be judged by: {counts} (data.holdout)"] if counts else []
+    if corpus.unparted:
+        names = ", ".join(corpus.unparted)
+        said.append(f"nothing could be kept out of {names}: too few rows that no other row gives away")
+    return said
+
+
 def _sources(section: DataSection, corpus: Corpus) -> list[str]:
     """The folders of the corpus that the budget asks for; where it asks for everything, `data.source`, and of
     own rows all."""
@@ -78,17 +95,18 @@ def _sources(section: DataSection, corpus: Corpus) -> list[str]:
 def recipe_corpus(section: DataSection) -> Corpus:
     """The corpus that a recipe's `data` section names, its rows read in the form that the section
     declares."""
-    return own_corpus(section.corpus, section.rows, section.rows_ability)
+    holdout = Holdout(section.holdout, section.holdout_rows, section.seed)
+    return own_corpus(section.corpus, section.rows, section.rows_ability, holdout)
 
 
-def own_corpus(name_or_path: str, rows: str, ability: str) -> Corpus:
+def own_corpus(name_or_path: str, rows: str, ability: str, holdout: Holdout | None = None) -> Corpus:
     """A corpus whose rows are in the form called `rows` (doit, messages, alpaca, sharegpt). UsageError for
     another form."""
     if rows == "doit":
-        return open_corpus(name_or_path)
+        return open_corpus(name_or_path, None, holdout)
     if rows not in get_args(OwnForm):
         raise UsageError(f"no form of rows is called {rows!r}", f"doit, {', '.join(get_args(OwnForm))}")
-    return open_corpus(name_or_path, RowForm(cast(OwnForm, rows), ability))
+    return open_corpus(name_or_path, RowForm(cast(OwnForm, rows), ability), holdout)
 
 
 def drawn(resolved: Resolved) -> dict[str, Any]:

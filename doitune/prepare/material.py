@@ -7,7 +7,7 @@ Everything that can be refused without the weights is refused here, before a mod
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from doitune.backends.tokenizer import recipe_template
@@ -22,6 +22,7 @@ from doitune.prepare.draw import (
     judged_leaks,
     refuse_leaks,
     say_everything,
+    say_kept_out,
     validation_rows,
 )
 from doitune.prepare.row_lengths import beyond_training, fit, fit_validation, row_limit
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 class Material:
     """All that a run learns from and is validated on. `encoded` goes with `examples`, `valid_encoded` with
     `valid`, place by place. `course`: which of them each step learns from. `notes`: what a reader must know
-    of the rows though they can be learnt from."""
+    of the rows though they can be learnt from. `kept_out`: ids of own rows kept out of training, those to
+    validate on (`valid`) and those to be judged by (`test`)."""
 
     examples: tuple[Example, ...]
     encoded: tuple[Encoded, ...]
@@ -55,6 +57,7 @@ class Material:
     course: Course
     leaks: tuple[Leak, ...] = ()
     notes: tuple[str, ...] = ()
+    kept_out: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def row_lengths(model: str) -> tuple[Callable[[Sequence[Example]], list[int]], tuple[str, ...]]:
@@ -122,9 +125,11 @@ def prepare(
         tuple(leaks),
         (
             *say_everything(recipe.data, ledger),
+            *say_kept_out(corpus),
             *name_unread((example.place, example.unread) for example in examples),
             *beyond_training(encoded, context),
         ),
+        corpus.kept_out_ids,
     )
 
 

@@ -11,7 +11,17 @@ from doitune.ability import GENERAL, INSTRUCTIONS, NAMES, is_ability_name
 from doitune.data.other_formats import OwnForm
 from doitune.data.sources import SMALL
 from doitune.recipe.budget import Budget, Leftover, Select, Share, Shortfall
-from doitune.recipe.section import Contradiction, Count, InnerFolder, Location, Natural, Section, Seed, Token
+from doitune.recipe.section import (
+    Contradiction,
+    Count,
+    InnerFolder,
+    Location,
+    Natural,
+    Section,
+    Seed,
+    Share01,
+    Token,
+)
 
 BUDGET_NAMES: tuple[str, ...] = (*NAMES, INSTRUCTIONS.name, GENERAL.name)
 """Abilities that a budget may name whatever the corpus: the ten, the synthetic instructions, and rows that
@@ -100,6 +110,12 @@ class DataSection(Section):
         description="a row longer than train.max_tokens: refuse to train, or drop and count it; an answer "
         "is never cut",
     )
+    holdout: Share01 = Field(
+        default=0.0,
+        description="of rows of your own without valid and test rows: the share of each ability that is kept "
+        "out of training, half to validate on, half to be judged by",
+    )
+    holdout_rows: Count = Field(default=200, description="the most rows of an ability that are kept out")
     allow_leaks: bool = Field(
         default=False,
         description="train although chosen rows leak into evaluation sets; every score then says so",

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from doitune.ability import title_of
+from doitune.evals.report import SetScore
 from doitune.report.html import Html, join, tag
 from doitune.report.read import Point, Scored
 from doitune.run.layout import BASE
@@ -93,7 +94,7 @@ def intervals(scored: Sequence[Scored], width: int = WIDTH) -> Html:
         parts += [_upright(x, TOP, height - BOTTOM, "axis"), _label(x, height - 8, f"{tick} %", "middle")]
     for row, first in enumerate(sets):
         middle = TOP + ROW * (row + 0.5)
-        name = _short(title_of(first.name))
+        name = _short(first.title)
         parts.append(_label(names - 10, middle + 4, name, "end", "name"))
         parts.append(_upright(across(first.chance), middle - 11, middle + 11, "chance"))
         for number, one in enumerate(scored):

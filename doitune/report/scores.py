@@ -54,8 +54,7 @@ def _scores(scored: Sequence[Scored]) -> Html:
     rows: list[list[object]] = []
     for number, first in enumerate(scored[0].table.sets):
         cells = [one.table.sets[number] for one in scored]
-        name = title_of(first.name)
-        rows.append([name, f"{first.n:,}", percent(first.chance), *map(_cell, cells)])
+        rows.append([first.title, f"{first.n:,}", percent(first.chance), *map(_cell, cells)])
     mean, *others = (one.table.mean for one in scored)
     name = tag("b", f"mean of {mean.sets} sets")
     rows.append([name, f"{mean.n:,}", percent(mean.chance), *map(_cell, (mean, *others))])

@@ -16,7 +16,7 @@ from doitune.run.checkpoint import Checkpoint
 from doitune.run.checkpoint_writer import write
 from doitune.run.checkpoints import Checkpoints, delete, sweep
 from doitune.run.full_disk import Patience
-from doitune.run.layout import CHECKPOINTS, DONE, EXAMPLES, LEDGER, LOCK, METRICS, ORIGIN, RECIPE
+from doitune.run.layout import CHECKPOINTS, DONE, EXAMPLES, KEPT_OUT, LEDGER, LOCK, METRICS, ORIGIN, RECIPE
 from doitune.run.log import VALIDATION, Log, best_of
 from doitune.run.records import read_record
 from doitune.system.disk import (
@@ -124,7 +124,7 @@ def relieve(run: Run) -> bool:
 
 def sweep_run(run: Run) -> None:
     """Clear away what a dead process left half-written; only under the lock."""
-    for name in (RECIPE, ORIGIN, LEDGER, EXAMPLES, DONE, METRICS):
+    for name in (RECIPE, ORIGIN, LEDGER, EXAMPLES, KEPT_OUT, DONE, METRICS):
         for path in run.folder.glob(f".{name}.*.part"):
             path.unlink(missing_ok=True)
     sweep(run.checkpoints.folder)

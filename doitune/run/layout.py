@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 
 RECIPE, ORIGIN, EXAMPLES, LEDGER = "recipe.yaml", "origin.json", "examples.txt", "ledger.json"
+KEPT_OUT = "kept_out.json"
 METRICS, SUPERSEDED = "metrics.jsonl", "metrics.superseded.jsonl"
 DONE, LOCK, PAGE, TRACKERS = "done.json", "run.lock", "report.html", "trackers"
 

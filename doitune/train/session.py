@@ -24,7 +24,7 @@ from doitune.run.encoder import moment_of, refuse_lost_moment
 from doitune.run.folder import Run, create_run, refuse_lost, sweep_run
 from doitune.run.folder import resolved as recipe_of
 from doitune.run.full_disk import Patience
-from doitune.run.layout import DONE, EXAMPLES, LEDGER, ORIGIN, RECIPE, SUPERSEDED
+from doitune.run.layout import DONE, EXAMPLES, KEPT_OUT, LEDGER, ORIGIN, RECIPE, SUPERSEDED
 from doitune.run.log import VALIDATION
 from doitune.run.model import load_model
 from doitune.system import faults
@@ -206,6 +206,8 @@ def _begin(run: Run, plan: Plan, record: dict[str, Any]) -> None:
     order = [course.ids[place] for step in range(course.steps_per_epoch) for place in course.members(step)]
     run.write_json(LEDGER, plan.material.ledger.to_json())
     run.write(EXAMPLES, "".join(f"{name}\n" for name in order))
+    if plan.material.kept_out:
+        run.write_json(KEPT_OUT, {"schema": "doitune.kept-out/1", **plan.material.kept_out})
     run.write_json(ORIGIN, record)
     faults.reach("start.origin")
     run.write(RECIPE, freeze(plan.resolved))

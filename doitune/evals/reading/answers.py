@@ -16,11 +16,15 @@ from doitune.evals.reading.blanks import same_blank
 from doitune.evals.reading.equality import equal
 from doitune.evals.reading.letters import DEFAULT_OPTIONS, read_label, read_several, read_single
 from doitune.evals.reading.plain import GAP, without_courtesy, without_thoughts
+from doitune.evals.reading.texts import chrf, rouge_l
 from doitune.evals.reading.true_false import read_true_false
 from doitune.evals.task import TIE, Item, Reply, Verdict
 
 Protocol = Literal["fixed", "paper"]
-JUDGED = ("single_choice", "multi_choice", "tf", "cloze", "math", "math_equiv", "cmmlu_extract", "ppl_rank")
+JUDGED = (
+    *("single_choice", "multi_choice", "tf", "cloze", "math", "math_equiv", "cmmlu_extract", "ppl_rank"),
+    "open",
+)
 """The forms that `judge` knows: the forms of questions, the released equality test alone, and the released
 reader of CMMLU replies."""
 
@@ -49,6 +53,8 @@ def judge(
     """
     if form not in JUDGED:
         raise UsageError(f"no form of answer {form!r}", f"forms: {', '.join(JUDGED)}")
+    if form == "open":  # the released code has no such question
+        return _open(without_thoughts(str(reply or "")), str(label))
     if protocol == "paper":
         return paper.judge(form, reply, label, scores=_by_letter(option_scores, options), mode=mode)
     if protocol != "fixed":
@@ -129,6 +135,14 @@ def _best(scores: Mapping[str, float], wanted: str | None, options: tuple[str, .
     if len(top) == 1:
         return Verdict(top[0], top[0] == wanted, "by option scores")
     return Verdict(None, 1 / len(top) if wanted in top else False, f"{TIE}{', '.join(top)} by option scores")
+
+
+def _open(text: str, label: str) -> Verdict:
+    """How much a free answer says of the row's own: the credit is chrF."""
+    said, wanted = text.strip(), label.strip()
+    if said == wanted:
+        return Verdict(said, 1.0, "the same text")
+    return Verdict(said or None, chrf(said, wanted), f"ROUGE-L {100 * rouge_l(said, wanted):.0f} %")
 
 
 def _several(text: str, label: str, options: tuple[str, ...]) -> Verdict:

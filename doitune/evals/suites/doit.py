@@ -1,8 +1,8 @@
 """The corpus's own sets as tasks: ten abilities, and three out-of-domain sets where the corpus has them.
 
 A choice is read off the scores of its options (one forward; `choice="write"` lets the model write, as
-the released code does); true/false, cloze, multi-select and maths are written; a ranking is by mean token
-loss with the end token.
+the released code does); true/false, cloze, multi-select, maths and free answers are written; a ranking is by
+mean token loss with the end token.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from doitune.ability import ABILITIES, NAMES, OUT_OF_DOMAIN, Form
+from doitune.ability import ABILITIES, OUT_OF_DOMAIN, Form
 from doitune.errors import DataError
 from doitune.evals.ask import Limits, ask
 from doitune.evals.prompts import prepare, refuse_unaskable
@@ -26,21 +26,27 @@ if TYPE_CHECKING:
     from doitune.prompt.template import Template
 
 MAX_NEW_TOKENS: Mapping[Form, int] = MappingProxyType(
-    {"single_choice": 16, "multi_choice": 16, "tf": 8, "cloze": 32, "math": 256}
+    {"single_choice": 16, "multi_choice": 16, "tf": 8, "cloze": 32, "math": 256, "open": 512}
 )
 """How long a written reply may get, by form. (The released code gives every reply 1,024.)"""
+
+FREE_TOKENS = 32
+"""Tokens that a free answer may be longer than two for each character of the row's own answer."""
 
 ORDER: tuple[str, ...] = tuple(ability.name for ability in (*ABILITIES, *OUT_OF_DOMAIN))
 
 
 def item(example: Example, *, choice: Way = "letters", caps: Mapping[Form, int] = MAX_NEW_TOKENS) -> Item:
-    """One example as a question. Errors: DataError for an example without a form to be scored by."""
-    if example.form == "open":
+    """One example as a question. Errors: DataError for an example with nothing to be compared with."""
+    if example.form == "open" and not example.label:
         raise DataError(
             "this row has no form that a scorer can read",
             "a valid or test row is a choice, a ranking or has an answer",
             place=example.place,
         )
+    most = caps.get(example.form, 0)
+    if example.form == "open":
+        most = min(most, FREE_TOKENS + 2 * len(example.label))
     ways: Mapping[Form, Way] = {"ppl_rank": "rank", "single_choice": choice}
     way = ways.get(example.form, "write")
     return Item(
@@ -52,7 +58,7 @@ def item(example: Example, *, choice: Way = "letters", caps: Mapping[Form, int] 
         label=example.label,
         options=example.options,
         choices=example.choices,
-        max_new_tokens=caps[example.form] if way == "write" else 0,
+        max_new_tokens=most if way == "write" else 0,
     )
 
 
@@ -65,7 +71,7 @@ def task(
 ) -> Task:
     """The task `suite` ("doit-valid", "doit-test") from examples by set name.
 
-    Its headline is the mean over the ten abilities; the out-of-domain sets count in the mean over all sets
+    Its headline is the mean over the abilities; the out-of-domain sets count in the mean over all sets
     only. `caps` overrides MAX_NEW_TOKENS for the forms that it names. Errors: DataError for an empty task, a
     repeated id, a row without a form.
     """
@@ -79,7 +85,8 @@ def task(
         if one.id in seen:
             raise DataError(f"the id {one.id!r} stands twice in {suite}", "give the row an `idx` of its own")
         seen.add(one.id)
-    return Task(suite, items, headline=tuple(name for name in names if name in NAMES))
+    outside = {ability.name for ability in OUT_OF_DOMAIN}
+    return Task(suite, items, headline=tuple(name for name in names if name not in outside))
 
 
 def validation_score(

@@ -1,0 +1,93 @@
+"""Rows of one's own kept out of training, where the corpus has no rows to be validated on or judged by.
+
+Which rows depends on the seed and on what they say, so that more rows in the file or a larger share change as
+little as can be: a smaller share's rows are among a larger one's. No row is kept out that another row gives
+away (`leaks`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+from doitune.data.example import Example, content_key
+from doitune.data.forms import implied_form
+from doitune.data.leaks import leaks_of
+
+Rows = Mapping[str, Sequence[Example]]
+"""Examples by ability."""
+
+SPARE = 4
+"""Candidates for one row that is kept out, as some are given away by other rows."""
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """A `share` (0..1) of each ability's rows, rounded up, at most `most` rows of an ability and never more
+    than half of them; none where the share is less than half a row."""
+
+    share: float
+    most: int
+    seed: int
+
+    def rows_of(self, count: int) -> int:
+        """How many of `count` rows are kept out."""
+        wanted = self.share * count
+        return min(math.ceil(wanted), self.most, count // 2) if wanted >= 0.5 else 0
+
+
+@dataclass(frozen=True)
+class Parted:
+    """`kept_out`: rows by ability in the order in which they are taken; `learnt`: the others, in file
+    order."""
+
+    kept_out: dict[str, tuple[Example, ...]]
+    learnt: dict[str, list[Example]]
+
+
+def part(rows: Rows, how: Holdout) -> Parted:
+    """The rows with a holdout taken out of them. A row kept out has the form of question that its answer
+    implies; an open answer is compared as a text."""
+    if not how.share or not how.most:
+        return Parted({}, {name: list(found) for name, found in rows.items()})
+    candidates = {name: _candidates(found, how) for name, found in rows.items()}
+    told = _given_away(rows, candidates)
+    kept_out = {
+        name: tuple(_asked(row) for row in found if row.id not in told)[: how.rows_of(len(rows[name]))]
+        for name, found in candidates.items()
+    }
+    ids = {row.id for found in kept_out.values() for row in found}
+    return Parted(
+        {name: found for name, found in kept_out.items() if found},
+        {name: [row for row in found if row.id not in ids] for name, found in rows.items()},
+    )
+
+
+def _candidates(rows: Sequence[Example], how: Holdout) -> list[Example]:
+    """Rows that say what no other says, in the order of a digest of seed and content."""
+    keys = [content_key(row.messages) for row in rows]
+    count = Counter(keys)
+    order = sorted(
+        (sha256(f"{how.seed}\x1fholdout\x1f".encode() + key).digest(), place)
+        for place, key in enumerate(keys)
+        if count[key] == 1
+    )
+    return [rows[place] for _, place in order[: SPARE * how.rows_of(len(rows))]]
+
+
+def _given_away(rows: Rows, candidates: Rows) -> set[str]:
+    """Ids of the candidates that another row gives away."""
+    every = [row for found in rows.values() for row in found]
+    found = leaks_of(every, {"holdout": [row for some in candidates.values() for row in some]})
+    return {leak.other_id for leak in found if leak.train_id != leak.other_id}
+
+
+def _asked(row: Example) -> Example:
+    """The row as a question."""
+    reading = implied_form(row.question[-1].content, row.answer)
+    return replace(
+        row, form=reading.form, label=reading.label, options=reading.options, choices=reading.choices
+    )
