@@ -29,8 +29,6 @@ from doitune.system.paths import from_home
 from doitune.system.publish import alone
 
 KNOWN = ("demo", "doit")
-HELD = (VALID, TEST)
-"""Sources that rows of one's own can be kept out for."""
 CACHE_CURE = "make room, or set XDG_CACHE_HOME to a folder elsewhere"
 """What helps where the cache cannot be written."""
 
@@ -51,18 +49,16 @@ class Corpus:
     @property
     def is_own(self) -> bool:
         """Whether this corpus is of own rows, not in the layout."""
-        return isinstance(self._kept, OwnRows)
+        return self.rows is not None or self.root.is_file()
 
     @cached_property
     def _kept(self) -> Layout | OwnRows:
-        own = self.rows is not None or self.root.is_file()
-        return OwnRows(self.name, self.root, self.rows) if own else Layout(self.name, self.root)
+        return OwnRows(self.name, self.root, self.rows) if self.is_own else Layout(self.name, self.root)
 
     def sources(self) -> tuple[str, ...]:
         """The folders of the layout that are there (of own rows: that they stand for, and what is kept out of
         them), known ones first."""
-        there = self._kept.sources()
-        return there if self._parts is None else (*there, *(name for name in HELD if self._held(name)))
+        return (*self._kept.sources(), *self.parted.sources())
 
     def files(self, source: str) -> dict[str, Path]:
         """The file of each ability (of own rows: each file by its name). Errors: DataError."""
@@ -80,59 +76,18 @@ class Corpus:
         Errors: DataError with every bad row of every file; when the source is missing or empty; when a file
         differs from `checksums.json`.
         """
-        if self._parts is None or source == SYNTHETIC:
-            rows = self._scanned(source)
-        else:
-            rows = self._held(source) if source in HELD else self._parts.learnt
+        rows = _scanned(self, source) if source == SYNTHETIC or not self.parted else self.parted.rows(source)
         if not rows:
             raise DataError(f"no row for {source}", _no_row_hint(source), place=str(self.root))
         return {name: rows[name] for name in sorted(rows, key=place_of)}
 
     @cached_property
-    def _parts(self) -> Parted | None:
-        """Own rows parted into learnt and kept out; None where nothing is to be kept out."""
-        if self.holdout is None or not self.is_own or any(name in self._kept.sources() for name in HELD):
-            return None
-        return part(self._scanned(SMALL) if SMALL in self._kept.sources() else {}, self.holdout)
-
-    @property
-    def kept_out(self) -> dict[str, int]:
-        """Own rows kept out of training, by ability."""
-        return {} if self._parts is None else {name: len(rows) for name, rows in self._parts.kept_out.items()}
-
-    @property
-    def unparted(self) -> tuple[str, ...]:
-        """Abilities of which rows were to be kept out and none could be."""
-        if self._parts is None or self.holdout is None:
-            return ()
-        rows_of, learnt = self.holdout.rows_of, self._parts.learnt
-        return tuple(name for name in learnt if rows_of(len(learnt[name])) and name not in self.kept_out)
-
-    @property
-    def kept_out_ids(self) -> dict[str, list[str]]:
-        """Ids of the rows kept out, by what they are kept out for: `valid`, `test`."""
-        if not self.kept_out:
-            return {}
-        return {
-            split_of(source): [row.id for rows in self._held(source).values() for row in rows]
-            for source in HELD
-        }
-
-    def _held(self, source: str) -> dict[str, list[Example]]:
-        """Every other row kept out, by ability: to be judged by (the first), or validated on."""
-        assert self._parts is not None
-        first = 0 if source == TEST else 1
-        found = {name: list(rows[first::2]) for name, rows in self._parts.kept_out.items()}
-        return {name: rows for name, rows in found.items() if rows}
-
-    def _scanned(self, source: str) -> dict[str, list[Example]]:
-        self.verify(source)
-        scans = self.scan(source)
-        refuse(tuple(finding for scan in scans.values() for finding in scan.findings))
-        rows: dict[str, list[Example]] = {}
-        for example in (example for scan in scans.values() for example in scan.examples):
-            rows.setdefault(example.ability, []).append(example)
-        return rows
+    def parted(self) -> Parted:
+        """Own rows parted into learnt and kept out; empty where nothing is to be kept out."""
+        there = self._kept.sources()
+        if self.holdout is None or not self.is_own or SMALL not in there or {VALID, TEST} & set(there):
+            return Parted()
+        return part(_scanned(self, SMALL), self.holdout)
 
     def sha256(self, source: str) -> dict[str, str]:
         """The sha256 (hex) of each file of a source, by its path relative to the root. Errors: DataError."""
@@ -144,6 +99,17 @@ class Corpus:
         if not self.is_own and (recorded := read_checksums(self.root)):
             doing(f"comparing {source} with the corpus's checksums")
             refuse(_changes(self, source, recorded))
+
+
+def _scanned(corpus: Corpus, source: str) -> dict[str, list[Example]]:
+    """The good rows of a source by ability, as they stand in its files. Errors: as `Corpus.read`."""
+    corpus.verify(source)
+    scans = corpus.scan(source)
+    refuse(tuple(finding for scan in scans.values() for finding in scan.findings))
+    rows: dict[str, list[Example]] = {}
+    for example in (example for scan in scans.values() for example in scan.examples):
+        rows.setdefault(example.ability, []).append(example)
+    return rows
 
 
 def open_corpus(name_or_path: str, rows: RowForm | None = None, holdout: Holdout | None = None) -> Corpus:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from doitune.data.example import Example, content_key
 from doitune.data.forms import implied_form
 from doitune.data.leaks import leaks_of
+from doitune.data.sources import TEST, VALID
 
 Rows = Mapping[str, Sequence[Example]]
 """Examples by ability."""
@@ -41,18 +42,43 @@ class Holdout:
 
 @dataclass(frozen=True)
 class Parted:
-    """`kept_out`: rows by ability in the order in which they are taken; `learnt`: the others, in file
-    order."""
+    """Rows by ability. `kept_out`: in the order in which they are taken; `learnt`: the others, in file order.
+    `short`: abilities of which rows were to be kept out and none could be. False where nothing was parted."""
 
-    kept_out: dict[str, tuple[Example, ...]]
-    learnt: dict[str, list[Example]]
+    kept_out: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
+    learnt: Mapping[str, list[Example]] = field(default_factory=dict)
+    short: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.learnt)
+
+    def rows(self, source: str) -> dict[str, list[Example]]:
+        """What is learnt from, or every other row kept out: the first to be judged by, the second to validate
+        on."""
+        if source not in (VALID, TEST):
+            return dict(self.learnt)
+        first = 0 if source == TEST else 1
+        found = {name: list(rows[first::2]) for name, rows in self.kept_out.items()}
+        return {name: rows for name, rows in found.items() if rows}
+
+    def sources(self) -> tuple[str, ...]:
+        """The sources that rows were kept out for."""
+        return tuple(source for source in (VALID, TEST) if self.rows(source))
+
+    def ids(self) -> dict[str, list[str]]:
+        """Ids of the rows kept out: `valid`, `test`."""
+        names = {VALID: "valid", TEST: "test"}
+        return {
+            names[source]: [row.id for rows in self.rows(source).values() for row in rows]
+            for source in self.sources()
+        }
 
 
 def part(rows: Rows, how: Holdout) -> Parted:
     """The rows with a holdout taken out of them. A row kept out has the form of question that its answer
     implies; an open answer is compared as a text."""
     if not how.share or not how.most:
-        return Parted({}, {name: list(found) for name, found in rows.items()})
+        return Parted()
     candidates = {name: _candidates(found, how) for name, found in rows.items()}
     told = _given_away(rows, candidates)
     kept_out = {
@@ -63,6 +89,7 @@ def part(rows: Rows, how: Holdout) -> Parted:
     return Parted(
         {name: found for name, found in kept_out.items() if found},
         {name: [row for row in found if row.id not in ids] for name, found in rows.items()},
+        tuple(name for name, found in kept_out.items() if not found and how.rows_of(len(rows[name]))),
     )
 
 

@@ -72,10 +72,10 @@ def say_everything(section: DataSection, ledger: Ledger) -> list[str]:
 
 def say_kept_out(corpus: Corpus) -> list[str]:
     """A sentence for rows that are kept out of training."""
-    counts = ", ".join(f"{name} {count:,}" for name, count in corpus.kept_out.items())
+    counts = ", ".join(f"{name} {len(rows):,}" for name, rows in corpus.parted.kept_out.items())
     said = [f"kept out to validate on and to be judged by: {counts} (data.holdout)"] if counts else []
-    if corpus.unparted:
-        names = ", ".join(corpus.unparted)
+    if corpus.parted.short:
+        names = ", ".join(corpus.parted.short)
         said.append(f"nothing could be kept out of {names}: too few rows that no other row gives away")
     return said
 

@@ -129,7 +129,7 @@ def prepare(
             *name_unread((example.place, example.unread) for example in examples),
             *beyond_training(encoded, context),
         ),
-        corpus.kept_out_ids,
+        corpus.parted.ids(),
     )
 
 
