@@ -37,9 +37,7 @@ CACHE_CURE = "make room, or set XDG_CACHE_HOME to a folder elsewhere"
 class Corpus:
     """Rows on disk: `root` is a folder in the data set's layout, or holds own rows (one JSONL file whose rows
     name their ability, or, with `rows` to say how they are written, such a file or a folder of them).
-
-    `holdout`: what is kept out of own rows that have no valid and no test rows.
-    """
+    `holdout`: what is kept out of own rows that have no valid and no test rows."""
 
     name: str
     root: Path
@@ -56,8 +54,7 @@ class Corpus:
         return OwnRows(self.name, self.root, self.rows) if self.is_own else Layout(self.name, self.root)
 
     def sources(self) -> tuple[str, ...]:
-        """The folders of the layout that are there (of own rows: that they stand for, and what is kept out of
-        them), known ones first."""
+        """The folders of the layout that are there (of own rows: that they stand for), known ones first."""
         return (*self._kept.sources(), *self.parted.sources())
 
     def files(self, source: str) -> dict[str, Path]:
@@ -65,8 +62,7 @@ class Corpus:
         return self._kept.files(source)
 
     def scan(self, source: str) -> dict[str, Scan]:
-        """What each file of a source holds, bad rows as findings, by the keys of `files`. Errors:
-        DataError."""
+        """What each file of a source holds, bad rows as findings, by the keys of `files`."""
         doing(f"reading the rows of {source}")
         return self._kept.scan(source)
 
