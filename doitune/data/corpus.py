@@ -67,11 +67,8 @@ class Corpus:
         return self._kept.scan(source)
 
     def read(self, source: str) -> dict[str, list[Example]]:
-        """The rows of each ability of a source, in file order.
-
-        Errors: DataError with every bad row of every file; when the source is missing or empty; when a file
-        differs from `checksums.json`.
-        """
+        """The rows of each ability of a source, in file order. Errors: DataError with every bad row of every
+        file; when the source is missing or empty; when a file differs from `checksums.json`."""
         rows = _scanned(self, source) if source == SYNTHETIC or not self.parted else self.parted.rows(source)
         if not rows:
             raise DataError(f"no row for {source}", _no_row_hint(source), place=str(self.root))
