@@ -6,8 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from doitune.ability import title_of
-from doitune.evals.report import SetScore
 from doitune.report.html import Html, join, tag
 from doitune.report.read import Point, Scored
 from doitune.run.layout import BASE
