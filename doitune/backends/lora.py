@@ -23,6 +23,7 @@ def adapt(model: Any, request: LoadRequest, tokenizer: Any) -> Adapter:
         lora_alpha=request.alpha,  # type: ignore[arg-type]
         lora_dropout=request.dropout,
         target_modules=lora_targets(request, model),
+        exclude_modules=beside_text(model) or None,
         bias="none",
         task_type="CAUSAL_LM",
         base_model_name_or_path=request.base.name,
@@ -47,13 +48,26 @@ def freeze(model: Any, request: LoadRequest, tokenizer: Any) -> TokenRows | None
     return add_rows(model, request.new_rows, tokenizer) if request.new_rows else None
 
 
+def beside_text(model: Any) -> list[str]:
+    """Names of the linear layers that take no part in text: those of a model's eyes and ears, outside of its
+    decoder."""
+    decoder, head = model.get_decoder(), model.get_output_embeddings()
+    own = {id(module) for module in (decoder or model).modules()} | {id(head)}
+    return sorted(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and id(module) not in own
+    )
+
+
 def lora_targets(request: LoadRequest, model: Any) -> list[str]:
     """The linear layers that get an adapter, by their last name, so that the head stays out. ModelError
     names the unknown ones."""
+    beside = {*beside_text(model)}
     names = {
         name.rsplit(".", 1)[-1]
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
+        if isinstance(module, torch.nn.Linear) and name not in beside
     }
     head = model.get_output_embeddings()
     names -= {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module is head} | {"base"}

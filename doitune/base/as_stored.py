@@ -4,6 +4,7 @@ table of what a base of its family consists of."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from doitune.base.assembly import BUFFERS, MOST_SHOWN, Assembly, Target, number_
 from doitune.base.rounded import as_rounded, stored_rounded
 from doitune.base.weights import FLOATS, Weights, open_weights
 from doitune.errors import ModelError, Problem
+
+TEXT, STORED_TEXT = "model.language_model.", ("language_model.model.", "model.")
+"""How the names of a language model begin in memory that is a part of another one, and how in its files."""
 
 _BY_PEFT = "merge the adapter with peft: its names are those of the model in memory, not those of its files"
 
@@ -32,7 +36,8 @@ def assemble_as_stored(
     in_4_bits = bool(config.get("quantization_config"))
     if in_4_bits:
         base = stored_rounded(base)
-    adapters = tuple(open_adapter(name, path) for name, path in loras)
+    adapters = tuple(_as_in_files(open_adapter(name, path), base) for name, path in loras)
+    linears = [_in_files(name, base) for name in linears]
     problems = list(_problems(folder, base, adapters))
     if rounded and not in_4_bits:
         absent = [name for name in linears if name not in base.table]
@@ -43,6 +48,20 @@ def assemble_as_stored(
     if rounded and not in_4_bits:
         base = as_rounded(base, linears)
     return Assembly(folder, base, adapters, None, dict(config), targets, number_type(base, targets))
+
+
+def _in_files(name: str, base: Weights) -> str:
+    """The name in the files of a tensor that the model in memory calls `name`; `name` where none is known."""
+    if name in base.table or not name.startswith(TEXT):
+        return name
+    rest = name.removeprefix(TEXT)
+    return next((start + rest for start in STORED_TEXT if start + rest in base.table), name)
+
+
+def _as_in_files(lora: LanguageLora, base: Weights) -> LanguageLora:
+    """The adapter with the names of the base's files."""
+    factors = {_in_files(name, base): sides for name, sides in lora.factors.items()}
+    return replace(lora, factors=factors, own={_in_files(name, base): own for name, own in lora.own.items()})
 
 
 def _problems(folder: Path, base: Weights, loras: Sequence[LanguageLora]) -> Iterator[Problem]:

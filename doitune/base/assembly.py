@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.base.adapter import LanguageLora, open_adapter
 from doitune.base.architecture import Architecture, read_architecture
-from doitune.base.families import families, names_of, stated
+from doitune.base.families import families, stated, with_sizes
 from doitune.base.folder import read_config
 from doitune.base.rounded import as_rounded, stored_rounded
 from doitune.base.tensors import EMBEDDING, HEAD, expected_shapes, is_linear
+from doitune.base.tied import EMBEDDINGS, HEADS
 from doitune.base.weights import FLOATS, Weights, open_weights
 from doitune.errors import ModelError, Problem
 
@@ -84,24 +85,28 @@ class Assembly:
     @property
     def vocabulary(self) -> int:
         """Rows of the embedding."""
-        rows = next((one.shape[0] for one in self.targets if one.name == EMBEDDING), None)
+        rows = next((one.shape[0] for one in self.targets if one.name.endswith(EMBEDDINGS)), None)
         return int(stated(self.config, "vocabulary") or 0) if rows is None else rows
 
 
 def with_rows(parts: Assembly, added: Mapping[str, torch.Tensor]) -> Assembly:
     """An assembly with rows of their own for added tokens, [k, H], behind the embedding and, where it is
     a matrix of its own, the head."""
-    matrices = {one.name for one in parts.targets}
-    if EMBEDDING not in matrices:
+    ends = {EMBEDDING: EMBEDDINGS, HEAD: HEADS}
+    kept = {
+        one.name: rows
+        for name, rows in added.items()
+        for one in parts.targets
+        if one.name.endswith(ends[name])
+    }
+    if not any(name.endswith(EMBEDDINGS) for name in kept):
         raise ModelError(f"{parts.folder} has no {EMBEDDING}", "train with prompt.tokens of the base")
-    kept = {name: rows for name, rows in added.items() if name in matrices}
     longer = {name: len(rows) for name, rows in kept.items()}
     targets = tuple(
         replace(one, shape=(one.shape[0] + longer.get(one.name, 0), *one.shape[1:])) for one in parts.targets
     )
-    vocabulary = parts.vocabulary + longer[EMBEDDING]
-    names = names_of(str(parts.config.get("model_type", "")))
-    config = {**parts.config, **names.config({"vocabulary": vocabulary})}
+    vocabulary = parts.vocabulary + len(added[EMBEDDING])
+    config = with_sizes(parts.config, {"vocabulary": vocabulary})
     shape = None if parts.architecture is None else replace(parts.architecture, vocabulary=vocabulary)
     return replace(parts, targets=targets, config=config, architecture=shape, added=kept)
 
@@ -143,8 +148,7 @@ def open_assembly(folder: Path, loras: Sequence[tuple[str, Path]], *, rounded: b
     dtype = number_type(base, targets)
     if rounded and not config.get("quantization_config"):
         base = as_rounded(base, [one.name for one in targets if one.linear])
-    names = architecture.family.names
-    config |= names.config({"vocabulary": architecture.vocabulary, "tied": architecture.tied})
+    config = with_sizes(config, {"vocabulary": architecture.vocabulary, "tied": architecture.tied})
     return Assembly(folder, base, adapters, architecture, config, targets, dtype)
 
 

@@ -150,6 +150,15 @@ def decoder_part(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, **{name: value for name, value in inner.items() if name != "model_type"}}
 
 
+def with_sizes(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json with these sizes (by the nouns of Names), where it keeps those of its language model."""
+    named = names_of(str(config.get("model_type", ""))).config(sizes)
+    inner = config.get("text_config")
+    return (
+        {**config, "text_config": {**inner, **named}} if isinstance(inner, Mapping) else {**config, **named}
+    )
+
+
 def families(engine: str) -> tuple[str, ...]:
     """The families that `engine` (a field of Family: `unsloth`, `assembled`) serves."""
     return tuple(name for name, family in FAMILIES.items() if getattr(family, engine))

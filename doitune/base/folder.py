@@ -10,7 +10,7 @@ from doitune.base.adapter import CONFIG as ADAPTER
 from doitune.base.consistent import read_settings, refuse_inconsistent
 from doitune.base.families import stated
 from doitune.base.headers import read_header
-from doitune.base.tied import refuse_other_head
+from doitune.base.tied import embedding_rows, refuse_other_head
 from doitune.base.trust import refuse_code
 from doitune.base.weights import weight_files
 from doitune.errors import ModelError
@@ -59,8 +59,10 @@ class Base:
 
     def size(self, noun: str) -> int:
         """A size by its noun in the table of families (vocabulary, positions, ...); 0 where config.json
-        leaves it out."""
+        leaves it out. The vocabulary is then counted in the files."""
         value = stated(self.config, noun)
+        if noun == "vocabulary" and value is None:
+            return embedding_rows(self.folder)
         return value if isinstance(value, int) else 0
 
     def files(self) -> list[Path]:

@@ -63,6 +63,12 @@ def refuse_other_head(folder: Path, config: Mapping[str, Any]) -> None:
         )
 
 
+def embedding_rows(folder: Path) -> int:
+    """Rows of the one matrix of tokens in a folder's files; 0 where none, or several, are called so."""
+    found = [place[4] for name, place in _matrices(folder).items() if name.endswith(EMBEDDINGS)]
+    return found[0][0] if len(found) == 1 and len(found[0]) == 2 else 0
+
+
 def _matrices(folder: Path) -> dict[str, Place]:
     """The embeddings and heads in a folder's safetensors, by name."""
     found: dict[str, Place] = {}

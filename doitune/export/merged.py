@@ -234,7 +234,7 @@ def _changed_matrices(order: Order) -> Mapping[str, int]:
         not torch.equal(merged.get(name), base.get(name).to(dtype))
         for name in counted("comparing matrices with the base's", compared)
     )
-    rows = len(order.parts.added.get(EMBEDDING, ()))
+    rows = len(next(iter(order.parts.added.values()), ()))
     return {"adapted": len(adapted), "compared": len(compared), "changed": changed, "token_rows": rows}
 
 

@@ -19,7 +19,7 @@ from doitune.backends.attention import refuse_no_attention
 from doitune.backends.four_bits import nested_nf4, nf4_weight
 from doitune.backends.hf_model import HfModel
 from doitune.backends.loaded import LoadRequest
-from doitune.backends.lora import adapt
+from doitune.backends.lora import adapt, beside_text
 from doitune.backends.precision import DTYPES
 from doitune.backends.refusals import first_line, refusals
 from doitune.base.architecture import Architecture
@@ -126,9 +126,9 @@ def meta_model(config: Mapping[str, Any], place: str, dtype: torch.dtype) -> Any
 
 def quantised_weights(config: Mapping[str, Any], place: str) -> list[str]:
     """The weights that bitsandbytes quantises in a model that transformers builds from this config: those of
-    its linear layers but for the head. ModelError where it cannot be built."""
+    its linear layers of text but for the head. ModelError where it cannot be built."""
     model = meta_model({**config, "quantization_config": None}, place, torch.bfloat16)
-    kept = {str(name) for name in get_keys_to_not_convert(model)}
+    kept = {*map(str, get_keys_to_not_convert(model)), *beside_text(model)}
     return [
         f"{name}.weight"
         for name, module in model.named_modules()
