@@ -78,8 +78,8 @@ def test_draw_preview_and_stats_of_a_recipe(run: Command, tiny_recipe: Path, tmp
     assert (tmp_path / "lengths.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
-def test_rows_of_ones_own_are_declared_in_the_recipe(run: Command, tiny_recipe: Path, tmp_path: Path) -> None:
-    """Alpaca rows train and are checked; undeclared they are refused with file and line."""
+def test_rows_of_ones_own_are_declared_or_recognised(run: Command, tiny_recipe: Path, tmp_path: Path) -> None:
+    """Alpaca rows train and are checked; declared as what they are not they are refused with file and line."""
     rows = [{"instruction": f"{n}+1=?", "input": "", "output": str(n + 1)} for n in range(6)]
     own = tmp_path / "own.jsonl"
     own.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -94,7 +94,8 @@ def test_rows_of_ones_own_are_declared_in_the_recipe(run: Command, tiny_recipe: 
     plan = _json(run("train", str(tiny_recipe), "--corpus", str(own), *sets, "--dry-run", "--json"))
     assert plan["examples"] == 6 and plan["ledger"]["math"]["trained"] == 6
     assert "0 problems" in run("data", "check", str(own), "--rows", "alpaca", "--ability", "math")
-    run("data", "check", str(own), code=65)
+    assert "0 problems" in run("data", "check", str(own))
+    assert "own.jsonl:1" in run("data", "check", str(own), "--rows", "sharegpt", code=65)
 
 
 def test_a_benchmark_is_fetched_from_a_folder_and_searched_for_leaks(

@@ -118,5 +118,5 @@ def test_a_row_that_the_form_has_no_place_for_is_refused(
 
 
 def test_a_folder_without_rows_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no \.json or \.jsonl file in the folder"):
+    with pytest.raises(DataError, match=r"no file of rows in the folder"):
         open_corpus(str(tmp_path), RowForm("alpaca", "law"))

@@ -56,9 +56,13 @@ def check(
         int, typer.Option("--max-tokens", help="With --model: the longest row that may be learnt from.")
     ] = 2048,
     rows: Annotated[
-        str, typer.Option("--rows", help="The form of rows of your own: doit, messages, alpaca, sharegpt.")
+        str,
+        typer.Option(
+            "--rows",
+            help="The form of rows of your own: doit (recognised), messages, alpaca, ...",
+        ),
     ] = "doit",
-    ability: Annotated[str, typer.Option("--ability", help="With --rows: the ability of every row.")] = "",
+    ability: Annotated[str, typer.Option("--ability", help="The ability of every row of your own.")] = "",
     against: Annotated[
         str | None,
         typer.Option(

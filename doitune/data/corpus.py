@@ -19,7 +19,7 @@ from doitune.data.holdout import Holdout, Parted, part
 from doitune.data.jsonl import Finding
 from doitune.data.layout import Layout, repair_hint, split_of
 from doitune.data.other_formats import RowForm
-from doitune.data.own_rows import OwnRows
+from doitune.data.own_rows import OwnRows, holds_own
 from doitune.data.sources import SMALL, SYNTHETIC, TEST, VALID
 from doitune.errors import DataError, DiskError
 from doitune.system.disk import whole_folder
@@ -35,8 +35,8 @@ CACHE_CURE = "make room, or set XDG_CACHE_HOME to a folder elsewhere"
 
 @dataclass(frozen=True)
 class Corpus:
-    """Rows on disk: `root` is a folder in the data set's layout, or holds own rows (one JSONL file whose rows
-    name their ability, or, with `rows` to say how they are written, such a file or a folder of them).
+    """Rows on disk: `root` is a folder in the data set's layout, or a file of own rows or a folder of
+    them; `rows` says how they are written, where that is not to be recognised.
     `holdout`: what is kept out of own rows that have no valid and no test rows."""
 
     name: str
@@ -47,24 +47,26 @@ class Corpus:
     @property
     def is_own(self) -> bool:
         """Whether this corpus is of own rows, not in the layout."""
-        return self.rows is not None or self.root.is_file()
+        return self.rows is not None or self.root.is_file() or holds_own(self.root)
 
     @cached_property
-    def _kept(self) -> Layout | OwnRows:
-        return OwnRows(self.name, self.root, self.rows) if self.is_own else Layout(self.name, self.root)
+    def kept(self) -> Layout | OwnRows:
+        """The files behind it."""
+        own = self.rows or RowForm()
+        return OwnRows(self.name, self.root, own) if self.is_own else Layout(self.name, self.root)
 
     def sources(self) -> tuple[str, ...]:
         """The folders of the layout that are there (of own rows: that they stand for), known ones first."""
-        return (*self._kept.sources(), *self.parted.sources())
+        return (*self.kept.sources(), *self.parted.sources())
 
     def files(self, source: str) -> dict[str, Path]:
         """The file of each ability (of own rows: each file by its name). Errors: DataError."""
-        return self._kept.files(source)
+        return self.kept.files(source)
 
     def scan(self, source: str) -> dict[str, Scan]:
         """What each file of a source holds, bad rows as findings, by the keys of `files`."""
         doing(f"reading the rows of {source}")
-        return self._kept.scan(source)
+        return self.kept.scan(source)
 
     def read(self, source: str) -> dict[str, list[Example]]:
         """The rows of each ability of a source, in file order. Errors: DataError with every bad row of every
@@ -77,7 +79,7 @@ class Corpus:
     @cached_property
     def parted(self) -> Parted:
         """Own rows parted into learnt and kept out; empty where nothing is to be kept out."""
-        there = self._kept.sources()
+        there = self.kept.sources()
         if self.holdout is None or not self.is_own or SMALL not in there or {VALID, TEST} & set(there):
             return Parted()
         return part(_scanned(self, SMALL), self.holdout)
@@ -142,12 +144,12 @@ def _checked(corpus: Corpus) -> Corpus:
     if not corpus.root.is_dir():
         raise DataError(
             "neither a folder nor a plain file",
-            "name a folder in the layout, or a JSONL file",
+            "name a folder in the layout, or a file of rows",
             place=str(corpus.root),
         )
     hint = (
         "expected curated/1000, curated/full, … with <ability>_<folder>.json files, "
-        "or one JSONL file with an `ability` field"
+        "or files of rows of your own"
     )
     raise DataError("the folder is not in the corpus layout", hint, place=str(corpus.root))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +20,7 @@ from doitune.ability import GENERAL, Form, is_ability_name
 from doitune.data.forms import OPEN, read_form
 from doitune.data.jsonl import Finding, RowError, numbered_lines, parse_line, shown
 from doitune.data.keys import is_learnt, unread_keys
+from doitune.data.other_formats import NOT_LEARNT
 from doitune.errors import DataError, Problem
 
 Split = Literal["train", "valid", "test"]
@@ -33,13 +34,10 @@ _WRITE_MESSAGES = "write `messages`: a list of user and assistant turns"
 _OTHER_FORMS = {
     frozenset({"instruction"}): "rows in Alpaca or ShareGPT form are declared in the recipe",
     frozenset({"conversations"}): "rows in Alpaca or ShareGPT form are declared in the recipe",
-    frozenset({"text"}): "a ready-rendered `text` does not say which part is the answer: " + _WRITE_MESSAGES,
     frozenset(
         {"prompt", "completion"}
     ): "put the prompt into a user turn and the completion into an assistant turn of `messages`",
-    frozenset(
-        {"prompt", "chosen"}
-    ): "preference pairs are not read: write the chosen answer as an assistant turn of `messages`",
+    **NOT_LEARNT,
 }
 """What to do with rows of other trainers, by the keys that show them."""
 
@@ -128,20 +126,26 @@ AsRow = Callable[[dict[str, object]], dict[str, object]]
 
 
 def scan_examples(
-    path: Path, *, ability: str | None, id_prefix: str, split: Split, as_row: AsRow | None = None
+    path: Path,
+    *,
+    ability: str | None,
+    id_prefix: str,
+    split: Split,
+    as_row: AsRow | None = None,
+    rows: Callable[[Path], Iterator[tuple[int, bytes]]] = numbered_lines,
 ) -> Scan:
-    """Every row of one JSONL file, in file order, with ids `{id_prefix}/{ability}#{idx}` (`id_prefix` is a
+    """Every row of one file, in file order, with ids `{id_prefix}/{ability}#{idx}` (`id_prefix` is a
     folder: `curated/1000`); bad rows, and an empty file, as findings.
 
     `ability` None: each row names its own in the field `ability` (`general` where it is missing), and may
     name its `split` (train where it is missing); rows of another split than `split` are left out. `as_row`
-    turns another form of row into ours first; it may raise RowError. Errors: DataError when the file can't be
-    read at all.
+    turns another form of row into ours first; it may raise RowError. `rows` gives the JSON of each row with
+    its place; JSONL where it is left out. Errors: DataError when the file can't be read at all.
     """
     drafts: list[Example] = []
     findings: list[Finding] = []
     number = 0
-    for number, line in numbered_lines(path):
+    for number, line in rows(path):
         try:
             row = parse_line(line)
             row = as_row(row) if as_row else row

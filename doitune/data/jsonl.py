@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isinf
 from pathlib import Path
+from typing import IO
 
 from doitune.errors import DataError, Problem
 
@@ -25,7 +26,7 @@ LFS_POINTER = b"version https://git-lfs"
 LFS_PROBLEM, LFS_CURE = "a Git LFS pointer, not the data", "run `git lfs pull` in the clone"
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_UTF8_MARK = b"\xef\xbb\xbf"
+UTF8_MARK = b"\xef\xbb\xbf"
 
 
 class RowError(Exception):
@@ -67,12 +68,33 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: Path, file: IO[bytes] | None = None) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, the line without its end) of every line but the blank ones that end the file.
+    `file`: its bytes, where they are not as they lie on disk.
 
     A longer line than MAX_LINE_BYTES comes cut, one byte longer than the limit, which `parse_line` refuses.
     Errors: DataError when `path` is missing, is no plain file, or may not be read.
     """
+    if file is not None:
+        yield from _lines(file)
+        return
+    refuse_unplain(path)
+    try:
+        with path.open("rb") as opened:
+            yield from _lines(opened)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error for a file that the system does not let be read."""
+    return DataError(
+        f"cannot be read: {error.strerror or error}", "check the file's rights and the disk", place=str(path)
+    )
+
+
+def refuse_unplain(path: Path) -> None:
+    """DataError where `path` is missing or no plain file."""
     if not path.is_file():
         what = (
             "is a folder, not a file"
@@ -82,33 +104,26 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             else "no such file"
         )
         raise DataError(what, "name a JSONL file", place=str(path))
-    try:
-        yield from _lines(path)
-    except OSError as error:
-        raise DataError(
-            f"cannot be read: {error.strerror}", "check the file's rights and the disk", place=str(path)
-        ) from error
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     number, blank = 0, 0
-    with path.open("rb") as file:
-        while line := file.readline(MAX_LINE_BYTES + 2):
-            while (
-                not line.endswith(b"\n")
-                and len(line) > MAX_LINE_BYTES
-                and (rest := file.readline(MAX_LINE_BYTES))
-            ):
-                line = line[: MAX_LINE_BYTES + 1] + rest[-1:]
-            if not number and line.startswith(_UTF8_MARK):
-                line = line[len(_UTF8_MARK) :]
-            number += 1
-            if not line.strip():
-                blank += 1
-                continue
-            yield from ((number - blank + place, b"") for place in range(blank))
-            blank = 0
-            yield number, line.removesuffix(b"\n").removesuffix(b"\r")
+    while line := file.readline(MAX_LINE_BYTES + 2):
+        while (
+            not line.endswith(b"\n")
+            and len(line) > MAX_LINE_BYTES
+            and (rest := file.readline(MAX_LINE_BYTES))
+        ):
+            line = line[: MAX_LINE_BYTES + 1] + rest[-1:]
+        if not number and line.startswith(UTF8_MARK):
+            line = line[len(UTF8_MARK) :]
+        number += 1
+        if not line.strip():
+            blank += 1
+            continue
+        yield from ((number - blank + place, b"") for place in range(blank))
+        blank = 0
+        yield number, line.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def parse_line(line: bytes) -> dict[str, object]:

@@ -1,18 +1,20 @@
-"""Own rows in the forms that other trainers read: messages, Alpaca, ShareGPT; each becomes a row of ours
-(`example`).
+"""Own rows in the forms that other trainers read: messages, Alpaca, ShareGPT, question and answer in a field
+each; every row becomes a row of ours (`example`).
 
-Nothing is merged, cut or guessed: a row with a system text, a tool call or a history that its form has no
-place for is refused.
+The form is recognised by a row's keys, or declared. Nothing is merged, cut or guessed: a row with a system
+text, a tool call or a history that its form has no place for is refused, and so is one that no form has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Literal
 
 from doitune.data.jsonl import RowError, shown
 
-OwnForm = Literal["messages", "alpaca", "sharegpt"]
+OwnForm = Literal["auto", "messages", "alpaca", "sharegpt", "pairs"]
 
 _SPEAKERS = {
     "human": "user",
@@ -21,13 +23,43 @@ _SPEAKERS = {
     "assistant": "assistant",
     "chatgpt": "assistant",
 }
-_TAKEN: dict[OwnForm, tuple[str, ...]] = {
+_TAKEN: dict[str, tuple[str, ...]] = {
     "messages": (),
     "alpaca": ("instruction", "input", "output", "text"),
     "sharegpt": ("conversations",),
 }
 """The keys of each form that its turns are made of; `text` of Alpaca's own file is the same once more, as a
 prompt."""
+
+SHOWN_BY = {"messages": "messages", "conversations": "sharegpt", "instruction": "alpaca"}
+"""The form that a key shows."""
+
+PAIRS = (
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("question", "answer"),
+    ("query", "response"),
+    ("input", "output"),
+    ("问题", "回答"),
+    ("问题", "答案"),
+)
+"""Fields of a question and of its answer, as people call them."""
+
+NOT_LEARNT = {
+    frozenset({"text"}): "a ready-rendered `text` does not say which part is the answer: write `messages`: a "
+    "list of user and assistant turns",
+    frozenset({"prompt", "chosen"}): "preference pairs are not read: write the chosen answer as an assistant "
+    "turn of `messages`",
+}
+"""Rows of another kind of training, by the keys that show them, and what to do about each."""
+
+EXAMPLES = {
+    "messages": '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}',
+    "alpaca": '{"instruction": "…", "output": "…"}',
+    "pairs": '{"question": "…", "answer": "…"}',
+    "sharegpt": '{"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}',
+}
+"""A row of each form."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +68,35 @@ class RowForm:
 
     messages: `messages` of role and content. alpaca: `instruction`, `input` (may be missing or empty; it
     follows the instruction on a line of its own), `output`. sharegpt: `conversations` of from (human, gpt, or
-    the roles' names) and value. `ability` is the ability of every row; empty: each row names its own in the
-    field `ability`.
+    the roles' names) and value. pairs: a field with the question and one with the answer, `columns` or one of
+    PAIRS. auto: what each row's keys say. `ability` is the ability of every row; empty: each row names its
+    own in the field `ability`.
     """
 
-    form: OwnForm
+    form: OwnForm = "auto"
     ability: str = ""
+    columns: tuple[str, str] = ("", "")
+
+    def of(self, row: Mapping[str, object]) -> str:
+        """The form of a row: the declared one, or the one that its keys show. Errors: RowError of kind
+        form."""
+        if self.form != "auto":
+            return self.form
+        if all(self.columns):
+            return "pairs"
+        for key, form in SHOWN_BY.items():
+            if key in row:
+                return form
+        if _pair(row) is not None and "chosen" not in row:
+            return "pairs"
+        raise _unknown(row)
 
     def as_row(self, row: dict[str, object]) -> dict[str, object]:
-        """The row in our form, its other keys as they were. Errors: RowError of kind messages, role,
+        """The row in our form, its other keys as they were. Errors: RowError of kind form, messages, role,
         content or ability."""
-        read = {"messages": _messages, "alpaca": _alpaca, "sharegpt": _sharegpt}[self.form]
-        turns = read(row)
+        form = self.of(row)
+        read = {"messages": _messages, "alpaca": _alpaca, "sharegpt": _sharegpt}.get(form)
+        turns, taken = (read(row), _TAKEN[form]) if read else _pairs(row, self.columns)
         own = row.get("ability")
         if self.ability and own not in (None, self.ability):
             raise RowError(
@@ -55,8 +104,58 @@ class RowForm:
                 f"`ability` is {shown(own)}, but every row was declared {self.ability}",
                 "declare one of the two",
             )
-        others = {key: value for key, value in row.items() if key not in _TAKEN[self.form]}
+        others = {key: value for key, value in row.items() if key not in taken}
         return {**others, "messages": turns, **({"ability": self.ability} if self.ability else {})}
+
+
+def _pairs(
+    row: Mapping[str, object], columns: tuple[str, str]
+) -> tuple[list[dict[str, object]], tuple[str, ...]]:
+    """The turns of a question and an answer, and the fields that they stand in."""
+    names = columns if all(columns) else _pair(row)
+    lacking = [name for name in names or () if name not in row]
+    if names is None or lacking:
+        what = f"no `{lacking[0]}`" if lacking else "no field of a question and its answer that is known"
+        raise RowError(
+            "form",
+            f"{what} (the row has {_keys(row)})",
+            "name the two: --set data.question_column=... --set data.answer_column=...",
+        )
+    roles = zip(("user", "assistant"), names, strict=True)
+    return [{"role": role, "content": row[name]} for role, name in roles], names
+
+
+def _pair(row: Mapping[str, object]) -> tuple[str, str] | None:
+    """The fields of the row that hold a question and its answer."""
+    return next((pair for pair in PAIRS if all(name in row for name in pair)), None)
+
+
+def _refused(row: Mapping[str, object]) -> str:
+    """What to do about a row of a kind that is not learnt from; "" where it is of no such kind."""
+    return next((hint for keys, hint in NOT_LEARNT.items() if keys <= row.keys()), "")
+
+
+def _unknown(row: Mapping[str, object]) -> RowError:
+    """The error for a row whose keys show no form, with the three nearest."""
+    if hint := _refused(row):
+        return RowError("messages", f"no `messages` (the row has {_keys(row)})", hint)
+    wanted = {"messages": {"messages"}, "sharegpt": {"conversations"}, "alpaca": {"instruction", "output"}}
+    wanted["pairs"] = {"question", "answer", "prompt", "completion"}
+
+    def likeness(form: str) -> float:
+        pairs = [(one, other) for one in wanted[form] for other in row]
+        return max((SequenceMatcher(None, one, other).ratio() for one, other in pairs), default=0.0)
+
+    near = sorted(EXAMPLES, key=likeness, reverse=True)[:3]
+    return RowError(
+        "form",
+        f"no known form of row: it has {_keys(row)}",
+        f"write rows as {' or '.join(EXAMPLES[form] for form in near)}",
+    )
+
+
+def _keys(row: Mapping[str, object]) -> str:
+    return ", ".join(map(shown, list(row)[:6])) + (", …" if len(row) > 6 else "") if row else "no key"
 
 
 def _messages(row: dict[str, object]) -> object:

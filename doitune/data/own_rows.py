@@ -1,21 +1,25 @@
-"""Own rows: a corpus that is not in the layout, but one JSONL file or a folder of them.
+"""Own rows: a corpus that is not in the layout, but one file of rows or a folder of them.
 
-Rows name their ability (and split), or `form` says how they are written. Train rows stand for both sources
+Rows may name their ability and split; `form` says how they are written. Train rows stand for both sources
 that recipes train on (those of the ability `synthetic` for the synthetic one), valid and test rows for the
 sources of these names.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from doitune.ability import INSTRUCTIONS
 from doitune.data.example import Scan, scan_examples
-from doitune.data.jsonl import RowError, numbered_lines, parse_line
-from doitune.data.layout import refuse_outside, row_files, split_of
+from doitune.data.jsonl import RowError, parse_line
+from doitune.data.layout import refuse_outside, source_folders, split_of
 from doitune.data.other_formats import RowForm
+from doitune.data.row_files import COLUMNS, TABLES, TEXTS, is_row_file, numbered_rows
 from doitune.data.sources import FULL, SMALL, SOURCES, SYNTHETIC, TEST, VALID
 from doitune.errors import DataError
 
@@ -26,11 +30,11 @@ class OwnRows:
 
     name: str
     root: Path
-    form: RowForm | None
+    form: RowForm
 
     def sources(self) -> tuple[str, ...]:
         """The sources that the rows stand for."""
-        return tuple(source for source in SOURCES if source in self._found)
+        return tuple(source for source in SOURCES if source in self._seen[0])
 
     def files(self, source: str) -> dict[str, Path]:
         """Each file by its name, whatever the source. Errors: DataError when a folder has none."""
@@ -42,23 +46,26 @@ class OwnRows:
 
     @cached_property
     def _paths(self) -> list[Path]:
-        paths = [self.root] if self.root.is_file() else row_files(self.root)
+        paths = [self.root] if self.root.is_file() else own_files(self.root)
         if not paths:
+            kinds = ", ".join((*TEXTS, *TABLES, *COLUMNS))
             raise DataError(
-                "no .json or .jsonl file in the folder", "put the rows there", place=str(self.root)
+                "no file of rows in the folder", f"it holds none of {kinds}", place=str(self.root)
             )
         for path in paths:
             refuse_outside(path, self.root)
         return paths
 
+    @property
+    def forms(self) -> dict[str, int]:
+        """How many rows are in each form; those that show none, and say why when they are read, are left
+        out."""
+        return self._seen[1]
+
     @cached_property
-    def _found(self) -> set[str]:
-        return {
-            source
-            for path in self._paths
-            for _, line in numbered_lines(path)
-            for source in _sources_of(line, self.form)
-        }
+    def _seen(self) -> tuple[set[str], dict[str, int]]:
+        """The sources that the rows stand for, and how many rows are in each form."""
+        return _seen(self._paths, self.form)
 
     def _scan(self, path: Path, source: str) -> Scan:
         split = split_of(source)
@@ -67,7 +74,8 @@ class OwnRows:
             ability=None,
             id_prefix=self.name if path == self.root else f"{self.name}/{path.stem}",
             split=split,
-            as_row=self.form.as_row if self.form else None,
+            as_row=self.form.as_row,
+            rows=numbered_rows,
         )
         if split != "train":
             return scan
@@ -76,15 +84,40 @@ class OwnRows:
         return replace(scan, examples=kept)
 
 
-def _sources_of(line: bytes, form: RowForm | None) -> tuple[str, ...]:
-    """The sources that a row stands for. A line that can't be read counts as a train row, whose reading then
-    refuses it."""
+def _seen(paths: Sequence[Path], form: RowForm) -> tuple[set[str], dict[str, int]]:
+    sources: set[str] = set()
+    forms: Counter[str] = Counter()
+    for path in paths:
+        for _, line in numbered_rows(path):
+            row = _row(line)
+            sources.update(_sources_of(row, form))
+            with suppress(RowError):
+                forms[form.of(row)] += 1
+    return sources, dict(forms)
+
+
+def own_files(folder: Path) -> list[Path]:
+    """The files of rows in a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and is_row_file(path))
+
+
+def holds_own(root: Path) -> bool:
+    """Whether a folder holds files of own rows and is not in the data set's layout."""
+    return root.is_dir() and not source_folders(root) and bool(own_files(root))
+
+
+def _row(line: bytes) -> dict[str, object]:
+    """The row of a line; an empty one where it cannot be read, whose reading then refuses it."""
     try:
-        row = parse_line(line)
+        return parse_line(line)
     except RowError:
-        row = {}
+        return {}
+
+
+def _sources_of(row: Mapping[str, object], form: RowForm) -> tuple[str, ...]:
+    """The sources that a row stands for."""
     split = row.get("split")
     if split in ("valid", "test"):
         return (VALID if split == "valid" else TEST,)
-    ability = (form.ability if form else "") or row.get("ability")
+    ability = form.ability or row.get("ability")
     return (SYNTHETIC,) if ability == INSTRUCTIONS.name else (SMALL, FULL)

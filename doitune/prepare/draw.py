@@ -11,6 +11,7 @@ from doitune.data.corpus import Corpus, open_corpus
 from doitune.data.holdout import Holdout
 from doitune.data.leaks import Leak, leaks_of
 from doitune.data.other_formats import OwnForm, RowForm
+from doitune.data.own_rows import OwnRows
 from doitune.data.sources import SYNTHETIC, VALID
 from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError, Problem, UsageError
@@ -96,17 +97,31 @@ def recipe_corpus(section: DataSection) -> Corpus:
     """The corpus that a recipe's `data` section names, its rows read in the form that the section
     declares."""
     holdout = Holdout(section.holdout, section.holdout_rows, section.seed)
-    return own_corpus(section.corpus, section.rows, section.rows_ability, holdout)
+    columns = section.question_column, section.answer_column
+    return own_corpus(section.corpus, section.rows, section.rows_ability, columns, holdout)
 
 
-def own_corpus(name_or_path: str, rows: str, ability: str, holdout: Holdout | None = None) -> Corpus:
-    """A corpus whose rows are in the form called `rows` (doit, messages, alpaca, sharegpt). UsageError for
-    another form."""
-    if rows == "doit":
-        return open_corpus(name_or_path, None, holdout)
-    if rows not in get_args(OwnForm):
+def own_corpus(
+    name_or_path: str,
+    rows: str,
+    ability: str = "",
+    columns: tuple[str, str] = ("", ""),
+    holdout: Holdout | None = None,
+) -> Corpus:
+    """A corpus whose rows are in the form called `rows` (doit or one of OwnForm), with the ability and the
+    columns of every row where they are named. UsageError for another form."""
+    if rows not in ("doit", *get_args(OwnForm)):
         raise UsageError(f"no form of rows is called {rows!r}", f"doit, {', '.join(get_args(OwnForm))}")
-    return open_corpus(name_or_path, RowForm(cast(OwnForm, rows), ability), holdout)
+    form = None
+    if rows != "doit" or ability or any(columns):
+        form = RowForm(cast(OwnForm, "auto" if rows == "doit" else rows), ability, columns)
+    return open_corpus(name_or_path, form, holdout)
+
+
+def say_forms(corpus: Corpus) -> list[str]:
+    """A sentence for own rows whose form was recognised as another trainer's."""
+    forms = corpus.kept.forms if isinstance(corpus.kept, OwnRows) else {}
+    return [f"rows read as {form}: {count:,}" for form, count in forms.items() if form != "messages"]
 
 
 def drawn(resolved: Resolved) -> dict[str, Any]:

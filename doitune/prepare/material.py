@@ -22,6 +22,7 @@ from doitune.prepare.draw import (
     judged_leaks,
     refuse_leaks,
     say_everything,
+    say_forms,
     say_kept_out,
     validation_rows,
 )
@@ -124,6 +125,7 @@ def prepare(
         course,
         tuple(leaks),
         (
+            *say_forms(corpus),
             *say_everything(recipe.data, ledger),
             *say_kept_out(corpus),
             *name_unread((example.place, example.unread) for example in examples),

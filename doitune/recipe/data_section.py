@@ -82,9 +82,13 @@ class DataSection(Section):
     )
     rows: Literal["doit", OwnForm] = Field(
         default="doit",
-        description="how the rows are written: the data set's own form, or one that other trainers read, "
-        "for rows of your own",
+        description="how the rows are written: the data set's own form (rows of your own: as their keys "
+        "show), or the one form that rows of your own have (pairs: question and answer in a field each)",
     )
+    question_column: Token = Field(
+        default="", description="with rows in pairs or a table: the field or column of the question"
+    )
+    answer_column: Token = Field(default="", description="the field or column of its answer")
     rows_ability: Token = Field(
         default="",
         description="the ability of every row of your own; empty: each row names its own in the field "
@@ -125,9 +129,6 @@ class DataSection(Section):
         if self.rows_ability and not is_ability_name(self.rows_ability):
             problem = f"`{self.rows_ability}` is no name for an ability"
             yield Contradiction("rows_ability", problem, "letters, digits, _ and -, at most 64")
-        if self.rows_ability and self.rows == "doit":
-            yield Contradiction(
-                "rows_ability",
-                "rows_ability is for rows of your own",
-                "write data.rows: messages, alpaca or sharegpt",
-            )
+        if bool(self.question_column) != bool(self.answer_column):
+            lacking = "answer_column" if self.question_column else "question_column"
+            yield Contradiction(lacking, f"`{lacking}` is not named", "name both columns, or neither")
