@@ -76,7 +76,11 @@ def verdicts(text: str, *, one: bool = False) -> tuple[str, ...]:
     stretches = [
         head[0] if (head := sayings.ONLY_A_VERDICT.regex.match(said)) else said for said in stretches
     ]
-    wrong = [bool(sayings.CALLED_WRONG.regex.search(stretch)) for stretch in stretches]
+    conceded = {letter for run in runs(text) if run.conceded for letter in run.letters}
+    wrong = [
+        bool(sayings.CALLED_WRONG.regex.search(stretch)) or set(head) <= conceded
+        for head, stretch in zip(letters, stretches, strict=True)
+    ]
     right = [
         not no and bool(sayings.CALLED_RIGHT.regex.search(stretch))
         for no, stretch in zip(wrong, stretches, strict=True)

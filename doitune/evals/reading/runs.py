@@ -19,8 +19,9 @@ NEAR = 60
 MARK = r"[(\[{【<]?[ \t]*(?:选项|字母|options?[ \t]+|choices?[ \t]+)?[ \t]*"
 JOIN = (
     r"(?:[)\]}】>]|选项|项|\.(?![ \t]+[(\[]?[A-F][)\]]?[ \t]+[a-z]{2})"
-    r"|;(?!\s*[A-F](?:选?项)?[\u4e00-\u9fff])|[ \t、,/&+|]"
-    r"|和|及|与|或者?|还是|跟|加|以及|还有|and\b|or\b)*"
+    r"|;(?!\s*[A-F](?:选?项)?[\u4e00-\u9fff]|[ \t]*[A-F][ \t]+[a-z]{2})"
+    r"|,(?![ \t]*[A-F][ \t]+(?!and\b|or\b|are\b)[a-z]{2})|[ \t、/&+|]"
+    r"|和|及|与|或者?|(?<!,)还是|跟|加|以及|还有|and\b|or\b)*"
 )
 TO = r"[ \t]*(?:到|至|~|-|—|－|–)[ \t]*"
 RUN = pattern(
@@ -37,6 +38,12 @@ LOOSE_END = pattern(
     "A、B和",
     "A、B",
 )
+SAID_OF_LAST = pattern(
+    "something is said of the last letter only",
+    r"[,;](?=\s*(?:选项)?[A-F]\s*(?:选?项)?(?![都均皆全两三四项选和与及或等])[\u4e00-\u9fff])",
+    "C,A是干扰项",
+    "C,A都对",
+)
 FIRST_WORD = pattern("a word before letters", r"^\s*(?:[a-f]{2,}\s+)+(?=[A-F](?![a-z]))", "be D", "a B")
 CLOSER = pattern("joined closer than by a comma", "[A-Fa-f]{2}|、|和|与|及", "AC,B", "A,B")
 ALTERNATIVE = pattern(
@@ -51,7 +58,7 @@ JOINING_WORDS = pattern(
 MARKED = pattern("called an option", r"选项|项|字母|[)\]}】>]", "选项A", "A")
 
 HAN = pattern("a Chinese character", r"^[\u4e00-\u9fff]", "对", "A对")
-HAN_BEFORE = frozenset("看选是为项案择答除和与及或了有即母定应到至而非取填先次另")
+HAN_BEFORE = frozenset("过看选是为项案择答除和与及或了有即母定应到至而非取填先次另")
 """Chinese characters that may stand right before an option's letter."""
 
 HAN_AFTER = Pattern(
@@ -81,7 +88,7 @@ FORMULA_AFTER = pattern("a formula goes on", r"^\s*(?:→|⇒|[-=]>|[=∩∪<>])
 NAMED_BEFORE = pattern("a thing of that name", "(?:方案|图|档案|个案|专项)$", "方案", "答案")
 FORMULA_BEFORE = frozenset("∠△⊥∥°")
 WORD_AFTER = pattern("a word goes on", r"^(?:[A-Za-z0-9_'+^]|-[A-Za-z0-9])", "-1", "-")
-WORD_BEFORE = pattern("an English word before", r"([A-Za-z]{2,})[ \t]*$", "Vitamin ", "维生素")
+WORD_BEFORE = pattern("an English word before", r"([A-Za-z]{2,})[ \t]*\Z", "Vitamin ", "维生素")
 SAYING = frozenset(
     re.findall(
         r"\w+",
@@ -210,12 +217,25 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
     parts what stands closer."""
     for match in RUN.regex.finditer(text):
         at = match.start()
-        for piece in re.split("([,;])", match[0]) if CLOSER.regex.search(match[0]) else [match[0]]:
+        for piece in _pieces(text, match):
             bare = LOOSE_END.regex.sub("", piece)
             if bare.strip():
                 word = FIRST_WORD.regex.match(bare)
                 yield at + (word.end() if word else len(bare) - len(bare.lstrip())), at + len(bare)
             at += len(piece)
+
+
+def _pieces(text: str, match: re.Match[str]) -> list[str]:
+    """The parts of one match that are runs of their own, with what stands between them."""
+    joined = match[0]
+    if CLOSER.regex.search(joined):
+        return re.split("([,;])", joined)
+    apart = SAID_OF_LAST.regex.search(joined + text[match.end() : match.end() + 8], 1)
+    lead = _lead(text, match.start())
+    said = sayings.CHOICE.regex.search(lead) or sayings.NOT_BEFORE.regex.search(lead)
+    if said and apart and apart.start() < len(joined):
+        return [joined[: apart.start()], joined[apart.start()], joined[apart.start() + 1 :]]
+    return [joined]
 
 
 def letters_of(span: str) -> tuple[str, ...]:
@@ -260,7 +280,9 @@ def _stands_alone(text: str, start: int, end: int, chosen: bool) -> bool:
     if HAN.regex.match(after) and not HAN_AFTER.regex.match(after):
         return False
     return bool(
-        sayings.RIGHT_AFTER.regex.match(after) or not HAN.regex.match(previous) or previous in HAN_BEFORE
+        sayings.RIGHT_AFTER.regex.match(sayings.NO_ERROR.regex.sub("正确", after))
+        or not HAN.regex.match(previous)
+        or previous in HAN_BEFORE
     )
 
 

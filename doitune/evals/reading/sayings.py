@@ -16,9 +16,20 @@ CHOICE = Pattern(
             "这个选项在",
             "本题正确",
         ),
-        Phrase("the answer", "答案", "答案", "答题"),
+        Phrase(
+            "the answer",
+            "(?<![是为])(?<![是为]正确)(?<![是为]正确的)(?<![是为]本题)(?<![是为]最佳)(?<![是为]唯一)答案",
+            "答案",
+            "C是正确答案,",
+        ),
         Phrase("choose", "选择|(?<![A-F])(?<![A-F][要可能应当必])选[出中定了]?", "我选了", "A可选"),
         Phrase("guess", "(?<![解回作问])答|选取|猜|倾向于?|偏向", "我猜", "猜测"),
+        Phrase(
+            "I think",
+            "我(?:认为|觉得|看)(?:应该?)?[是选为]|(?:毫无疑问|无疑|显然|肯定|必然)(?:应该?)?[是选为]",
+            "我认为是",
+            "我认为它是",
+        ),
         Phrase("each", "分别(?=[是为:有])", "分别是", "分别对应"),
         Phrase("corrected to", "更正|改[成选]", "后来改成", "改了"),
         Phrase("only left", "剩[下余]?的?|余下的?|(?<!不)(?:只有|仅有?|唯有)", "余下的", "不只有"),
@@ -108,6 +119,12 @@ NOT_BEFORE = Pattern(
             "有人选",
             "众人",
         ),
+        Phrase(
+            "what some choose, in English",
+            r"\b(?:many|some|most|several)\b(?:\s+(?:people|students|readers|would|will|might|may|often|mistakenly|wrongly|tend|to))*",
+            "many students might",
+            "somewhat",
+        ),
         Phrase("asked in disbelief", "怎么会?|难道", "难道是", "怎样选"),
         Phrase("less than", "比|优于|胜过", "它比", "比较"),
         Phrase(
@@ -142,7 +159,7 @@ WRONG = Pattern(
         Phrase("less than", "不[如比全]", "不如B", "不管"),
         Phrase(
             "unfounded",
-            "说反|无关|假的|干扰|有问题|没有(?:[A-F]|依据|根据|道理|体现|提到|提及|涉及)|倒置|缺乏|无稽|张冠李戴|以偏概全"
+            "说反|无关|矛盾|假的|干扰|有问题|没有(?:[A-F]|依据|根据|道理|体现|提到|提及|涉及)|倒置|缺乏|无稽|张冠李戴|以偏概全"
             "|偷换概念|无中生有|夸大|断章取义|答非所问|强加|曲解|漏洞|割裂|混淆|忽[略视]|遗漏|漏掉|相[左反悖]|[过太]于|太?绝对|未(?:提|涉|体)[及现到]|[于与][^,。;]{1,4}(?:无据|不符|相悖|矛盾)",
             "与题意无关",
             "与题意有关",
@@ -169,7 +186,7 @@ WRONG_AFTER = pattern(
 )
 WRONG_RIGHT_AFTER = pattern(
     "wrong with nothing between",
-    r"^\s*(?:选?项|说法|都|均|全|也|是|为|的|is|are|\s)*" + WRONG.source,
+    r"^\s*(?:选?项|说法|都|均|全|也|是|为|的|就|则|便|会|is|are|\s)*" + WRONG.source,
     "项说法错误",
     "中的现象错误",
     re.IGNORECASE,
@@ -298,6 +315,12 @@ CONCEDED = Pattern(
             "首先选",
         ),
         Phrase(
+            "supposed",
+            "(?:如果|若|假如|假设|要是|倘若)(?:我们?)?(?:选择?|取|答案?[是为]|认为|是)",
+            "如果选",
+            "如果必须选一个,我",
+        ),
+        Phrase(
             "at first, in English",
             r"\b(?:initially|at\s+first|tempt\w*|thought|seems?|appears?|might|may\s+seem|although|though|while|whereas)\b",
             "I initially chose",
@@ -317,7 +340,7 @@ SUPPOSED = pattern(
 )
 RIGHT_BUT = pattern(
     "right, but not the answer",
-    r"^[^,。;!?\nA-F]{0,14},?\s*(?:但是?|不过|然而|可是|却|but|yet)[^,。;!?\nA-F]{0,10}?(?:不是|不属|并非|不符|不能|不全|没有?回答|无关|答非|忽|过于|绝对|not\b)",
+    r"^[^,。;!?\nA-F]{0,14},?\s*(?:但是?|不过|然而|可是|却|but|yet)[^,。;!?\nA-F]{0,10}?(?:不是|不属|并非|不符|不能|不全|没有?回答|无关|答非|忽|过于|绝对|not\b)(?![选项是为\s]*[A-F])",
     "的说法没有问题,但它不是主要原因",
     "的说法没有问题,但我不选B",
 )
