@@ -46,7 +46,7 @@ REMARK = Pattern(
         ),
         Phrase(
             "what it is not",
-            r"(.+?)[,;]\s*(?:(?:而不|并不|不)是|(?:and\s+)?not\b).*$|(.+?)[,;]\s*[而并]非.*$",
+            r"(.+?)[,;]\s*(?:(?:而不|并不|不)是|(?:and\s+)?not\b|原先|原以为|不要|不能|注意|与|如果|若|很?容易|有人).*$|(.+?)[,;]\s*[而并]非.*$",
             "苏轼,并非李白",
             "并非李白",
         ),
@@ -119,15 +119,23 @@ SAYS = Pattern(
 
 DENIED_BEFORE = pattern(
     "denied right before",
-    "(?:不知道?|不能确定|无法确定|不确定|不清楚)[^,。;!?\\n]{0,9}$|(?:不|勿|别|并非|不能|不应该?|不要|本想|原想|以为|误)(?:是|再|该)?$",
+    r"(?:不知道?|不能确定|无法确定|不确定|不清楚)[^,。;!?\n]{0,9}$"
+    "|(?:有些?人|多人|少人|同学们?|学生|考生|读者|如果|若|假如|要是|容易|常|一开始|最初|起初)(?:们|会|也|就|都|可能|常|误|把|将|只)*$|(?:不|勿|别|并非|不能|不应该?|不要|本想|原想|以为|误)(?:是|再|该)?$",
     "不能",
     "不能说是",
 )
 STATED = pattern(
     "the filling, in quotes",
-    r"(?:答案|应?填)(?:写|入)?(?:应该|应|就|[是为:\s])*[\"“「『]",
+    r"(?:答案|应?当?填|应该?[为是]|(?:空格|横线|空白|此处|这里)(?:处|里|上)?)(?:写|入)?(?:应该|应当|应|就|填写?|填入|[是为:\s])*"
+    r"(?:[\"“「『]|(?![诗词上下前后]|内容|[这其该什的])[\u4e00-\u9fff]{2,30}(?=[,。;\n]|\Z))",
     "答案是“明月”",
     "填写诗句",
+)
+UNFIT = pattern(
+    "it does not fit",
+    r"[\"”」』]?\s*(?:的话)?,?\s*(?:则|就|便|是|会|与|和)?(?:会|是)?[^,。;\"“\n]{0,10}?(?:不[通合对妥当符行]|矛盾|错误|是错|有误|重复|相悖)",
+    "”,则与上文矛盾",
+    "”,是名句",
 )
 OTHER_LINE = pattern("a line of verse", "[上下前后](?:一|半)?句|诗句|原句|原文", "下一句是", "答案是")
 SAID = pattern(
@@ -253,7 +261,7 @@ def _said(text: str) -> str | None:
         said = SAID.regex.match(text, found.end())
         if not said or DENIED_BEFORE.regex.search(text[max(0, found.start() - 16) : found.start()]):
             continue
-        if not (said[1] or said[2] or "").strip(OUTER):
+        if not (said[1] or said[2] or "").strip(OUTER) or UNFIT.regex.match(text, said.end()):
             continue
         return "" if OTHERWISE.regex.match(text[said.end() :]) else (said[1] or said[2]).strip()
     return None

@@ -159,6 +159,12 @@ MORE = pattern(
     "个半",
     "个",
 )
+SAID_BEHIND = pattern(
+    "a conclusion without formulas, behind the last one",
+    r"(?:\$|\\\)|\\\])[^$\\\n]{0,40}?[\s,，。;；]((?:答\s*[:：]|所以|因此|故|最终结果|一?共|得|即(?=\s*\d))[^$\\\n]{0,40}\d[^$\\\n]{0,10})\Z",
+    "$y=12$，因此共有18个。",
+    "$y=12$，因此 $x=6$",
+)
 COLON = pattern("colon of a list", r"(?<!\d):|:(?!\s*\d)", "答: 5", "3:2")
 HAN = pattern("a Chinese character", r"[\u4e00-\u9fff]", "答:5", "x:5")
 CLAUSE_END = pattern("end of a clause", "[,，;；。]", "5,", "5、6")
@@ -189,6 +195,8 @@ def _candidates(text: str) -> Iterator[str | None]:
         yield "无解"
     if listed := SOLUTIONS.regex.search(last):
         yield listed[1]
+    if said := SAID_BEHIND.regex.search(text):
+        yield _value(said[1])
     yield _formulas(text, last=True)
     yield from map(_value, reversed(text.splitlines()))
 

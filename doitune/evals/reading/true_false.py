@@ -66,6 +66,20 @@ NEUTRAL = Pattern(
             "it is correct",
         ),
         Phrase(
+            "put right elsewhere",
+            "把正确的[^,。;]{1,8}?(?=说|写|弄|当|混|理解)",
+            "把正确的结论",
+            "正确的结论",
+        ),
+        Phrase(
+            "what some think, in English",
+            r"\b(?:some|many|most|people|students|one|you)\b(?:\s+\w+){0,3}?\s+(?:think|believe|say|assume|argue|claim)\b[^,.;!?\n]*"
+            r"|[^,.;!?\n]*\b(?:at\s+first|initially|on\s+the\s+surface|at\s+a\s+glance)\b[^,.;!?\n]*"
+            r"|\bwould\s+(?:only\s+)?(?:be|have\s+been)\b[^.;!?\n]*?\bif\b[^,.;!?\n]*|(?:wrong|incorrect)\s+to\s+\w+\s+otherwise",
+            "some might think it is false",
+            "I think it is false",
+        ),
+        Phrase(
             "although",
             r"\b(?:although|though|while|whereas|even\s+if)\b[^,.;!?\n]*",
             "although the first half is true",
@@ -82,14 +96,14 @@ NEUTRAL = Pattern(
         Phrase("words with 错", "错过|错综", "错过", "错误"),
         Phrase(
             "it seems",
-            "看似[^,。;]*|看起来[^,。;]*|看上去[^,。;]*|乍一?看[^,。;]*|似乎[^,。;]*|貌似[^,。;]*|虽然?[^,。;]*"
-            "|尽管[^,。;]*|表面上[^,。;]*",
+            "看似[^,。;\\n]*|看起来[^,。;\\n]*|看上去[^,。;\\n]*|乍一?看[^,。;\\n]*|似乎[^,。;\\n]*|貌似[^,。;\\n]*|虽然?[^,。;\\n]*"
+            "|尽管[^,。;\\n]*|表面上[^,。;\\n]*",
             "看似正确",
             "看法正确",
         ),
         Phrase(
             "unsure",
-            "(?:无法|难以|不能|不好|没法|不会)(?:判断|确定|回答|判定)[^,。;]*|(?:不确定|不清楚|不知道)[^,。;]*",
+            "(?:无法|难以|不能|不好|没法|不会)(?:判断|确定|回答|判定)[^,。;\\n]*|(?:不确定|不清楚|不知道)[^,。;\\n]*",
             "无法判断正确",
             "不能说正确",
         ),
