@@ -211,7 +211,7 @@ def _latest(text: str) -> str:
     for found in reversed(list(sayings.TAKEN_BACK.regex.finditer(text))[-BACKS_TRIED:]):
         rest = text[found.end() :]
         left = [run for run in runs(rest) if not run.negated]
-        chosen = any(run.chosen for run in runs(text[: found.start()]))
+        chosen = any(run.chosen and run.end <= found.start() for run in runs(text))
         if left and (len(left) == 1 or not chosen or any(run.chosen or run.right for run in left)):
             return rest
     return text

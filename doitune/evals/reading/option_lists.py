@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from doitune.evals.reading import sayings
+from doitune.evals.reading import option_verdicts, sayings
 from doitune.evals.reading.patterns import Rewrite, pattern
 from doitune.evals.reading.runs import runs
 
@@ -25,7 +25,7 @@ LIST_LEAD = Rewrite(
 )
 SUBJECT = pattern(
     "a letter that something is said about",
-    r"(?:^|(?<=[\s,。;:!?×√)…✗✘❌✓✔✅看对错确误]))[(\[]?(?:选项)?[ \t]?"
+    r"(?:^|(?<=[\s,。;:!?×√)】…✗✘❌✓✔✅看对错确误]))[(\[]?(?:选项)?[ \t]?"
     r"([A-F](?:[、,和与及][ \t]?[A-F]){0,4})[)\]]?(?:选?项)?"
     r"(?=[ \t]*[:.、,(?×√✗✘❌✓✔✅→\u4e00-\u9fff…—-])(?![、,和与及或 \t]*(?:选项)?[A-F](?![A-Za-z]))",
     "A和B是",
@@ -33,6 +33,7 @@ SUBJECT = pattern(
 )
 
 
+TEXT_END = pattern("end of an option's text", r":|——?|–|→|\s-\s|,|”", "光合作用:正确", "光合作用正确")
 MANY = 3
 """Options of which something is said, from which on one without a verdict may be left aside."""
 
@@ -73,16 +74,14 @@ def verdicts(text: str, *, one: bool = False) -> tuple[str, ...]:
     if any(not set(run.letters) <= set(every) for run in runs(text)):
         return ()
     stretches = [sayings.NO_ERROR.regex.sub("正确", stretch) for stretch in _stretches(text, found)]
-    stretches = [
-        head[0] if (head := sayings.ONLY_A_VERDICT.regex.match(said)) else said for said in stretches
-    ]
+    stretches = [_verdict_in(stretch) for stretch in stretches]
     conceded = {letter for run in runs(text) if run.conceded for letter in run.letters}
     wrong = [
-        bool(sayings.CALLED_WRONG.regex.search(stretch)) or set(head) <= conceded
+        bool(option_verdicts.CALLED_WRONG.regex.search(stretch)) or set(head) <= conceded
         for head, stretch in zip(letters, stretches, strict=True)
     ]
     right = [
-        not no and bool(sayings.CALLED_RIGHT.regex.search(stretch))
+        not no and bool(option_verdicts.CALLED_RIGHT.regex.search(stretch))
         for no, stretch in zip(wrong, stretches, strict=True)
     ]
     if all(wrong[1:]) and not (wrong[0] or right[0]):
@@ -94,6 +93,17 @@ def verdicts(text: str, *, one: bool = False) -> tuple[str, ...]:
     if not one or len(every) < MANY or not any(wrong):
         return ()
     return chosen if len(chosen) == 1 else tuple(*unjudged) if not chosen and len(unjudged) == 1 else ()
+
+
+def _verdict_in(stretch: str) -> str:
+    """The part of what is said about an option that is its verdict: one that stands alone at its head, or
+    behind the option's own text and a colon or a dash; else all of it."""
+    if head := option_verdicts.ONLY_A_VERDICT.regex.match(stretch):
+        return head[0]
+    for place in TEXT_END.regex.finditer(stretch):
+        if option_verdicts.STARTS_WITH_VERDICT.regex.match(stretch, place.end()):
+            return stretch[place.end() :]
+    return stretch
 
 
 def _stretches(text: str, found: list[re.Match[str]]) -> list[str]:

@@ -37,6 +37,7 @@ ASIDE = pattern(
     "AC(B错误)",
     "A(B)",
 )
+BOX = pattern("a box", r"\\(?:boxed|fbox)\s*\{", r"\boxed{A}", r"\text{A}")
 GAP = pattern("long gap", r"(?<!\s)\s{4,}", "A    B", "A B")
 THOUGHTS = "think(?:ing)?|thought|reasoning"
 THOUGHT_END = pattern(
@@ -89,6 +90,7 @@ def clean(text: str) -> str:
     """Full-width folded (NFKC), special tokens, LaTeX wrappers, quotes and Markdown taken off; lines kept."""
     text = SPECIAL_TOKEN.regex.sub(" ", text).translate(FOLDED)
     text = unicodedata.normalize("NFKC", CIRCLED.regex.sub(" ", text))
+    text = BOX.regex.sub(r"答案:\\text{", text)
     for _ in range(3):
         text = LATEX_TEXT.regex.sub(r" \1 ", text)
     text = QUOTES.regex.sub("", ASIDE.regex.sub("; ", text)).replace("\\", " ")

@@ -11,9 +11,9 @@ CHOICE = Pattern(
     (
         Phrase(
             "the answer is",
-            "(?<!错误)(?<!错误的)(?<!不正确)(?<!不正确的)(?<!错)(?:(?<!不)正确|最终|参考|本题|标准)?(?:答案|选项|选择)"
+            "(?<!错误)(?<!错误的)(?<!不正确)(?<!不正确的)(?<!错)(?:(?<!不)正确|最终|参考|本题|标准)?(?:答案|(?<![各个列下有])选项|选择)"
             "(?:应该|应当|应|就|其实|实际上|显然|仍然?|还|只能|可能|大概|也许)?(?:是|为|选|在|包括|包含|:)+",
-            "这个选项在",
+            "本题选项在",
             "本题正确",
         ),
         Phrase(
@@ -22,7 +22,12 @@ CHOICE = Pattern(
             "答案",
             "C是正确答案,",
         ),
-        Phrase("choose", "选择|(?<![A-F])(?<![A-F][要可能应当必])选[出中定了]?", "我选了", "A可选"),
+        Phrase(
+            "choose",
+            "选择|(?<![A-F当入不多少错误漏可])(?<![A-F][要可能应当必])选(?!项)[出中定了]?",
+            "我选了",
+            "A可选",
+        ),
         Phrase("guess", "(?<![解回作问])答|选取|猜|倾向于?|偏向", "我猜", "猜测"),
         Phrase(
             "I think",
@@ -33,7 +38,9 @@ CHOICE = Pattern(
         Phrase("each", "分别(?=[是为:有])", "分别是", "分别对应"),
         Phrase("corrected to", "更正|改[成选]", "后来改成", "改了"),
         Phrase("only left", "剩[下余]?的?|余下的?|(?<!不)(?:只有|仅有?|唯有)", "余下的", "不只有"),
-        Phrase("it follows", "可得|得[到出]|(?:综上|因此|所以|故|总之)", "由此可得", "取得"),
+        Phrase(
+            "it follows", "可得|(?<![中里以够])得[到出](?!,)|(?:综上|因此|所以|故|总之)", "由此可得", "取得"
+        ),
         Phrase(
             "fits the question",
             "符合(?:题意|要求|条件)?的?(?:选项|说法)?(?:是|为|有)",
@@ -230,50 +237,6 @@ RIGHT_AFTER = Pattern(
     r"|一定|肯定|必然|显然|明显|确实|的确|当然|应该|应|就|即|便|完全|不仅|不但|为|是|is|are|\s)*(?:的|the\s+)?",
     flags=re.IGNORECASE,
 )
-
-CALLED_WRONG = Pattern(
-    (
-        Phrase("wrong", WRONG.source, "说法不对", "说法对"),
-        Phrase("no", r"^\W*否\W*$|\bno\b", ":否;", "否定"),
-    ),
-    flags=re.IGNORECASE,
-)
-CALLED_RIGHT = Pattern(
-    (
-        Phrase(
-            "right",
-            "正确|[相吻]?符合?|吻合|对(?!比|于|应|待|象|照)|成立|当选|准确|恰当|一致|保留",
-            "是对的",
-            "对应",
-        ),
-        Phrase("signs", "[√✓✔✅☑]", "√", "×"),
-        Phrase("yes", r"^\W*是\W*$|\byes\b", ":是;", "是否"),
-        Phrase("in English", r"\bcorrect|\bright|\btrue", "it is true", "untrue"),
-    ),
-    flags=re.IGNORECASE,
-)
-"""Whole verdicts on one option, where one after another is judged."""
-
-ONLY_A_VERDICT = Pattern(
-    (
-        Phrase(
-            "right",
-            "正确|对|当选|入选|成立|符合(?:题意|要求)?|可选|(?:应|要)选|√|✓|✔|✅|是",
-            "项当选:",
-            "正确地看待:",
-        ),
-        Phrase(
-            "wrong",
-            "错误?|有误|不(?:正确|对|当选|入?选|成立|符合?(?:题意|要求)?|可选|应选)|×|✗|✘|❌|否",
-            "说法不对,",
-            "错在:",
-        ),
-    ),
-    before=r"^\W*(?:选?项|说法|表述|观点|判断|结论|是|为|\s|:)*",
-    behind=r"的?[️\s]*(?=[:,。;(\n—–-]|$)(?!.*(?:但|不过|然而|可是))",
-    flags=re.DOTALL,
-)
-"""A verdict that stands alone at the head of what is said about an option."""
 
 TAKEN_BACK = Pattern(
     (

@@ -74,8 +74,8 @@ NEUTRAL = Pattern(
         Phrase(
             "what some think, in English",
             r"\b(?:some|many|most|people|students|one|you)\b(?:\s+\w+){0,3}?\s+(?:think|believe|say|assume|argue|claim)\b[^,.;!?\n]*"
-            r"|[^,.;!?\n]*\b(?:at\s+first|initially|on\s+the\s+surface|at\s+a\s+glance)\b[^,.;!?\n]*"
-            r"|\bwould\s+(?:only\s+)?(?:be|have\s+been)\b[^.;!?\n]*?\bif\b[^,.;!?\n]*|(?:wrong|incorrect)\s+to\s+\w+\s+otherwise",
+            r"|(?:^|(?<=[,.;!?\n]))[^,.;!?\n]{0,80}?\b(?:at\s+first|initially|on\s+the\s+surface|at\s+a\s+glance)\b[^,.;!?\n]*"
+            r"|\bwould\s+(?:only\s+)?(?:be|have\s+been)\b[^.;!?\n]{0,60}?\bif\b[^,.;!?\n]*|(?:wrong|incorrect)\s+to\s+\w+\s+otherwise",
             "some might think it is false",
             "I think it is false",
         ),
