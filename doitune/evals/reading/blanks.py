@@ -54,7 +54,7 @@ REMARK = Pattern(
         Phrase(
             "what it means",
             r"(.+?)[,。;]\s*(?:出自|选自|语出|因为|解析|理由|原因|意思|意为|即|这是|此句|此处|该|是由|来自|[她他它]是|字|号"
-            r"|又名|[原本]名|笔名|[又也亦全简]称|位于|指的?是|表示|形容|比喻|属于).*$",
+            r"|又名|[原本]名|笔名|[又也亦全简]称|位于|指的?是|表示|形容|比喻|属于|大?约|占).*$",
             "明月,意为月亮",
             "意为月亮",
         ),
@@ -100,9 +100,9 @@ SAYS = Pattern(
         ),
         Phrase(
             "the missing word",
-            r"\b(?:missing|correct|right|appropriate|suitable)\s+(?:word|phrase|term|line|name|form)s?(?=\s+(?:is|are|would|should)\b|:)",
+            r"\b(?:(?:missing|correct|right|appropriate|suitable)\s+(?:line|name|form|)|(?:word|phrase|term))s?(?=\s+(?:is|are|would|should)\b|:)",
             "the missing word is",
-            "the word is",
+            "the words of",
         ),
         Phrase(
             "the blank",
@@ -111,7 +111,7 @@ SAYS = Pattern(
             "the blank line",
         ),
     ),
-    behind=r"(?:应该?|应当|就|[前后上下]半?句|(?:should|would|must|be|is|are|with|by|likely|most|probably)\b|[是为的:\s])*"
+    behind=r"(?:应该?|应当|就|[前后上下]半?句|(?:should|would|must|be|is|are|with|by|likely|most|probably|spelled|written)\b|[是为的:\s])*"
     r"(?:[\"“「『][^\"“”「」『』\n]{1,60}[\"”」』](?:中的|里的|的[前后上下]半?句)(?=[\"“「『]))?",
     flags=re.IGNORECASE,
 )
@@ -127,7 +127,7 @@ DENIED_BEFORE = pattern(
 STATED = pattern(
     "the filling, in quotes",
     r"(?:答案|应?当?填|应该?[为是]|(?:空格|横线|空白|此处|这里)(?:处|里|上)?)(?:写|入)?(?:应该|应当|应|就|填写?|填入|[是为:\s])*"
-    r"(?:[\"“「『]|(?![诗词上下前后]|内容|[这其该什的])[\u4e00-\u9fff]{2,30}(?=[,。;\n]|\Z))",
+    r"(?:[\"“「『]|(?![诗词上下前后写入]|内容|[这其该什的])[\u4e00-\u9fff]{2,30}(?=[,。;\n]|\Z))",
     "答案是“明月”",
     "填写诗句",
 )
@@ -192,7 +192,7 @@ IN_ENGLISH = pattern(
 ASIDE = pattern("a remark follows", r"^[\s,.;。(]", ",字子瞻", "的诗")
 PART = pattern(
     "number of a filling",
-    r"(?:^|(?<=[\s,，。;；:：]))(?:[-*•]\s+)?(?:[(（\[]\d{1,2}[)）\]]|\d{1,2}[.、)）](?!\d)|(?:第[一二三四五六1-6]个?空|空[一二三四五六1-6])[处格]?)[填写应为是:：]*\s*",
+    r"(?:^|(?<=[\s,，。;；:：]))(?:[-*•]\s+)?(?:[(（\[]\d{1,2}[)）\]]|\d{1,2}[.、)）](?!\d)|(?:第[一二三四五六1-6](?:个?空|处)|[前后]一?空|空[一二三四五六1-6])[处格]?)[填写应为是:：]*\s*",
     "答案：(1) 明月",
     "1.5",
 )

@@ -69,6 +69,9 @@ EQUATION = pattern(
     "圆的方程是 $",
     "方程的解为",
 )
+VALUE_OF = pattern(
+    "the value of one letter", r"^\s*([a-z])\s*=\s*[-−]?[\d./\\{}a-z]+\s*\Z", "x = 120", "0.8x = 96"
+)
 ABOUT = pattern("about", r"\s*(?:\\approx(?![a-zA-Z])|≈)\s*", r"10\pi\approx 31.4", "31.4")
 THAT_IS = pattern(
     "an amount in another unit",
@@ -119,12 +122,16 @@ def also(reply: str, found: str) -> list[str]:
     last = next((line for line in reversed(reply.splitlines()) if SAYS_SOMETHING.regex.search(line)), "")
     amounts = THAT_IS.regex.search(last)
     same = list(amounts.groups()) if amounts else []
+    steps = found.split(", ")
+    if len(steps) > 1 and (name := VALUE_OF.regex.match(steps[-1])):
+        solved = all(name[1] in step and not VALUE_OF.regex.match(step) for step in steps[:-1])
+        same += steps[-1:] if solved else []
     pair = PAIR.regex.search(last)
     several = [f"{pair[1]}, {pair[2]}"] if pair and pair[2].strip() == found else []
     return (
         several
         + (parts if len(parts) == 2 else [])
-        + (same if any(found.startswith(one) for one in same) else [])
+        + (same if any(found.startswith(one) or found.endswith(one) for one in same) else [])
     )
 
 

@@ -1,4 +1,4 @@
-"""Whole verdicts on one option, where one after another is judged. All texts are as `plain.clean` leaves them."""
+"""Whole verdicts on one option, where one after another is judged. Texts are as `plain.clean` leaves them."""
 
 from __future__ import annotations
 

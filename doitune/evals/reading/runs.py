@@ -119,6 +119,12 @@ NUMBERED = pattern(
     "a numbered line", r"(?:^|(?<=\s))\(?\d{1,2}[.、)]\s*(?=[A-Fa-f](?![A-Za-z0-9]))", "1. A", "1. Apple"
 )
 
+CLAUSE_HEAD = pattern(
+    "a letter at the head of a clause",
+    r"(?:^|(?<=[,。;:\n]))(?:选项)?([A-F])(?:[、和与]([A-F]))?(?:[、和与]([A-F]))?(?:选?项)?(?=[\u4e00-\u9fff])",
+    "A搭配不当",
+    "选A",
+)
 OPTION_LINES = pattern(
     "lines about one option after another",
     r"^\W*[A-F][^\nA-F]{3,}\n+\W*[A-F](?![A-Za-z])",
@@ -257,6 +263,12 @@ def _between(first: str, last: str) -> str:
     return " ".join(letter for letter in EVERY_LETTER if low <= letter <= high)
 
 
+@lru_cache(maxsize=16)
+def _surveyed(text: str) -> bool:
+    """Whether clauses start with three letters or more, each with something said about it."""
+    return len({letter for found in CLAUSE_HEAD.regex.findall(text) for letter in found if letter > " "}) >= 3
+
+
 def _stands_alone(text: str, start: int, end: int, chosen: bool) -> bool:
     """Whether no word goes on at either edge of a run; an explicit choice may be followed by any Chinese
     character."""
@@ -278,7 +290,7 @@ def _stands_alone(text: str, start: int, end: int, chosen: bool) -> bool:
     if MARKED.regex.search(span):
         return True
     if HAN.regex.match(after) and not HAN_AFTER.regex.match(after):
-        return False
+        return (not previous or previous in ",。;:\n") and _surveyed(text)
     return bool(
         sayings.RIGHT_AFTER.regex.match(sayings.NO_ERROR.regex.sub("正确", after))
         or not HAN.regex.match(previous)

@@ -86,7 +86,8 @@ CHOICE = Pattern(
         ),
         Phrase(
             "choose, in English",
-            r"(?:choose|pick|select|supports|points to|go with|going with)|options?\s+(?:is|are)",
+            r"(?:choose|pick|select|supports|points to|go with|going with|left with"
+            r"|leaves(?:\s+us\s+with)?|by elimination)|options?\s+(?:is|are)",
             "I choose option",
             "I chose",
         ),
@@ -166,7 +167,7 @@ WRONG = Pattern(
         Phrase("less than", "不[如比全]", "不如B", "不管"),
         Phrase(
             "unfounded",
-            "说反|无关|矛盾|假的|干扰|有问题|没有(?:[A-F]|依据|根据|道理|体现|提到|提及|涉及)|倒置|缺乏|无稽|张冠李戴|以偏概全"
+            "说反|无关|矛盾|次之|其次|假的|干扰|有问题|没有(?:[A-F]|依据|根据|道理|体现|提到|提及|涉及)|倒置|缺乏|无稽|张冠李戴|以偏概全"
             "|偷换概念|无中生有|夸大|断章取义|答非所问|强加|曲解|漏洞|割裂|混淆|忽[略视]|遗漏|漏掉|相[左反悖]|[过太]于|太?绝对|未(?:提|涉|体)[及现到]|[于与][^,。;]{1,4}(?:无据|不符|相悖|矛盾)",
             "与题意无关",
             "与题意有关",
@@ -224,7 +225,9 @@ RIGHT_AFTER = Pattern(
         Phrase("possible", "可以|可行|可(?=[,。;!]|$)|行(?=[,。;!]|$)", "也可", "可能"),
         Phrase("the answer", "答案|正解", "是答案", "回答"),
         Phrase("that one", "才是|it is(?=[.!,;]|$)", "才是题目要找的", "才能"),
-        Phrase("better", "更?好(?=[,。;!]|$)|比[A-F]|优于|胜过", "比B好", "比较"),
+        Phrase(
+            "better", "更?好(?=[,。;!]|$)|[佳优](?=[,。;!]|$)|为[准宜佳]|比[A-F]|优于|胜过", "比B好", "比较"
+        ),
         Phrase("signs", "[√✓✔✅☑]", "(√)", "(×)"),
         Phrase(
             "in English",
@@ -276,6 +279,12 @@ CONCEDED = Pattern(
             "原以为|本以为|以为|一开始|起初|最初|原来[选以]|我先|第一(?:反应|眼|感觉|印象)|直觉|刚开始|原[本先]",
             "我先选",
             "首先选",
+        ),
+        Phrase(
+            "what some sources say",
+            "有[的些](?:资料|教材|答案|老师|网友|书|网站)|网上",
+            "有的资料给出",
+            "有的选项",
         ),
         Phrase(
             "supposed",

@@ -68,7 +68,7 @@ NEUTRAL = Pattern(
         Phrase(
             "put right elsewhere",
             "把正确的[^,。;]{1,8}?(?=说|写|弄|当|混|理解)",
-            "把正确的结论",
+            "把正确的结论说反了",
             "正确的结论",
         ),
         Phrase(
