@@ -4,7 +4,8 @@
 false positives at first sight). `replies_blind.jsonl` holds rounds that were written without a look at the
 readers, each measured before they were mended: 293 of 323 and 7 false positives; 323 of 359 and 7; 318 of 341
 and 6; 279 of 306 and 7; 254 of 271 and 5; 234 of 256 and 4;
-153 of 164 and 1. The other cases lie outside the project (`../shared/data/reader_cases_2.jsonl`).
+153 of 164 and 1; 122 of 135 and 4; 96 of 102
+and 2. The other cases lie outside the project (`../shared/data/reader_cases_2.jsonl`).
 """
 
 from __future__ import annotations
@@ -105,6 +106,59 @@ WRONG = [
 def test_a_trap_is_not_right(form, label, replies):
     for reply in replies:
         assert not judge(form, reply, label, protocol="fixed").correct, reply
+
+
+AROUND = {
+    "greeting": "好的，让我们一步一步来分析这道题。\n\n{}",
+    "farewell": "{}\n\n希望对你有所帮助！如果还有其他问题，欢迎随时提问。",
+    "farewell in English": "{}\n\nLet me know if you have any questions!",
+    "thought": "<think>\n可能是A，也可能是错误，3+4=7。\n</think>\n\n{}",
+    "special token": "{}<|im_end|>",
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_what_stands_around_an_answer_changes_nothing(around):
+    cases = [json.loads(line) for line in (TESTS / "replies_blind.jsonl").read_text("utf-8").splitlines()]
+    assert cases
+    for case in cases:
+        form, text, label = case["kind"], case["input"], case["label"]
+        bare = judge(form, text, label, protocol="fixed").correct
+        assert judge(form, AROUND[around].format(text), label, protocol="fixed").correct == bare, text
+
+
+RIGHT = [
+    "正确", "说法正确", "符合题意", "与史实相符", "表述准确", "没有问题", "是对的", "成立", "正确，这是课本原话", "正是题目所问", "当选", "能够从材料中得出", "说法无误", "是正确选项", "✓",
+]  # fmt: skip
+FALSE = [
+    "错误", "说法错误", "不符合题意", "与史实不符", "表述不准确", "有问题", "是错的", "不成立", "错误，时间不对", "曲解了原文", "与题干无关", "不当选", "无法从材料中得出", "过于绝对", "张冠李戴",
+    "✗", "混淆了概念", "无中生有", "遗漏了关键信息", "不是根本原因", "应为“隋朝”，说法有误",
+]  # fmt: skip
+JUDGED = [
+    "{}项{}",
+    "{}选项{}",
+    "选项{}{}",
+    "{}. 光合作用：{}",
+    "{}、光合作用——{}",
+    "**{}**：{}",
+    "- {}. 光合作用，{}",
+    "（{}）{}",
+    "{}项“光合作用”{}",
+]
+
+
+@pytest.mark.parametrize("form", ["single_choice", "multi_choice"])
+def test_options_judged_one_after_another_are_read(form):
+    """The trap: 当选 before the next option read as the choice of that."""
+    chance = random.Random(5)
+    for _ in range(1_500):
+        letters = sorted(chance.sample("ABCD", 1 if form == "single_choice" else chance.randrange(2, 4)))
+        judged = chance.choice(JUDGED)
+        between = "\n" if judged[0] in "-*" or "光合" in judged else chance.choice(["；", "。", "\n"])
+        parts = [judged.format(one, chance.choice(RIGHT if one in letters else FALSE)) for one in "ABCD"]
+        end = chance.choice(["", f"\n所以选{''.join(letters)}。", f"\n\n$\\boxed{{{', '.join(letters)}}}$"])
+        reply = chance.choice(["", "逐项分析：\n", "解析："]) + between.join(parts) + end
+        assert judge(form, reply, "".join(letters), protocol="fixed").correct, reply
 
 
 PIECES = [

@@ -111,7 +111,7 @@ SAYS = Pattern(
             "the blank line",
         ),
     ),
-    behind=r"(?:应该?|应当|就|[前后上下]半?句|(?:should|would|must|be|is|are|with|by|likely|most|probably|spelled|written)\b|[是为的:\s])*"
+    behind=r"(?:应该?|应当|就|[前后上下]半?句|(?:should|would|must|be|is|are|with|by|likely|most|probably|spelled|written)\b|[是为的\s])*:?\s*"
     r"(?:[\"“「『][^\"“”「」『』\n]{1,60}[\"”」』](?:中的|里的|的[前后上下]半?句)(?=[\"“「『]))?",
     flags=re.IGNORECASE,
 )
@@ -147,7 +147,7 @@ SAID = pattern(
 OTHERWISE = pattern("or something else", r"^[\"”」』\s]*(?:或者?|还是|、)", "或“", "和")
 SAYS_IS = pattern(
     "one thing is another",
-    r"^(?!.*(?:可能|或|也许|大概))[^,。;!?\n是不非没]{2,24}是([^,。;!?\n是不]{1,16})(?:,(?:而)?不是[^,。;]*)?[。.!]?\Z",
+    r"^(?!.*(?:可能|或|也许|大概))[^,。;!?\n是不非没为]{2,24}[是为]([^,。;!?\n是不]{1,16})(?:,(?:而)?不是[^,。;]*)?[。.!]?\Z",
     "作者是鲁迅。",
     "作者不是鲁迅",
 )

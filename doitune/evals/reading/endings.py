@@ -50,6 +50,14 @@ ASKED_AND_DENIED = Rewrite(
     "，应该是 9。",
     "是8吗？是。",
 )
+COMPARED = Rewrite(
+    "how it compares, behind an answer",
+    r"(答\s*[:：][^\d\n]{0,20}\d[^,，。\n]{0,8})[,，]比[^,，。\n]{1,16}(?=[。.]?\s*\Z)",
+    r"\1",
+    "答：看了 45 页，比昨天多 5 页。",
+    "答：看了 45 页。",
+    "答：甲比乙多 5 页。",
+)
 NO_SOLUTION = pattern(
     "no solution, at the end",
     r"(?:无|没有)(?:实数)?(?:解|根)[。.!！*\s]*\Z|no (?:real )?(?:solutions?|roots?)[.!*\s]*\Z",
@@ -107,7 +115,7 @@ PAIR = pattern(
 
 def without_asides(text: str) -> str:
     """The text without roots that it throws away, and without what is left over when the answer is taken."""
-    return ASKED_AND_DENIED.apply(LEFT_OVER.apply(DISCARDED.apply(text)))
+    return COMPARED.apply(ASKED_AND_DENIED.apply(LEFT_OVER.apply(DISCARDED.apply(text))))
 
 
 def is_equation(reply: str, found: str) -> bool:

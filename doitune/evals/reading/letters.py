@@ -43,7 +43,7 @@ LED = pattern(
 )
 TICK_LAST = Rewrite(
     "a tick at the end of a line about a letter",
-    r"(?m)^[^\w\n]*([A-F])(?:[)\]】]|[.、:])[^\n√✓✔✅☑×✗✘❌]{1,60}[√✓✔✅☑]\ufe0f?[^\w\n]*$",
+    r"(?m)^[^\w\n]*([A-F])(?:[)\]】]|[.、:])[^\n√✓✔✅☑×✗✘❌A-F]{1,60}[√✓✔✅☑]\ufe0f?[^\w\n]*$",
     r"\1 √",
     "(B) 4^2 = 16 ✓",
     "B √",
@@ -51,7 +51,7 @@ TICK_LAST = Rewrite(
 )
 CROSS_LAST = Rewrite(
     "a cross at the end of a line about a letter",
-    r"(?m)^[^\w\n]*([A-F])(?:[)\]】]|[.、:])[^\n√✓✔✅☑×✗✘❌]{1,60}[×✗✘❌✖]\ufe0f?[^\w\n]*$",
+    r"(?m)^[^\w\n]*([A-F])(?:[)\]】]|[.、:])[^\n√✓✔✅☑×✗✘❌A-F]{1,60}[×✗✘❌✖]\ufe0f?[^\w\n]*$",
     r"\1 ×",
     "(A) 3^2 = 9 ✗",
     "A ×",

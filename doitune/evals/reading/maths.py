@@ -110,7 +110,7 @@ NUMBER = Pattern(
     (
         Phrase(
             "with parts in smaller units",
-            r"(?<![\w.])\d+\s*(?:元|块|小时|时|分钟?|天|周|月|米|分米|厘米|千米|千克|吨|斤|度|年|岁)\s*\d+(?:\.\d+)?\s*"
+            r"(?<![\w.])\d+\s*个?(?:元|块|小时|时|分钟?|天|周|月|米|分米|厘米|千米|千克|吨|斤|度|年|岁)\s*零?\s*\d+(?:\.\d+)?\s*"
             r"(?:角|毛|分钟?|秒|小时|天|日|号|厘米|分米|毫米|米|千克|克|两|个月|月)(?:\s*\d+\s*(?:分|秒|毫米))?",
             "1小时30分",
             "٣",
@@ -136,7 +136,8 @@ NUMBER = Pattern(
 EACH = pattern(
     "one value for each of several",
     r"^(?:所以|因此|故|答\s*[:：])?[,，]?\s*(?:[^\W\d共剩总还原比每不非没答果所故即前先第]{1,8}?[有是为得年]\s*(?:\d+(?:\.\d+)?|[一二三四五六七八九十百千零]{1,7})\s*[^\W\d]{0,3}(?:[,，、;；]|[。.]?\Z)){2,6}\Z"
-    r"|^(?:所以|因此|故|答\s*[:：])?[,，]?\s*(?:每[^\W\d]{1,6}?\s*\d+(?:\.\d+)?\s*[^\W\d]{1,3}(?:[,，、;；]|[。.]?\Z)){2,4}\Z",
+    r"|^(?:所以|因此|故|答\s*[:：])?[,，]?\s*(?:每[^\W\d]{1,6}?\s*\d+(?:\.\d+)?\s*[^\W\d]{1,3}(?:[,，、;；]|[。.]?\Z)){2,4}\Z"
+    r"|^答\s*[:：]\s*[^\d,，;；]{1,12}\d+(?:\.\d+)?\s*([^\W\d]{1,3})[,，;；][^\d,，;；共总还剩比每]{1,8}\d+(?:\.\d+)?\s*\1[。.]?\Z",
     "甲有3个，乙有4个。",
     "甲有3个，一共有4个",
 )
@@ -161,9 +162,15 @@ MORE = pattern(
 )
 SAID_BEHIND = pattern(
     "a conclusion without formulas, behind the last one",
-    r"(?:\$|\\\)|\\\])[^$\\]{0,40}?[\s,，。;；]((?:答\s*[:：]|所以|因此|故|最终结果|一?共|得|即(?=\s*\d))[^$\\\n]{0,40}\d[^$\\\n]{0,10})\Z",
+    r"(?:\$|\\\)|\\\])[^$\\]{0,40}?[\s,，。;；]((?:答\s*[:：]|所以|因此|故|最终结果|一?共|得|即(?=\s*\d)|[^\W\d约]{1,4}[为是](?=\s*\d))[^$\\\n]{0,40}\d[^$\\\n]{0,10})\Z",
     "$y=12$，因此共有18个。",
     "$y=12$，因此 $x=6$",
+)
+SMALL_UNIT = pattern(
+    "a unit beside which a larger one is usual",
+    r"\s*(角|毛|厘米|毫米|克)(?![/每的\u4e00-\u9fff])",
+    " 角",
+    "元",
 )
 COLON = pattern("colon of a list", r"(?<!\d):|:(?!\s*\d)", "答: 5", "3:2")
 HAN = pattern("a Chinese character", r"[\u4e00-\u9fff]", "答:5", "x:5")
@@ -309,7 +316,9 @@ def _last_number(text: str) -> str | None:
     start, end = numbers[-1].span()
     bound = BOUND.regex.search(text[max(0, start - NEAR) : start])
     more = MORE.regex.match(text[end : end + NEAR])
-    return f"{bound[0] if bound else ''}{numbers[-1][0].strip().lstrip('+')}{more[0] if more else ''}"
+    unit = SMALL_UNIT.regex.match(text[end : end + NEAR])
+    behind = more[0] if more else unit[1] if unit else ""
+    return f"{bound[0] if bound else ''}{numbers[-1][0].strip().lstrip('+')}{behind}"
 
 
 def _whole(text: str) -> bool:

@@ -55,6 +55,9 @@ ALTERNATIVE = pattern(
 JOINING_WORDS = pattern(
     "words between letters", r"options?|choices?|\band\b|\bor\b", "Options A", "ABC", re.IGNORECASE
 )
+OPTION_WORD = pattern(
+    "named an option", r"选项|字母|\b(?:option|choice)s?\b", "option D", "D)", re.IGNORECASE
+)
 MARKED = pattern("called an option", r"选项|项|字母|[)\]}】>]", "选项A", "A")
 
 HAN = pattern("a Chinese character", r"^[\u4e00-\u9fff]", "对", "A对")
@@ -281,6 +284,8 @@ def _stands_alone(text: str, start: int, end: int, chosen: bool) -> bool:
     if NAMED_BEFORE.regex.search(text[max(0, start - 2) : start]):
         return False
     if chosen:
+        return True
+    if OPTION_WORD.regex.search(span):
         return True
     word = WORD_BEFORE.regex.search(text[max(0, start - NEAR) : start])
     if span.islower() or (word and word[1].lower() not in SAYING):

@@ -36,7 +36,7 @@ CHOICE = Pattern(
             "我认为它是",
         ),
         Phrase("each", "分别(?=[是为:有])", "分别是", "分别对应"),
-        Phrase("corrected to", "更正|改[成选]", "后来改成", "改了"),
+        Phrase("corrected to", "更正|改[成选]了?|确定(?=[是为])", "后来改成", "改了"),
         Phrase("only left", "剩[下余]?的?|余下的?|(?<!不)(?:只有|仅有?|唯有)", "余下的", "不只有"),
         Phrase(
             "it follows", "可得|(?<![中里以够])得[到出](?!,)|(?:综上|因此|所以|故|总之)", "由此可得", "取得"
@@ -178,7 +178,7 @@ WRONG = Pattern(
         Phrase(
             "in English",
             r"incorrect|wrong|false|unlikely|impossible|is out\b|not\b|too \w+|distractor|mislead\w*|trap\b"
-            r"|contradict|conflict|ignor|overlook|confus|misread|unsupported|irrelevant|unrelated|fails?\b|lacks?\b|never\b",
+            r"|contradict|conflict|ignor|overlook|confus|misread|unsupported|irrelevant|unrelated|fails?\b|lacks?\b|never\b|errors?\b|mistake",
             "is out",
             "is outstanding, nothing else",
         ),
@@ -221,7 +221,7 @@ RIGHT_AFTER = Pattern(
         Phrase("right", "正确|对(?!比|于|应|待|象|照)", "项是对的", "对于B"),
         Phrase("fits", "符合|相符", "最符合题意", "符号"),
         Phrase("chosen", "当选|可选|入选|[要可能应必]?选(?=[,。;!]|$)", "应选", "选择B"),
-        Phrase("apt", "恰当|合适|合理|准确|贴切|成立", "比较合理", "合同"),
+        Phrase("apt", "恰当|合适|合理|准确|贴[切合近]|接近|成立", "比较合理", "合同"),
         Phrase("possible", "可以|可行|可(?=[,。;!]|$)|行(?=[,。;!]|$)", "也可", "可能"),
         Phrase("the answer", "答案|正解", "是答案", "回答"),
         Phrase("that one", "才是|it is(?=[.!,;]|$)", "才是题目要找的", "才能"),
@@ -231,7 +231,7 @@ RIGHT_AFTER = Pattern(
         Phrase("signs", "[√✓✔✅☑]", "(√)", "(×)"),
         Phrase(
             "in English",
-            r"right|correct|best|true|remains?\b|(?:is\s+)?left\b|(?:an?|the)\s+(?:much\s+)?better|fits?\b|match|works\b|(?:all\s+)?(?:holds?|apply)\b",
+            r"right|correct|accurate|valid|best|true|remains?\b|(?:is\s+)?left\b|(?:an?|the)\s+(?:much\s+)?better|fits?\b|match|works\b|(?:all\s+)?(?:holds?|apply)\b",
             "is the right one",
             "is a truck",
         ),
@@ -368,7 +368,7 @@ ALL = Pattern(
 
 ALL_BUT = pattern(
     "all but",
-    r"除了?([^。;!?\n]{1,20}?)(?:(?:以|之)?外|(?=都|均|全|其余|其他))"
+    r"(?<![排去消扣])除了?([^。;!?\n]{1,20}?)(?:(?:以|之)?外|(?=都|均|全|其余|其他))"
     r"[^。;!?\n]{0,20}(?:都|均|全|其余|其他)[^。;!?\n]{0,20}",
     "除了B和D都正确",
     "除了B和D",
