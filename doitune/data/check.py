@@ -17,7 +17,7 @@ from doitune.data.leaks import Leak, duplicates, leaks_of
 from doitune.data.sources import SMALL
 from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError
-from doitune.system.doing import doing
+from doitune.system.doing import counted
 
 CONTROL_TOKENS = (
     "<user>", "<assistant>", "<eot>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>",
@@ -118,9 +118,9 @@ def check(
         examples[source], found = _read(corpus, source)
         problems += found
     token = _token_pattern((*CONTROL_TOKENS, *role_tokens))
-    doing("looking for hidden characters, twins and overlong rows")
     rows: dict[str, dict[str, RowCount]] = {}
-    for source, by_ability in examples.items():
+    saying = "looking for hidden characters, twins and overlong rows: sources"
+    for source, by_ability in counted(saying, [*examples.items()]):
         every = [example for group in by_ability.values() for example in group]
         problems += [finding for example in every for finding in _odd_text(example, token)]
         problems += _twins(every)

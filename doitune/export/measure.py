@@ -19,6 +19,7 @@ from doitune.export.parity import AGREEMENT, Answers, Pair, ask, compare, fittin
 from doitune.export.tokenizer import exported_template
 from doitune.export.trial import SUITE
 from doitune.run.model import load_model, open_trained
+from doitune.system.doing import counted
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def measure(source: Source, merged: Base, trial: Trial, work: Path, listener: Li
     listener.note("asking the merged model, loaded back")
     answers["merged"], after = _merged(source, merged, rows, questions)
     names = [("trained", "merged"), ("unquantised", "merged"), ("trained", "unquantised")]
-    pairs = [compare(a, answers[a], b, answers[b]) for a, b in names if a in answers and b in answers]
+    both = [(a, b) for a, b in names if a in answers and b in answers]
+    pairs = [compare(a, answers[a], b, answers[b]) for a, b in counted("comparing what the models say", both)]
     return Measured(
         tuple(pairs),
         None if before is None or after is None else _scores(before, after, work),
