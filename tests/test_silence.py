@@ -188,6 +188,22 @@ def test_a_terminal_is_told_several_times_a_second(quick: None) -> None:
     assert len(lines) > 10 and lines[0].startswith("loading: 3 of 9")
 
 
+def test_a_live_line_never_stays_at_work_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: steps that are too quick to be named, below a line that says `loading` all the while."""
+    monkeypatch.setattr(activity, "TICK_SECONDS", 0.005)
+    monkeypatch.setattr(activity, "FIRST_SECONDS", 0.2)
+    with Kept(live=True) as now:
+        doing("quick")
+        time.sleep(0.05)
+        assert not now.lines
+        doing("loading")
+        time.sleep(0.4)
+        for step in range(20):
+            doing(f"step {step}")
+            time.sleep(0.02)
+    assert now.lines[0].startswith("loading") and now.lines[-2].startswith("step 1")
+
+
 def test_nobody_hears_after_the_work_and_a_child_has_no_hearer() -> None:
     import os
 

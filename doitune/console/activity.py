@@ -33,6 +33,7 @@ class Pace:
     def __init__(self) -> None:
         self.now, self.since = Doing(""), time.monotonic()
         self.next_line, self.gap = self.since, FIRST_GAP_SECONDS
+        self.shown = False
 
     def hear(self, now: Doing) -> None:
         """Work begins, or goes on: the same text is the same work. Texts that differ in their numbers alone,
@@ -48,10 +49,13 @@ class Pace:
         self.next_line = time.monotonic() + self.gap
 
     def due(self, *, live: bool) -> str:
-        """The line that is to be shown at this moment; "" where there is none."""
+        """The line that is to be shown at this moment; "" where there is none. A live line that is there is
+        never left at work that is over."""
         moment, count = time.monotonic(), f": {self.now.done:,}" if self.now.done else ""
-        if not self.now.text or moment < (self.since + FIRST_SECONDS if live else self.next_line):
+        late = self.shown or moment >= self.since + FIRST_SECONDS if live else moment >= self.next_line
+        if not self.now.text or not late:
             return ""
+        self.shown = True
         self.said()
         self.gap = min(LONGEST_GAP_SECONDS, self.gap * LONGER)
         if self.now.total:
