@@ -5,7 +5,7 @@ false positives at first sight). `replies_blind.jsonl` holds rounds that were wr
 readers, each measured before they were mended: 293 of 323 and 7 false positives; 323 of 359 and 7; 318 of 341
 and 6; 279 of 306 and 7; 254 of 271 and 5; 234 of 256 and 4;
 153 of 164 and 1; 122 of 135 and 4; 96 of 102
-and 2. The other cases lie outside the project (`../shared/data/reader_cases_2.jsonl`).
+and 2; 59 of 60 and none. The other cases lie outside the project (`../shared/data/reader_cases_2.jsonl`).
 """
 
 from __future__ import annotations
@@ -159,6 +159,69 @@ def test_options_judged_one_after_another_are_read(form):
         end = chance.choice(["", f"\n所以选{''.join(letters)}。", f"\n\n$\\boxed{{{', '.join(letters)}}}$"])
         reply = chance.choice(["", "逐项分析：\n", "解析："]) + between.join(parts) + end
         assert judge(form, reply, "".join(letters), protocol="fixed").correct, reply
+
+
+CHOSEN = [
+    "答案是C", "故选C", "C正确", "C项符合题意", "我选C", "应该是C", "C当选", "综合来看，C最恰当", "结论：C", "C才是正确答案", "只有C符合题意", "还是C比较准确", "此题的正解是C", "C没有错误",
+]  # fmt: skip
+DISMISSED = [
+    "A错误", "不选A", "A与题意无关", "A是干扰项", "很多人会选A", "A看似正确，实则错误", "A过于绝对", "并不是A", "A缺乏依据", "乍一看A也对", "A虽然有道理，但不全面", "选A就错了", "如果选A则矛盾",
+    "千万不要选A", "我一度想选A", "A可以首先排除", "不少人误以为A正确", "A本身没错，但不是题目要求的", "A项颠倒了因果", "A容易让人误选",
+]  # fmt: skip
+FILLED = [
+    "应填“明月”",
+    "答案是“明月”",
+    "空格处填：明月",
+    "正确答案为明月",
+    "此处应为“明月”",
+    "答案：**明月**",
+    "这里应该是“明月”",
+    "横线处应补充“明月”",
+]
+UNFILLED = [
+    "不是“清风”", "有人填“清风”", "“清风”不合语境", "而非清风", "填“清风”则不通", "原先以为是“清风”", "很容易误填“清风”", "如果填“清风”，则与上文矛盾", "上一句是“清风”", "曾想过填“清风”",
+]  # fmt: skip
+HELD = [
+    "该说法正确",
+    "所以判断为正确",
+    "答案：正确",
+    "应判为对",
+    "这个说法没有错误",
+    "判断：√",
+    "这句话说得没错",
+]
+DOUBTED = [
+    "有人认为它是错的",
+    "乍一看似乎是错误的",
+    "并不存在错误",
+    "有同学误判为错误",
+    "若把“可能”改成“一定”则错误",
+    "不要误判为错",
+    "不能因为个别现象就说它错",
+]
+
+
+@pytest.mark.parametrize(
+    "form, said, other, label, wrong",
+    [
+        ("single_choice", CHOSEN, DISMISSED, "C", "A"),
+        ("cloze", FILLED, UNFILLED, "明月", "清风"),
+        ("tf", HELD, DOUBTED, "T", "F"),
+    ],
+    ids=["single_choice", "cloze", "tf"],
+)
+def test_what_is_dismissed_beside_the_answer_is_not_right(form, said, other, label, wrong):
+    pairs = [(one, two) for one in said for two in other]
+    replies = [
+        f"{a}{between}{b}。"
+        for one, two in pairs
+        for a, b in ((one, two), (two, one))
+        for between in "，；。\n"
+    ]
+    assert len(replies) > 300
+    assert [reply for reply in replies if judge(form, reply, wrong, protocol="fixed").correct] == []
+    right = sum(judge(form, reply, label, protocol="fixed").correct for reply in replies)
+    assert right >= 0.95 * len(replies)
 
 
 PIECES = [

@@ -50,6 +50,15 @@ ASKED_AND_DENIED = Rewrite(
     "，应该是 9。",
     "是8吗？是。",
 )
+MISTAKEN = Rewrite(
+    "what some get by mistake, at the end",
+    r"(?<=[。\n；;.])\s*(?:(?:有些?的?|很多|不少|许多)(?:同学|学生|人)[^。\n]{0,30}|(?:如果|若|假如)[^。\n]{0,24}(?:错|误|不对)[^。\n]{0,6}"
+    r"|[-−]?\d[\d.]{0,9}\s*[^\W\d]{0,2}只?是中间[^。\n]{0,8}|(?:One|Some|Many|You|Students)\b[^.\n]{0,24}\b(?:think|get|guess)\b[^.\n]{0,30})[。.]?\s*\Z",
+    "",
+    "得 36。有同学算成 15。",
+    "得 36。",
+    "有同学 15 人。",
+)
 COMPARED = Rewrite(
     "how it compares, behind an answer",
     r"(答\s*[:：][^\d\n]{0,20}\d[^,，。\n]{0,8})[,，]比[^,，。\n]{1,16}(?=[。.]?\s*\Z)",
@@ -81,6 +90,12 @@ VALUE_OF = pattern(
     "the value of one letter", r"^\s*([a-z])\s*=\s*[-−]?[\d./\\{}a-z]+\s*\Z", "x = 120", "0.8x = 96"
 )
 ABOUT = pattern("about", r"\s*(?:\\approx(?![a-zA-Z])|≈)\s*", r"10\pi\approx 31.4", "31.4")
+FORMULA_IS = pattern(
+    "a formula in another unit",
+    r"\$([^$\n]{1,40})\$\s*[^\W\d]{0,5}\s*[(（,，]?\s*(?:即|也就是|合|约合|折合)\s*(\d+(?:\.\d+)?)",
+    "$\\frac{5}{4}$ 小时，即 75 分钟",
+    "$5$，75",
+)
 THAT_IS = pattern(
     "an amount in another unit",
     r"(?<![\w.,/])((?:\d+\s*[^\W\d]{1,5}\s*)?[-−]?\d+(?:[./]\d+)?)\s*[^\W\d]{1,5}\s*[(（,，]?\s*"
@@ -115,7 +130,7 @@ PAIR = pattern(
 
 def without_asides(text: str) -> str:
     """The text without roots that it throws away, and without what is left over when the answer is taken."""
-    return COMPARED.apply(ASKED_AND_DENIED.apply(LEFT_OVER.apply(DISCARDED.apply(text))))
+    return COMPARED.apply(MISTAKEN.apply(ASKED_AND_DENIED.apply(LEFT_OVER.apply(DISCARDED.apply(text)))))
 
 
 def is_equation(reply: str, found: str) -> bool:
@@ -128,7 +143,7 @@ def also(reply: str, found: str) -> list[str]:
     """What the reply says is the same as `found`: a value and what it is about, an amount in another unit."""
     parts = ABOUT.regex.split(found)
     last = next((line for line in reversed(reply.splitlines()) if SAYS_SOMETHING.regex.search(line)), "")
-    amounts = THAT_IS.regex.search(last)
+    amounts = FORMULA_IS.regex.search(last) or THAT_IS.regex.search(last)
     same = list(amounts.groups()) if amounts else []
     steps = found.split(", ")
     if len(steps) > 1 and (name := VALUE_OF.regex.match(steps[-1])):

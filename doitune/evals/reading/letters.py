@@ -17,8 +17,10 @@ from doitune.evals.reading.patterns import Rewrite, pattern
 from doitune.evals.reading.plain import clean
 from doitune.evals.reading.runs import (
     ALTERNATIVE,
+    CLAUSE_HEAD,
     EVERY_LETTER,
     RUN,
+    SENTENCE_GOES_ON,
     Run,
     good,
     leads,
@@ -90,6 +92,9 @@ LATTER = Rewrite(
     "A和B中: B对",
     "A和B",
 )
+LETTER_APART = pattern(
+    "a letter that stands apart", r"(?<![A-Za-z0-9])[B-D](?![A-Za-z0-9'])", "makes C the", "DNA"
+)
 SENTENCE = pattern("end of a sentence", r"[。!?\n]", "选A。", "选A;")
 
 
@@ -124,6 +129,8 @@ def _evidence(text: str, latest: str, found: Sequence[Run]) -> list[tuple[str, S
     """(how, letters) for one letter, the strongest evidence first. `latest` is what of the text still
     counts, `found` its runs that are not negated."""
     chosen, right = [run for run in found if run.chosen], [run for run in found if run.right]
+    if chosen and chosen[-1].conceded and _unread(latest):
+        chosen = []
     blamed = [run for run in found if run.blamed]
     refused = sayings.GIVES_UP.regex.search(text)
     surveyed = len({head[1] for head in SUBJECT.regex.finditer(latest)}) >= SURVEYED
@@ -135,10 +142,32 @@ def _evidence(text: str, latest: str, found: Sequence[Run]) -> list[tuple[str, S
         ("verdicts", verdicts(text, one=True)),
         ("leading option", (led[1],) if led else ()),
         ("called right", right[-1].letters if right else ()),
+        ("said of it", found[-1].letters if found and _said_of(found[-1], latest) else ()),
         ("options", headed if found and len(headed) > 1 else ()),
-        ("leading letter", found[0].letters if found and leads(latest, found[0]) and not surveyed else ()),
-        ("lone letter", () if refused else _not_denied(found, latest)),
+        ("leading letter", _leading(found, latest) if found and not surveyed else ()),
+        ("lone letter", () if refused or _unread(latest) else _not_denied(found, latest)),
     ]
+
+
+def _said_of(run: Run, text: str) -> bool:
+    """Whether something is said to be these letters: "what answers the question is D"."""
+    return not run.blamed and bool(sayings.SAID_OF.regex.search(text[: run.start]))
+
+
+def _leading(found: Sequence[Run], text: str) -> tuple[str, ...]:
+    """The letters at the start, where an end or a mark follows or no other letters count."""
+    first = found[0]
+    alone = all(run.letters == first.letters for run in found)
+    goes_on = SENTENCE_GOES_ON.regex.match(text, first.end)
+    return first.letters if leads(text, first) and (not goes_on or (alone and not _unread(text))) else ()
+
+
+def _unread(text: str) -> bool:
+    """Whether a letter stands apart that was not read as an option: something may be said of it."""
+    read = {letter for run in runs(text) for letter in run.letters}
+    seen = {one for found in CLAUSE_HEAD.regex.findall(text) for one in found if one}
+    seen |= set(LETTER_APART.regex.findall(text))
+    return bool(seen - read) and len(seen | read) > 1
 
 
 def _not_denied(found: Sequence[Run], text: str) -> tuple[str, ...]:

@@ -128,6 +128,7 @@ CLAUSE_HEAD = pattern(
     "A搭配不当",
     "选A",
 )
+SENTENCE_GOES_ON = pattern("a sentence goes on", r"[\u4e00-\u9fff]|[ \t]+[a-z]{2}", "不对", ". Paris")
 OPTION_LINES = pattern(
     "lines about one option after another",
     r"^\W*[A-F][^\nA-F]{3,}\n+\W*[A-F](?![A-Za-z])",
@@ -169,7 +170,7 @@ def runs(text: str) -> tuple[Run, ...]:
     for start, end in _spans(text):
         letters = letters_of(text[start:end])
         restated = OPTIONS_FOLLOW.regex.match(text[start : start + NEAR])
-        chosen = not restated and bool(sayings.CHOICE.regex.search(_lead(text, start)))
+        chosen = not restated and bool(sayings.CHOICE.regex.search(_lead(text, start, end)))
         if letters and _stands_alone(text, start, end, chosen):
             found.append(_judged(text, letters, start, end, chosen))
     return tuple(found)
@@ -210,13 +211,13 @@ def leads(text: str, run: Run) -> bool:
     return run.start <= 1 and (not HAN.regex.match(following) or text[run.end - 1] in "项)]】")
 
 
-def _lead(text: str, start: int) -> str:
+def _lead(text: str, start: int, end: int) -> str:
     """What stands before a run on its line, or, where that is empty, on the last line that holds anything."""
     ahead = text[max(0, start - NEAR) : start]
     lines = ahead.split("\n")
     if lines[-1].strip():
         return lines[-1]
-    if OPTION_LINES.regex.match(text[start : start + 3 * NEAR]):
+    if SENTENCE_GOES_ON.regex.match(text, end) or OPTION_LINES.regex.match(text[start : start + 3 * NEAR]):
         return ""
     return next((line for line in reversed(lines) if line.strip()), "")
 
@@ -240,7 +241,7 @@ def _pieces(text: str, match: re.Match[str]) -> list[str]:
     if CLOSER.regex.search(joined):
         return re.split("([,;])", joined)
     apart = SAID_OF_LAST.regex.search(joined + text[match.end() : match.end() + 8], 1)
-    lead = _lead(text, match.start())
+    lead = _lead(text, match.start(), match.end())
     said = sayings.CHOICE.regex.search(lead) or sayings.NOT_BEFORE.regex.search(lead)
     if said and apart and apart.start() < len(joined):
         return [joined[: apart.start()], joined[apart.start()], joined[apart.start() + 1 :]]

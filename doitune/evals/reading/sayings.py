@@ -36,10 +36,18 @@ CHOICE = Pattern(
             "我认为它是",
         ),
         Phrase("each", "分别(?=[是为:有])", "分别是", "分别对应"),
-        Phrase("corrected to", "更正|改[成选]了?|确定(?=[是为])", "后来改成", "改了"),
+        Phrase(
+            "corrected to",
+            "更正|改[成选]了?|确定(?=[是为])|锁定|正解(?=[是为:])|(?<!分别)对应(?=选|[是为]|$)",
+            "后来改成",
+            "改了",
+        ),
         Phrase("only left", "剩[下余]?的?|余下的?|(?<!不)(?:只有|仅有?|唯有)", "余下的", "不只有"),
         Phrase(
-            "it follows", "可得|(?<![中里以够])得[到出](?!,)|(?:综上|因此|所以|故|总之)", "由此可得", "取得"
+            "it follows",
+            "可得|(?<![中里以够])得[到出](?!,)|(?:综上|因此|因而|所以|故|总之|结论)",
+            "由此可得",
+            "取得",
         ),
         Phrase(
             "fits the question",
@@ -123,13 +131,13 @@ NOT_BEFORE = Pattern(
         ),
         Phrase(
             "what some choose",
-            "(?:有|很多|不少|许多|一些|多数)(?:人|同学|学生|考生)(?:会|可能|都|就)*",
+            "(?:有|很多|不少|许多|一些|多数)(?:人|同学|学生|考生)(?:会|可能|都|就|误|常|容易)*",
             "有人选",
             "众人",
         ),
         Phrase(
             "what some choose, in English",
-            r"\b(?:many|some|most|several)\b(?:\s+(?:people|students|readers|would|will|might|may|often|mistakenly|wrongly|tend|to))*",
+            r"\b(?:many|some|most|several|people|students|readers|others)\b(?:\s+(?:people|students|readers|would|will|might|may|often|mistakenly|wrongly|tend|to))*",
             "many students might",
             "somewhat",
         ),
@@ -148,8 +156,8 @@ NOT_BEFORE = Pattern(
             "expect",
         ),
     ),
-    behind=r"(?:是|选择?|应?该?|一定|见得|确定|猜|能|可以?|包括|含有?|为|掉|会|再|属于|选项|把|说|认为|\s"
-    r"|the|option|choose|be)*$",
+    behind=r"(?:是|选择?|应?该?|一定|见得|确定|猜|能|可以?|包括|含有?|为|掉|会|再|属于|选项|把|说|认为|以为|觉得|要|必|当|\s"
+    r"|the|option|choose|pick|select|answer|say|be)*$",
     flags=re.IGNORECASE,
 )
 """What stands right before letters that are not chosen."""
@@ -221,7 +229,7 @@ RIGHT_AFTER = Pattern(
         Phrase("right", "正确|对(?!比|于|应|待|象|照)", "项是对的", "对于B"),
         Phrase("fits", "符合|相符", "最符合题意", "符号"),
         Phrase("chosen", "当选|可选|入选|[要可能应必]?选(?=[,。;!]|$)", "应选", "选择B"),
-        Phrase("apt", "恰当|合适|合理|准确|贴[切合近]|接近|成立", "比较合理", "合同"),
+        Phrase("apt", "恰当|合适|合理|准确|贴[切合近]|接近|成立|[说讲]得通|胜出", "比较合理", "合同"),
         Phrase("possible", "可以|可行|可(?=[,。;!]|$)|行(?=[,。;!]|$)", "也可", "可能"),
         Phrase("the answer", "答案|正解", "是答案", "回答"),
         Phrase("that one", "才是|it is(?=[.!,;]|$)", "才是题目要找的", "才能"),
@@ -237,7 +245,7 @@ RIGHT_AFTER = Pattern(
         ),
     ),
     before=r"^\s*[,(]?\s*(?:这[个一][个项]?|这?[两二三四][个项条]?|选?项|说法|[表叙陈]述|观点|都|均|皆|全部?|也|才|最|更|比较|较"
-    r"|一定|肯定|必然|显然|明显|确实|的确|当然|应该|应|就|即|便|完全|不仅|不但|为|是|is|are|\s)*(?:的|the\s+)?",
+    r"|一定|肯定|必然|显然|明显|确实|的确|当然|应该|应|就|即|便|完全|不仅|不但|唯一|为|是|is|are|\s)*(?:的|the\s+)?",
     flags=re.IGNORECASE,
 )
 
@@ -276,7 +284,7 @@ CONCEDED = Pattern(
         Phrase("it seems", "看似|看起来|看上去|似乎|貌似|乍一看|表面上", "看起来", "看来"),
         Phrase(
             "at first",
-            "原以为|本以为|以为|一开始|起初|最初|原来[选以]|我先|第一(?:反应|眼|感觉|印象)|直觉|刚开始|原[本先]",
+            "原以为|本以为|以为|一开始|起初|最初|原来[选以]|我先|第一(?:反应|眼|感觉|印象)|直觉|刚开始|一度|曾经?|本想|差点|险些|考虑过|原[本先]",
             "我先选",
             "首先选",
         ),
@@ -299,14 +307,14 @@ CONCEDED = Pattern(
             "mighty",
         ),
     ),
-    behind=r"[^,。;!?\n]*$",
+    behind=r"[^,。;!?\n]*\Z",
     flags=re.IGNORECASE,
 )
 """What stands in the clause before letters that are only conceded."""
 
 SUPPOSED = pattern(
     "the question supposed to be another",
-    r"(?i:(?:若|如果|假如|倘若|要是)(?:本?题目?|题干|是?问|改|只|仅|将|把|单纯|按照?|从)|\bif\s+the\s+question)[^。;!?\n]*$",
+    r"(?i:(?:若|如果|假如|倘若|要是)(?:本?题目?|题干|是?问|改|只|仅|将|把|单纯|按照?|从)|\bif\s+the\s+question)[^。;!?\n]*\Z",
     "若题目改为别的,则选",
     "如果必须选一个,我选",
 )

@@ -30,7 +30,7 @@ NEUTRAL = Pattern(
         ),
         Phrase(
             "what many think",
-            r"(?:很?多|不少|许多|大多数|有些?|一些|部分)(?:人|同学|学生|考生|读者|资料)[^,。;!?\n]*",
+            r"(?:很?多|不少|许多|大多数|有些?|一些|部分)(?:人|同学|学生|考生|读者|资料)[^,。;!?\n]*(?:,但[^,。;\n]{0,6}(?:没有?|缺乏|毫无)(?:任何|科学)?(?:依据|根据|道理))?",
             "很多人认为这是错的",
             "很多说法是错的",
         ),
@@ -64,6 +64,12 @@ NEUTRAL = Pattern(
             r"\b(?:correct|right|true)\s+(?:answer|choice|option|judge?ment|verdict)\s*(?:is|:)?",
             "the correct answer is",
             "it is correct",
+        ),
+        Phrase(
+            "not to be taken for",
+            "(?:不要|别|切勿|勿|以免|防止|避免|容易|易|常)(?:被)?(?:误|错)?(?:判|认为|以为|当成|看成)[^,。;!?\n]*",
+            "不要误判为错",
+            "不应判为错",
         ),
         Phrase(
             "were it changed",
