@@ -138,7 +138,7 @@ def test_a_run_is_asked_and_exported_at_its_own_moment(desk: Desk) -> None:
     assert document["same"] and document["prompt"]["moment"] == FIRST
     ended = desk.do("data", "preview", str(run.folder / "recipe.yaml"), "--json", before=clock(SECOND))
     assert "01 Mar 2025" in "".join(
-        piece["text"] for piece in json.loads(ended.said)["rows"][0]["pieces"]
+        piece["text"] for piece in json.loads(ended.said[ended.said.index("{") :])["rows"][0]["pieces"]
     ).replace("Ġ", " ")
 
 

@@ -98,7 +98,7 @@ BAD = {
     ("train.schedule", "sawtooth"): "linear, cosine, polynomial or constant is wanted",
     ("train.gradient_checkpointing", "on"): "auto, always or never is wanted",
     ("train.validate_every", "step"): "epoch or a whole number is wanted",
-    ("prompt.template", "chatml"): "doit or model is wanted",
+    ("prompt.template", "chatml"): "auto, doit or model is wanted",
     # lists
     ("eval.shots", "5"): "r.yaml:7: `eval.shots` is `5`; a list",
     ("eval.shots", "[0, x]"): "r.yaml:7: `eval.shots` is `[0, x]`",

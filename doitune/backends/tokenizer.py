@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.backends.refusals import first_line, refusals
 from doitune.backends.tokenizer_cut import load_cut
 from doitune.backends.tokenizer_trial import refuse_wild
+from doitune.base.consistent import read_settings
 from doitune.base.find import find_base
 from doitune.base.folder import Base
 from doitune.errors import ModelError
@@ -68,18 +71,68 @@ def _unheard() -> Iterator[None]:
 
 
 def tokenizer_template(base: Base, section: PromptSection, moment: str = "") -> Template:
-    """The template of a base, without its weights. `moment`: see `open_template`."""
+    """The template of a base, without its weights. `moment`: see `open_template`. Where the recipe leaves the
+    kind open, the base's own where it was tuned for chat, else the recipe's; `why` says so."""
     roles = (section.user_token, section.assistant_token, section.end_token)
     tokenizer = load_tokenizer(base.folder)
-    return open_template(
+    opened = partial(
+        open_template,
         tokenizer,
-        kind=section.template,
         tokens=section.tokens,
         vocabulary_rows=base.size("vocabulary"),
         roles=roles,
         moment=moment,
         cut=load_cut(base.folder, tokenizer)[0],
     )
+    if section.template != "auto":
+        return opened(kind=section.template)
+    if section.tokens == "new" or any(roles):
+        return replace(opened(kind="doit"), why="role tokens are named")
+    found, why = own_template(base, tokenizer, lambda: opened(kind="model"))
+    return replace(found or opened(kind="doit"), why=why)
+
+
+def own_template(base: Base, tokenizer: Any, opened: Callable[[], Template]) -> tuple[Template | None, str]:
+    """The base's own chat template, if it was tuned for chat under it; and why it is taken, or is not.
+
+    A base model may bring a template, too (Qwen's do). One that was tuned under it stops at the token that
+    ends a turn: the tokenizer or generation_config.json names it as an end.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return None, "this model has no chat template of its own"
+    try:
+        template = opened()
+    except ModelError as error:
+        return None, f"this model's own chat template does not serve: {error.problem}"
+    ends = {tokenizer.eos_token_id, *_generation_ends(base.folder)}
+    if template.end_id in ends:
+        return template, "this model was tuned for chat: it stops where its own chat template ends a turn"
+    end = tokenizer.convert_ids_to_tokens(template.end_id)
+    return None, f"this model was not tuned for chat: it does not stop at {end}, which ends a turn"
+
+
+def foreign_turns(base: Base, template: Template) -> list[str]:
+    """A sentence for a model that was tuned for chat and is asked to speak in other turns."""
+    if template.kind == "model" or template.why:
+        return []
+    own, _ = own_template(
+        base,
+        template.tokenizer,
+        lambda: open_template(template.tokenizer, kind="model", tokens="reuse", vocabulary_rows=0),
+    )
+    if own is None:
+        return []
+    return [
+        "this model was tuned for chat under its own template; prompt.template: doit trains it under other "
+        "turns (its own: --set prompt.template=model)"
+    ]
+
+
+def _generation_ends(folder: Path) -> list[int]:
+    """The end tokens that generation_config.json names."""
+    path = folder / "generation_config.json"
+    ends = read_settings(path).get("eos_token_id") if path.is_file() else None
+    return [one for one in (ends if isinstance(ends, list) else [ends]) if isinstance(one, int)]
 
 
 def recipe_template(recipe: Recipe, moment: str = "") -> Template:

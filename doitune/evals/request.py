@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from doitune.ability import Form
 from doitune.data.corpus import open_corpus
+from doitune.data.holdout import Holdout
 from doitune.data.suites import BENCHMARKS, CORPUS_SUITES, SUITES
 from doitune.errors import DataError, UsageError
 from doitune.evals.suites.files import task as benchmark_task
@@ -73,7 +74,12 @@ def corpus_task(suite: str, recipe: Recipe, request: Request) -> Task:
     from doitune.evals.suites import doit
     from doitune.prepare.draw import recipe_corpus
 
-    corpus = open_corpus(request.corpus) if request.corpus else recipe_corpus(recipe.data)
+    data = recipe.data
+    corpus = (
+        open_corpus(request.corpus, None, Holdout(data.holdout, data.holdout_rows, data.seed))
+        if request.corpus
+        else recipe_corpus(data)
+    )
     source = CORPUS_SUITES[suite].source
     if source not in corpus.sources():
         raise DataError(

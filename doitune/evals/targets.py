@@ -171,7 +171,7 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
             "give its folder as the target",
         )
     corpus = request.corpus or ("demo" if target == "demo" else None)
-    recipe = resolve("baseline", model=target, corpus=corpus).recipe
+    recipe = resolve("own", model=target, corpus=corpus).recipe
     if corpus is None and set(request.suites or recipe.eval.suite) & set(CORPUS_SUITES):
         raise UsageError("a base has no corpus of its own to be asked from", "name one: --corpus NAME|PATH")
     tasks = requested_tasks(recipe, request)

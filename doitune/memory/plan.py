@@ -164,7 +164,7 @@ def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iter
         targets=targets,
         dropout=recipe.lora.dropout,
         checkpointing=recipe.train.gradient_checkpointing != "never",
-        new_rows=NEW_ROWS if recipe.prompt.tokens == "new" and recipe.prompt.template == "doit" else 0,
+        new_rows=NEW_ROWS if recipe.prompt.tokens == "new" and recipe.prompt.template != "model" else 0,
         number_bytes=4 if recipe.model.compute_dtype == "fp32" else 2,
         nested=shape.nested,
         wide=shape.wide,

@@ -42,9 +42,19 @@ def opening(recipe: Recipe, material: Material, model: LoadedModel) -> list[str]
         count_rows(material.ledger, material.encoded).text,
         schedule_text(recipe.train, material.course.total_steps),
         f"the base is loaded {stored} and computes in {model.compute_dtype} on {model.device}",
+        *_template(material),
         *_moment(material),
         *material.notes,
     ]
+
+
+def _template(material: Material) -> list[str]:
+    """How a conversation becomes tokens, and why, where nobody named it."""
+    template = material.template
+    if template.why:
+        kind = "the model's own chat template" if template.kind == "model" else "the recipe's turns (doit)"
+        return [f"turns are written in {kind}: {template.why} (prompt.template)"]
+    return []
 
 
 def _moment(material: Material) -> list[str]:
@@ -91,6 +101,7 @@ def origin(
             "leaks": len(material.leaks),
         },
         "places": _places(recipe, base),
+        "prompt": {"template": material.template.kind, "why": material.template.why},
         "moment": material.template.moment,
         "encoder": {
             "fingerprint": fingerprint(material.template),

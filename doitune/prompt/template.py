@@ -37,7 +37,8 @@ class Template:
     `tokenizer` is a fast tokenizer of transformers. `stop_ids` end a reply, the first is the end token that
     training teaches. `new_rows` is 3 where the role tokens are rows of their own behind the vocabulary, else
     0. `rows`: of the embedding with the new ones; 0 where they are not known. `renderer`: of a `model`
-    template. `cut`: of a base whose tokenizer.model says how texts are cut.
+    template. `cut`: of a base whose tokenizer.model says how texts are cut. `why`: why it is this kind, where
+    nobody named one.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Template:
     rows: int = 0
     renderer: Renderer | None = None
     cut: Cut | None = None
+    why: str = ""
 
     @property
     def end_id(self) -> int:

@@ -281,6 +281,8 @@ def _template(resolved: Resolved) -> Row:
 def _template_text(prompt: PromptSection) -> str:
     if prompt.template == "model":
         return "the base model's own chat template"
+    if prompt.template == "auto" and prompt.tokens == "reuse":
+        return "the base model's own chat template where it was tuned for chat, else the paper's turns"
     if prompt.tokens == "new":
         return "the paper's turns, three added tokens with rows of their own"
     names = [

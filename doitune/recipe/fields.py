@@ -74,8 +74,10 @@ class LoraSection(Section):
 class PromptSection(Section):
     """How a conversation becomes tokens."""
 
-    template: Literal["doit", "model"] = Field(
-        default="doit", description="doit: the paper's turns; model: the base's own chat template"
+    template: Literal["auto", "doit", "model"] = Field(
+        default="auto",
+        description="doit: the paper's turns; model: the base's own chat template; auto: its own where it "
+        "was tuned for chat",
     )
     tokens: Literal["reuse", "new"] = Field(
         default="reuse",

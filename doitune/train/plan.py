@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from doitune.backends.pick import begin
-from doitune.backends.tokenizer import tokenizer_template
+from doitune.backends.tokenizer import foreign_turns, tokenizer_template
 from doitune.base.context import context_of
 from doitune.base.find import find_base
 from doitune.base.folder import Base
@@ -54,7 +54,9 @@ def plan_training(
     if loads:
         begin(recipe.model.backend, base)
     template = tokenizer_template(base, recipe.prompt, moment)
-    return Plan(resolved, base, prepare(recipe, template, judged, context_of(base.config)))
+    material = prepare(recipe, template, judged, context_of(base.config))
+    notes = (*foreign_turns(base, template), *material.notes)
+    return Plan(resolved, base, replace(material, notes=notes))
 
 
 def describe(plan: Plan) -> dict[str, Any]:
