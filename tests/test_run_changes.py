@@ -54,6 +54,7 @@ OTHER: dict[str, str] = {
     "prompt.tokens": "new", "prompt.user_token": "<0x01>", "prompt.assistant_token": "<0x02>", "prompt.end_token": "<pad>",
     "data.source": "curated/full", "data.budget.math": "7", "data.budget.leftover": "drop", "data.select": "paper", "data.seed": "1",
     "data.on_shortfall": "take_all", "data.on_overlong": "drop", "data.allow_leaks": "true",
+    "data.holdout": "0.1", "data.holdout_rows": "9",
     "train.examples_per_step": "4", "train.epochs": "3", "train.max_steps": "7", "train.learning_rate": "2e-2", "train.end_rate": "1e-5",
     "train.schedule": "cosine", "train.polynomial_power": "2", "train.warmup_steps": "1", "train.optimizer": "adamw", "train.beta1": "0.8",
     "train.beta2": "0.99", "train.eps": "1e-7", "train.weight_decay": "0.1", "train.clip_norm": "0.5", "train.max_tokens": "255",
@@ -72,6 +73,9 @@ def test_the_catalogue_is_nearly_every_field() -> None:
         "data.corpus",
         "data.rows",
         "data.rows_ability",
+        "data.question_column",
+        "data.answer_column",
+        "abilities.NAME.title",
         "data.budget.share_equally",
         "prompt.template",
     }
