@@ -1,11 +1,11 @@
 """Replies as chat models write them: what is right counts as right, nothing wrong does, and no reply takes long.
 
 `replies.jsonl` was written before the readers saw it, `replies_fresh.jsonl` when it was read (90 of 100 and two
-false positives at first sight). `replies_blind.jsonl` holds rounds that were written without a look at the
-readers, each measured before they were mended: 293 of 323 and 7 false positives; 323 of 359 and 7; 318 of 341
-and 6; 279 of 306 and 7; 254 of 271 and 5; 234 of 256 and 4;
-153 of 164 and 1; 122 of 135 and 4; 96 of 102
-and 2; 59 of 60 and none. The other cases lie outside the project (`../shared/data/reader_cases_2.jsonl`).
+false positives at first sight). `replies_blind.jsonl` holds ten rounds, the first written before the readers were
+read, the others without looking back at them, by whoever mended them. Each was measured before it was mended:
+293 of 323 right and 7 false positives; 323 of 359 and 7; 318 of 341 and 6; 279 of 306 and 7; 254 of 271 and 5;
+234 of 256 and 4; 153 of 164 and 1; 122 of 135 and 4; 96 of 102 and 2; 59 of 60 and none. Three cases of doubtful
+truth were left out afterwards. The other cases lie outside the project (`../shared/data/reader_cases_2.jsonl`).
 """
 
 from __future__ import annotations
