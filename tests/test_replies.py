@@ -4,7 +4,7 @@
 false positives at first sight). `replies_blind.jsonl` holds ten rounds, the first written before the readers were
 read, the others without looking back at them, by whoever mended them. Each was measured before it was mended:
 293 of 323 right and 7 false positives; 323 of 359 and 7; 318 of 341 and 6; 279 of 306 and 7; 254 of 271 and 5;
-234 of 256 and 4; 153 of 164 and 1; 122 of 135 and 4; 96 of 102 and 2; 59 of 60 and none. Three cases of doubtful
+234 of 256 and 4; 153 of 164 and 1; 122 of 135 and 4; 96 of 102 and 2; 59 of 60 and none. Two cases of doubtful
 truth were left out afterwards. The other cases lie outside the project (`../shared/data/reader_cases_2.jsonl`).
 """
 
