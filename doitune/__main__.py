@@ -55,8 +55,11 @@ def _command() -> int:
             raise KeyboardInterrupt from None
         if not hasattr(error, "format_message"):
             _crash(error)
+        from doitune.cli.habits import cured
+
         message = str(error.format_message()) or "no such command"
-        _leave(UsageError(message, "`doitune --help`, or --help behind a command"))
+        hint = "`doitune --help`, or --help behind a command"
+        _leave(cured(error, sys.argv[1:]) or UsageError(message, hint))
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # Rust's, no Exception and in no module
             raise

@@ -91,4 +91,5 @@ def test_the_start_of_every_command_loads_names_only() -> None:
     names = {name for name in loaded.stdout.split() if not name.startswith("doitune.cli")}
     assert "doitune.errors" in names
     light = {"doitune", "doitune.errors", "doitune.system", "doitune.system.units", "doitune.data"}
+    light |= {"doitune.run", "doitune.run.default"}
     assert names <= {*light, "doitune.data.sources", "doitune.data.suites"}

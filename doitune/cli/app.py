@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from doitune.cli.bases import base_app
 from doitune.cli.data import data_app
 from doitune.cli.evaluation import compare, evaluate, score
 from doitune.cli.export import export
+from doitune.cli.group import HELP, Group, show_version
 from doitune.cli.machine import doctor
 from doitune.cli.plan import plan
 from doitune.cli.recipes import recipes_app
@@ -17,12 +20,23 @@ from doitune.cli.training import resume, runs_app, train
 
 app = typer.Typer(
     name="doitune",
-    help="Fine-tune a language model on one card, ability by ability, and measure what each ability gained.",
-    no_args_is_help=True,
-    add_completion=False,
+    cls=Group,
+    context_settings={"help_option_names": list(HELP)},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def doitune(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Fine-tune a language model on one card, ability by ability, and measure what each ability gained."""
+
+
 app.command()(plan)
 app.command()(train)
 app.command()(resume)

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from doitune.cli import completion
+from doitune.cli.group import group
 from doitune.cli.options import Json
 from doitune.errors import ModelError
 from doitune.system.units import GIB
 
-base_app = typer.Typer(
-    help="Base models on this machine: list, fetch, assemble, check.", no_args_is_help=True
-)
+base_app = group("Base models on this machine: list, fetch, assemble, check.")
 
 COMPARED_WITH = {
     "record": "its record",
@@ -47,7 +47,12 @@ def base_list(as_json: Json = False) -> None:
 
 @base_app.command("fetch")
 def base_fetch(
-    name: Annotated[str, typer.Argument(help="A model of recipes/models, or owner/name on the hub.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A model of recipes/models, or owner/name on the hub.", autocompletion=completion.models
+        ),
+    ],
     revision: Annotated[
         str, typer.Option("--revision", help="A commit, tag or branch; default: the recipe's, or the newest.")
     ] = "",
@@ -85,7 +90,12 @@ def base_fetch(
 
 @base_app.command("make")
 def base_make(
-    name: Annotated[str, typer.Argument(help="The model recipe that the base is for, e.g. 33b.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The model recipe that the base is for, e.g. 33b.", autocompletion=completion.models
+        ),
+    ],
     source: Annotated[
         str,
         typer.Option("--from", help="The LLaMA to start from: a folder or a hub name, safetensors or .bin."),
@@ -134,7 +144,11 @@ def base_make(
 @base_app.command("check")
 def base_check(
     name: Annotated[
-        str, typer.Argument(help="A folder, a model of recipes/models, or owner/name in the hub's cache.")
+        str,
+        typer.Argument(
+            help="A folder, a model of recipes/models, or owner/name in the hub's cache.",
+            autocompletion=completion.models,
+        ),
     ],
     as_json: Json = False,
 ) -> None:

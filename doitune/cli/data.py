@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli import options
+from doitune.cli import completion, options
+from doitune.cli.group import group
 from doitune.cli.options import BenchmarkData, CorpusName, Json, Model, RecipeOrOwn, Sets, folders, words
 from doitune.data.suites import BENCHMARKS, Benchmark
 from doitune.errors import DataError
 
-data_app = typer.Typer(
-    help="Get a corpus, check it, and see what a recipe learns from.", no_args_is_help=True
-)
+data_app = group("Get a corpus, check it, and see what a recipe learns from.")
 
 
 @data_app.command("draw")
@@ -48,9 +47,17 @@ def draw(
 
 @data_app.command("check")
 def check(
-    corpus: Annotated[str, typer.Argument(help="demo, doit, or the path of a corpus.")],
+    corpus: Annotated[
+        str, typer.Argument(help="demo, doit, or the path of a corpus.", autocompletion=completion.corpora)
+    ],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Count tokens with this model's tokenizer.")
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Count tokens with this model's tokenizer.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", help="With --model: the longest row that may be learnt from.")

@@ -7,19 +7,26 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import RUNS, BenchmarkData, CorpusName, Json, Runs, finite, folders, words
+from doitune.cli import completion
+from doitune.cli.options import BenchmarkData, CorpusName, Json, Runs, finite, folders, words
 from doitune.data.suites import BENCHMARKS, DEFAULT_SUITE, SUITES
 from doitune.errors import UsageError
+from doitune.run.default import RUNS
 
 Targets = Annotated[
     list[str],
     typer.Argument(
-        help="Runs (`last`, a name, a folder), checkpoint folders, or bases (demo, a hub name, a folder)."
+        help="Runs (`last`, a name, a folder), checkpoint folders, or bases (demo, a hub name, a folder).",
+        autocompletion=completion.targets,
     ),
 ]
 Suites = Annotated[
     str | None,
-    typer.Option("--suite", help=f"{', '.join(SUITES)}; several with commas. Default: the recipe's."),
+    typer.Option(
+        "--suite",
+        help=f"{', '.join(SUITES)}; several with commas. Default: the recipe's.",
+        autocompletion=completion.suites,
+    ),
 ]
 Checkpoints = Annotated[
     str, typer.Option("--checkpoint", help="best, last, all or step numbers; several with commas.")
@@ -84,7 +91,7 @@ def evaluate(
     """
     from doitune.console import progress, scores, screen
     from doitune.evals.request import Request
-    from doitune.evals.targets import evaluate_target
+    from doitune.evals.targets import evaluate_target, run_of
 
     protocols = one_of(protocol, ("fixed", "paper"), "--protocol")
     request = Request(
@@ -114,6 +121,7 @@ def evaluate(
         )
     else:
         scores.show_evaluations(found, protocols)
+        scores.show_next([run_of(target, runs) for target in targets], runs)
 
 
 def one_of(text: str, known: tuple[str, ...], option: str) -> tuple[str, ...]:
@@ -165,6 +173,7 @@ def compare(
         typer.Argument(
             metavar="A [B ...]",
             help="Runs (RUN, RUN@base, RUN@STEP) or evaluation folders; alone: the base beside it.",
+            autocompletion=completion.runs,
         ),
     ],
     suite: Annotated[

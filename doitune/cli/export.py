@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import RUNS, Json, Runs
+from doitune.cli.options import Json, RunName, Runs
 from doitune.errors import UsageError
+from doitune.run.default import RUNS
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="A run: its folder, a part of its name, or `last`.")],
+    run: RunName,
     out: Annotated[Path, typer.Option("--out", help="The folder to write; a new or an empty one.")],
     to: Annotated[
         str, typer.Option("--to", help="merged: one folder of safetensors that plain transformers loads.")

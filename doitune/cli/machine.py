@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import RUNS, Json, Runs
+from doitune.cli.options import Json, Runs
 from doitune.errors import FitError
+from doitune.run.default import RUNS
 
 
 def doctor(

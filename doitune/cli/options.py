@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from doitune.cli import completion
 from doitune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,21 +19,34 @@ OWN_RECIPE = "own"
 """The built-in recipe for rows of one's own."""
 
 RecipeName = Annotated[
-    str, typer.Argument(help="A recipe's name (`doitune recipes list`) or file, also a run's recipe.yaml.")
+    str,
+    typer.Argument(
+        help="A recipe's name (`doitune recipes list`) or file, also a run's recipe.yaml.",
+        autocompletion=completion.recipes,
+    ),
 ]
 RecipeOrOwn = Annotated[
     str | None,
     typer.Argument(
         help="A recipe's name (`doitune recipes list`) or file, also a run's recipe.yaml. Not needed with "
-        f"--corpus FILE: then it is `{OWN_RECIPE}`."
+        f"--corpus FILE: then it is `{OWN_RECIPE}`.",
+        autocompletion=completion.recipes,
     ),
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="A model of recipes/models, a hub name, or a model folder."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="A model of recipes/models, a hub name, or a model folder.",
+        autocompletion=completion.models,
+    ),
 ]
 CorpusName = Annotated[
-    str | None, typer.Option("--corpus", "-c", help="demo, doit, or the path of a corpus.")
+    str | None,
+    typer.Option(
+        "--corpus", "-c", help="demo, doit, or the path of a corpus.", autocompletion=completion.corpora
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -41,12 +55,16 @@ Sets = Annotated[
 CardSize = Annotated[
     str | None,
     typer.Option(
-        "--card", help="A card's memory (24gb, 48gb or GiB) or name (rtx4090). Default: the card here."
+        "--card",
+        help="A card's memory (24gb, 48gb or GiB) or name (rtx4090). Default: the card here.",
+        autocompletion=completion.cards,
     ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of the runs.")]
-RUNS = Path("runs")
-"""The default."""
+RunName = Annotated[
+    str,
+    typer.Argument(help="A run: its folder, a part of its name, or `last`.", autocompletion=completion.runs),
+]
 
 
 def finite(value: float | None) -> float | None:

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from doitune.cli import options
+from doitune.cli import completion, options
+from doitune.cli.group import group
 from doitune.cli.options import CorpusName, Json, Model, RecipeName, Sets
 
-recipes_app = typer.Typer(help="List, show, compare, copy, check and explain recipes.", no_args_is_help=True)
+recipes_app = group("List, show, compare, copy, check and explain recipes.")
 
 
 @recipes_app.command("list")
@@ -108,7 +109,10 @@ def recipes_copy(
 
 @recipes_app.command("check")
 def recipes_check(
-    files: Annotated[list[str], typer.Argument(help="Recipe files or names.")], as_json: Json = False
+    files: Annotated[
+        list[str], typer.Argument(help="Recipe files or names.", autocompletion=completion.recipes)
+    ],
+    as_json: Json = False,
 ) -> None:
     """All problems of recipes at once.
 

@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
-from doitune.cli.options import RUNS, Json, Runs
+from doitune.cli import completion
+from doitune.cli.options import Json, Runs
+from doitune.run.default import RUNS
 
 
 def report(
     names: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Runs: `last`, a part of a name, a folder.")
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Runs: `last`, a part of a name, a folder.",
+            autocompletion=completion.runs,
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", help="The file to write. Default: report.html in the first run.")

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from doitune.cli.options import RUNS, Json
+from doitune.cli.group import group
+from doitune.cli.options import Json
 from doitune.errors import DoituneError
+from doitune.run.default import RUNS
 
-selftest_app = typer.Typer(help="Prove on this machine what doitune promises.", no_args_is_help=True)
+selftest_app = group("Prove on this machine what doitune promises.")
 
 
 @selftest_app.command("crash")

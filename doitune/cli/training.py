@@ -7,20 +7,22 @@ from typing import Annotated
 import typer
 
 from doitune.cli import options
+from doitune.cli.group import group
 from doitune.cli.options import (
-    RUNS,
     WAIT_MINUTES,
     CardSize,
     CorpusName,
     Json,
     Model,
     RecipeOrOwn,
+    RunName,
     Runs,
     Sets,
     WaitForDisk,
 )
+from doitune.run.default import RUNS
 
-runs_app = typer.Typer(help="What was trained.", no_args_is_help=True)
+runs_app = group("What was trained.")
 
 
 def train(
@@ -71,11 +73,11 @@ def train(
             card=size,
         )
         last_words()
-    return training.show_run(run, as_json=as_json)
+    return training.show_run(run, runs, as_json=as_json)
 
 
 def resume(
-    run: Annotated[str, typer.Argument(help="A run: its folder, a part of its name, or `last`.")],
+    run: RunName,
     runs: Runs = RUNS,
     sets: Annotated[
         list[str] | None,
@@ -116,7 +118,7 @@ def resume(
     with progress.TrainingDisplay() as display:
         found = go_on(find_run(run, runs), scorer=validation_score, on_event=display, wishes=wishes)
         last_words()
-    return training.show_run(found, as_json=as_json)
+    return training.show_run(found, runs, as_json=as_json)
 
 
 @runs_app.command("list")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from doitune.console.screen import say, show_table
+from doitune.system.paths import as_argument
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
@@ -50,3 +52,5 @@ def show_export(found: Export) -> None:
     verdict = "the same model" if found.same else "NOT the same model"
     again = ", as an earlier export found" if found.again else ""
     say(f"{verdict}{again}: {found.folder} ({document['bytes'] / GIB:.2f} GiB)")
+    if found.same:
+        say(f"next: {shlex.join(['doitune', 'base', 'check', as_argument(found.folder)])}")

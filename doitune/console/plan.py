@@ -122,6 +122,8 @@ def _machine(plan: MemoryPlan | ForeignPlan) -> None:
 
 def _hours(seen: Outlook) -> None:
     if not seen.paces:
+        if seen.not_known:
+            say(f"hours: not known, {seen.not_known}")
         return
     rows = [
         [

@@ -9,9 +9,12 @@ from doitune.console.screen import say, show_table
 from doitune.evals.suites.files import missing_sets
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from doitune.evals.compare import Comparison, Pair
     from doitune.evals.report import Mean, SetScore, Table
     from doitune.evals.targets import Evaluation
+    from doitune.run.folder import Run
 
 
 def show_evaluations(evaluations: Sequence[Evaluation], protocols: Sequence[str] = ("fixed",)) -> None:
@@ -23,6 +26,14 @@ def show_evaluations(evaluations: Sequence[Evaluation], protocols: Sequence[str]
             _show(same, protocol)
         _show_delta(same)
         _notes(same)
+
+
+def show_next(asked: Sequence[Run | None], runs: Path) -> None:
+    """What to do after an evaluation of one run; `runs` is where the command looks for runs."""
+    from doitune.run.find import command
+
+    if len(asked) == 1 and asked[0] is not None:
+        say(f"next: {command('report', asked[0], runs)}")
 
 
 def _show(evaluations: Sequence[Evaluation], protocol: str) -> None:

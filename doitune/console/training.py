@@ -9,6 +9,8 @@ from doitune.console.examples import show_ledger
 from doitune.console.screen import duration, say, show_json, show_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from doitune.run.folder import Run
     from doitune.train.plan import Plan
 
@@ -31,8 +33,9 @@ def show_plan(plan: Plan) -> None:
         say(f"note: {note}")
 
 
-def show_run(run: Run, *, as_json: bool) -> None:
-    """What a training left, and what to do next."""
+def show_run(run: Run, runs: Path, *, as_json: bool) -> None:
+    """What a training left, and what to do next; `runs` is where the command looks for runs."""
+    from doitune.run.find import command
     from doitune.run.summary import summarise
 
     done = run.done() or {}
@@ -43,7 +46,7 @@ def show_run(run: Run, *, as_json: bool) -> None:
     steps = f"trained {done['final_step']} steps in {duration(done['seconds'])}{early}"
     say(f"{steps}; best checkpoint: step {done['best_step']}")
     say(f"run {run.name} in {run.folder}")
-    say("next: doitune eval last")
+    say(f"next: {command('eval', run, runs)}")
 
 
 def show_runs(entries: Sequence[Mapping[str, Any]]) -> None:

@@ -3,14 +3,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from doitune.errors import UsageError
 from doitune.evals.compare import Side, read_side
-from doitune.run.find import find_run
+from doitune.run.find import command, find_run
 from doitune.run.folder import Run
-from doitune.run.layout import BASE, OUTCOMES, evaluation_folder, step_folders, step_name, suite_folder
+from doitune.run.layout import (
+    BASE,
+    OUTCOMES,
+    evaluation_folder,
+    step_folders,
+    step_name,
+    step_of,
+    suite_folder,
+)
 
 
 def find_evaluations(texts: Sequence[str], *, suite: str, runs: Path) -> list[Side]:
@@ -34,12 +43,12 @@ def _evaluation(text: str, suite: str, runs: Path) -> Side:
     name, _, checkpoint = text.partition("@")
     run = find_run(name, runs)
     place = evaluation_folder(
-        run.folder, suite, _checkpoint(checkpoint) if checkpoint else _best_evaluated(run, suite)
+        run.folder, suite, _checkpoint(checkpoint) if checkpoint else _best_evaluated(run, suite, runs)
     )
     if not place.is_dir():
         raise UsageError(
             f"{run.name} has no evaluation {suite} of {place.name}",
-            f"run `doitune eval {name} --suite {suite}` first",
+            _first(run, suite, runs, place.name),
         )
     return read_side(place, name=f"{run.name}@{place.name}")
 
@@ -48,13 +57,26 @@ def _checkpoint(text: str) -> str:
     return step_name(int(text)) if text.isascii() and text.isdecimal() else text
 
 
-def _best_evaluated(run: Run, suite: str) -> str:
+def _best_evaluated(run: Run, suite: str, runs: Path) -> str:
     """The best checkpoint if it was evaluated, else the newest that was."""
     done = run.done()
     best = step_name(done["best_step"]) if done else ""
     known = [path.name for path in step_folders(suite_folder(run.folder, suite))]
     if not known:
-        raise UsageError(
-            f"{run.name} has no evaluation {suite}", f"run `doitune eval {run.name} --suite {suite}` first"
-        )
+        raise UsageError(f"{run.name} has no evaluation {suite}", _first(run, suite, runs))
     return best if best in known else known[-1]
+
+
+def _first(run: Run, suite: str, runs: Path, checkpoint: str = BASE) -> str:
+    """What to run before. What `cmmlu-5shot-exact` says in one name, `eval` takes as three options."""
+    plain = suite.removesuffix("-exact")
+    name, shots = found.groups() if (found := re.fullmatch(r"(.+)-([0-9]+)shot", plain)) else (plain, "")
+    more = ["--suite", name]
+    if shots:
+        more += ["--shots", shots]
+    if plain != suite:
+        more.append("--exact")
+    step = step_of(checkpoint)
+    if step is not None:
+        more += ["--checkpoint", str(step)]
+    return f"run `{command('eval', run, runs, *more)}` first"

@@ -101,11 +101,21 @@ def evaluate_target(
     A run's base is evaluated, too, unless the request leaves it out. Interrupted evaluations go on where they
     were. Errors: UsageError, CheckpointError, DataError.
     """
+    run = run_of(target, runs)
+    if run is None:
+        return _base_target(target, request, runs, on_progress)
+    folder = Path(target)
+    if in_run(folder) is not None:
+        request = replace(request, checkpoints=(str(step_of(folder.name) or 0),))
+    return _run_target(run, request, on_progress)
+
+
+def run_of(target: str, runs: Path) -> Run | None:
+    """The run that a target names, or whose checkpoint it is; None where the target is a base. UsageError."""
     folder = Path(target)
     run_folder = in_run(folder)
     if run_folder is not None:
-        step = str(step_of(folder.name) or 0)
-        return _run_target(Run(run_folder), replace(request, checkpoints=(step,)), on_progress)
+        return Run(run_folder)
     if (folder / CONFIG).is_file():
         raise UsageError(
             f"{target} is an adapter apart from its run",
@@ -117,8 +127,8 @@ def evaluate_target(
         or target == "demo"
         or (target.count("/") == 1 and not folder.exists() and not _names_run(target, runs))
     ):
-        return _base_target(target, request, runs, on_progress)
-    return _run_target(find_run(target, runs), request, on_progress)
+        return None
+    return find_run(target, runs)
 
 
 def _names_run(target: str, runs: Path) -> bool:

@@ -1,5 +1,5 @@
-"""Cards: how much of their memory a training may use, how fast the known ones are, and the one that is
-there (by the driver, without torch)."""
+"""Cards: how much of their memory a training may use, and the one that is there (by the driver, without
+torch). `known` has those that can be bought."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from doitune.errors import UsageError
+from doitune.memory.known import named_card, nearest_cards
 from doitune.system.cards import installed_card
 from doitune.system.units import GIB
 
@@ -40,35 +41,6 @@ class Card:
         return 0.0 if self.free_gib is None else self.gib - self.free_gib
 
 
-@dataclass(frozen=True)
-class KnownCard:
-    """Dense bf16 with fp32 sums in TFLOPS, memory bandwidth in GB/s, and the share of the TFLOPS that a
-    training is expected to reach.
-
-    `derived`: the figures come from the number of units and the clock, not from a data sheet.
-    """
-
-    name: str
-    gib: float
-    tflops: float
-    gb_per_second: float
-    efficiency: float
-    derived: bool = False
-
-
-KNOWN = (
-    KnownCard("RTX 4060 Ti 16 GB", 16, 44, 288, 0.70, derived=True),
-    KnownCard("RTX 3090", 24, 71, 936, 0.70, derived=True),
-    KnownCard("RTX 3090 Ti", 24, 80, 1008, 0.70),
-    KnownCard("RTX 4090", 24, 165.2, 1008, 0.65),
-    KnownCard("RTX 5090", 32, 209.5, 1792, 0.65),
-    KnownCard("RTX A6000", 48, 154.8, 768, 0.65),
-    KnownCard("RTX 6000 Ada", 48, 364, 960, 0.52, derived=True),
-)
-"""Efficiencies: trainings in public reached 68 and 61 % on a 4090 and 73 % on a 3090; others are set from
-these."""
-
-
 def read_card(text: str) -> Card:
     """`24gb`, `48GiB`, `22.5`: a card by its memory; `rtx4090`, `A6000`: a known one by its name.
     UsageError."""
@@ -76,17 +48,12 @@ def read_card(text: str) -> Card:
     gib = float(match[1]) if match else 0.0
     if 1 <= gib <= 2048:
         return Card(gib)
-    named = next((one for one in KNOWN if _plain(one.name) == _plain(text)), None)
+    named = named_card(text)
     if named is None:
-        known = ", ".join(one.name for one in KNOWN)
-        hint = f"24gb, a number of GiB from 1 to 2048, or one of {known}"
+        near = [one.name for one in nearest_cards(text)]
+        hint = f"24gb, a number of GiB from 1 to 2048, or a card's name: {', '.join(near)}"
         raise UsageError(f"--card {text!r} is neither an amount of memory nor a known card", hint)
     return Card(named.gib, named.name)
-
-
-def _plain(name: str) -> str:
-    """A card's name as people write it: RTX 4090, rtx4090 and 4090 are one."""
-    return re.sub(r"[^a-z0-9]|nvidia|geforce|rtx", "", name.lower())
 
 
 def choose_card(text: str | None) -> Card:

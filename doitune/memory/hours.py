@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from doitune.ability import INSTRUCTIONS, NAMES
 from doitune.base.families import FAMILIES, Family
 from doitune.errors import DoituneError
-from doitune.memory.cards import KNOWN, Card, KnownCard
+from doitune.memory.cards import Card
+from doitune.memory.known import KNOWN, KnownCard, named_card
 from doitune.memory.terms import Setting
 from doitune.prepare.schedule import total_steps
 from doitune.system.paths import from_home
@@ -92,10 +93,12 @@ def _dequantising_seconds(setting: Setting, card: KnownCard) -> float:
 
 
 def known_cards(card: Card) -> tuple[KnownCard, ...]:
-    """The known cards of this card's name, else of its memory."""
-    mine = card.name.removeprefix("NVIDIA ").removeprefix("GeForce ").removesuffix(" Generation")
-    named = tuple(one for one in KNOWN if mine and one.name.replace(" 16 GB", "") == mine)
-    return named or tuple(one for one in KNOWN if abs(one.gib - card.gib) <= 0.03 * one.gib)
+    """The known card of this card's name, none where its speed is not known; without a known name all of its
+    memory."""
+    named = named_card(card.name, card.gib)
+    if named is not None:
+        return (named,) if isinstance(named, KnownCard) else ()
+    return tuple(one for one in KNOWN if abs(one.gib - card.gib) <= 0.03 * one.gib)
 
 
 def work_of(recipe: Recipe) -> Work:

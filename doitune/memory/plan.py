@@ -248,10 +248,12 @@ def _findings(setting: Setting, card: Card) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class Outlook:
-    """How long a recipe takes: its work, and each known card's pace."""
+    """How long a recipe takes: its work, and each known card's pace; `not_known`: why it has none, where the
+    card's speed is what lacks."""
 
     work: Work
     paces: tuple[Pace, ...]
+    not_known: str = ""
 
 
 def outlook(recipe: Recipe, plan: MemoryPlan) -> Outlook:
@@ -260,10 +262,10 @@ def outlook(recipe: Recipe, plan: MemoryPlan) -> Outlook:
     work = work_of(recipe)
     if not plan.fits or plan.setting.architecture.parameters < SMALLEST_PARAMETERS:
         return Outlook(work, ())
-    return Outlook(
-        work,
-        tuple(pace(plan.setting, card, work, plan.tokens_per_micro_batch) for card in known_cards(plan.card)),
-    )
+    cards = known_cards(plan.card)
+    paces = tuple(pace(plan.setting, card, work, plan.tokens_per_micro_batch) for card in cards)
+    speedless = plan.card.name and not cards
+    return Outlook(work, paces, f"there are no figures of the speed of {plan.card.name}" if speedless else "")
 
 
 def verdict_document(plan: Verdict) -> dict[str, Any]:

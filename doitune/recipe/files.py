@@ -66,13 +66,17 @@ def find_model(name: str) -> Source | None:
 
 def list_recipes() -> tuple[RecipeCard, ...]:
     """The built-in recipes by name, numbers in their order."""
-    names = (name for name in _stems(recipes_folder()) if not name.startswith("_"))
-    return tuple(_card(_builtin(name)) for name in sorted(names, key=_natural))
+    return tuple(_card(_builtin(name)) for name in recipe_names())
 
 
 def list_models() -> tuple[RecipeCard, ...]:
     """The base models that have a file."""
     return tuple(_card(source) for name in model_names() if (source := find_model(name)))
+
+
+def recipe_names() -> list[str]:
+    """The names of the built-in recipes, numbers in their order; parents alone, `_...`, left out."""
+    return sorted((name for name in _stems(recipes_folder()) if not name.startswith("_")), key=_natural)
 
 
 def model_names() -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from doitune.errors import UsageError
+from doitune.run.default import RUNS
 from doitune.run.folder import Run
 from doitune.run.layout import RECIPE
+from doitune.system.paths import as_argument
 
 
 def list_runs(runs: Path) -> list[Run]:
@@ -21,6 +24,23 @@ def _when(run: Run) -> tuple[str, int, str]:
     return stamp, int(number) if number.isdecimal() else 1, run.name
 
 
+def command(words: str, run: Run, runs: Path, *more: str) -> str:
+    """The line `doitune WORDS RUN ...` to be copied: it means this run where it is typed now, whatever has
+    begun beside it, with `--runs` where that is not the default."""
+    elsewhere = [] if runs == RUNS else ["--runs", as_argument(runs)]
+    for text in ("last", run.name):
+        if not text.startswith("-") and _means(text, runs, run):
+            return shlex.join(["doitune", *words.split(), text, *more, *elsewhere])
+    return shlex.join(["doitune", *words.split(), as_argument(run.folder), *more])
+
+
+def _means(text: str, runs: Path, run: Run) -> bool:
+    try:
+        return find_run(text, runs).folder.resolve() == run.folder.resolve()
+    except UsageError:
+        return False
+
+
 def find_run(text: str, runs: Path) -> Run:
     """A run by its directory, by `last`, or by an unambiguous part of its name. UsageError lists what
     there is, and refuses a text that says nothing (of any name, "" is a part)."""
@@ -33,7 +53,9 @@ def find_run(text: str, runs: Path) -> Run:
     if text == "last":
         if known:
             return known[-1]
-        raise UsageError(f"there is no run under {runs}", "start one: doitune train demo")
+        elsewhere = [] if runs == RUNS else ["--runs", as_argument(runs)]
+        start = shlex.join(["doitune", "train", "demo", *elsewhere])
+        raise UsageError(f"there is no run under {runs}", f"start one: {start}")
     matches = [run for run in known if part.strip("./") and part in run.name]
     exact = [run for run in matches if run.name == part]
     if len(exact or matches) == 1:

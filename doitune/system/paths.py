@@ -31,3 +31,9 @@ def bad_name(error: OSError) -> UsageError | None:
         f"{shown!r} is too long for a name: {len(name.encode(errors='surrogateescape')):,} bytes",
         "a file's or folder's name has at most 255 bytes, a whole path 4,095",
     )
+
+
+def as_argument(path: Path) -> str:
+    """A path as the command line takes it: one that begins with `-` would be an option."""
+    text = str(path)
+    return f"./{text}" if text.startswith("-") else text
