@@ -19,8 +19,15 @@ ROOT = Path(__file__).parents[1]
 
 
 def lab(tmp_path: Path, *arguments: str) -> dict[str, Any]:
-    """`doitune selftest crash` in a process of its own: forking needs one without threads."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    """`doitune selftest crash` in a process of its own: forking needs one without threads. Its folder is named
+    as seen from where it runs, as the default is; the user's cache is not touched."""
+    cache = tmp_path / "cache"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "XDG_CACHE_HOME": str(cache),
+    }
     command = [
         sys.executable,
         "-m",
@@ -29,15 +36,18 @@ def lab(tmp_path: Path, *arguments: str) -> dict[str, Any]:
         "crash",
         "--json",
         "--dir",
-        str(tmp_path / "lab 实验"),
+        "lab 实验",
         *arguments,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1800, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=1800, check=False
+    )
     assert done.returncode == 0, (done.stdout[-3000:], done.stderr[-3000:])
     report = json.loads(done.stdout)
     assert report["schema"] == "doitune.selftest.crash/1" and report["passed"], report
     assert report["failures"] == report["steps_lost_beyond_interval"] == report["differing_bytes"] == 0
     assert not list((tmp_path / "lab 实验").iterdir()), "a lab that passed leaves nothing behind"
+    assert not list(cache.glob("doitune/corpora/doit*"))
     return dict(report)
 
 

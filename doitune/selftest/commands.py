@@ -201,7 +201,9 @@ def undisturbed(places: Places) -> Undisturbed:
             raise DoituneError(f"`{places.command.name}` fails: {died.said.strip()[-500:]}", f"see {place}")
         made.append(places.made(place))
         shutil.rmtree(place.parent)
-    if died is None or made[0] != made[1] or not made[0]:
+    if not all(made):
+        raise DoituneError(f"`{places.command.name}` has made nothing", f"see {places.folder}")
+    if died is None or made[0] != made[1]:
         raise DoituneError(f"two undisturbed `{places.command.name}` differ", f"see {places.folder}")
     counts = {site: count for site, count in died.watch.counts().items() if count}
     return Undisturbed(made[0], died.seconds, counts)

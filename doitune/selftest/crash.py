@@ -37,7 +37,7 @@ class Lab:
         """Train undisturbed first: the measure of all that follows. DoituneError where even that fails."""
         _stay_on_the_cpu()
         make_folder(folder)
-        self.folder = Path(tempfile.mkdtemp(prefix="crash-lab-", dir=folder))
+        self.folder = Path(tempfile.mkdtemp(prefix="crash-lab-", dir=folder)).resolve()
         self.dice, self.on_progress, self._began = random.Random(seed), on_progress, time.monotonic()
         self.measure = undisturbed(self.folder)
         self.report = Report(filesystem=filesystem_of(self.folder), sha256=self.measure.wanted.sha256)
