@@ -109,6 +109,38 @@ def test_no_changed_field_is_silent(stopped: Run) -> None:
     assert stopped.done() is not None
 
 
+def test_a_run_of_before_a_field_goes_on(stopped: Run) -> None:
+    """Trap: each new field of a recipe made every older run one that cannot be resumed."""
+    text = (stopped.folder / RECIPE).read_text(encoding="utf-8")
+    origin = stopped.read_json("origin.json")
+    new = [
+        key for key in origin["recipe"] if key.startswith(("data.holdout", "data.question", "data.answer"))
+    ]
+    assert len(new) == 4 and all(f"{key.split('.')[1]}:" in text for key in new)
+    older = {key: value for key, value in origin["recipe"].items() if key not in new}
+    stopped.write_json("origin.json", {**origin, "recipe": older})
+    lines = [
+        line
+        for line in text.splitlines(True)
+        if not line.strip().startswith(("holdout", "question_c", "answer_c"))
+    ]
+    assert len(lines) == len(text.splitlines()) - 4
+    (stopped.folder / RECIPE).write_text("".join(lines), encoding="utf-8")
+    resume(Run(stopped.folder), scorer=None, on_event=_quiet)
+    assert stopped.done() is not None
+
+
+def test_a_field_that_the_record_lacks_counts_where_it_is_no_default(stopped: Run) -> None:
+    origin = stopped.read_json("origin.json")
+    for key in ("data.holdout_rows", "data.budget.math", "model.name"):
+        less = {one: value for one, value in origin["recipe"].items() if one != key}
+        stopped.write_json("origin.json", {**origin, "recipe": less})
+        resolved = resolve(str(stopped.folder / RECIPE), overrides=["data.holdout_rows=9"])
+        (stopped.folder / RECIPE).write_text(freeze(resolved), encoding="utf-8")
+        with pytest.raises(CheckpointError, match=f"recipe {key}: was unset"):
+            resume(Run(stopped.folder), scorer=None, on_event=_quiet)
+
+
 def test_a_set_of_another_field_is_a_usage_error(stopped: Run) -> None:
     for wishes in (Wishes(sets=("lora.rank=8",)), Wishes(allow=("train.seed",))):
         with pytest.raises(UsageError, match="a resume cannot change"):

@@ -41,6 +41,17 @@ def field_help(section: type[Section] = Recipe, prefix: str = "") -> tuple[Field
     return tuple(found)
 
 
+def default_of(name: str) -> Any:
+    """The default of a field by its dotted name; PydanticUndefined where it has none, or is no field."""
+    section: Any = Recipe
+    *parts, last = name.split(".")
+    for part in parts:
+        section = getattr(section.model_fields.get(part), "annotation", None)
+        if not (isinstance(section, type) and issubclass(section, Section)):
+            return PydanticUndefined
+    return section.model_fields[last].default if last in section.model_fields else PydanticUndefined
+
+
 def _default_text(default: Any) -> str:
     if default is PydanticUndefined:
         return ""

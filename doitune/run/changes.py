@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import CheckpointError, Problem, UsageError
+from doitune.recipe.field_help import default_of
 from doitune.recipe.tree import as_tree, flatten
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def recipe_changes(
     before: Mapping[str, Any] | None, recipe: Recipe, keys: frozenset[str], run_name: str
 ) -> tuple[Change, ...]:
     """The fields that differ from the record of the run's start, all of them allowed; CheckpointError with
-    a diff of the others."""
+    a diff of the others. A field that the record does not know, at its default, is a later doitune's: the
+    default of a new field is what was done before there was one."""
     if not isinstance(before, Mapping):
         raise CheckpointError(
             f"{run_name} has no record of its recipe in origin.json", "start a new run from its recipe.yaml"
@@ -81,7 +83,7 @@ def recipe_changes(
     changes = [
         Change(key, before.get(key), now.get(key))
         for key in sorted({*before, *now})
-        if _plain(before.get(key)) != _plain(now.get(key))
+        if _plain(before.get(key)) != _plain(now.get(key)) and not _is_later(key, before, now)
     ]
     _refuse([one for one in changes if one.key not in keys], run_name)
     if any(one.key in LONGER for one in changes) and recipe.train.schedule != "constant":
@@ -91,6 +93,10 @@ def recipe_changes(
             "start a new run; only train.schedule: constant can be made longer",
         )
     return tuple(changes)
+
+
+def _is_later(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    return key not in before and now[key] == default_of(key)
 
 
 def _refuse(changes: Sequence[Change], run_name: str) -> None:
