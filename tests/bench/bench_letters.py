@@ -80,7 +80,9 @@ def random_model(rows: int, fast: PreTrainedTokenizerFast) -> HfModel:
     adapted = get_peft_model(
         base, LoraConfig(r=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     )
-    return HfModel("random", Adapter(adapted.eval(), None), fast, torch.device("cpu"))
+    model = HfModel("random", Adapter(adapted.eval(), None), fast, torch.device("cpu"))
+    model.compute_dtype = "float32"
+    return model
 
 
 def reference(model: HfModel, template: Template, prompts: list[Prompt]) -> dict[str, list[float]]:
