@@ -10,11 +10,12 @@ import pytest
 from test_cli import Command, run  # noqa: F401  # a fixture
 from tiny_runs import make
 
-from doitune.errors import UsageError
+from doitune.errors import CheckpointError, UsageError
 from doitune.evals.find import find_evaluations
 from doitune.run.default import RUNS
 from doitune.run.find import command, find_run
 from doitune.run.folder import Run
+from doitune.run.model import checkpoint_step
 
 
 def next_of(shown: str) -> list[str]:
@@ -96,3 +97,25 @@ def test_what_compare_lacks_is_a_command_that_eval_takes(suite: str, options: st
     line = caught.value.hint.split("`")[1]
     assert line == f"doitune eval last {options} --runs {tmp_path}" and run.name in caught.value.problem
     COMMANDS["eval"].make_context("eval", shlex.split(line)[2:])
+
+
+def test_where_no_run_is_found_the_way_on_looks_in_the_same_folder(tmp_path: Path) -> None:
+    """Trap: `doitune runs list` names those of ./runs."""
+    from test_cli_help import COMMANDS
+
+    place = tmp_path / "my runs"
+    for text, words in (("last", ["train"]), ("x", ["runs", "list"]), ("", ["runs", "list"])):
+        with pytest.raises(UsageError) as caught:
+            find_run(text, place)
+        line = caught.value.hint.removeprefix("start one: ").removeprefix("`").split("`")[0]
+        typed = shlex.split(line)[1:]
+        assert typed[: len(words)] == words and typed[-2:] == ["--runs", str(place)]
+        COMMANDS[" ".join(words)].make_context("", typed[len(words) :])
+
+
+def test_a_run_without_a_checkpoint_is_gone_on_with(tmp_path: Path) -> None:
+    run: Run = make(tmp_path / "my runs")  # noqa: F811
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint_step(run, "best")
+    words = shlex.split(caught.value.hint.removeprefix("go on with it: "))
+    assert words[:2] == ["doitune", "resume"] and find_run(words[2], RUNS).name == run.name

@@ -26,7 +26,16 @@ from doitune.evals.request import Request, requested_tasks
 from doitune.recipe.resolve import resolve
 from doitune.run.find import find_run
 from doitune.run.folder import Run, resolved
-from doitune.run.layout import BASE, BASES, ORIGIN, REPORT_TEXT, evaluation_folder, in_run, step_of
+from doitune.run.layout import (
+    BASE,
+    BASES,
+    ORIGIN,
+    REPORT_TEXT,
+    evaluation_folder,
+    in_run,
+    resume_command,
+    step_of,
+)
 from doitune.run.places import at_its_corpus
 from doitune.system.disk import file_sha256, write_whole
 
@@ -282,5 +291,5 @@ def _steps(run: Run, wanted: Sequence[str]) -> list[int]:
             [found.step for found in run.checkpoints.all()] if name == "all" else [checkpoint_step(run, name)]
         )
     if not steps:
-        raise CheckpointError(f"{run.name} has no checkpoint", "train it first, or `doitune resume` it")
+        raise CheckpointError(f"{run.name} has no checkpoint", f"go on with it: {resume_command(run.folder)}")
     return list(dict.fromkeys(steps))

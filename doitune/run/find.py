@@ -27,11 +27,14 @@ def _when(run: Run) -> tuple[str, int, str]:
 def command(words: str, run: Run, runs: Path, *more: str) -> str:
     """The line `doitune WORDS RUN ...` to be copied: it means this run where it is typed now, whatever has
     begun beside it, with `--runs` where that is not the default."""
-    elsewhere = [] if runs == RUNS else ["--runs", as_argument(runs)]
     for text in ("last", run.name):
         if not text.startswith("-") and _means(text, runs, run):
-            return shlex.join(["doitune", *words.split(), text, *more, *elsewhere])
+            return shlex.join(["doitune", *words.split(), text, *more, *_where(runs)])
     return shlex.join(["doitune", *words.split(), as_argument(run.folder), *more])
+
+
+def _where(runs: Path) -> list[str]:
+    return [] if runs == RUNS else ["--runs", as_argument(runs)]
 
 
 def _means(text: str, runs: Path, run: Run) -> bool:
@@ -45,16 +48,16 @@ def find_run(text: str, runs: Path) -> Run:
     """A run by its directory, by `last`, or by an unambiguous part of its name. UsageError lists what
     there is, and refuses a text that says nothing (of any name, "" is a part)."""
     folder, part = Path(text), text.strip().strip("/")
+    names = f"`{shlex.join(['doitune', 'runs', 'list', *_where(runs)])}` names them"
     if not text.strip():
-        raise UsageError("an empty name names no run", "`doitune runs list` names them, or write `last`")
+        raise UsageError("an empty name names no run", f"{names}, or write `last`")
     if (folder / RECIPE).is_file():
         return Run(folder.resolve())
     known = list_runs(runs)
     if text == "last":
         if known:
             return known[-1]
-        elsewhere = [] if runs == RUNS else ["--runs", as_argument(runs)]
-        start = shlex.join(["doitune", "train", "demo", *elsewhere])
+        start = shlex.join(["doitune", "train", "demo", *_where(runs)])
         raise UsageError(f"there is no run under {runs}", f"start one: {start}")
     matches = [run for run in known if part.strip("./") and part in run.name]
     exact = [run for run in matches if run.name == part]
@@ -66,5 +69,5 @@ def find_run(text: str, runs: Path) -> Run:
         )
     raise UsageError(
         f"no run is called {text!r} under {runs}",
-        "`doitune runs list` names them; --runs DIR looks elsewhere",
+        f"{names}; --runs DIR looks elsewhere",
     )

@@ -16,7 +16,18 @@ from doitune.run.checkpoint import Checkpoint
 from doitune.run.checkpoint_writer import write
 from doitune.run.checkpoints import Checkpoints, delete, sweep
 from doitune.run.full_disk import Patience
-from doitune.run.layout import CHECKPOINTS, DONE, EXAMPLES, KEPT_OUT, LEDGER, LOCK, METRICS, ORIGIN, RECIPE
+from doitune.run.layout import (
+    CHECKPOINTS,
+    DONE,
+    EXAMPLES,
+    KEPT_OUT,
+    LEDGER,
+    LOCK,
+    METRICS,
+    ORIGIN,
+    RECIPE,
+    resume_command,
+)
 from doitune.run.log import VALIDATION, Log, best_of
 from doitune.run.records import read_record
 from doitune.system.disk import (
@@ -144,7 +155,8 @@ def refuse_lost(run: Run) -> None:
     )
     raise CheckpointError(
         f"{run.name} has trained {logged} steps and cannot go on: {why}",
-        "copy a good one back from a backup, or train from the beginning: doitune resume RUN --from-scratch",
+        "copy a good one back from a backup, or train from the beginning: "
+        f"{resume_command(run.folder)} --from-scratch",
     )
 
 

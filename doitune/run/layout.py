@@ -14,6 +14,7 @@ In a checkpoint the adapter's own files have peft's names (`base/adapter.py`), i
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 RECIPE, ORIGIN, EXAMPLES, LEDGER = "recipe.yaml", "origin.json", "examples.txt", "ledger.json"
@@ -65,6 +66,11 @@ def evaluation_folder(folder: Path, suite: str, checkpoint: str) -> Path:
 def reports(folder: Path) -> list[Path]:
     """The report of every finished evaluation of a run, by suite and checkpoint."""
     return sorted((folder / EVALS).glob(f"*/*/{REPORT}"))
+
+
+def resume_command(folder: Path) -> str:
+    """What goes on with the run in `folder`, wherever it is typed on this machine."""
+    return f"doitune resume {shlex.quote(str(folder.absolute()))}"
 
 
 def in_run(checkpoint: Path) -> Path | None:

@@ -15,6 +15,7 @@ from doitune.prompt.encode import fingerprint
 from doitune.run.checkpoint import Checkpoint
 from doitune.run.encoder import moment_of, refuse_other_encoder
 from doitune.run.folder import Run, resolved
+from doitune.run.layout import resume_command
 from doitune.run.places import its_base
 from doitune.system.doing import doing
 
@@ -102,7 +103,7 @@ def checkpoint_step(run: Run, wanted: str) -> int:
     """The step that "best", "last" or a number names in this run."""
     steps = [found.step for found in run.checkpoints.all()]
     if not steps:
-        raise CheckpointError(f"{run.name} has no checkpoint", "train it first, or `doitune resume` it")
+        raise CheckpointError(f"{run.name} has no checkpoint", f"go on with it: {resume_command(run.folder)}")
     if wanted == "last":
         return steps[-1]
     if wanted == "best":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from doitune.errors import DiskError, Stopped
 from doitune.run.folder import Run
-from doitune.run.layout import RECIPE
+from doitune.run.layout import RECIPE, resume_command
 from doitune.system.signals import StopAsked, stopped
 from doitune.train.loop import Training
 from doitune.train.team import Team
@@ -41,7 +40,7 @@ def saved_and_stopped(training: Training, number: int, why: str) -> Stopped:
             f"stopped after step {step}, which could not be saved ({full.problem}); "
             "what the last checkpoint holds is kept"
         )
-    return Stopped(number, f"{why}: {what}", _command(run))
+    return Stopped(number, f"{why}: {what}", resume_command(run.folder))
 
 
 @contextmanager
@@ -52,9 +51,5 @@ def stoppable(run: Run) -> Iterator[None]:
         yield
     except (StopAsked, KeyboardInterrupt) as stop:
         begun = (run.folder / RECIPE).is_file()
-        hint = _command(run) if begun else "run the same command again: nothing was begun"
+        hint = resume_command(run.folder) if begun else "run the same command again: nothing was begun"
         raise stopped(stop, "stopped; what is finished is kept", hint) from None
-
-
-def _command(run: Run) -> str:
-    return f"doitune resume {shlex.quote(str(run.folder))}"
