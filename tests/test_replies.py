@@ -5,7 +5,9 @@ false positives at first sight). `replies_blind.jsonl` holds ten rounds, the fir
 read, the others without looking back at them, by whoever mended them. Each was measured before it was mended:
 293 of 323 right and 7 false positives; 323 of 359 and 7; 318 of 341 and 6; 279 of 306 and 7; 254 of 271 and 5;
 234 of 256 and 4; 153 of 164 and 1; 122 of 135 and 4; 96 of 102 and 2; 59 of 60 and none. Two cases of doubtful
-truth were left out afterwards. The other cases lie outside the project (`../shared/data/reader_cases_2.jsonl`).
+truth were left out afterwards. Other cases lie outside the project (`../shared/data/reader_cases_2.jsonl`);
+`replies_second_half.jsonl` was written after their pattern, in their proportions, before the readers were read:
+295 of 300 right and one false positive at first sight.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ FORMS = ("single_choice", "multi_choice", "tf", "cloze", "math")
         (TESTS / "replies.jsonl", 0.97),
         (TESTS / "replies_fresh.jsonl", 0.97),
         (TESTS / "replies_blind.jsonl", 0.99),
+        (TESTS / "replies_second_half.jsonl", 0.99),
         (SHARED, 0.99),
     ],
     ids=lambda value: getattr(value, "name", ""),
@@ -95,7 +98,7 @@ WRONG = [
     ("math", "5", ["3.5万", "5万", "5个以上", "不足5", "小于5", "超过5元", "5倍多", "5-", "not 5", "5不是答案", "答案不是5", "2元5角", "3小时5分", "7月5日", "between 1 and 5"]),
     ("math", "3", ["3个半", "3 or 4", "2^3", "3千米到4千米"]),
     ("cloze", "明月", ["不应填明月", "我本想填“明月”，但正确的是“清风”。", "填“清风”而不是“明月”", "“明月”或“清风”"]),
-    ("single_choice", "A", ["有人选A，这是错误的。", "若选A则矛盾，所以B", "A项缺主语，B项不当，C项不当，D项没有语病。", "选A的同学忽略了条件，应选B"]),
+    ("single_choice", "A", ["有人选A，这是错误的。", "若选A则矛盾，所以B", "A项缺主语，B项不当，C项不当，D项没有语病。", "选A的同学忽略了条件，应选B", "答案是C。不要把答案改为A。", "答案是C。若选错误项，答案改为A。"]),
     ("multi_choice", "AB", ["A和B都不对", "AB或者AC", "答案不是AB", "AB错，CD对"]),
 ]  # fmt: skip
 

@@ -41,6 +41,15 @@ LEFT_OVER = Rewrite(
     "最多买 15 本。",
     "买15本，还剩2元",
 )
+ATTAINED = Rewrite(
+    "where an extreme value is attained, at the end",
+    r"([最极][大小高低](?:值|[^\W\d]{1,4}(?=[是为]))(?:[是为:：=]|等于|\s*[-−$\d])[^。\n]{0,40}?)[,，(（]\s*当(?:且仅当)?[^。\n当]{1,30}时\s*[,，]?"
+    r"(?:取[得到]?|等?号?成立)[^,，。;；\n\dA-Za-z$\\]{0,6}(?=[。.]?\s*\Z)",
+    r"\1",
+    "最小值为 $-5$，当 $x=2$ 时取得。",
+    "最小值为 $-5$。",
+    "有最小值，当 $x=2$ 时取得最小值 $-5$。",
+)
 ASKED_AND_DENIED = Rewrite(
     "a value asked for and denied",
     r"(?:^|(?<=[\s。，,]))(?:答案|结果|答)?[是为]?\s*(?:is it\s*)?\$?[-−]?\d[\d.,/]{0,12}\$?"
@@ -130,7 +139,9 @@ PAIR = pattern(
 
 def without_asides(text: str) -> str:
     """The text without roots that it throws away, and without what is left over when the answer is taken."""
-    return COMPARED.apply(MISTAKEN.apply(ASKED_AND_DENIED.apply(LEFT_OVER.apply(DISCARDED.apply(text)))))
+    for aside in (DISCARDED, LEFT_OVER, ATTAINED, ASKED_AND_DENIED, MISTAKEN, COMPARED):
+        text = aside.apply(text)
+    return text
 
 
 def is_equation(reply: str, found: str) -> bool:
