@@ -160,3 +160,15 @@ def test_a_question_of_several_turns_is_read_by_its_last() -> None:
 def _other(number: int) -> Example:
     said = Message("user", str(row("x", number)["messages"])), Message("assistant", f"是{number}")
     return Example(f"o#{number}", "客服", said, "open", f"x:{number}")
+
+
+def test_free_answers_choose_a_checkpoint_by_their_loss(tmp_path: Path) -> None:
+    """Trap: hundreds of replies of hundreds of tokens written after every epoch. No model is even asked."""
+    from doitune.evals.suites.doit import validation_score
+
+    rows = {
+        name: list(found)
+        for name, found in part(examples(tmp_path, {"客服": 40}), Holdout(0.5, 9, 0)).kept_out.items()
+    }
+    assert len(rows["客服"]) == 9 and all(row.form == "open" for row in rows["客服"])
+    assert validation_score(None, None, rows) == {}  # type: ignore[arg-type]

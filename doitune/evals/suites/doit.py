@@ -99,11 +99,15 @@ def validation_score(
     protocol: str = "fixed",
 ) -> dict[str, float]:
     """The score of each set in 0..1, for choosing a checkpoint while training; nothing is written.
-    `most_new_tokens`: no reply gets more.
+    `most_new_tokens`: no reply gets more. Free answers are not written here: their loss says more of a
+    checkpoint than their likeness, and costs a fraction; a set that has nothing else has no score.
 
     Switches the model to evaluation mode; the caller switches it back (`model.training(True)`).
     """
     most = math.inf if most_new_tokens is None else most_new_tokens
+    examples = {name: [row for row in rows if row.form != "open"] for name, rows in examples.items()}
+    if not any(examples.values()):
+        return {}
     asked = task("valid", examples, caps={form: int(min(cap, most)) for form, cap in MAX_NEW_TOKENS.items()})
     limits = limits or Limits(context_tokens=model.context_tokens)
     model.training(False)
