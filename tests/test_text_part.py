@@ -86,7 +86,11 @@ def _greedy(folder: Path, ids: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "more", [(), ("prompt.tokens=new", "model.quantise=none")], ids=["nf4", "new tokens"]
+    "more",
+    [
+        pytest.param((), id="nf4"),
+        pytest.param(("prompt.tokens=new", "model.quantise=none"), id="new tokens", marks=pytest.mark.slow),
+    ],
 )
 def test_every_command_reads_the_text_part(gemma: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
     """Trap: trained for hours under names that its files do not have, and no export."""

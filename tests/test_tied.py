@@ -131,7 +131,10 @@ CURED: dict[str, tuple[bool, Callable[[Tensors], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(CURED))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "the embedding" else name for name in CURED],
+)
 def test_after_either_cure_what_is_trained_is_what_is_exported(desk: Desk, name: str) -> None:
     """And a head that is stored as a copy of the embedding is harmless."""
     word, change = CURED[name]
