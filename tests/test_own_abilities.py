@@ -104,3 +104,26 @@ def test_the_recipe_may_be_left_out(tmp_path: Path) -> None:
     assert json.loads(told.stdout)["ledger"]["客服"]["kept"] == 7
     neither = CliRunner().invoke(app, ["train"])
     assert neither.exit_code == 2 or "neither a recipe nor a corpus" in str(neither.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("x.jsonl", ""), ("x.json", "[]"), ("x.csv", "question,answer\n")]
+)
+def test_a_file_without_rows_says_so(tmp_path: Path, name: str, text: str) -> None:
+    """Trap: "the budget chooses no example: raise data.budget", and a draw of nothing with exit 0."""
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="the file holds no row"):
+        draw(resolve("own", model="demo", corpus=str(path)).recipe)
+
+
+def test_what_is_kept_out_is_only_named_where_it_is_missed(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", {"客服": 40})
+    for budget, named in (("{客服: 40}", True), ("{客服x: 3}", False)):
+        with pytest.raises(DataError) as caught:
+            draw(
+                resolve(
+                    "own", corpus=str(rows), overrides=["data.holdout=0.1", f"data.budget={budget}"]
+                ).recipe
+            )
+        assert any(one.place == "data.holdout" for one in caught.value.problems) == named

@@ -150,7 +150,8 @@ def _unknown(row: Mapping[str, object]) -> RowError:
     return RowError(
         "form",
         f"no known form of row: it has {_keys(row)}",
-        f"write rows as {' or '.join(EXAMPLES[form] for form in near)}",
+        "name the fields of question and answer (--set data.question_column=... "
+        f"--set data.answer_column=...), or write rows as {' or '.join(EXAMPLES[form] for form in near)}",
     )
 
 

@@ -83,8 +83,11 @@ def corpus_task(suite: str, recipe: Recipe, request: Request) -> Task:
     source = CORPUS_SUITES[suite].source
     if source not in corpus.sources():
         raise DataError(
-            f"corpus {corpus.name} has no {source} to ask",
-            "add it, or name another corpus: --corpus PATH",
+            f"corpus {corpus.name} has no "
+            + (f"rows to ask for {suite}, and none were kept out" if corpus.is_own else f"{source} to ask"),
+            'give rows "split": "test", have some kept out (data.holdout), or name another: --corpus PATH'
+            if corpus.is_own
+            else "add it, or name another corpus: --corpus PATH",
         )
     most = recipe.eval.max_new_tokens
     return doit.task(

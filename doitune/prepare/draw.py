@@ -43,7 +43,10 @@ def draw(recipe: Recipe) -> tuple[Pick, Corpus]:
             rows, budget, seed=section.seed, select=section.select, on_shortfall=section.on_shortfall
         )
     except DataError as error:
-        said = [Problem("data.holdout", text, "--set data.holdout=0") for text in say_kept_out(corpus)]
+        short = {problem.place for problem in error.problems}
+        if not short & {f"data.budget.{name}" for name in corpus.parted.kept_out}:
+            raise
+        said = [Problem("data.holdout", text) for text in say_kept_out(corpus)]
         raise DataError.of([*error.problems, *said]) from None
     return picked, corpus
 
@@ -87,7 +90,8 @@ def _sources(section: DataSection, corpus: Corpus) -> list[str]:
     budget = section.budget
     if budget.to_budget().is_everything:
         both = [section.source, SYNTHETIC]
-        return [source for source in both if source in corpus.sources()] if corpus.is_own else both[:1]
+        there = [source for source in both if source in corpus.sources()] if corpus.is_own else []
+        return there or both[:1]  # an empty file says so when it is read
     names = {name for name, amount in budget.abilities.items() if amount != 0}
     sources = [section.source] if names - {INSTRUCTIONS.name} or budget.share_equally else []
     return [*sources, *([SYNTHETIC] if INSTRUCTIONS.name in names else [])]
