@@ -162,6 +162,31 @@ def _other(number: int) -> Example:
     return Example(f"o#{number}", "客服", said, "open", f"x:{number}")
 
 
+def test_a_short_question_is_not_asked_that_another_row_asks(tmp_path: Path) -> None:
+    """Trap: texts of less than a shingle are compared as a whole, question and answer together."""
+    said = [
+        (f"什么是{word}？", f"{word}是{what}")
+        for word in "甲乙丙丁戊己庚辛壬癸"
+        for what in ("一种鸟", "一条河")
+    ]
+    rows = [row("客服", 0, ask, answer) for ask, answer in said] + [row("客服", n) for n in range(20)]
+    corpus = open_corpus(str(write(tmp_path / "x.jsonl", rows)), holdout=Holdout(0.3, 200, 0))
+    asked = {one.question[-1].content for name in (TEST, VALID) for one in corpus.read(name)["客服"]}
+    learnt = {one.question[-1].content for one in corpus.read(SMALL)["客服"]}
+    assert len(asked) >= 6 and not asked & learnt
+
+
+def test_files_of_one_stem_keep_their_rows_apart(tmp_path: Path) -> None:
+    """Trap: equal `idx` in sales.jsonl and sales.json were one id, and training rows vanished."""
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name, start in (("sales.jsonl", 0), ("sales.json", 500)):
+        write(folder / name, [{**row("客服", start + n), "idx": n} for n in range(50)])
+    corpus = open_corpus(str(folder), holdout=Holdout(0.1, 200, 0))
+    found = [one for name in (SMALL, TEST, VALID) for one in corpus.read(name)["客服"]]
+    assert len(found) == 100 == len({one.id for one in found}) == len({one.place for one in found})
+
+
 def test_free_answers_choose_a_checkpoint_by_their_loss(tmp_path: Path) -> None:
     """Trap: hundreds of replies of hundreds of tokens written after every epoch. No model is even asked."""
     from doitune.evals.suites.doit import validation_score

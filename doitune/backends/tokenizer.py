@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -104,7 +104,7 @@ def own_template(base: Base, tokenizer: Any, opened: Callable[[], Template]) -> 
         template = opened()
     except ModelError as error:
         return None, f"this model's own chat template does not serve: {error.problem}"
-    ends = {tokenizer.eos_token_id, *_generation_ends(base.folder)}
+    ends = {tokenizer.eos_token_id, *_ends(base.config), *_generation_ends(base.folder)}
     if template.end_id in ends:
         return template, "this model was tuned for chat: it stops where its own chat template ends a turn"
     end = tokenizer.convert_ids_to_tokens(template.end_id)
@@ -131,7 +131,12 @@ def foreign_turns(base: Base, template: Template) -> list[str]:
 def _generation_ends(folder: Path) -> list[int]:
     """The end tokens that generation_config.json names."""
     path = folder / "generation_config.json"
-    ends = read_settings(path).get("eos_token_id") if path.is_file() else None
+    return _ends(read_settings(path)) if path.is_file() else []
+
+
+def _ends(settings: Mapping[str, Any]) -> list[int]:
+    """The end tokens that a settings file names, one or several."""
+    ends = settings.get("eos_token_id")
     return [one for one in (ends if isinstance(ends, list) else [ends]) if isinstance(one, int)]
 
 

@@ -15,7 +15,7 @@ from hashlib import sha256
 
 from doitune.data.example import Example, content_key
 from doitune.data.forms import implied_form
-from doitune.data.leaks import leaks_of
+from doitune.data.leaks import leaks_of, normalised
 from doitune.data.sources import TEST, VALID
 
 Rows = Mapping[str, Sequence[Example]]
@@ -79,37 +79,42 @@ def part(rows: Rows, how: Holdout) -> Parted:
     implies; an open answer is compared as a text."""
     if not how.share or not how.most:
         return Parted()
-    candidates = {name: _candidates(found, how) for name, found in rows.items()}
+    count = Counter(_question(row) for found in rows.values() for row in found)
+    candidates = {name: _candidates(found, how, count) for name, found in rows.items()}
     told = _given_away(rows, candidates)
     kept_out = {
-        name: tuple(_asked(row) for row in found if row.id not in told)[: how.rows_of(len(rows[name]))]
+        name: tuple(_asked(row) for row in found if row.place not in told)[: how.rows_of(len(rows[name]))]
         for name, found in candidates.items()
     }
-    ids = {row.id for found in kept_out.values() for row in found}
+    places = {row.place for found in kept_out.values() for row in found}
     return Parted(
         {name: found for name, found in kept_out.items() if found},
-        {name: [row for row in found if row.id not in ids] for name, found in rows.items()},
+        {name: [row for row in found if row.place not in places] for name, found in rows.items()},
         tuple(name for name, found in kept_out.items() if not found and how.rows_of(len(rows[name]))),
     )
 
 
-def _candidates(rows: Sequence[Example], how: Holdout) -> list[Example]:
-    """Rows that say what no other says, in the order of a digest of seed and content."""
-    keys = [content_key(row.messages) for row in rows]
-    count = Counter(keys)
+def _question(row: Example) -> str:
+    return normalised("\n".join(turn.content for turn in row.question))
+
+
+def _candidates(rows: Sequence[Example], how: Holdout, count: Mapping[str, int]) -> list[Example]:
+    """Rows that ask what no other asks (`count`: rows by question), in the order of a digest of seed and
+    content."""
+    start = f"{how.seed}\x1fholdout\x1f".encode()
     order = sorted(
-        (sha256(f"{how.seed}\x1fholdout\x1f".encode() + key).digest(), place)
-        for place, key in enumerate(keys)
-        if count[key] == 1
+        (sha256(start + content_key(row.messages)).digest(), place)
+        for place, row in enumerate(rows)
+        if count[_question(row)] == 1
     )
     return [rows[place] for _, place in order[: SPARE * how.rows_of(len(rows))]]
 
 
 def _given_away(rows: Rows, candidates: Rows) -> set[str]:
-    """Ids of the candidates that another row gives away."""
+    """Places of the candidates that another row gives away."""
     every = [row for found in rows.values() for row in found]
     found = leaks_of(every, {"holdout": [row for some in candidates.values() for row in some]})
-    return {leak.other_id for leak in found if leak.train_id != leak.other_id}
+    return {leak.other_place for leak in found if leak.train_place != leak.other_place}
 
 
 def _asked(row: Example) -> Example:

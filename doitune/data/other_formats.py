@@ -48,6 +48,8 @@ PAIRS = (
 NOT_LEARNT = {
     frozenset({"text"}): "a ready-rendered `text` does not say which part is the answer: write `messages`: a "
     "list of user and assistant turns",
+    frozenset({"label"}): "rows that say whether an answer is good are not read: keep the good ones, without "
+    "`label`",
     frozenset({"prompt", "chosen"}): "preference pairs are not read: write the chosen answer as an assistant "
     "turn of `messages`",
 }
@@ -87,7 +89,7 @@ class RowForm:
         for key, form in SHOWN_BY.items():
             if key in row:
                 return form
-        if _pair(row) is not None and "chosen" not in row:
+        if _pair(row) is not None and "chosen" not in row and not isinstance(row.get("label"), bool):
             return "pairs"
         raise _unknown(row)
 

@@ -72,7 +72,7 @@ class OwnRows:
         scan = scan_examples(
             path,
             ability=None,
-            id_prefix=self.name if path == self.root else f"{self.name}/{path.stem}",
+            id_prefix=self.name if path == self.root else f"{self.name}/{_name(path, self._paths)}",
             split=split,
             as_row=self.form.as_row,
             rows=numbered_rows,
@@ -94,6 +94,11 @@ def _seen(paths: Sequence[Path], form: RowForm) -> tuple[set[str], dict[str, int
             with suppress(RowError):
                 forms[form.of(row)] += 1
     return sources, dict(forms)
+
+
+def _name(path: Path, paths: Sequence[Path]) -> str:
+    """What ids call a file: its name, without the suffix where no other file has the same."""
+    return path.name if [one.stem for one in paths].count(path.stem) > 1 else path.stem
 
 
 def own_files(folder: Path) -> list[Path]:

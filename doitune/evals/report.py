@@ -222,7 +222,7 @@ def score_set(name: str, outcomes: Sequence[Outcome], total: int = 0) -> SetScor
         chance=chance,
         standard_error=math.sqrt(found.variance),
         unread=sum(not one.read for one in outcomes),
-        within_chance=low <= chance <= high,
+        within_chance=low <= chance <= high and not all(one.free for one in outcomes),
         too_long=sum(one.too_long for one in outcomes),
         fallback=sum(one.fallback for one in outcomes),
         effective_n=effective_n(outcomes),
@@ -253,7 +253,8 @@ def _mean(sets: Sequence[SetScore], weights: Sequence[float]) -> Mean:
     low, high = max(0.0, found.low), min(1.0, found.high)
     chance = sum(weight * one.chance for weight, one in zip(weights, sets, strict=True))
     n, error = sum(one.n for one in sets), math.sqrt(found.variance)
-    return Mean(found.value, low, high, chance, error, len(sets), n, within_chance=low <= chance <= high)
+    guessed = any(one.free < one.n for one in sets)  # chrF has no guess worth the name
+    return Mean(found.value, low, high, chance, error, len(sets), n, low <= chance <= high and guessed)
 
 
 def tabulate(

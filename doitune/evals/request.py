@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doitune.ability import Form
-from doitune.data.corpus import open_corpus
-from doitune.data.holdout import Holdout
 from doitune.data.suites import BENCHMARKS, CORPUS_SUITES, SUITES
 from doitune.errors import DataError, UsageError
 from doitune.evals.suites.files import task as benchmark_task
@@ -72,12 +70,12 @@ def requested_tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
 def corpus_task(suite: str, recipe: Recipe, request: Request) -> Task:
     """A suite of the corpus that the command line or the recipe names. Errors: DataError."""
     from doitune.evals.suites import doit
-    from doitune.prepare.draw import recipe_corpus
+    from doitune.prepare.draw import own_corpus, recipe_corpus
 
     data = recipe.data
     corpus = (
-        open_corpus(request.corpus, None, Holdout(data.holdout, data.holdout_rows, data.seed))
-        if request.corpus
+        own_corpus(request.corpus, data.rows, data.rows_ability, (data.question_column, data.answer_column))
+        if request.corpus and request.corpus != data.corpus  # whose kept-out rows a run may have learnt
         else recipe_corpus(data)
     )
     source = CORPUS_SUITES[suite].source
