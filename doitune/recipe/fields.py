@@ -126,7 +126,9 @@ class EvalSection(Section):
 class AbilitySection(Section):
     """An ability of one's own, by its name in the rows."""
 
-    title: Token = Field(default="", description="what it is, for who reads the recipe; reports print its name")
+    title: Token = Field(
+        default="", description="what it is, for readers of the recipe; reports print the name"
+    )
 
 
 class Recipe(Section):
