@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from doitune.errors import CheckpointError, DataError, ModelError
+from doitune.errors import CheckpointError, DataError, ModelError, UsageError
+from doitune.evals.find import find_evaluations
 from doitune.evals.request import Request
 from doitune.evals.targets import Evaluation, evaluate_target
 from doitune.recipe.resolve import resolve
@@ -101,3 +102,35 @@ def test_a_base_that_has_moved_is_named_and_compared(
     config.write_text(config.read_text() + "\n")
     with pytest.raises(CheckpointError, match=r"another base: config\.json"):
         its_base(run, recipe, str(tmp_path / "elsewhere"))
+
+
+def test_another_corpus_is_asked_beside_the_runs_own(run: Run, home: Path) -> None:
+    """Trap: it was refused as another evaluation's folder, and nothing could name a second one."""
+    asked(run)
+    write_rows(home / "new rows.jsonl", 500)
+    for _ in range(2):  # the second one goes on in the same place
+        (other,) = asked(run, corpus="new rows.jsonl")
+    assert other.report.n == 4 and other.report.suite == "doit-test"
+    folders = sorted(path.name for path in (run.folder / "evals").iterdir())
+    assert folders == ["doit-test", "doit-test-of-new rows"]
+    assert "551" not in questions(run)
+    with pytest.raises(UsageError) as caught:
+        find_evaluations([f"{run.folder}@base"] * 2, suite="doit-test-of-new rows", runs=home / "runs")
+    assert "--suite doit-test --corpus 'new rows'" in caught.value.hint
+
+
+def test_two_corpora_asked_of_a_base_stand_beside_each_other(home: Path) -> None:
+    write_rows(home / "other.jsonl", 500)
+    for corpus in ("own.jsonl", "other.jsonl", "own.jsonl"):
+        request = Request(("doit-test",), corpus=corpus)
+        (found,) = evaluate_target("./base", request, runs=home / "runs", on_progress=lambda *_: None)
+        assert found.report.n == 4
+    suites = sorted(path.name for path in (home / "runs" / "bases" / "base" / "evals").iterdir())
+    assert suites == ["doit-test", "doit-test-of-other"]
+
+
+def test_a_run_that_is_not_whole_says_so_beside_its_scores(run: Run) -> None:
+    assert asked(run)[0].stopped_at is None
+    (run.folder / "done.json").unlink()
+    (one,) = asked(run)
+    assert one.stopped_at == 1 and one.entries(["fixed"])[0]["stopped_at"] == 1

@@ -388,3 +388,34 @@ def test_the_adapter_of_a_run_is_the_one_that_was_trained(whole: Run) -> None:
 
 def test_a_stop_is_no_error_of_ours() -> None:
     assert not issubclass(StopAsked, Exception)  # nothing that catches Exception may swallow a stop
+
+
+@pytest.mark.parametrize(("free", "decides"), [(4, False), (2, True)])
+def test_a_few_letters_among_free_answers_choose_no_checkpoint(
+    tiny_base: Path, tmp_path: Path, free: int, decides: bool
+) -> None:
+    """Trap: one true-or-false row of a file of free answers outweighed the loss of all the others."""
+
+    def row(number: int, split: str, answer: str) -> str:
+        turns = [("user", f"{number}是偶数吗?"), ("assistant", answer)]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        return json.dumps({"messages": messages, "split": split}, ensure_ascii=False) + "\n"
+
+    rows = [row(number, "train", "是的，因为它能被二整除。") for number in range(0, 32, 2)]
+    rows += [row(100 + number, "valid", "是的，因为它能被二整除。") for number in range(free)]
+    rows += [row(200 + number, "valid", "正确") for number in range(3)]
+    (tmp_path / "rows.jsonl").write_text("".join(rows))
+    sets = ("lora.rank=4", "train.examples_per_step=8", "train.epochs=2", "train.learning_rate=1e-2")
+    resolved = resolve("own", model=str(tiny_base), corpus=str(tmp_path / "rows.jsonl"), overrides=sets)
+    falling = iter((1.0, 0.0))
+    run = start(
+        resolved,
+        runs=tmp_path / "runs",
+        scorer=lambda model, template, valid, **more: {"general": next(falling)} if not more else {},
+        on_event=_quiet,
+    )
+    checks = run.log.lines("validation")
+    assert [line["score_by_ability"]["general"] for line in checks] == [1.0, 0.0]
+    assert checks[1]["loss"] < checks[0]["loss"]
+    assert [line["score"] for line in checks] == ([1.0, 0.0] if decides else [None, None])
+    assert run.done()["best_step"] == (2 if decides else 4)  # type: ignore[index]

@@ -114,6 +114,8 @@ def _notes(evaluations: Sequence[Evaluation]) -> None:
         if one.leaks:
             rows = f"{one.leaks} rows that {one.checkpoint} learnt from leak into judged sets"
             say(f"warning: {rows}; its scores are too high")
+        if one.stopped_at is not None:
+            say(f"warning: {one.target} is not whole: it stands at step {one.stopped_at}; `doitune resume` goes on")
         if report.mean.within_chance:
             say(f"warning: the mean of {one.checkpoint} is within what guessing gives")
 

@@ -195,4 +195,4 @@ def _changes(corpus: Corpus, source: str, recorded: dict[str, Checksum]) -> tupl
 
 def _no_row_hint(source: str) -> str:
     split = split_of(source)
-    return "add rows" if split == "train" else f'add rows with "split": "{split}" and `question_format`'
+    return "add rows" if split == "train" else f'add rows with "split": "{split}"'

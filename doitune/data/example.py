@@ -2,8 +2,8 @@
 
 Example is the noun that travels from a corpus file to a step of training or a question of an evaluation. It
 never holds token ids. Rows are the released data's: `messages` of alternating user and assistant turns; valid
-and test rows add `question_format` and what it needs (`forms`). `idx` names the row where it is unique; which
-other keys may stand in a row and a turn, `keys` says.
+and test rows add `question_format` and what it needs (`forms`), which those of one's own may leave out. `idx`
+names the row where it is unique; which other keys may stand in a row and a turn, `keys` says.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from doitune.ability import GENERAL, Form, is_ability_name
-from doitune.data.forms import OPEN, read_form
+from doitune.data.forms import OPEN, read_form, read_own_form
 from doitune.data.jsonl import Finding, RowError, numbered_lines, parse_line, shown
 from doitune.data.keys import is_learnt, unread_keys
 from doitune.data.other_formats import NOT_LEARNT
@@ -151,9 +151,7 @@ def scan_examples(
             row = as_row(row) if as_row else row
             if ability is None and _own_split(row) != split:
                 continue
-            drafts.append(
-                _draft(row, f"{path}:{number}", ability or _own_ability(row), f"{id_prefix}/", split)
-            )
+            drafts.append(_draft(row, f"{path}:{number}", ability, f"{id_prefix}/", split))
         except RowError as error:
             findings.append(Finding(error.kind, str(path), number, error.problem, error.hint))
     if not number:
@@ -165,8 +163,10 @@ def scan_examples(
     return Scan(tuple(_named(drafts)), tuple(findings))
 
 
-def _draft(row: dict[str, object], place: str, ability: str, prefix: str, split: Split) -> Example:
-    """The row with `prefix/ability#idx` for an id, `prefix/ability#` where the row has no usable `idx`."""
+def _draft(row: dict[str, object], place: str, ability: str | None, prefix: str, split: Split) -> Example:
+    """The row with `prefix/ability#idx` for an id, `prefix/ability#` where the row has no usable `idx`.
+    `ability` None: the row is one's own, and names it."""
+    read, ability = (read_form, ability) if ability else (read_own_form, _own_ability(row))
     messages, unread = _messages(row), _unread(row)
     if split == "train":
         messages = _until_learnt(messages)
@@ -176,9 +176,7 @@ def _draft(row: dict[str, object], place: str, ability: str, prefix: str, split:
             f"the last turn of this {split} row is marked as not learnt, but it is the answer compared",
             "drop the mark, or the row",
         )
-    reading = (
-        OPEN if split == "train" else read_form(row, ability, messages[-2].content, messages[-1].content)
-    )
+    reading = OPEN if split == "train" else read(row, ability, messages[-2].content, messages[-1].content)
     idx = row.get("idx")
     name = str(idx) if isinstance(idx, int) and not isinstance(idx, bool) else idx
     known = isinstance(name, str) and _ROW_NAME.fullmatch(name)

@@ -62,6 +62,14 @@ def read_form(row: dict[str, object], ability: str, question: str, gold: str) ->
     return _exact(row, forms, question, gold.strip())
 
 
+def read_own_form(row: dict[str, object], ability: str, question: str, gold: str) -> Reading:
+    """The reading of one's own row, which may declare its form as `read_form` has it; else its answer implies
+    one. Errors: as `read_form`."""
+    if {"question_format", "choices", "answer"} & row.keys():
+        return read_form(row, ability, question, gold)
+    return implied_form(question, gold)
+
+
 def implied_form(question: str, gold: str) -> Reading:
     """The reading of a row that declares none: letters where the question offers options, true or false
     where the answer is one of these words alone, else an open answer."""

@@ -13,6 +13,7 @@ from doitune.run.find import command, find_run
 from doitune.run.folder import Run
 from doitune.run.layout import (
     BASE,
+    OF_CORPUS,
     OUTCOMES,
     evaluation_folder,
     step_folders,
@@ -69,6 +70,7 @@ def _best_evaluated(run: Run, suite: str, runs: Path) -> str:
 
 def _first(run: Run, suite: str, runs: Path, checkpoint: str = BASE) -> str:
     """What to run before. What `cmmlu-5shot-exact` says in one name, `eval` takes as three options."""
+    suite, _, corpus = suite.partition(OF_CORPUS)
     plain = suite.removesuffix("-exact")
     name, shots = found.groups() if (found := re.fullmatch(r"(.+)-([0-9]+)shot", plain)) else (plain, "")
     more = ["--suite", name]
@@ -76,6 +78,8 @@ def _first(run: Run, suite: str, runs: Path, checkpoint: str = BASE) -> str:
         more += ["--shots", shots]
     if plain != suite:
         more.append("--exact")
+    if corpus:
+        more += ["--corpus", corpus]
     step = step_of(checkpoint)
     if step is not None:
         more += ["--checkpoint", str(step)]

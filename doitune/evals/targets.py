@@ -29,6 +29,7 @@ from doitune.run.folder import Run, resolved
 from doitune.run.layout import (
     BASE,
     BASES,
+    OF_CORPUS,
     ORIGIN,
     REPORT_TEXT,
     evaluation_folder,
@@ -52,12 +53,13 @@ OnProgress = Callable[[str, Progress], None]
 @dataclass(frozen=True)
 class Evaluation:
     """One target's report: `checkpoint` is `step-000320` or `base`. `leaks`: rows learnt from that give
-    away a judged row."""
+    away a judged row. `stopped_at`: the last step of a run that is not whole yet."""
 
     target: str
     checkpoint: str
     report: Report
     leaks: int = 0
+    stopped_at: int | None = None
 
     def entries(self, protocols: Sequence[str]) -> list[dict[str, Any]]:
         """Its entries of `doitune eval --json`, one for each protocol asked for."""
@@ -82,6 +84,7 @@ class Evaluation:
                 "batching": report.batching,
                 "sets": [asdict(one) for one in table.sets],
                 "leaks": self.leaks,
+                "stopped_at": self.stopped_at,
             }
             for table in report.tables
             if table.protocol in protocols
@@ -163,20 +166,35 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
     now = take_checkpoint(run, steps[0], model, template).step
     loaded = _Loaded(run.name, recipe, base, model, template, request, on_progress)
     leaks = int(run.read_json(ORIGIN).get("data", {}).get("leaks", 0))
+    stopped = None if run.done() else run.checkpoints.all()[-1].step
     found: list[Evaluation] = []
     for suite, task in tasks.items():
         if request.with_base:
             with model.without_adapter():
-                found.append(_evaluated(loaded, task, evaluation_folder(run.folder, suite, BASE)))
+                found.append(_evaluated(loaded, task, _folder(run.folder, suite, BASE, task, loaded)))
         for step in steps:
             checkpoint = run.checkpoints.of_step(step).folder
             if step != now:
                 take_checkpoint(run, step, model, template)
                 now = step
             adapter = file_sha256(checkpoint / WEIGHTS)
-            folder = evaluation_folder(run.folder, suite, checkpoint.name)
-            found.append(replace(_evaluated(loaded, task, folder, adapter), leaks=leaks))
+            folder = _folder(run.folder, suite, checkpoint.name, task, loaded)
+            one = _evaluated(loaded, task, folder, adapter)
+            found.append(replace(one, leaks=leaks, stopped_at=stopped))
     return found
+
+
+def _folder(place: Path, suite: str, checkpoint: str, task: Task, loaded: _Loaded) -> Path:
+    """Where the evaluation is kept: a corpus that was named has a folder of its own, unless the suite's own
+    folder holds the very same questions, or none of a base's yet."""
+    plain = evaluation_folder(place, suite, checkpoint)
+    corpus, found = loaded.request.corpus, saved.read_manifest(plain)
+    if not corpus or task.suite not in CORPUS_SUITES or corpus == loaded.recipe.data.corpus and not found:
+        return plain
+    if found and found.document == task.document:
+        return plain
+    name = Path(corpus).expanduser().resolve().stem
+    return evaluation_folder(place, f"{suite}{OF_CORPUS}{name}", checkpoint)
 
 
 def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgress) -> list[Evaluation]:
@@ -205,7 +223,7 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
         return [
             _evaluated(_as_begun(loaded, folder), task, folder)
             for task, folder in (
-                (task, evaluation_folder(place, suite, BASE)) for suite, task in tasks.items()
+                (task, _folder(place, suite, BASE, task, loaded)) for suite, task in tasks.items()
             )
         ]
 

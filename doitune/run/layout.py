@@ -30,6 +30,8 @@ OLD, TRASH, BAD = ".old-", ".trash-", ".bad-"
 EVALS, BASES, BASE = "evals", "bases", "base"
 EVALUATION, EVALUATION_LOCK, BATCHING = "evaluation.json", "evaluation.lock", "batching.json"
 OUTCOMES, REPORT, REPORT_TEXT = "outcomes.jsonl", "report.json", "report.md"
+OF_CORPUS = "-of-"
+"""Between a suite and the name of another corpus than the run's, whose rows were asked."""
 
 STEP = "step-"
 """How the name of a checkpoint's folder begins."""

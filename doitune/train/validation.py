@@ -121,10 +121,17 @@ def _log(
         epoch=round(validation.setup.material.course.epoch_at(at.step), 4),
         loss=sum(sums.values()) / max(1, sum(counts.values())),
         loss_by_ability={name: sums[name] / counts[name] for name in sorted(sums)},
-        score=math.fsum(scores.values()) / len(scores) if scores else None,
+        score=math.fsum(scores.values()) / len(scores) if _decides(validation, scores) else None,
         score_by_ability=scores,
         seconds=seconds,
     )
+
+
+def _decides(validation: Validation, scores: dict[str, float]) -> bool:
+    """Whether the scores may choose a checkpoint: most rows are questions that have one. A few letters among
+    free answers say less of a checkpoint than the loss of all rows."""
+    rows = [row for found in validation.setup.material.valid.values() for row in found]
+    return bool(scores) and 2 * sum(row.form != "open" for row in rows) > len(rows)
 
 
 def _measured(model: LoadedModel, batch: Batch, sums: list[float]) -> bool:
