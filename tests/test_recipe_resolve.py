@@ -261,6 +261,18 @@ def test_last_wins(write):
     assert resolved.recipe.summary == "" and resolved.recipe.alias_of is None  # nobody inherits these
 
 
+def test_a_section_written_null_takes_its_defaults_and_an_empty_one_says_nothing(write):
+    """Trap: `--set data.budget=null` left the parent's budget, without a word."""
+    assert resolve("reconstruct").recipe.data.budget.abilities
+    found = resolve("reconstruct", overrides=["data.budget=null"])
+    assert not found.recipe.data.budget.abilities
+    found = resolve("curated-160", overrides=["data.budget=null"])
+    assert found.recipe.data.budget.share_equally is None
+    assert found.origins["data.budget.share_equally"] == "default"
+    name = write("x.yaml", "extends: reconstruct\ndata:\n  budget:\n")
+    assert resolve(name).recipe.data.budget == resolve("reconstruct").recipe.data.budget
+
+
 def test_budgets_merge_and_null_removes(write):
     name = write("x.yaml", "extends: reconstruct\ndata:\n  budget:\n    ethics: null\n    math: 5\n")
     resolved = resolve(name)

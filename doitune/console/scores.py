@@ -115,7 +115,8 @@ def _notes(evaluations: Sequence[Evaluation]) -> None:
             rows = f"{one.leaks} rows that {one.checkpoint} learnt from leak into judged sets"
             say(f"warning: {rows}; its scores are too high")
         if one.stopped_at is not None:
-            say(f"warning: {one.target} is not whole: it stands at step {one.stopped_at}; `doitune resume` goes on")
+            so_far = f"it stands at step {one.stopped_at}; `doitune resume` goes on with it"
+            say(f"warning: {one.target} is not whole: {so_far}")
         if report.mean.within_chance:
             say(f"warning: the mean of {one.checkpoint} is within what guessing gives")
 

@@ -189,7 +189,7 @@ def _folder(place: Path, suite: str, checkpoint: str, task: Task, loaded: _Loade
     folder holds the very same questions, or none of a base's yet."""
     plain = evaluation_folder(place, suite, checkpoint)
     corpus, found = loaded.request.corpus, saved.read_manifest(plain)
-    if not corpus or task.suite not in CORPUS_SUITES or corpus == loaded.recipe.data.corpus and not found:
+    if not corpus or task.suite not in CORPUS_SUITES or (corpus == loaded.recipe.data.corpus and not found):
         return plain
     if found and found.document == task.document:
         return plain

@@ -153,13 +153,14 @@ def _drop(tree: Fields, section: str, keys: tuple[str, ...]) -> Fields:
 
 
 def _merge(parent: Fields, child: Fields) -> Fields:
-    """Mappings merge, everything else replaces; an empty section replaces nothing."""
+    """Mappings merge, everything else replaces; an empty section replaces nothing, one that is written `null`
+    takes its defaults."""
     entries = dict(parent.entries)
     for key, node in child.entries.items():
         below = entries.get(key)
         if isinstance(below, Fields) and isinstance(node, Fields):
             entries[key] = _merge(below, node)
-        elif not (isinstance(below, Fields) and isinstance(node, Scalar) and node.is_null):
+        elif not (isinstance(below, Fields) and isinstance(node, Scalar) and node.is_null and not node.text):
             entries[key] = node
     return Fields(entries, child.place if child.entries else parent.place)
 
@@ -170,6 +171,8 @@ def origins_of(layers: Sequence[Layer], names: Iterable[str]) -> dict[str, str]:
     for layer in layers:
         for name, node in _leaves(layer.tree):
             null = isinstance(node, Scalar) and node.is_null
+            if isinstance(node, Scalar) and null and node.text:  # a whole section, too
+                said = {other: at for other, at in said.items() if not other.startswith(f"{name}.")}
             said[name] = "default" if null else f"{layer.before}{node.place}{layer.behind}"
     return {name: said.get(name, "default") for name in names}
 
