@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tiny_evals import tiny
 from typer.testing import CliRunner
 
 from doitune.cli.app import app
 from doitune.data.check import check
 from doitune.data.corpus import open_corpus
 from doitune.errors import DataError
+from doitune.evals.evaluate import evaluate, score_folder
+from doitune.evals.report import Report
+from doitune.evals.request import Request, corpus_task
 from doitune.prepare.draw import draw, drawn, say_everything
 from doitune.recipe.resolve import resolve
 
@@ -127,3 +131,17 @@ def test_what_is_kept_out_is_only_named_where_it_is_missed(tmp_path: Path) -> No
                 ).recipe
             )
         assert any(one.place == "data.holdout" for one in caught.value.problems) == named
+
+
+def test_the_title_and_the_chance_that_a_recipe_declares_are_the_reports(tmp_path: Path) -> None:
+    """Trap: a title that nothing prints, a chance that a second scoring forgets."""
+    rows = write_rows(tmp_path / "rows.jsonl", {"客服": 40, "摘要": 40})
+    sets = ("abilities.客服.title=Customer service", "abilities.客服.chance=0.25", "eval.max_new_tokens=2")
+    recipe = resolve("own", model="demo", corpus=str(rows), overrides=sets).recipe
+    model, template = tiny()
+    asked = corpus_task("doit-test", recipe, Request())
+    evaluate(model, template, asked, tmp_path / "eval", identity={"base": "tiny"})
+    report = score_folder(tmp_path / "eval")
+    found = {one.name: one for one in Report.from_json(json.loads(json.dumps(report.to_json()))).sets}
+    assert found["客服"].title == "Customer service (chrF)" and found["客服"].chance == 0.25
+    assert found["摘要"].title == "摘要 (chrF)" and found["摘要"].chance == 0

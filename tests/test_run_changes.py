@@ -76,6 +76,7 @@ def test_the_catalogue_is_nearly_every_field() -> None:
         "data.question_column",
         "data.answer_column",
         "abilities.NAME.title",
+        "abilities.NAME.chance",
         "data.budget.share_equally",
         "prompt.template",
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from doitune.data.suites import BENCHMARKS
@@ -218,13 +219,15 @@ def _score(folder: Path, manifest: saved.Manifest) -> Report:
     return _finish(folder, manifest, again)
 
 
-def outcomes(lines: Iterable[saved.Line], protocol: str) -> list[Outcome]:
-    """What the statistics need of saved lines under one protocol."""
-    return [_outcome(line, protocol) for line in lines]
+def outcomes(
+    lines: Iterable[saved.Line], protocol: str, chances: Mapping[str, float] = MappingProxyType({})
+) -> list[Outcome]:
+    """What the statistics need of saved lines under one protocol. `chances`: of sets that declare theirs."""
+    return [_outcome(line, protocol, chances) for line in lines]
 
 
-def _outcome(line: saved.Line, protocol: str) -> Outcome:
-    verdict, chance = line.verdicts[protocol], line.chances[protocol]
+def _outcome(line: saved.Line, protocol: str, chances: Mapping[str, float]) -> Outcome:
+    verdict, chance = line.verdicts[protocol], chances.get(line.item.set, line.chances[protocol])
     shots = line.reply.released_shots if protocol == "paper" else None
     return Outcome(
         id=line.item.id,
@@ -250,13 +253,13 @@ def _finish(folder: Path, manifest: saved.Manifest, lines: Sequence[saved.Line])
     tables = tuple(
         tabulate(
             protocol,
-            outcomes(lines, protocol),
+            outcomes(lines, protocol, manifest.chances),
             order=order,
             headline=manifest.headline,
             totals=manifest.totals,
             groups=manifest.groups,
             halved=manifest.suite not in BENCHMARKS,
-        )
+        ).titled(manifest.titles)
         for protocol in PROTOCOLS
     )
     report = Report(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from doitune.ability import title_of
@@ -52,7 +52,7 @@ class SetScore:
     `within_chance`: guessing lies inside the interval. `effective_n`: what `n` is worth as far as questions
     that share a passage go together. `chosen` and `gold` count letters where the set offers letters.
     `fewer_shots`: questions whose prompt had no room for all of its examples. `free`: questions with a free
-    answer, whose credit is chrF.
+    answer, whose credit is chrF. `own_title`: that of a user's own ability, where the recipe declares one.
     """
 
     name: str
@@ -73,12 +73,14 @@ class SetScore:
     fewer_shots: int = 0
     unread_marked: bool = False
     free: int = 0
+    own_title: str = ""
 
     @property
     def title(self) -> str:
         """The ability's title, and where free answers are scored, by what."""
+        title = self.own_title or title_of(self.name)
         some = "" if self.free == self.n else f"{self.free} of {self.n} by "
-        return f"{title_of(self.name)} ({some}chrF)" if self.free else title_of(self.name)
+        return f"{title} ({some}chrF)" if self.free else title
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,11 @@ class Table:
     micro: Mean
     mean_as_released: float | None = None
     groups: Mapping[str, Mean] = field(default_factory=dict)
+
+    def titled(self, titles: Mapping[str, str]) -> Table:
+        """The same table, its sets with titles of their own where `titles` names one."""
+        sets = tuple(replace(one, own_title=titles.get(one.name, "")) for one in self.sets)
+        return replace(self, sets=sets)
 
     @classmethod
     def from_json(cls, read: Mapping[str, Any]) -> Table:
@@ -222,7 +229,7 @@ def score_set(name: str, outcomes: Sequence[Outcome], total: int = 0) -> SetScor
         chance=chance,
         standard_error=math.sqrt(found.variance),
         unread=sum(not one.read for one in outcomes),
-        within_chance=low <= chance <= high and not all(one.free for one in outcomes),
+        within_chance=low <= chance <= high and (chance > 0 or not all(one.free for one in outcomes)),
         too_long=sum(one.too_long for one in outcomes),
         fallback=sum(one.fallback for one in outcomes),
         effective_n=effective_n(outcomes),
@@ -253,7 +260,7 @@ def _mean(sets: Sequence[SetScore], weights: Sequence[float]) -> Mean:
     low, high = max(0.0, found.low), min(1.0, found.high)
     chance = sum(weight * one.chance for weight, one in zip(weights, sets, strict=True))
     n, error = sum(one.n for one in sets), math.sqrt(found.variance)
-    guessed = any(one.free < one.n for one in sets)  # chrF has no guess worth the name
+    guessed = chance > 0 or any(one.free < one.n for one in sets)  # chrF has no guess worth the name
     return Mean(found.value, low, high, chance, error, len(sets), n, low <= chance <= high and guessed)
 
 

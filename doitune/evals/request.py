@@ -4,7 +4,7 @@ each number of shots."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,9 +88,13 @@ def corpus_task(suite: str, recipe: Recipe, request: Request) -> Task:
             else "add it, or name another corpus: --corpus PATH",
         )
     most = recipe.eval.max_new_tokens
-    return doit.task(
+    found = doit.task(
         suite,
         corpus.read(source),
         choice="write" if request.write_choices else "letters",
         caps=dict.fromkeys(CAPPED, most) if most else None,
     )
+    own = {name: section for name, section in recipe.abilities.items() if name in found.sets}
+    titles = {name: section.title for name, section in own.items() if section.title}
+    chances = {name: section.chance for name, section in own.items() if section.chance is not None}
+    return replace(found, titles=titles, chances=chances)

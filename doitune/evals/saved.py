@@ -38,7 +38,8 @@ class Manifest:
     limit. `moment`: what the base's chat template took for now; "" where it has no say, and in old ones.
 
     `option_ids`: the token that each option was scored by, where that is one; `option_tokens`: all of them,
-    where an option is several; `bare_ids`: those of protocol `paper`, where they are other ones.
+    where an option is several; `bare_ids`: those of protocol `paper`, where they are other ones. `titles`,
+    `chances`: see Task.
     """
 
     suite: str
@@ -53,6 +54,8 @@ class Manifest:
     bare_ids: Mapping[str, int] = field(default_factory=dict)
     moment: str = ""
     option_tokens: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
+    chances: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Task, identity: Mapping[str, str], fingerprint: str, moment: str = "") -> Manifest:
@@ -69,6 +72,8 @@ class Manifest:
             totals,
             task.groups,
             moment=moment,
+            titles=task.titles,
+            chances=task.chances,
         )
 
     @property
@@ -211,6 +216,8 @@ def read_manifest(folder: Path) -> Manifest | None:
                 name: tuple(_one(token, int) for token in tokens)
                 for name, tokens in _each(read.get("option_tokens", {}), list).items()
             },
+            _each(read.get("titles", {}), str),
+            {name: _share(value, "chance") for name, value in _one(read.get("chances", {}), dict).items()},
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
@@ -266,6 +273,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "bare_ids": dict(manifest.bare_ids),
         "moment": manifest.moment,
         "option_tokens": {name: list(tokens) for name, tokens in manifest.option_tokens.items()},
+        "titles": dict(manifest.titles),
+        "chances": dict(manifest.chances),
     }
     write_json(folder / EVALUATION, document)
 

@@ -82,7 +82,8 @@ class Task:
     """A suite at one number of shots. `headline`: the sets whose mean is the suite's first number (all, where
     empty).
 
-    `groups`: sets by the name of a group with a mean of its own; a set may be in several.
+    `groups`: sets by the name of a group with a mean of its own; a set may be in several. `titles`, and
+    `chances` in 0..1: of sets whose own recipe declares them.
     """
 
     suite: str
@@ -90,6 +91,8 @@ class Task:
     headline: tuple[str, ...] = ()
     shots: int = 0
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
+    chances: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def sets(self) -> tuple[str, ...]:

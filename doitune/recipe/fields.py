@@ -126,8 +126,9 @@ class EvalSection(Section):
 class AbilitySection(Section):
     """An ability of one's own, by its name in the rows."""
 
-    title: Token = Field(
-        default="", description="what it is, for readers of the recipe; reports print the name"
+    title: Token = Field(default="", description="what reports call it; empty: its name")
+    chance: Share01 | None = Field(
+        default=None, description="what guessing scores, 0 to 1; unset: by the form of each question"
     )
 
 
