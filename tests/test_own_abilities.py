@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_evals import tiny
 from typer.testing import CliRunner
 
 from doitune.cli.app import app
 from doitune.data.check import check
 from doitune.data.corpus import open_corpus
+from doitune.data.example import Message
 from doitune.errors import DataError
 from doitune.evals.evaluate import evaluate, score_folder
 from doitune.evals.report import Report
 from doitune.evals.request import Request, corpus_task
+from doitune.evals.saved import read_lines
 from doitune.prepare.draw import draw, drawn, say_everything
+from doitune.prompt.encode import encode, encode_question
 from doitune.recipe.resolve import resolve
 
 
@@ -145,3 +149,26 @@ def test_the_title_and_the_chance_that_a_recipe_declares_are_the_reports(tmp_pat
     found = {one.name: one for one in Report.from_json(json.loads(json.dumps(report.to_json()))).sets}
     assert found["客服"].title == "Customer service (chrF)" and found["客服"].chance == 0.25
     assert found["摘要"].title == "摘要 (chrF)" and found["摘要"].chance == 0
+
+
+def test_free_answers_are_measured_by_likeness_identity_and_loss(tmp_path: Path) -> None:
+    """The loss is the answer's own, the question's tokens left out, computed here a second way."""
+    rows = write_rows(tmp_path / "rows.jsonl", {"客服": 40})
+    sets = ("eval.max_new_tokens=3",)
+    recipe = resolve("own", model="demo", corpus=str(rows), overrides=sets).recipe
+    model, template = tiny()
+    asked = corpus_task("doit-test", recipe, Request())
+    evaluate(model, template, asked, tmp_path / "eval", identity={"base": "tiny"})
+    [line, *others] = read_lines(tmp_path / "eval").values()
+    assert not others
+    [item] = asked.items
+    question = encode_question(item.question, template)
+    whole = encode((*item.question, Message("assistant", item.label)), template).ids
+    with torch.no_grad():
+        logits = model.adapter.peft(input_ids=torch.tensor([whole])).logits[0].double()
+    answer = torch.tensor(whole[len(question) :])
+    wanted = torch.nn.functional.cross_entropy(logits[len(question) - 1 : -1], answer)
+    measures = score_folder(tmp_path / "eval").sets[0].measures
+    assert measures["loss"] == pytest.approx(float(wanted), rel=1e-5)
+    assert measures["exact"] == 0 and 0 <= measures["rouge_l"] < 1
+    assert line.reply.candidates[0].tokens == len(answer)

@@ -107,6 +107,7 @@ def _notes(evaluations: Sequence[Evaluation]) -> None:
         if free:
             measure = "chrF, the runs of characters that they share with the row's own answer"
             found.append(f"{free} free answers are scored by {measure}; it does not know what they mean")
+            found += [f"{line.title}: {line.measured}" for line in sets if line.measures]
         if fewer:
             found.append(f"{fewer} questions were asked with fewer shots, to fit the context")
         for text in found:

@@ -218,8 +218,8 @@ def rank_letters(model: LoadedModel, template: Template, batch: Sequence[Prompt]
 
 
 def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
-    """Greedy replies, and scores of the options where the items offer any (see Reply). One cap for the whole
-    batch."""
+    """Greedy replies, and scores of the options where the items offer any (see Reply), the loss of the row's
+    own answer where it is free. One cap for the whole batch."""
     first = batch[0].item
     options = option_ids(first.options, first.question, template) if first.options else ()
     watched = one_each(options)
@@ -234,6 +234,8 @@ def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept:
         scores: Sequence[Sequence[float]] = [one.first_scores for one in written]
         if options and not watched:
             scores = sequence_scores(model, template, [prompt.ids for prompt in part], options)
+        own = [row for prompt in part if prompt.item.form == "open" for row in prompt.rows[1:]]
+        losses = iter(_candidates(model, template, own, None) if own else [])
         return [
             replace(
                 prompt.reply(),
@@ -242,6 +244,7 @@ def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept:
                 stopped=one.stopped,
                 option_scores=tuple(of_options),
                 released_scores=tuple(one.last_scores),
+                candidates=tuple(next(losses) for _ in prompt.rows[1:] if prompt.item.form == "open"),
             )
             for prompt, one, of_options in zip(part, written, scores, strict=True)
         ]
@@ -252,22 +255,29 @@ def write(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept:
 def rank_choices(model: LoadedModel, template: Template, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:
     """Each candidate's own sum of token losses, its end token included; a long question is run once for
     all of its candidates."""
-    import torch
 
-    @torch.no_grad()
     def losses(part: Sequence[Prompt]) -> list[Reply]:
         shared = part[0].shared
         rows = [Encoded(row.ids[shared:], row.labels[shared:]) for prompt in part for row in prompt.rows]
-        trained = [row.trained for row in rows]
-        padded = pad(rows, pad_id=template.pad_id)
         prefix = kept.read(model, part[0].ids[:shared]) if shared else None
-        sums = model.loss(padded, max(1, sum(trained)), prefix).sums
-        found = iter([Candidate(loss, tokens) for loss, tokens in zip(sums.tolist(), trained, strict=True)])
+        found = iter(_candidates(model, template, rows, prefix))
         return [
             replace(prompt.reply(), candidates=tuple(next(found) for _ in prompt.rows)) for prompt in part
         ]
 
     return _halving(losses, batch, kept)
+
+
+def _candidates(
+    model: LoadedModel, template: Template, rows: Sequence[Encoded], prefix: Prefix | None
+) -> list[Candidate]:
+    """Each labelled row's loss, by one forward."""
+    import torch
+
+    trained = [row.trained for row in rows]
+    with torch.no_grad():
+        sums = model.loss(pad(rows, pad_id=template.pad_id), max(1, sum(trained)), prefix).sums.tolist()
+    return [Candidate(loss, tokens) for loss, tokens in zip(sums, trained, strict=True)]
 
 
 def _halving(run: Ask, batch: Sequence[Prompt], kept: Kept) -> list[Asked]:

@@ -7,6 +7,7 @@ Every reply is read under both protocols.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from doitune.evals import saved
 from doitune.evals.batching import read_batching
 from doitune.evals.reading.answers import judge_reply
 from doitune.evals.reading.paper import paper_chance
+from doitune.evals.reading.texts import rouge_l
 from doitune.evals.report import Outcome, Report, tabulate
 from doitune.evals.task import Item, Reply, Task
 from doitune.run.layout import OUTCOMES, REPORT
@@ -241,8 +243,18 @@ def _outcome(line: saved.Line, protocol: str, chances: Mapping[str, float]) -> O
         label=line.item.label,
         chosen=verdict.parsed if isinstance(verdict.parsed, str) and len(verdict.parsed) == 1 else "",
         free=line.item.form == "open",
+        measures=free_measures(line) if line.item.form == "open" else {},
         fewer_shots=(line.reply.shots if shots is None else shots) < line.item.shots,
     )
+
+
+def free_measures(line: saved.Line) -> dict[str, float]:
+    """What is measured of a free answer beside chrF: `exact` and `rouge_l` in 0..1, and `loss`, of the row's
+    own answer in nats a token, where it was measured."""
+    said, wanted = (line.reply.text or "").strip(), line.item.label.strip()
+    found = {"exact": float(said == wanted), "rouge_l": rouge_l(said, wanted)}
+    losses = [one.mean for one in line.reply.candidates if math.isfinite(one.mean)]
+    return {**found, "loss": losses[0]} if losses else found
 
 
 def _finish(folder: Path, manifest: saved.Manifest, lines: Sequence[saved.Line]) -> Report:

@@ -110,7 +110,7 @@ def notes(table: Table) -> list[str]:
         if one.free:
             found.append(
                 f"{one.name}: {one.free} free answers are scored by chrF, the runs of characters that they "
-                "share with the row's own answer."
+                f"share with the row's own answer{f' ({one.measured})' if one.measures else ''}."
             )
         if one.fewer_shots:
             found.append(

@@ -18,7 +18,8 @@ from doitune.prompt.template import Template
 @dataclass(frozen=True)
 class Prompt:
     """One item made ready: `rows` are what the model reads (one prompt, and the released one where that
-    differs; or question and candidate, labelled, for each candidate).
+    differs, or of a free answer the row's own one, labelled; or question and candidate, labelled, for each
+    candidate).
 
     `length` is what the longest row takes, room for the reply included. `shots` are those left in; `too_long`
     says that it cannot be asked. `shared`: how many first tokens its rows have in common with those of all
@@ -55,7 +56,7 @@ def prepare(items: Sequence[Item], template: Template, context_tokens: int | Non
     """Each item's prompt. A prompt over the context loses shots one by one; one that still does not fit is
     marked, never cut."""
     questions = encode_questions([item.question for item in items], template)
-    prompts = _rows(items, questions, template)
+    prompts = _with_own_answers(_rows(items, questions, template), template, context_tokens)
     if context_tokens is not None:
         prompts = [
             prompt if prompt.length <= context_tokens else _shortened(prompt, template, context_tokens)
@@ -98,6 +99,24 @@ def _rows(items: Sequence[Item], questions: Sequence[tuple[int, ...]], template:
         length = max(len(row.ids) for row in rows) + reply
         prompts.append(Prompt(item, ids, rows, length, item.shots, too_long=False))
     return prompts
+
+
+def _with_own_answers(
+    prompts: Sequence[Prompt], template: Template, context_tokens: int | None
+) -> list[Prompt]:
+    """The prompts, those of free answers with the row's own one to be measured, where the context holds
+    it."""
+    free = [prompt.item for prompt in prompts if prompt.item.form == "open"]
+    chats = [(*item.question, Message("assistant", item.label)) for item in free]
+    answered = iter(encode_all(chats, template))
+    found = []
+    for prompt in prompts:
+        if prompt.item.form == "open":
+            row = _answer_only(next(answered), len(prompt.ids))
+            if context_tokens is None or len(row.ids) <= context_tokens:
+                prompt = replace(prompt, rows=(*prompt.rows, row), length=max(prompt.length, len(row.ids)))
+        found.append(prompt)
+    return found
 
 
 def _asked_options(items: Sequence[Item]) -> dict[tuple[str, ...], tuple[Message, ...]]:

@@ -25,7 +25,7 @@ like a weak model)."""
 class Outcome:
     """One scored question under one protocol. `correct` and `chance` in 0..1 (`correct` is a share where
     options tie, and of a free answer); `read`: whether an answer, or a tie of answers, was found; `chosen`:
-    that answer."""
+    that answer. `measures`: of a free answer, beside its credit."""
 
     id: str
     set: str
@@ -39,6 +39,7 @@ class Outcome:
     chosen: str = ""
     fewer_shots: bool = False
     free: bool = False
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class SetScore:
     that share a passage go together. `chosen` and `gold` count letters where the set offers letters.
     `fewer_shots`: questions whose prompt had no room for all of its examples. `free`: questions with a free
     answer, whose credit is chrF. `own_title`: that of a user's own ability, where the recipe declares one.
+    `measures`: means over the free answers of what is measured beside chrF (`exact` and `rouge_l` in 0..1,
+    `loss` of the rows' own answers in nats a token).
     """
 
     name: str
@@ -74,6 +77,7 @@ class SetScore:
     unread_marked: bool = False
     free: int = 0
     own_title: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -81,6 +85,17 @@ class SetScore:
         title = self.own_title or title_of(self.name)
         some = "" if self.free == self.n else f"{self.free} of {self.n} by "
         return f"{title} ({some}chrF)" if self.free else title
+
+    @property
+    def measured(self) -> str:
+        """The measures of its free answers, in words."""
+        shares = (("exact", "exactly the row's answer"), ("rouge_l", "ROUGE-L"))
+        said = [
+            f"{words} {100 * self.measures[name]:.1f} %" for name, words in shares if name in self.measures
+        ]
+        if "loss" in self.measures:
+            said.append(f"loss of the row's answer {self.measures['loss']:.3f} nats a token")
+        return ", ".join(said)
 
 
 @dataclass(frozen=True)
@@ -239,7 +254,17 @@ def score_set(name: str, outcomes: Sequence[Outcome], total: int = 0) -> SetScor
         fewer_shots=sum(one.fewer_shots for one in outcomes),
         unread_marked=sum(not one.read for one in outcomes) > UNREAD_MARK * n,
         free=sum(one.free for one in outcomes),
+        measures=_measures([one.measures for one in outcomes]),
     )
+
+
+def _measures(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each measure over those that have it."""
+    values: dict[str, list[float]] = {}
+    for one in found:
+        for name, value in one.items():
+            values.setdefault(name, []).append(value)
+    return {name: math.fsum(each) / len(each) for name, each in values.items()}
 
 
 def macro(sets: Sequence[SetScore]) -> Mean:
