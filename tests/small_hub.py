@@ -1,10 +1,11 @@
 """A small hub on 127.0.0.1 with what the Hugging Face client and doitune's ModelScope reader ask for, and
-with faults on request."""
+with faults on request; it takes what the client sends."""
 
 from __future__ import annotations
 
 import json
 import threading
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ LFS_BYTES = 4_000
 @dataclass
 class SmallHub:
     """What is served: `files` by path; `cut`, `flip`, `lost` hold paths and how often each fault still
-    happens."""
+    happens. What was sent: repositories that were `made`, files `sent` to them by path, and the last `login`;
+    `refusals`: the status of a path's answer, by a part of it."""
 
     files: dict[str, bytes]
     repository: str = "ChiyuSONG/dynamics-of-instruction-tuning"
@@ -33,6 +35,11 @@ class SmallHub:
     tell_sha256: bool = True
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     address: str = ""
+    private: bool | None = None
+    made: list[dict[str, object]] = field(default_factory=list)
+    sent: dict[str, bytes] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
+    login: str = ""
 
     @property
     def cdn(self) -> str:
@@ -73,6 +80,38 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        """Take a repository, and a commit of files that are told in its body."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.hub.login = self.headers.get("Authorization", "")
+        self.hub.asked.append(("POST", self.path, ""))
+        status = next((code for part, code in self.hub.refusals.items() if part in self.path), 0)
+        if status:
+            self._json({"error": "the hub says why"}, status)
+        elif self.path.endswith("/repos/create"):
+            asked = json.loads(body)
+            self.hub.made.append(asked)
+            self.hub.repository, self.hub.kind = (
+                f"{asked.get('organization') or 'me'}/{asked['name']}",
+                "models",
+            )
+            self._json({"url": f"{self.hub.address}/{self.hub.repository}"})
+        elif "/preupload/" in self.path:
+            files = [
+                {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for one in json.loads(body)["files"]
+            ]
+            self._json({"files": files})
+        elif "/commit/" in self.path:
+            for line in body.splitlines():
+                said = json.loads(line)
+                if said["key"] == "file":
+                    self.hub.sent[said["value"]["path"]] = b64decode(said["value"]["content"])
+            url = f"{self.hub.address}/{self.hub.repository}/commit/{self.hub.commit}"
+            self._json({"success": True, "commitOid": self.hub.commit, "commitUrl": url})
+        else:
+            self._json({"errors": [], "warnings": []})
+
     def _answer(self) -> None:
         parts = urlsplit(self.path)
         path, query = unquote(parts.path), {key: values[0] for key, values in parse_qs(parts.query).items()}
@@ -90,6 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
                 {
                     "id": repository,
                     "sha": self.hub.commit,
+                    **({} if self.hub.private is None else {"private": self.hub.private}),
                     "siblings": [self._sibling(name) for name in self.hub.files],
                 }
             )
@@ -190,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         for key, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body[: len(body) // 2] if cut else body)
         if cut:
             self.close_connection = True

@@ -26,7 +26,9 @@ def adapt(model: Any, request: LoadRequest, tokenizer: Any) -> Adapter:
         exclude_modules=beside_text(model) or None,
         bias="none",
         task_type="CAUSAL_LM",
-        base_model_name_or_path=request.base.name,
+        # as peft finds it: a repository at its commit, or a folder
+        base_model_name_or_path=request.base.name if request.base.revision else str(request.base.folder),
+        revision=request.base.revision or None,
     )
     torch.manual_seed(request.seed)
     adapted = get_peft_model(model, config)
@@ -41,7 +43,6 @@ def freeze(model: Any, request: LoadRequest, tokenizer: Any) -> TokenRows | None
     asked for."""
     model.requires_grad_(False)
     model.config.use_cache = False
-    # the adapter names its base as the recipe does, not by a folder of some cache
     model.name_or_path = request.base.name
     # the base's own sampling defaults must not reach an evaluation
     model.generation_config = GenerationConfig()

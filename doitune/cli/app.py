@@ -13,6 +13,7 @@ from doitune.cli.export import export
 from doitune.cli.group import HELP, Group, show_version
 from doitune.cli.machine import doctor
 from doitune.cli.plan import plan
+from doitune.cli.push import push
 from doitune.cli.recipes import recipes_app
 from doitune.cli.report import report
 from doitune.cli.selftest import selftest_app
@@ -45,6 +46,7 @@ app.command()(score)
 app.command()(compare)
 app.command()(report)
 app.command()(export)
+app.command()(push)
 app.command()(doctor)
 app.add_typer(base_app, name="base")
 app.add_typer(data_app, name="data")

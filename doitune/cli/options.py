@@ -89,6 +89,14 @@ BenchmarkData = Annotated[
     list[str] | None,
     typer.Option("--data", metavar="SUITE=PATH", help="The folder of a benchmark's data. Repeatable."),
 ]
+BaseName = Annotated[
+    str,
+    typer.Option(
+        "--base",
+        metavar="OWNER/NAME[@COMMIT]",
+        help="Where others find the base of an adapter, if the run took it from a folder.",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout; progress and notes go to stderr.")
 ]

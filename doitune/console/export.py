@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from doitune.console.screen import say, show_table
 from doitune.system.paths import as_argument
-from doitune.system.units import GIB
+from doitune.system.units import GIB, KIB, MIB
 
 if TYPE_CHECKING:
+    from doitune.export.adapter import AdapterExport
+    from doitune.export.push import Pushed
     from doitune.export.report import Export
 
 VALUES = {"nf4": "the base's 4-bit values", "own": "the base's own weights"}
@@ -54,3 +57,50 @@ def show_export(found: Export) -> None:
     say(f"{verdict}{again}: {found.folder} ({document['bytes'] / GIB:.2f} GiB)")
     if found.same:
         say(f"next: {shlex.join(['doitune', 'base', 'check', as_argument(found.folder)])}")
+
+
+def show_adapter(found: AdapterExport) -> None:
+    """The files of an adapter that stands alone, and where they are."""
+    show_files(found.files)
+    document = found.document
+    chats = f"{document['prompt']['chats']} chats have the ids of training"
+    if otherwise := document["prompt"]["tokenizer_json_otherwise"]:
+        chats += f" (by tokenizer.model; tokenizer.json alone cuts {otherwise} of them otherwise)"
+    say(f"{document['run']} {document['checkpoint']}, its weights byte for byte; {chats}")
+    base = document["base"]
+    where = f"{base['name']} at {base['revision'] or 'its newest commit'}" if base["on_hub"] else base["name"]
+    say(f"it names its base as {where}; README.md says how plain peft loads it")
+    say(f"the adapter is in {found.folder}")
+
+
+def show_files(files: Mapping[str, int]) -> None:
+    """Each file with its size."""
+    rows = [[name, _size(size)] for name, size in files.items()]
+    show_table(["file", "size"], [*rows, ["together", _size(sum(files.values()))]], right=(1,))
+
+
+def _size(size: int) -> str:
+    return f"{size / MIB:,.1f} MiB" if size >= MIB else f"{size / KIB:,.1f} KiB"
+
+
+def show_pushed(found: Pushed) -> None:
+    """What was sent and where it is; or that nothing was."""
+    who = "everybody" if found.public else "you, and whom you let (private)"
+    if not found.commit:
+        say(f"nothing was sent: these files would go to {found.repository}, readable by {who}")
+        return
+    say(f"sent to {found.repository}, readable by {who}: commit {found.commit[:12]}")
+    say(found.address)
+
+
+def pushed_document(found: Pushed) -> dict[str, Any]:
+    """`doitune push --json`."""
+    return {
+        "schema": "doitune.push/1",
+        "repository": found.repository,
+        "public": found.public,
+        "sent": bool(found.commit),
+        "commit": found.commit,
+        "address": found.address,
+        "files": [{"name": name, "bytes": size} for name, size in found.files.items()],
+    }

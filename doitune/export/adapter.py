@@ -1,0 +1,204 @@
+"""The format `adapter`: a folder that peft and transformers load alone, with tokenizer, chat template and
+model card.
+
+Its weights are the checkpoint's, byte for byte; what a plain library would do otherwise than training is the
+prompt, so the tokenizer is proved on chats before the folder takes its name.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from doitune.base.adapter import CONFIG, WEIGHTS
+from doitune.base.folder import REPORT, is_hub_name
+from doitune.errors import CheckpointError, ModelError, UsageError
+from doitune.export.card import CARD, NamedBase, model_card
+from doitune.export.parts import open_parts
+from doitune.export.report import SCHEMA
+from doitune.export.source import Source, open_source
+from doitune.export.tokenizer import exported_tokens, prove_folder
+from doitune.export.trial import choose_trial
+from doitune.system.disk import file_sha256, make_staging, staging_of, sync_file, write_json, write_whole
+from doitune.system.doing import doing
+from doitune.system.paths import from_home
+from doitune.system.publish import alone, publish
+from doitune.system.secrets import redact, redacted
+
+if TYPE_CHECKING:
+    from doitune.run.folder import Run
+
+OnNote = Callable[[str], None]
+
+BASE_FORM = "OWNER/NAME or OWNER/NAME@COMMIT"
+
+
+@dataclass(frozen=True)
+class AdapterExport:
+    """A folder with an adapter that stands alone, and what its export.json says."""
+
+    folder: Path
+    document: dict[str, Any]
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Bytes of each file that belongs to the adapter, by name."""
+        return {name: int(one["bytes"]) for name, one in self.document["files"].items()}
+
+
+def export_adapter(
+    run: Run, out: Path, *, checkpoint: str = "best", base: str = "", on_note: OnNote
+) -> AdapterExport:
+    """Write the adapter of a checkpoint as a folder of its own; an earlier export in `out` is replaced.
+
+    `base`: how others find the base, BASE_FORM; "": as the run found it. Errors: UsageError, CheckpointError,
+    ModelError, DiskError, LockedError.
+    """
+    named = hub_base(base) if base else None
+    final = _folder(out)
+    source = open_source(run, checkpoint)
+    with alone(final, str(final)):
+        staging = staging_of(final)
+        make_staging(staging)
+        try:
+            found = _fill(staging, source, named or _as_found(source), final.name, on_note)
+            for path in sorted(staging.iterdir()):
+                sync_file(path)
+            publish(staging, final)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return AdapterExport(final, found)
+
+
+@contextmanager
+def public_adapter(
+    run: Run, called: str, *, checkpoint: str = "best", base: str = "", on_note: OnNote
+) -> Iterator[AdapterExport]:
+    """The same folder for others, for as long as the block lasts: it names no path of this machine.
+    `called`: its repository. Errors: as `export_adapter`."""
+    named = hub_base(base) if base else None
+    source = open_source(run, checkpoint)
+    named = named or _as_found(source)
+    if not named.on_hub:
+        named = NamedBase(Path(named.name).name if source.base.name != "demo" else "demo", "", False)
+        on_note(
+            f"the base of this run is no repository of the hub: the adapter calls it {named.name!r}, and who "
+            f"uses it has to have it; --base {BASE_FORM.split()[0]} names one that has it"
+        )
+    with TemporaryDirectory(prefix="doitune-") as name:
+        folder = Path(name)
+        yield AdapterExport(folder, _fill(folder, source, named, called, on_note))
+
+
+def hub_base(text: str) -> NamedBase:
+    """A base as `--base` names it. UsageError."""
+    name, _, revision = text.partition("@")
+    if not is_hub_name(name) or not all(name.split("/")) or ("@" in text and not revision):
+        raise UsageError(f"--base {text!r} is no repository of the hub", f"write {BASE_FORM}")
+    return NamedBase(name, revision, True)
+
+
+def _as_found(source: Source) -> NamedBase:
+    base = source.base
+    if base.revision:
+        return NamedBase(base.name, base.revision, True)
+    return NamedBase(str(base.folder), "", False)
+
+
+def _folder(wanted: Path) -> Path:
+    """Where to write. UsageError for a folder with something else in it than such an export."""
+    try:
+        out = from_home(wanted).resolve()
+        foreign = out.exists() and not (out.is_dir() and _is_ours(out))
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"--out {str(wanted)!r} cannot be written: {reason}", "name a folder of yours"
+        ) from None
+    if foreign:
+        problem = f"{out} is there already, and is not only an adapter that doitune exported"
+        raise UsageError(problem, "name a new or an empty folder: --out DIR")
+    return out
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nothing is in a folder but what an earlier export wrote, as it wrote it."""
+    there = {path.name: path for path in folder.iterdir()}
+    if not there:
+        return True
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        document = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        known = {name: one["sha256"] for name, one in document["files"].items()}
+        if document["to"] != "adapter" or {*there} - {REPORT} - {*known}:
+            return False
+        return all(
+            path.is_file() and file_sha256(path) == known[name]
+            for name, path in there.items()
+            if name != REPORT
+        )
+    return False
+
+
+def _fill(folder: Path, source: Source, base: NamedBase, called: str, on_note: OnNote) -> dict[str, Any]:
+    """Write every file into an empty folder, export.json last; returns what that says. Errors: ModelError
+    where the prompt's ids are others, or the roles have rows of their own."""
+    if source.template.new_rows:
+        raise ModelError(
+            f"{source.run.name} trained token rows of its own (prompt.tokens: new), which plain peft has no "
+            "place for",
+            "a merged folder has them: --to merged; prompt.tokens: reuse trains without them",
+        )
+    if not source.run.done():
+        on_note(f"{source.run.name} has not ended: what it would still learn is not in this")
+    doing("writing the adapter")
+    vocabulary = open_parts(source.base.folder, source.checkpoint.folder, rounded=False).vocabulary
+    for name, content in exported_tokens(source.template, source.base.folder, vocabulary).items():
+        write_whole(folder / name, content)
+    (folder / WEIGHTS).write_bytes((source.checkpoint.folder / WEIGHTS).read_bytes())
+    write_json(folder / CONFIG, _config(source, base))
+    trial = choose_trial(source, 0)
+    doing("proving the tokenizer on chats")
+    otherwise = prove_folder(folder, source.template, trial.chats)
+    write_whole(folder / CARD, redact(model_card(source, base, called, otherwise)))
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in sorted(folder.iterdir())
+    }
+    document = {
+        "schema": SCHEMA,
+        "same": True,
+        "problems": [],
+        "to": "adapter",
+        "run": source.run.name,
+        "checkpoint": source.checkpoint.folder.name,
+        "base": {"name": base.name, "revision": base.revision, "on_hub": base.on_hub},
+        "trained_against": "nf4" if source.quantised else "own",
+        "prompt": {"chats": len(trial.chats), "equal": True, "tokenizer_json_otherwise": otherwise},
+        "files": files,
+    }
+    write_json(folder / REPORT, redacted(document))
+    return document
+
+
+def _config(source: Source, base: NamedBase) -> dict[str, Any]:
+    """adapter_config.json as peft wrote it, with a base that peft finds. CheckpointError."""
+    path = source.checkpoint.folder / CONFIG
+    try:
+        document = dict(json.loads(path.read_text(encoding="utf-8")))
+        targets = document["target_modules"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error!r}", "use another checkpoint") from None
+    ordered = sorted(targets) if isinstance(targets, list) else targets
+    return {
+        **document,
+        "base_model_name_or_path": base.name,
+        "revision": base.revision or None,
+        "inference_mode": True,
+        "target_modules": ordered,
+    }
