@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,10 @@ from doitune.cli.options import BenchmarkData, CorpusName, Json, Runs, finite, f
 from doitune.data.suites import BENCHMARKS, DEFAULT_SUITE, SUITES
 from doitune.errors import UsageError
 from doitune.run.default import RUNS
+
+if TYPE_CHECKING:
+    from doitune.evals.compare import Side
+    from doitune.evals.judge import Judgement
 
 Targets = Annotated[
     list[str],
@@ -188,6 +193,21 @@ def compare(
             "--margin", help="Points in %: is B no worse than A by more than this?", callback=finite
         ),
     ] = None,
+    judge: Annotated[
+        str,
+        typer.Option(
+            "--judge",
+            metavar="ADDRESS",
+            help="Have a model at this OpenAI-compatible address prefer between free answers; rows and "
+            "answers go there.",
+        ),
+    ] = "",
+    judge_model: Annotated[
+        str, typer.Option("--judge-model", metavar="NAME", help="The judge's name at that address.")
+    ] = "",
+    judge_limit: Annotated[
+        int | None, typer.Option("--judge-limit", min=1, help="At most this many questions of each set.")
+    ] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -203,9 +223,29 @@ def compare(
     first, *others = find_evaluations(sides, suite=suite, runs=runs)
     with progress.LiveLine():
         found = [paired(first, other, margin=None if margin is None else margin / 100) for other in others]
+        judged = _judged(judge, judge_model, judge_limit, [(first, other) for other in others])
     if as_json:
-        screen.show_json(
-            {"schema": "doitune.compare/1", "pairs": [row for one in found for row in one.rows()]}
-        )
+        pairs = [row for one in found for row in one.rows()]
+        more = {"judged": [one.to_json() for one in judged]} if judge else {}
+        screen.show_json({"schema": "doitune.compare/1", "pairs": pairs, **more})
     else:
         scores.show_comparisons(found)
+        scores.show_judgements(judged)
+
+
+def _judged(
+    address: str, model: str, limit: int | None, pairs: Sequence[tuple[Side, Side]]
+) -> list[Judgement]:
+    """What a judge prefers of each pair; nothing without an address."""
+    if not address:
+        if model or limit:
+            raise UsageError("a judge has no address", "name it: --judge http://127.0.0.1:8000/v1")
+        return []
+    from doitune.evals.judge import Judge, judge_pairs
+
+    judge = Judge(address, model)
+    return [
+        line
+        for a, b in pairs
+        for line in judge_pairs(a.folder, b.folder, judge, names=(a.name, b.name), limit=limit)
+    ]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from doitune.evals.compare import Comparison, Pair
+    from doitune.evals.judge import Judgement
     from doitune.evals.report import Mean, SetScore, Table
     from doitune.evals.targets import Evaluation
     from doitune.run.folder import Run
@@ -151,3 +152,29 @@ def _pair_row(found: Comparison, pair: Pair) -> list[str]:
         pair.verdict,
         *([] if found.margin is None else [found.against_margin(pair)]),
     ]
+
+
+def show_judgements(found: Sequence[Judgement]) -> None:
+    """What a judge preferred, a table for each pair."""
+    for a, b, judge in dict.fromkeys((one.a, one.b, one.judge) for one in found):
+        lines = [one for one in found if (one.a, one.b) == (a, b)]
+        columns = ["set", "n", "A wins", "B wins", "ties", "B's share", "95 % interval", "p"]
+        rows = [
+            [
+                one.set,
+                str(one.n),
+                str(one.wins_a),
+                str(one.wins_b),
+                str(one.ties),
+                f"{100 * one.share_b:.1f}",
+                f"[{100 * one.low:.0f}-{100 * one.high:.0f}]",
+                f"{one.p:.3g}",
+            ]
+            for one in lines
+        ]
+        show_table(columns, rows, title=f"judged by {judge}: A = {a}, B = {b}", right=range(1, len(columns)))
+        turned, unread = (sum(getattr(one, name) for one in lines[:1]) for name in ("turned", "unread"))
+        say(
+            "a win holds in both orders; B's share counts ties as half; exact sign test; of the ties "
+            f"{turned} changed with the order and {unread} could not be read"
+        )

@@ -37,6 +37,7 @@ class Side:
     documents: Mapping[str, str]
     headline: tuple[str, ...]
     order: tuple[str, ...]
+    folder: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,8 @@ def read_side(folder: Path, name: str = "", protocol: str = "fixed") -> Side:
     found = {one.id: one for one in outcomes(lines.values(), protocol)}
     documents = {key: line.document for key, line in lines.items()}
     order = tuple(manifest.totals)
-    return Side(
-        name or folder.name, manifest.suite, manifest.shots, found, documents, manifest.headline, order
-    )
+    head = manifest.headline
+    return Side(name or folder.name, manifest.suite, manifest.shots, found, documents, head, order, folder)
 
 
 def compare(
