@@ -137,12 +137,15 @@ def test_the_card_is_read_by_the_hub_and_its_example_runs(run: Run, tmp_path: Pa
     assert "deprecated" not in done.stderr
 
 
-def test_a_checkpoint_names_a_base_that_peft_finds(run: Run, world: Path) -> None:
+@pytest.mark.filterwarnings("error:.*base_model_name_or_path")
+def test_a_checkpoint_names_a_base_that_peft_finds(world: Path, run_own: Run) -> None:
     """Trap: `demo`, which is a folder in doitune's package and a stranger's repository on the hub."""
-    config = json.loads((run.checkpoints.all()[-1].folder / "adapter_config.json").read_text("utf-8"))
-    assert Path(config["base_model_name_or_path"]) == world.parent / "base"
-    plain = AutoPeftModelForCausalLM.from_pretrained(str(run.checkpoints.all()[-1].folder))
-    assert type(plain).__name__ == "PeftModelForCausalLM" and (DEMO_BASE / "config.json").is_file()
+    rows = str(world.parent / "own.jsonl")
+    run = trained(world.parent / "runs", "own", model="demo", corpus=rows, overrides=["train.max_steps=1"])
+    folder = run.checkpoints.all()[-1].folder
+    config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    assert config["base_model_name_or_path"] == str(DEMO_BASE) and config["revision"] is None
+    assert type(AutoPeftModelForCausalLM.from_pretrained(str(folder))).__name__ == "PeftModelForCausalLM"
 
 
 def test_what_cannot_stand_alone_is_refused(world: Path, run: Run, tmp_path: Path) -> None:

@@ -26,8 +26,7 @@ def adapt(model: Any, request: LoadRequest, tokenizer: Any) -> Adapter:
         exclude_modules=beside_text(model) or None,
         bias="none",
         task_type="CAUSAL_LM",
-        # as peft finds it: a repository at its commit, or a folder
-        base_model_name_or_path=request.base.name if request.base.revision else str(request.base.folder),
+        base_model_name_or_path=model.name_or_path,
         revision=request.base.revision or None,
     )
     torch.manual_seed(request.seed)
@@ -43,7 +42,8 @@ def freeze(model: Any, request: LoadRequest, tokenizer: Any) -> TokenRows | None
     asked for."""
     model.requires_grad_(False)
     model.config.use_cache = False
-    model.name_or_path = request.base.name
+    # as peft finds it again: a repository at its commit, or a folder
+    model.name_or_path = request.base.name if request.base.revision else str(request.base.folder)
     # the base's own sampling defaults must not reach an evaluation
     model.generation_config = GenerationConfig()
     return add_rows(model, request.new_rows, tokenizer) if request.new_rows else None

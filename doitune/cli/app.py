@@ -11,6 +11,7 @@ from doitune.cli.data import data_app
 from doitune.cli.evaluation import compare, evaluate, score
 from doitune.cli.export import export
 from doitune.cli.group import HELP, Group, show_version
+from doitune.cli.init import init
 from doitune.cli.machine import doctor
 from doitune.cli.plan import plan
 from doitune.cli.push import push
@@ -38,6 +39,7 @@ def doitune(
     """Fine-tune a language model on one card, ability by ability, and measure what each ability gained."""
 
 
+app.command()(init)
 app.command()(plan)
 app.command()(train)
 app.command()(resume)
