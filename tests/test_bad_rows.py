@@ -23,7 +23,9 @@ from doitune.train.plan import Plan, plan_training
 
 MESSAGES = "write `messages`: a list of user and assistant turns"
 TURNS = "user and assistant take turns, the user first"
-ROLES = "roles are `user` and `assistant`"
+ROLES = "roles are `system`, `user`, `assistant` and `tool`"
+CALLS = 'write `tool_calls` as a list of {"type": "function", "function": {"name": …, "arguments": {…}}}'
+TOOLS = 'write `tools` as a list of {"type": "function", "function": {"name": …, "parameters": {…}}}'
 NO_ANSWER = "end the row with the assistant's answer"
 CUT = "2 of 8 rows are too long (the longest has {}): --set train.max_tokens={}, or drop and count them: --set data.on_overlong=drop; an answer is never cut"
 FORGED = "take it out of the text: a model would read it as the end of a turn"
@@ -82,11 +84,26 @@ REFUSED = [
      "put the prompt into a user turn and the completion into an assistant turn of `messages`"),
     ("preference pairs", [{"prompt": "问", "chosen": "答", "rejected": "否"}], "no `messages`",
      "preference pairs are not read: write the chosen answer as an assistant turn of `messages`"),
-    ("a system turn", [{"messages": [say("system", "你是"), *chat()["messages"]]}], "the role of turn 1 is 'system'",  # type: ignore[misc]
-     "put the system text into the first user turn"),
-    ("a tool's turn", [{"messages": [say("user", "问"), say("tool", "{}"), say("assistant", "答")]}], "the role of turn 2 is 'tool'", ROLES),
-    ("parts instead of a text", [chat([{"type": "text", "text": "问"}])], "the content of turn 1 is [{'type': 'text', 'text': '问'}], not a text",
-     "write the text, or drop the row"),
+    ("a system turn in the middle", [{"messages": [*chat()["messages"], say("system", "你是"), *chat()["messages"]]}],  # type: ignore[misc]
+     "turn 3 is a system text behind other turns", "one system text stands first: put this one into the user turn that follows it"),
+    ("two system texts", [{**chat(), "system": "你", "messages": [say("system", "你是"), *chat()["messages"]]}],  # type: ignore[misc]
+     "`system` of the row and a system turn: two system texts", "keep one of them"),
+    ("a tool's turn", [{"messages": [say("user", "问"), say("tool", "{}"), say("assistant", "答")]}],
+     "turn 2 is a tool's result, but no call stands before it", "write the call as `tool_calls` of the assistant turn before it"),
+    ("a call without its result", [{"messages": [say("user", "问"), {**say("assistant", None), "tool_calls": [{"name": "f", "arguments": {}}]}, *chat()["messages"]]}],  # type: ignore[misc]
+     "turn 3 is the user's, the tool's is due", "a call is followed by the results of its tools"),
+    ("a call without a name", [{"messages": [say("user", "问"), {**say("assistant", None), "tool_calls": [{"arguments": {}}]}]}],
+     "call 1 of turn 2 is {'arguments': {}}: no name", CALLS),
+    ("arguments that are no JSON", [{"messages": [say("user", "问"), {**say("assistant", None), "tool_calls": [{"name": "f", "arguments": "{x"}]}]}],
+     "the arguments of call 1 in turn 2: no JSON text (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)): '{x'", CALLS),
+    ("arguments that are a list", [{"messages": [say("user", "问"), {**say("assistant", None), "tool_calls": [{"name": "f", "arguments": [1]}]}]}],
+     "the arguments of call 1 in turn 2 are [1], not an object", CALLS),
+    ("a tool without a name", [{**chat(), "tools": [{"type": "function"}]}], "tool 1 of `tools` is {'type': 'function'}: it has no name", TOOLS),
+    ("tools that are no list", [{**chat(), "tools": 7}], "`tools` is 7, not a list", TOOLS),
+    ("a picture", [chat([{"type": "image_url", "image_url": {"url": "a.png"}}])], "turn 1 holds a part of type 'image_url': images are not read",
+     "doitune trains on text alone: drop the row"),
+    ("thoughts twice", [{"messages": [say("user", "问"), {**say("assistant", "<think>甲</think>答"), "reasoning_content": "乙"}]}],
+     "turn 2 has `reasoning_content` and thoughts in its content", "keep one of the two"),
     ("NUL", [chat("问\x00")], "turn 1 has the control character U+0000 at character 2", "delete it"),
     ("ESC", [chat("问", "\x1b[31m答")], "turn 2 has the control character U+001B at character 1", "delete it"),
     ("a bell", [chat("问", "答\x07")], "turn 2 has the control character U+0007 at character 2", "delete it"),
@@ -226,6 +243,7 @@ def test_what_a_reader_cannot_see_is_told_by_a_check(
 
 
 DECLARE = "write the text, or declare the form that the rows have"
+SPEAKERS = "read are human, user, gpt, assistant, chatgpt, system, function_call, observation, tool"
 OWN: list[tuple[str, OwnForm, dict[str, object], str, str]] = [
     ("alpaca without an instruction", "alpaca", {"output": "答"}, "`instruction` is missing, not a text", DECLARE),
     ("alpaca without an output", "alpaca", {"instruction": "问"}, "`output` is missing, not a text", DECLARE),
@@ -233,19 +251,17 @@ OWN: list[tuple[str, OwnForm, dict[str, object], str, str]] = [
     ("alpaca, output a number", "alpaca", {"instruction": "问", "output": 7}, "`output` is 7, not a text", DECLARE),
     ("alpaca, input a list", "alpaca", {"instruction": "问", "input": ["x"], "output": "答"}, "`input` is ['x'], not a text", DECLARE),
     ("alpaca, empty output", "alpaca", {"instruction": "问", "output": " "}, "turn 2 says nothing (' ')", "write the text, or drop the row"),
-    ("alpaca with a history", "alpaca", {"instruction": "问", "output": "答", "history": [["a", "b"]]}, "an Alpaca row with `history` is not read",
-     "write the row as `messages`, or drop `history`"),
-    ("alpaca with a system text", "alpaca", {"instruction": "问", "output": "答", "system": "你"}, "an Alpaca row with `system` is not read",
-     "write the row as `messages`, or drop `system`"),
+    ("alpaca with a history", "alpaca", {"instruction": "问", "output": "答", "history": ["a", "b"]}, "`history` is ['a', 'b'], not a list of pairs",
+     "write [[question, answer], …], or the row as `messages`"),
+    ("alpaca with a system text", "alpaca", {"instruction": "问", "output": "答", "system": 7}, "`system` is 7, not a text",
+     "write the text, or drop the row"),
     ("sharegpt without turns", "sharegpt", {"messages": []}, "`conversations` is missing, not a list of turns",
      "declare the form that the rows have"),
     ("sharegpt, turns: null", "sharegpt", {"conversations": None}, "`conversations` is null, not a list of turns",
      "declare the form that the rows have"),
     ("sharegpt, a bare turn", "sharegpt", {"conversations": ["问"]}, "turn 1 is '问', not an object", 'write {"from": …, "value": …}'),
-    ("sharegpt, no speaker", "sharegpt", {"conversations": [{"value": "问"}]}, "`from` of turn 1 is missing",
-     "human and gpt are read; put a system text into the first human turn"),
-    ("sharegpt, a system turn", "sharegpt", {"conversations": [{"from": "system", "value": "你"}]}, "`from` of turn 1 is 'system'",
-     "human and gpt are read; put a system text into the first human turn"),
+    ("sharegpt, no speaker", "sharegpt", {"conversations": [{"value": "问"}]}, "`from` of turn 1 is missing", SPEAKERS),
+    ("sharegpt, a stranger", "sharegpt", {"conversations": [{"from": "narrator", "value": "你"}]}, "`from` of turn 1 is 'narrator'", SPEAKERS),
     ("sharegpt, no value", "sharegpt", {"conversations": [{"from": "human", "value": "问"}, {"from": "gpt"}]},
      "the content of turn 2 is null, not a text", "write the text, or drop the row"),
     ("sharegpt, gpt first", "sharegpt", {"conversations": [{"from": "gpt", "value": "答"}, {"from": "human", "value": "问"}]},
@@ -301,6 +317,6 @@ def test_every_refusal_is_an_error_of_ours(tmp_path: Path, tiny_base: Path) -> N
     with pytest.raises(DoituneError) as caught:
         plan(tmp_path, tiny_base, rows)
     assert len(rows) > 15
-    assert [one.place.rpartition(":")[2] for one in caught.value.problems[: len(rows)]] == [
+    assert [one.place.rpartition(":")[2] for one in caught.value.problems[: min(len(rows), 20)]] == [
         str(n) for n in range(1, min(len(rows), 20) + 1)
     ]

@@ -116,8 +116,8 @@ BAD: list[tuple[str, str | None, str | bytes, str]] = [
     (
         "train",
         "math",
-        row({"role": "system", "content": "s"}, USER, ANSWER),
-        "the role of turn 1 is 'system'",
+        row(USER, {"role": "system", "content": "s"}, ANSWER),
+        "turn 2 is a system text behind other turns",
     ),
     ("train", "math", row(USER, {"role": "assitant", "content": "答"}), "the role of turn 2 is 'assitant'"),
     ("train", "math", row(USER, {"role": "Assistant", "content": "答"}), "the role of turn 2 is 'Assistant'"),
@@ -134,7 +134,7 @@ BAD: list[tuple[str, str | None, str | bytes, str]] = [
     ("train", "math", row(USER, {"role": "assistant"}), "the content of turn 2 is missing, not a text"),
     ("train", "math", reply(None), "the content of turn 2 is null, not a text"),
     ("train", "math", reply(7), "the content of turn 2 is 7, not a text"),
-    ("train", "math", reply(["答"]), "the content of turn 2 is ['答'], not a text"),
+    ("train", "math", reply(["答"]), "a part of turn 2 is '答', not a part of text"),
     ("train", "math", reply(""), "turn 2 says nothing ('')"),
     (
         "train",

@@ -85,10 +85,10 @@ def test_an_answer_that_is_compared_cannot_be_marked_as_not_learnt(tmp_path: Pat
 @pytest.mark.parametrize(
     "more",
     [
-        {"system": "Be brief."},
         {"System": "Be brief."},
-        {"tools": [{"name": "add"}]},
-        {"history": [["a", "b"]]},
+        {"system_prompt": "Be brief."},
+        {"tools": [{"type": "function"}]},
+        {"functions": [{"name": "add"}]},
         {"images": ["a.png"]},
         {"weight": 0},
         {"weight": 0.3},
@@ -110,7 +110,7 @@ def test_a_row_key_that_carries_meaning_is_refused(
 
 
 @pytest.mark.parametrize(
-    "more", [{"tool_calls": [{"id": "1"}]}, {"reasoning_content": "2 and 2"}, {"thinking": "x"}]
+    "more", [{"function_call": {"name": "add"}}, {"thoughts": "2 and 2"}, {"images": ["a.png"]}]
 )
 def test_a_turn_key_that_carries_meaning_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
     said = refusal(tmp_path / "x.jsonl", {"messages": [ASKED, {**RIGHT, **more}]})

@@ -68,14 +68,14 @@ def test_an_empty_input_adds_no_line(tmp_path: Path) -> None:
             "messages",
             "law",
             {"messages": [{"role": "tool", "content": "x"}] * 2},
-            "the role of turn 1 is 'tool'",
+            "turn 1 is a tool's result, but no call stands before it",
         ),
         ("alpaca", "law", MESSAGES, "`instruction` is missing, not a text"),
         ("alpaca", "law", {**ALPACA, "output": 3}, "`output` is 3, not a text"),
         ("alpaca", "law", {**ALPACA, "output": " "}, "turn 2 says nothing (' ')"),
         ("alpaca", "law", {**ALPACA, "input": ["x"]}, "`input` is ['x'], not a text"),
-        ("alpaca", "law", {**ALPACA, "history": [["a", "b"]]}, "an Alpaca row with `history` is not read"),
-        ("alpaca", "law", {**ALPACA, "system": "你是"}, "an Alpaca row with `system` is not read"),
+        ("alpaca", "law", {**ALPACA, "history": [["a"]]}, "`history` is [['a']], not a list of pairs"),
+        ("alpaca", "law", {**ALPACA, "system": ["你是"]}, "`system` is ['你是'], not a text"),
         (
             "alpaca",
             "law",
@@ -88,8 +88,8 @@ def test_an_empty_input_adds_no_line(tmp_path: Path) -> None:
         (
             "sharegpt",
             "law",
-            {"conversations": [{"from": "system", "value": "x"}]},
-            "`from` of turn 1 is 'system'",
+            {"conversations": [{"from": "narrator", "value": "x"}]},
+            "`from` of turn 1 is 'narrator'",
         ),
         ("sharegpt", "law", {"conversations": [{"value": "x"}]}, "`from` of turn 1 is missing"),
         (
@@ -98,7 +98,12 @@ def test_an_empty_input_adds_no_line(tmp_path: Path) -> None:
             {"conversations": [{"from": "human", "value": None}] * 2},
             "the content of turn 1 is null, not a text",
         ),
-        ("sharegpt", "law", {**SHAREGPT, "system": "x"}, "a ShareGPT row with `system` is not read"),
+        (
+            "sharegpt",
+            "law",
+            {"conversations": [{"from": "system", "value": "y"}, *SHAREGPT["conversations"]], "system": "x"},
+            "`system` of the row and a system turn: two system texts",
+        ),
         (
             "sharegpt",
             "law",

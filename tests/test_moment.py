@@ -62,9 +62,9 @@ def test_a_template_sees_its_moment_whatever_the_clock_says(monkeypatch: pytest.
     monkeypatch.setenv("TZ", "Asia/Shanghai")
     text = "{{ strftime_now('%d %b %Y, %H:%M:%S %z%Z %s') }}"
     renderer = Renderer(text, {}, FIRST)
-    said = renderer.texts([([], False)])
+    said = renderer.texts([([], False, None)])
     assert said == ["01 Mar 2025, 23:59:58  1740873598"] and renderer.reads_clock
-    assert renderer.at(SECOND).texts([([], False)])[0].startswith("02 Mar 2025, 00:00:01")
+    assert renderer.at(SECOND).texts([([], False, None)])[0].startswith("02 Mar 2025, 00:00:01")
     assert not Renderer("{{ strftime_now is defined }}", {}, FIRST).reads_clock
 
 

@@ -51,7 +51,7 @@ OTHER: dict[str, str] = {
     "summary": "another", "alias_of": "demo", "model.revision": "a" * 40, "model.family": "other", "model.quantise": "none",
     "model.backend": "hf", "model.compute_dtype": "fp32", "model.note": "another",
     "lora.rank": "8", "lora.alpha": "16", "lora.dropout": "0.2", "lora.targets": "[q_proj]",
-    "prompt.tokens": "new", "prompt.user_token": "<0x01>", "prompt.assistant_token": "<0x02>", "prompt.end_token": "<pad>",
+    "prompt.tokens": "new", "prompt.user_token": "<0x01>", "prompt.assistant_token": "<0x02>", "prompt.end_token": "<pad>", "prompt.thinking": "drop",
     "data.source": "curated/full", "data.budget.math": "7", "data.budget.leftover": "drop", "data.select": "paper", "data.seed": "1",
     "data.on_shortfall": "take_all", "data.on_overlong": "drop", "data.allow_leaks": "true",
     "data.holdout": "0.1", "data.holdout_rows": "9",

@@ -501,7 +501,7 @@ GREEDY = [
     "{{ 'a' | center(1000000000) }}", "{{ ('a' * 99999) | replace('a', 'b' * 99999) }}", "{{ " + "(" * 20000 + "1" + ")" * 20000 + " }}",
     "{% for a in range(99999) recursive %}{{ loop(range(99999)) }}{% endfor %}", "{{ messages | tojson(indent=1000000000) }}",
 ]  # fmt: skip
-CHAT = [([{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}], False)]
+CHAT = [([{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}], False, None)]
 
 
 @pytest.mark.parametrize("template", [*SSTI, *GREEDY], ids=range(len(SSTI) + len(GREEDY)))
@@ -550,7 +550,7 @@ def test_a_failing_chat_is_named_and_the_next_are_rendered() -> None:
         "{% if 'bad' in messages[0].content %}{{ raise_exception('no: ' + messages[0].content) }}{% endif %}ok",
         {},
     )
-    chats = [([{"role": "user", "content": "bad" if n == 150 else str(n)}], False) for n in range(200)]
+    chats = [([{"role": "user", "content": "bad" if n == 150 else str(n)}], False, None) for n in range(200)]
     with pytest.raises(RenderingError, match="no: bad") as caught:
         renderer.texts(chats)
     assert caught.value.number == 150
@@ -584,6 +584,7 @@ def test_a_template_says_what_it_says_in_transformers(name: str) -> None:
                 for n, text in enumerate(texts[:length])
             ],
             opened,
+            None,
         )
         for length in (1, 2, 3, 4)
         for opened in (True, False)
@@ -592,7 +593,7 @@ def test_a_template_says_what_it_says_in_transformers(name: str) -> None:
         render_jinja_template(
             [messages], chat_template=PUBLISHED[name], add_generation_prompt=opened, **special
         )[0][0]
-        for messages, opened in chats
+        for messages, opened, _ in chats
     ]
     assert renderer.texts(chats) == theirs
 
@@ -600,7 +601,11 @@ def test_a_template_says_what_it_says_in_transformers(name: str) -> None:
 def test_ten_thousand_chats_take_seconds() -> None:
     renderer = Renderer(PUBLISHED["chatml"], {})
     chats = [
-        ([{"role": "user", "content": f"问 {n} " * 10}, {"role": "assistant", "content": "答" * 20}], False)
+        (
+            [{"role": "user", "content": f"问 {n} " * 10}, {"role": "assistant", "content": "答" * 20}],
+            False,
+            None,
+        )
         for n in range(10_000)
     ]
     started = time.process_time()

@@ -175,7 +175,7 @@ def _token_pattern(tokens: Sequence[str]) -> re.Pattern[str]:
 
 def _odd_text(example: Example, token: re.Pattern[str]) -> Iterator[Finding]:
     """One finding a kind and row: role tokens, and characters that a reader can't see."""
-    texts = [(f"turn {number}", turn.content) for number, turn in enumerate(example.messages, 1)]
+    texts = [(f"turn {number}", turn.said) for number, turn in enumerate(example.messages, 1)]
     texts += [(f"choice {number}", text) for number, text in enumerate(example.choices, 1)]
     reported: set[str] = set()
     for where, text in texts:

@@ -1,4 +1,4 @@
-"""Message and Example: one conversation, the ability it teaches or tests, and how its answer is read.
+"""Example: one conversation, the ability it teaches or tests, and how its answer is read.
 
 Example is the noun that travels from a corpus file to a step of training or a question of an evaluation. It
 never holds token ids. Rows are the released data's: `messages` of alternating user and assistant turns; valid
@@ -12,43 +12,23 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from doitune.ability import GENERAL, Form, is_ability_name
 from doitune.data.forms import OPEN, read_form, read_own_form
 from doitune.data.jsonl import Finding, RowError, numbered_lines, parse_line, shown
-from doitune.data.keys import is_learnt, unread_keys
-from doitune.data.other_formats import NOT_LEARNT
+from doitune.data.keys import unread_keys
+from doitune.data.message import Message as Message
+from doitune.data.message import content_key
+from doitune.data.turns import read_messages, until_learnt
 from doitune.errors import DataError, Problem
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 MAX_SHOWN_PROBLEMS = 20
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _ROW_NAME = re.compile(r"[\w.-]{1,64}")
-_WRITE_MESSAGES = "write `messages`: a list of user and assistant turns"
-_OTHER_FORMS = {
-    frozenset({"instruction"}): "rows in Alpaca or ShareGPT form are declared in the recipe",
-    frozenset({"conversations"}): "rows in Alpaca or ShareGPT form are declared in the recipe",
-    frozenset(
-        {"prompt", "completion"}
-    ): "put the prompt into a user turn and the completion into an assistant turn of `messages`",
-    **NOT_LEARNT,
-}
-"""What to do with rows of other trainers, by the keys that show them."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn. `learnt`: whether an assistant turn is trained; if not, it still stands before the next."""
-
-    role: Literal["user", "assistant"]
-    content: str
-    learnt: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,8 +61,8 @@ class Example:
 
     @property
     def answer(self) -> str:
-        """The content of the last turn."""
-        return self.messages[-1].content
+        """What the last turn says, without the thoughts before it."""
+        return self.messages[-1].answer
 
     @property
     def source(self) -> str:
@@ -97,13 +77,6 @@ class Scan:
 
     examples: tuple[Example, ...]
     findings: tuple[Finding, ...]
-
-
-def content_key(messages: tuple[Message, ...]) -> bytes:
-    """A digest of what a conversation says: equal for equal turns, whatever the line ends and outer spaces
-    in them."""
-    said = "\x1f".join(f"{turn.role}\x1e{turn.content.strip()}" for turn in messages)
-    return sha256(said.replace("\r\n", "\n").encode()).digest()
 
 
 def refuse(findings: tuple[Finding, ...]) -> None:
@@ -167,16 +140,16 @@ def _draft(row: dict[str, object], place: str, ability: str | None, prefix: str,
     """The row with `prefix/ability#idx` for an id, `prefix/ability#` where the row has no usable `idx`.
     `ability` None: the row is one's own, and names it."""
     read, ability = (read_form, ability) if ability else (read_own_form, _own_ability(row))
-    messages, unread = _messages(row), _unread(row)
+    messages, unread = read_messages(row), _unread(row)
     if split == "train":
-        messages = _until_learnt(messages)
+        messages = until_learnt(messages)
     elif not messages[-1].learnt:
         raise RowError(
             "mark",
             f"the last turn of this {split} row is marked as not learnt, but it is the answer compared",
             "drop the mark, or the row",
         )
-    reading = OPEN if split == "train" else read(row, ability, messages[-2].content, messages[-1].content)
+    reading = OPEN if split == "train" else read(row, ability, messages[-2].content, messages[-1].answer)
     idx = row.get("idx")
     name = str(idx) if isinstance(idx, int) and not isinstance(idx, bool) else idx
     known = isinstance(name, str) and _ROW_NAME.fullmatch(name)
@@ -204,20 +177,6 @@ def _unread(row: dict[str, object]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _until_learnt(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The turns up to the last one that is learnt: those behind it stand before nothing that is trained."""
-    last = max(
-        (at for at, turn in enumerate(messages) if turn.role == "assistant" and turn.learnt), default=-1
-    )
-    if last < 0:
-        raise RowError(
-            "mark",
-            "every assistant turn is marked as not learnt",
-            "drop the row, or mark what is to be learnt",
-        )
-    return messages[: last + 1]
-
-
 def _named(drafts: list[Example]) -> list[Example]:
     """The drafts with unique ids: those without an `idx` of their own get 16 hex digits of their content,
     repeated rows `-2`, `-3`."""
@@ -235,77 +194,6 @@ def _named(drafts: list[Example]) -> list[Example]:
             draft = replace(draft, id=name)
         named.append(draft)
     return named
-
-
-def _messages(row: dict[str, object]) -> tuple[Message, ...]:
-    turns = row.get("messages")
-    if "messages" not in row:
-        raise RowError(
-            "messages",
-            "no `messages`",
-            next((hint for keys, hint in _OTHER_FORMS.items() if keys <= row.keys()), _WRITE_MESSAGES),
-        )
-    if not isinstance(turns, list):
-        raise RowError(
-            "messages",
-            f"`messages` is {shown(turns)}, not a list of turns",
-            "write a list of user and assistant turns",
-        )
-    if len(turns) < 2:
-        problem = f"`messages` has {len(turns) or 'no'} turn{'' if turns else 's'}"
-        raise RowError("messages", problem, "a row needs a user turn and an assistant turn at least")
-    messages = tuple(_message(turn, number) for number, turn in enumerate(turns, 1))
-    if messages[-1].role != "assistant":
-        raise RowError("turn_order", "the last turn is the user's", "end the row with the assistant's answer")
-    return messages
-
-
-def _message(turn: object, number: int) -> Message:
-    if not isinstance(turn, dict):
-        raise RowError(
-            "messages", f"turn {number} is {shown(turn)}, not an object", 'write {"role": …, "content": …}'
-        )
-    role, due = turn.get("role"), "user" if number % 2 else "assistant"
-    if role not in ("user", "assistant"):
-        said = shown(role) if "role" in turn else "missing"
-        hint = (
-            "put the system text into the first user turn"
-            if role == "system"
-            else "roles are `user` and `assistant`"
-        )
-        raise RowError("role", f"the role of turn {number} is {said}", hint)
-    if role != due:
-        raise RowError(
-            "turn_order",
-            f"turn {number} is the {role}'s, the {due}'s is due",
-            "user and assistant take turns, the user first",
-        )
-    learnt = is_learnt(turn, role, number)
-    return (
-        Message("user", _content(turn, number))
-        if role == "user"
-        else Message("assistant", _content(turn, number), learnt)
-    )
-
-
-def _content(turn: dict[str, object], number: int) -> str:
-    content = turn.get("content")
-    if not isinstance(content, str):
-        said = shown(content) if "content" in turn else "missing"
-        raise RowError(
-            "content",
-            f"the content of turn {number} is {said}, not a text",
-            "write the text, or drop the row",
-        )
-    if not content.strip().strip(_INVISIBLE):
-        raise RowError(
-            "empty", f"turn {number} says nothing ({shown(content)})", "write the text, or drop the row"
-        )
-    if control := _CONTROL.search(content):
-        code, at = ord(control[0]), control.start() + 1
-        problem = f"turn {number} has the control character U+{code:04X} at character {at}"
-        raise RowError("control_character", problem, "delete it")
-    return content
 
 
 def _own_ability(row: dict[str, object]) -> str:

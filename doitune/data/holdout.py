@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
-from doitune.data.example import Example, content_key
+from doitune.data.example import Example
 from doitune.data.forms import implied_form
-from doitune.data.leaks import leaks_of, normalised
+from doitune.data.leaks import leaks_of, normalised, said_by
+from doitune.data.message import content_key
 from doitune.data.sources import TEST, VALID
 
 Rows = Mapping[str, Sequence[Example]]
@@ -95,7 +96,7 @@ def part(rows: Rows, how: Holdout) -> Parted:
 
 
 def _question(row: Example) -> str:
-    return normalised("\n".join(turn.content for turn in row.question))
+    return normalised(said_by(row.question))
 
 
 def _candidates(rows: Sequence[Example], how: Holdout, count: Mapping[str, int]) -> list[Example]:

@@ -16,8 +16,17 @@ LEARNT = ("weight", "train", "training", "loss")
 """Marks of a turn: 1 or true is learnt, 0 or false is not. Sources: `weight` of OpenAI's chat format, `train`
 and `training` of axolotl, `loss` of ms-swift."""
 
-_OF_A_ROW = ("messages", "ability", "split", "type", "idx", "question_format", "choices", "answer")
+THINKING = ("reasoning_content", "thinking", "reasoning")
+"""Fields of an assistant turn that hold what it thought. Sources: `reasoning_content` of DeepSeek's and
+Qwen's templates, `thinking` of gpt-oss's, `reasoning` of vLLM."""
+
+_OF_A_ROW = (
+    *("messages", "system", "tools", "ability", "split"),
+    *("type", "idx", "question_format", "choices", "answer"),
+)
 _OF_A_TURN = ("role", "content", *LEARNT)
+_OF_A_ROLE = {"assistant": ("tool_calls", *THINKING), "tool": ("name", "tool_call_id")}
+"""What a turn of this role may hold besides."""
 
 _HARMLESS_WORDS = """
     id uid uuid hash index row_id prompt_id conversation_id message_id source origin dataset url license
@@ -29,10 +38,10 @@ _HARMLESS_WORDS = """
 _HARMLESS = frozenset(_HARMLESS_WORDS.split())
 """Keys that say where a row is from or what somebody thinks of it: never named."""
 
-_TOOLS = "tools and calls of tools are not read: drop the key or the row"
-_THOUGHTS = "put the thoughts into the turn's content if they are to be learnt, or drop the key"
+_TOOLS = "`tools` of the row, `tool_calls` of an assistant turn and a turn of role `tool` are read"
+_THOUGHTS = f"thoughts of an assistant turn are read as {THINKING[0]} or within <think> in its content"
 _MEDIA = "doitune trains on text alone: drop the row"
-_SYSTEM = "put the system text into the first user turn"
+_SYSTEM = "write it as `system` of the row, or as a first turn of role `system`"
 _MARKS = f"mark the turns that are not to be learnt, each by itself: one of {', '.join(LEARNT)}"
 _MEANING = {
     **dict.fromkeys(("system", "system_prompt", "system_message", "developer"), _SYSTEM),
@@ -40,7 +49,7 @@ _MEANING = {
         ("tools", "tool_choice", "functions", "tool_calls", "tool_call_id", "function_call"), _TOOLS
     ),
     "history": "write the earlier turns into the row, in their order",
-    **dict.fromkeys(("reasoning_content", "reasoning", "thinking", "thoughts", "thought"), _THOUGHTS),
+    **dict.fromkeys((*THINKING, "thoughts", "thought"), _THOUGHTS),
     **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), _MEDIA),
     "documents": "put their text into the first user turn",
     **dict.fromkeys(
@@ -58,7 +67,7 @@ def unread_keys(keyed: Mapping[str, object], turn: int = 0) -> tuple[str, ...]:
 
     Errors: RowError of kind meaning for a key that would change what the row says.
     """
-    own = _OF_A_TURN if turn else _OF_A_ROW
+    own = (*_OF_A_TURN, *_OF_A_ROLE.get(str(keyed.get("role")), ())) if turn else _OF_A_ROW
     unread = []
     for key, value in keyed.items():
         name = key.lower()
@@ -93,10 +102,10 @@ def is_learnt(turn: Mapping[str, object], role: str, number: int) -> bool:
         said[key] = bool(value)
     if len(set(said.values())) > 1:
         raise RowError("mark", f"the marks {', '.join(said)} of turn {number} disagree", "keep one of them")
-    if role == "user" and any(said.values()):
+    if role != "assistant" and any(said.values()):
         raise RowError(
             "mark",
-            f"turn {number} is the user's and is marked to be learnt ({', '.join(said)})",
+            f"turn {number} is the {role}'s and is marked to be learnt ({', '.join(said)})",
             "only the assistant's turns are learnt: drop the mark",
         )
     return role == "assistant" and all(said.values())

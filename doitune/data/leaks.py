@@ -15,6 +15,7 @@ from unicodedata import category, normalize
 
 from doitune.ability import OUT_OF_DOMAIN
 from doitune.data.example import Example
+from doitune.data.message import Message
 from doitune.data.shingles import SHINGLE_CHARACTERS, covered
 from doitune.system.doing import doing
 
@@ -55,8 +56,13 @@ def normalised(text: str) -> str:
 
 
 def whole_text(example: Example) -> str:
-    """All turns of a row, normalised."""
-    return normalised("\n".join(turn.content for turn in example.messages))
+    """All turns of a row, normalised; but for its system text, a frame that many rows share."""
+    return normalised(said_by(example.messages))
+
+
+def said_by(messages: Iterable[Message]) -> str:
+    """What turns say, each on lines of its own, but for a system text."""
+    return "\n".join(turn.said for turn in messages if turn.role != "system")
 
 
 def duplicates(examples: Iterable[Example]) -> Iterator[tuple[Example, Example, bool]]:
@@ -64,7 +70,9 @@ def duplicates(examples: Iterable[Example]) -> Iterator[tuple[Example, Example, 
     normalised."""
     first: dict[str, Example] = {}
     for example in examples:
-        twin = first.setdefault(whole_text(example), example)
+        frame = example.messages[0]
+        system = normalised(frame.content) if frame.role == "system" else ""
+        twin = first.setdefault(f"{system}\n{whole_text(example)}", example)
         if twin is not example:
             yield example, twin, example.messages == twin.messages
 
@@ -102,8 +110,8 @@ def _judged_texts(others: Sequence[Example]) -> tuple[list[str], list[int]]:
     owners: list[int] = []
     for row, example in enumerate(others):
         turns = example.messages[-2:] if example.ability in _FEW_SHOT else example.messages
-        question = normalised("\n".join(turn.content for turn in turns[:-1]))
-        answer = normalised(turns[-1].content)
+        question = normalised(said_by(turns[:-1]))
+        answer = normalised(turns[-1].said)
         long_question, long_answer = len(question) >= SHINGLE_CHARACTERS, len(answer) >= SHINGLE_CHARACTERS
         mine = ([question] if long_question else []) + (
             [question + answer] if long_answer or not long_question else []

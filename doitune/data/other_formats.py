@@ -1,8 +1,8 @@
 """Own rows in the forms that other trainers read: messages, Alpaca, ShareGPT, question and answer in a field
 each; every row becomes a row of ours (`example`).
 
-The form is recognised by a row's keys, or declared. Nothing is merged, cut or guessed: a row with a system
-text, a tool call or a history that its form has no place for is refused, and so is one that no form has.
+The form is recognised by a row's keys, or declared. Nothing is merged, cut or guessed: a row that no form has
+is refused, and what a form says in its own way (a history, a call of a tool) stands in its turns afterwards.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ _SPEAKERS = {
     "gpt": "assistant",
     "assistant": "assistant",
     "chatgpt": "assistant",
+    "system": "system",
+    "function_call": "assistant",
+    "observation": "tool",
+    "tool": "tool",
 }
 _TAKEN: dict[str, tuple[str, ...]] = {
     "messages": (),
-    "alpaca": ("instruction", "input", "output", "text"),
+    "alpaca": ("instruction", "input", "output", "history", "text"),
     "sharegpt": ("conversations",),
 }
 """The keys of each form that its turns are made of; `text` of Alpaca's own file is the same once more, as a
@@ -69,10 +73,10 @@ class RowForm:
     """How own rows are written.
 
     messages: `messages` of role and content. alpaca: `instruction`, `input` (may be missing or empty; it
-    follows the instruction on a line of its own), `output`. sharegpt: `conversations` of from (human, gpt, or
-    the roles' names) and value. pairs: a field with the question and one with the answer, `columns` or one of
-    PAIRS. auto: what each row's keys say. `ability` is the ability of every row; empty: each row names its
-    own in the field `ability`.
+    follows the instruction on a line of its own), `output`, `history` (earlier pairs). sharegpt:
+    `conversations` of from (human, gpt, system, function_call, observation, or the roles' names) and value.
+    pairs: a field with the question and one with the answer, `columns` or one of PAIRS. auto: what each row's
+    keys say. `ability` is the ability of every row; empty: each row names its own in the field `ability`.
     """
 
     form: OwnForm = "auto"
@@ -168,13 +172,6 @@ def _messages(row: dict[str, object]) -> object:
 
 
 def _alpaca(row: dict[str, object]) -> object:
-    for key in ("history", "system"):
-        if row.get(key):
-            raise RowError(
-                "messages",
-                f"an Alpaca row with `{key}` is not read",
-                f"write the row as `messages`, or drop `{key}`",
-            )
     texts = {key: row.get(key) for key in ("instruction", "input", "output")}
     texts["input"] = "" if texts["input"] is None else texts["input"]
     for key, text in texts.items():
@@ -188,7 +185,24 @@ def _alpaca(row: dict[str, object]) -> object:
     asked = (
         f"{texts['instruction']}\n{texts['input']}" if str(texts["input"]).strip() else texts["instruction"]
     )
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": texts["output"]}]
+    pairs = [*_history(row.get("history")), (asked, texts["output"])]
+    return [
+        {"role": role, "content": text}
+        for pair in pairs
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+
+
+def _history(value: object) -> list[tuple[object, object]]:
+    """The earlier questions and answers of an Alpaca row."""
+    pairs = value or []
+    if isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        return [(asked, answered) for asked, answered in pairs]
+    raise RowError(
+        "messages",
+        f"`history` is {shown(value)}, not a list of pairs",
+        "write [[question, answer], …], or the row as `messages`",
+    )
 
 
 def _sharegpt(row: dict[str, object]) -> object:
@@ -199,12 +213,6 @@ def _sharegpt(row: dict[str, object]) -> object:
             "messages",
             f"`conversations` is {what}, not a list of turns",
             "declare the form that the rows have",
-        )
-    if row.get("system"):
-        raise RowError(
-            "role",
-            "a ShareGPT row with `system` is not read",
-            "put the system text into the first human turn",
         )
     return [_turn(turn, number) for number, turn in enumerate(turns, 1)]
 
@@ -220,7 +228,9 @@ def _turn(turn: object, number: int) -> dict[str, object]:
         raise RowError(
             "role",
             f"`from` of turn {number} is {said}",
-            "human and gpt are read; put a system text into the first human turn",
+            f"read are {', '.join(_SPEAKERS)}",
         )
     others = {key: value for key, value in turn.items() if key not in ("from", "value", "role", "content")}
-    return {**others, "role": _SPEAKERS[speaker], "content": turn.get("value")}
+    value = turn.get("value")
+    spoken = {"content": None, "tool_calls": value} if speaker == "function_call" else {"content": value}
+    return {**others, "role": _SPEAKERS[speaker], **spoken}

@@ -71,7 +71,7 @@ class Item:
     @property
     def document(self) -> str:
         """Hash of everything that is asked and compared with: another one is another question."""
-        turns = [[message.role, message.content] for message in self.question]
+        turns = [[turn.role, turn.said, *([turn.tools] if turn.tools else [])] for turn in self.question]
         return digest(
             [self.form, self.way, turns, self.label, self.options, self.choices, self.max_new_tokens]
         )

@@ -20,6 +20,7 @@ from doitune.base.tokens import read_tokens
 from doitune.data.example import Message
 from doitune.errors import ModelError
 from doitune.prompt.encode import encode, encode_question, fingerprint
+from doitune.prompt.speech import as_turns, spoken
 from doitune.prompt.template import NEW_TOKENS, PROBE_CHAT, Template, open_template
 from doitune.system.disk import write_whole
 
@@ -146,7 +147,7 @@ def exported_template(folder: Path, template: Template) -> Template:
         cut=load_cut(folder, tokenizer)[0],
     )
     stops = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
-    return replace(found, stop_ids=tuple(stops), pad_id=template.pad_id)
+    return replace(found, stop_ids=tuple(stops), pad_id=template.pad_id, thinking=template.thinking)
 
 
 def _rendered(template: Template, messages: Sequence[Message], open_turn: bool) -> list[int]:
@@ -154,8 +155,8 @@ def _rendered(template: Template, messages: Sequence[Message], open_turn: bool) 
     where `template` cuts by it. Somebody else's template runs in its own process."""
     tokenizer = template.tokenizer
     if template.renderer is not None:
-        chat = [{"role": one.role, "content": one.content.strip()} for one in messages]
-        text = template.renderer.texts([(chat, open_turn)])[0]
+        turns, tools = as_turns(spoken(messages, template.manner), template.manner)
+        text = template.renderer.texts([(turns, open_turn, tools)])[0]
     else:
         chat = [{"role": one.role, "content": one.content} for one in messages]
         text = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=open_turn))

@@ -143,7 +143,7 @@ def _counted(recipe: Recipe) -> tuple[int, list[str]]:
 
     chosen, _ = draw(recipe)
     return len(chosen.examples), [
-        message.content for example in chosen.examples for message in example.messages
+        message.said + message.tools for example in chosen.examples for message in example.messages
     ]
 
 

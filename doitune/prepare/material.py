@@ -31,6 +31,7 @@ from doitune.prepare.schedule import Course
 from doitune.prompt.encode import encode_all, option_ids
 from doitune.prompt.encoded import Encoded
 from doitune.prompt.law import prove_law
+from doitune.prompt.speech import say_spoken
 from doitune.prompt.template import Template
 from doitune.recipe.budget import Ledger
 from doitune.system.doing import doing
@@ -73,7 +74,7 @@ def row_lengths(model: str) -> tuple[Callable[[Sequence[Example]], list[int]], t
 
     def lengths(examples: Sequence[Example]) -> list[int]:
         counts = template.text_ids(
-            [message.content.strip() for example in examples for message in example.messages]
+            [message.said.strip() + message.tools for example in examples for message in example.messages]
         )
         taken = iter(counts)
         return [sum(len(next(taken)) + 2 for _ in example.messages) for example in examples]
@@ -128,6 +129,7 @@ def prepare(
             *say_forms(corpus),
             *say_everything(recipe.data, ledger),
             *say_kept_out(corpus),
+            *say_spoken((example.messages for example in examples), template.manner),
             *name_unread((example.place, example.unread) for example in examples),
             *beyond_training(encoded, context),
         ),

@@ -17,6 +17,7 @@ from doitune.data.example import Message
 from doitune.errors import DataError, ModelError
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.prompt.rendering import CURE
+from doitune.prompt.speech import says, spoken
 from doitune.prompt.template import PROBE_CHAT, Chat, Template, render
 
 SAME_LETTERS = "letters cannot be asked of this base: take the tokenizer that belongs to it"
@@ -38,6 +39,10 @@ def encode_all(
     `places` (`file:line`) name the rows in errors. Errors: DataError for a text that holds a control token,
     ModelError where the base's own template breaks the law of prefixes or the base has no row for a token.
     """
+    named = places or [""] * len(conversations)
+    conversations = [
+        spoken(messages, template.manner, place) for messages, place in zip(conversations, named, strict=True)
+    ]
     pieces = template.text_ids(
         [message.content.strip() for messages in conversations for message in messages]
     )
@@ -46,7 +51,7 @@ def encode_all(
     for number, messages in enumerate(conversations):
         contents = pieces[start : start + len(messages)]
         start += len(messages)
-        place = places[number] if places else ""
+        place = named[number]
         _refuse_control(contents, messages, template, place)
         if template.kind == "model":
             encoded.append(_encode_by_prefix(messages, next(rendered), template, place))
@@ -101,14 +106,17 @@ def _encode_by_prefix(
     turns = [turn for turn, message in enumerate(messages) if _is_trained(message)]
     for number, turn in enumerate(turns):
         before, after = around[2 * number : 2 * number + 2]
-        if ids[: len(before)] != before or ids[: len(after)] != after:
+        same = ids[: len(after)] == after
+        end = next((at for at in range(len(before), len(ids)) if ids[at] in template.stop_ids), len(ids))
+        # a template may take the thoughts out of a turn that others follow: what is left is trained
+        left = same or says(decode(ids[len(before) : end], template), messages[turn], may_lose_thoughts=True)
+        if ids[: len(before)] != before or not left:
             raise ModelError(
                 f"the base's chat template writes turn {turn + 1} differently once a later turn follows",
-                CURE,
+                f"mark the assistant's earlier turns as not learnt (`train: false`), or {CURE}",
                 place=place,
             )
-        end = next((at for at in range(len(before), len(after)) if ids[at] in template.stop_ids), None)
-        if end is None:
+        if end >= (len(after) if same else len(ids)):
             raise ModelError("the base's chat template puts no end token behind this answer", place=place)
         labels[len(before) : end + 1] = ids[len(before) : end + 1]
     last = max((at for at, label in enumerate(labels) if label != IGNORED), default=-1)
@@ -119,15 +127,31 @@ def _refuse_control(
     contents: Sequence[Sequence[int]], messages: Sequence[Message], template: Template, place: str
 ) -> None:
     """A text that holds a role or other control token would forge a turn."""
-    for content, message in zip(contents, messages, strict=True):
+    said = [(f"the {one.role}'s text", ids) for one, ids in zip(messages, contents, strict=True)]
+    others = [(what, text) for one in messages for what, text in _other_texts(one)]
+    if others:
+        said += zip([what for what, _ in others], template.text_ids([text for _, text in others]))
+    for what, content in said:
         forged = template.control_ids.intersection(content) - {template.unknown_id}
         if forged:
             names = template.tokenizer.convert_ids_to_tokens(sorted(forged))
             raise DataError(
-                f"the {message.role}'s text holds the control token {', '.join(map(str, names))}",
+                f"{what} holds the control token {', '.join(map(str, names))}",
                 "take it out of the text: a model would read it as the end of a turn",
                 place=place,
             )
+
+
+def _other_texts(message: Message) -> Iterator[tuple[str, str]]:
+    """What a turn says beside its content."""
+    if message.thinking:
+        yield "the assistant's thinking", message.thinking
+    if message.tools:
+        yield "the row's `tools`", message.tools
+    for call in message.calls:
+        yield "a call of a tool", f"{call.name} {call.arguments}"
+    if message.name:
+        yield "the name of a tool", message.name
 
 
 def _refuse_rowless(ids: Sequence[int], template: Template, place: str) -> None:
@@ -152,6 +176,7 @@ def encode_question(messages: Sequence[Message], template: Template) -> tuple[in
 def encode_questions(questions: Sequence[Sequence[Message]], template: Template) -> list[tuple[int, ...]]:
     """`encode_question` for many at once."""
     if template.kind == "model":
+        questions = [spoken(messages, template.manner) for messages in questions]
         for messages in questions:
             _refuse_control(template.text_ids([m.content.strip() for m in messages]), messages, template, "")
         found = [tuple(ids) for ids in render(template, [(messages, True) for messages in questions])]
@@ -203,4 +228,6 @@ def fingerprint(template: Template) -> str:
     record = [template.kind, template.stop_ids, whole.ids, whole.labels]
     if template.cut and template.cut.mark:  # so runs under the fast tokenizer's cuts had another encoder
         record.append(template.cut.mark)
+    if template.thinking != "auto":
+        record.append(template.thinking)
     return sha256(json.dumps(record).encode()).hexdigest()

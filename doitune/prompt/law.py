@@ -11,6 +11,7 @@ from doitune.errors import DataError, ModelError
 from doitune.prompt.encode import decode_all, encode_questions
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.prompt.rendering import CURE
+from doitune.prompt.speech import last_question, says, spoken
 from doitune.prompt.template import Template
 
 RETOKENISED_ROWS = 1000
@@ -59,13 +60,13 @@ def _prove_known(
         if template.unknown_id is None or template.unknown_id not in whole.ids:
             continue
         name = str(template.tokenizer.unk_token)
-        characters = sorted({one for message in messages for one in message.content.strip()})
+        characters = sorted({one for message in messages for one in message.said + message.tools})
         lost = [
             one
             for one, ids in zip(characters, template.text_ids(characters), strict=True)
             if template.unknown_id in ids
         ]
-        spelled = any(name in message.content for message in messages)
+        spelled = any(name in message.said for message in messages)
         what = f"{name}, which" if spelled else f"{', '.join(map(repr, lost[:5])) or 'text'}, which"
         raise DataError(
             f"this row holds {what} the base's tokenizer reads as {name}, its one token for all text that "
@@ -86,16 +87,30 @@ def _prove_answers(
     runs = [_trained_runs(whole) for whole in encoded]
     texts = iter(decode_all([run[:-1] for found in runs for run in found], template))
     for found, messages, place in zip(runs, conversations, places, strict=True):
+        messages = spoken(messages, template.manner)
+        asked = last_question(messages)
         said = [
-            message.content.strip() for message in messages if message.role == "assistant" and message.learnt
+            (one, at < asked) for at, one in enumerate(messages) if one.role == "assistant" and one.learnt
         ]
         if len(found) != len(said) or any(run[-1] not in template.stop_ids for run in found):
             parts = f"{len(found)} trained parts, or one without an end token"
             problem = f"{len(said)} learnt assistant turns have {parts}"
             raise ModelError(problem, CURE, place=place)
-        for text, content in zip([next(texts) for _ in found], said, strict=True):
-            if text.strip() != content:
-                raise _otherwise(text.strip(), content, template, place)
+        for text, (message, earlier) in zip([next(texts) for _ in found], said, strict=True):
+            if not says(text, message, may_lose_thoughts=earlier):
+                if message.calls:
+                    raise _beside_call(text, place)
+                raise _otherwise(text.strip(), message.said.strip(), template, place)
+
+
+def _beside_call(trained: str, place: str) -> ModelError:
+    """What to say of a call of tools that is trained otherwise than the row has it."""
+    return ModelError(
+        f"the base's chat template leaves something of this turn out, which calls tools: {trained[:60]!r} "
+        "would be trained",
+        "drop what stands beside the call: its text, or its thoughts (--set prompt.thinking=drop)",
+        place=place,
+    )
 
 
 def _otherwise(trained: str, content: str, template: Template, place: str) -> ModelError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
@@ -20,6 +21,7 @@ from weakref import finalize
 
 from doitune.errors import ModelError
 from doitune.prompt.moment import now
+from doitune.prompt.repertoire import Repertoire
 from doitune.system import confined
 
 MEMORY_BYTES = 256 << 20
@@ -42,8 +44,9 @@ OUTPUT_TIMES = 4
 CURE = "use the recipe's: --set prompt.template=doit"
 """What helps where a base's own chat template does not serve."""
 
-Chat = tuple[Sequence[Mapping[str, str]], bool]
-"""Messages of role and content, and whether the opening of an assistant turn follows."""
+Chat = tuple[Sequence[Mapping[str, Any]], bool, Any]
+"""Turns as templates take them, whether the opening of an assistant turn follows, and the list of tools (None
+without any)."""
 
 
 class RenderingError(ModelError):
@@ -69,12 +72,18 @@ class Renderer:
         other.reads_clock = self.reads_clock
         return other
 
+    @cached_property
+    def repertoire(self) -> Repertoire:
+        """What the template knows to write."""
+        return Repertoire(self.texts)
+
     def texts(self, chats: Sequence[Chat]) -> list[str]:
         """The text of each chat. Errors: RenderingError."""
         found: list[str] = []
         for start in range(0, len(chats), CHATS_A_REQUEST):
             part = [
-                [list(messages), open_turn] for messages, open_turn in chats[start : start + CHATS_A_REQUEST]
+                [list(turns), opened, tools]
+                for turns, opened, tools in chats[start : start + CHATS_A_REQUEST]
             ]
             seconds = CPU_SECONDS + CHAT_SECONDS * len(part)
             reply = self._ask(

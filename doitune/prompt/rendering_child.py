@@ -6,7 +6,8 @@ a limit of CPU time, whose end the kernel enforces by ending the process. The en
 transformers' `apply_chat_template` (sandboxed and immutable; `raise_exception`, `strftime_now`, `tojson`;
 loop controls; `generation` blocks), so a template says here what it says there; but for two things: it is
 always the same moment, and what draws at random is an error. One JSON line in, one out: first {template,
-variables, moment, memory_bytes, seconds}, then {chats: [[messages, open_turn], ...], seconds, spare, times}.
+variables, moment, memory_bytes, seconds}, then {chats: [[turns, opened, tools], ...], seconds, spare,
+times}.
 """
 
 from __future__ import annotations
@@ -141,14 +142,16 @@ class _TooLong(RuntimeError):
     pass
 
 
-def render(
-    template: Any, messages: list[dict[str, str]], open_turn: bool, variables: dict[str, Any], most: int
-) -> str:
+Turns = list[dict[str, Any]]
+
+
+def render(template: Any, chat: tuple[Turns, bool, Any], variables: dict[str, Any], most: int) -> str:
     """The text of one chat, at most `most` characters."""
+    turns, opened, tools = chat
     pieces: list[str] = []
     length = 0
     for piece in template.generate(
-        messages=messages, tools=None, documents=None, add_generation_prompt=open_turn, **variables
+        messages=turns, tools=tools, documents=None, add_generation_prompt=opened, **variables
     ):
         length += len(piece)
         if length > most:
@@ -157,14 +160,22 @@ def render(
     return "".join(pieces)
 
 
+def characters(turns: Turns, _: bool, tools: Any) -> int:
+    """About how long a chat's text is."""
+    others = [value for turn in turns for key, value in turn.items() if key != "content"]
+    plain = all(isinstance(one, str) for one in others) and not tools
+    written = sum(map(len, others)) if plain else len(json.dumps([others, tools]))
+    return written + sum(len(turn["content"] or "") for turn in turns)
+
+
 def answer(template: Any, request: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
     """The texts of a request, or the number of the chat that failed and why."""
     texts: list[str] = []
     signal.setitimer(signal.ITIMER_PROF, request["seconds"])
     try:
-        for messages, open_turn in request["chats"]:
-            most = request["spare"] + request["times"] * sum(len(message["content"]) for message in messages)
-            texts.append(render(template, messages, open_turn, variables, most))
+        for chat in request["chats"]:
+            most = request["spare"] + request["times"] * characters(*chat)
+            texts.append(render(template, chat, variables, most))
     except FAULTS as error:
         return {"failed": len(texts), "reason": reason(error)}
     finally:

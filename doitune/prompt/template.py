@@ -10,6 +10,7 @@ from doitune.data.example import Message
 from doitune.errors import ModelError
 from doitune.prompt.cut import Cut, fast_ids
 from doitune.prompt.rendering import CURE, Renderer, RenderingError
+from doitune.prompt.speech import Manner, Thinking, as_turns
 
 NEW_TOKENS = ("<user>", "<assistant>", "<eot>")
 """The paper's three added tokens, in the order of their new rows."""
@@ -27,18 +28,17 @@ PROBE_CHAT = (
 """A fixed chat whose ids are the encoder's fingerprint."""
 
 Chat = tuple[Sequence[Message], bool]
-"""Messages, and whether the opening of an assistant turn follows."""
+"""A conversation as it is `spoken`, and whether the opening of an assistant turn follows."""
 
 
 @dataclass(frozen=True)
 class Template:
     """How a chat becomes ids for one base model.
 
-    `tokenizer` is a fast tokenizer of transformers. `stop_ids` end a reply, the first is the end token that
-    training teaches. `new_rows` is 3 where the role tokens are rows of their own behind the vocabulary, else
-    0. `rows`: of the embedding with the new ones; 0 where they are not known. `renderer`: of a `model`
-    template. `cut`: of a base whose tokenizer.model says how texts are cut. `why`: why it is this kind, where
-    nobody named one.
+    `tokenizer`: a fast one of transformers. `stop_ids` end a reply, the first is the end token that training
+    teaches. `new_rows`: 3 where the role tokens are rows of their own, else 0. `rows`: of the embedding with
+    the new ones; 0: not known. `renderer`: of a `model` template. `cut`: of a base whose texts
+    tokenizer.model cuts. `why`: of a kind that nobody named. `thinking`: the recipe's `prompt.thinking`.
     """
 
     kind: str
@@ -53,6 +53,12 @@ class Template:
     renderer: Renderer | None = None
     cut: Cut | None = None
     why: str = ""
+    thinking: Thinking = "auto"
+
+    @property
+    def manner(self) -> Manner:
+        """What it can write beside the turns of user and assistant."""
+        return Manner(self.renderer.repertoire if self.renderer else None, self.thinking)
 
     @property
     def end_id(self) -> int:
@@ -61,19 +67,18 @@ class Template:
 
     @property
     def unknown_id(self) -> int | None:
-        """The token that stands for all text that the tokenizer has no token for; None where it knows every
-        text, or the token has a role."""
+        """The token of text that the tokenizer does not know; None without one, or where it has a role."""
         unknown: int | None = self.tokenizer.unk_token_id
         return None if unknown in (self.user_id, self.assistant_id, *self.stop_ids) else unknown
 
     @property
     def moment(self) -> str:
-        """What the base's own template takes for now; "" for the recipe's, which prints no time."""
+        """What the base's own template takes for now; "" for the recipe's."""
         return self.renderer.moment if self.renderer else ""
 
     @property
     def reads_clock(self) -> bool:
-        """Whether the base's own template has asked for the time in what was rendered so far."""
+        """Whether the base's own template has asked for the time so far."""
         return self.renderer is not None and self.renderer.reads_clock
 
     def at(self, moment: str) -> Template:
@@ -275,8 +280,9 @@ def render(template: Template, chats: Sequence[Chat], places: Sequence[str] = ()
     """Ids of each chat in the base's own chat template; `places` name the chats in errors."""
     assert template.renderer is not None
     said = [
-        ([{"role": one.role, "content": one.content.strip()} for one in messages], open_turn)
-        for messages, open_turn in chats
+        (turns, opened, tools)
+        for messages, opened in chats
+        for turns, tools in [as_turns(messages, template.manner)]
     ]
     try:
         return template.text_ids(template.renderer.texts(said))

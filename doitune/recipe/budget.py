@@ -15,7 +15,8 @@ from random import Random
 from typing import Any, Literal
 
 from doitune.ability import NAMES, known_near, place_of
-from doitune.data.example import Example, content_key
+from doitune.data.example import Example
+from doitune.data.message import content_key
 from doitune.data.sources import FULL
 from doitune.errors import DataError, Problem
 

@@ -94,6 +94,11 @@ class PromptSection(Section):
     end_token: Token = Field(
         default="", description="the vocabulary's token that ends a turn; empty: the tokenizer's end token"
     )
+    thinking: Literal["auto", "keep", "drop", "last"] = Field(
+        default="auto",
+        description="an answer's thoughts (<think>, reasoning_content): auto: as the template writes them; "
+        "keep: in every turn; drop: in none; last: in those after the last question",
+    )
 
     def contradictions(self) -> Iterator[Contradiction]:
         named = [token for token in (self.user_token, self.assistant_token, self.end_token) if token]
