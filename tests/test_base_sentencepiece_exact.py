@@ -383,7 +383,7 @@ def test_a_run_under_tokenizer_json_has_another_encoder(
         open_trained(old)
     assert "with the doitune that trained it" in caught.value.hint
     with pytest.raises(CheckpointError, match="another encoder"):
-        asked = Request(corpus=str(tiny_corpus))
+        asked = Request(corpus=(str(tiny_corpus),))
         evaluate_target(str(old.folder), asked, runs=tmp_path, on_progress=lambda label, progress: None)
     with pytest.raises(CheckpointError, match="another encoder"):
         export_merged(Wish(old, tmp_path / "merged"))

@@ -153,7 +153,7 @@ def test_faults_of_whole_files_are_problems_not_exceptions(tmp_path: Path) -> No
         ("empty_file", "math_test.json"),
         ("file", "1000"),
     ]
-    assert {"schema", "rows", "problems", "leaks", "notes"} == set(report.to_json())
+    assert {"schema", "rows", "problems", "leaks", "notes", "forms"} == set(report.to_json())
 
 
 def test_own_rows_are_counted_once(tmp_path: Path) -> None:

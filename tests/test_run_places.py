@@ -109,7 +109,7 @@ def test_another_corpus_is_asked_beside_the_runs_own(run: Run, home: Path) -> No
     asked(run)
     write_rows(home / "new rows.jsonl", 500)
     for _ in range(2):  # the second one goes on in the same place
-        (other,) = asked(run, corpus="new rows.jsonl")
+        (other,) = asked(run, corpus=("new rows.jsonl",))
     assert other.report.n == 4 and other.report.suite == "doit-test"
     folders = sorted(path.name for path in (run.folder / "evals").iterdir())
     assert folders == ["doit-test", "doit-test-of-new rows"]
@@ -122,7 +122,7 @@ def test_another_corpus_is_asked_beside_the_runs_own(run: Run, home: Path) -> No
 def test_two_corpora_asked_of_a_base_stand_beside_each_other(home: Path) -> None:
     write_rows(home / "other.jsonl", 500)
     for corpus in ("own.jsonl", "other.jsonl", "own.jsonl"):
-        request = Request(("doit-test",), corpus=corpus)
+        request = Request(("doit-test",), corpus=(corpus,))
         (found,) = evaluate_target("./base", request, runs=home / "runs", on_progress=lambda *_: None)
         assert found.report.n == 4
     suites = sorted(path.name for path in (home / "runs" / "bases" / "base" / "evals").iterdir())

@@ -10,11 +10,36 @@ import typer
 
 from doitune.cli import completion, options
 from doitune.cli.group import group
-from doitune.cli.options import BenchmarkData, CorpusName, Json, Model, RecipeOrOwn, Sets, folders, words
+from doitune.cli.options import (
+    AbilityColumn,
+    AnswerColumn,
+    BenchmarkData,
+    CorpusName,
+    Json,
+    Model,
+    QuestionColumn,
+    RecipeOrOwn,
+    Rows,
+    RowsAbility,
+    Sets,
+    folders,
+    words,
+)
 from doitune.data.suites import BENCHMARKS, Benchmark
 from doitune.errors import DataError
 
 data_app = group("Get a corpus, check it, and see what a recipe learns from.")
+
+
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="Count tokens with this model's tokenizer.", autocompletion=completion.models
+    ),
+]
+Declared = Annotated[
+    str, typer.Option("--declared", help="Abilities of your own that look like known ones, with commas.")
+]
 
 
 @data_app.command("draw")
@@ -48,28 +73,19 @@ def draw(
 @data_app.command("check")
 def check(
     corpus: Annotated[
-        str, typer.Argument(help="demo, doit, or the path of a corpus.", autocompletion=completion.corpora)
+        list[str],
+        typer.Argument(help="demo, doit, or paths of corpora.", autocompletion=completion.corpora),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Count tokens with this model's tokenizer.",
-            autocompletion=completion.models,
-        ),
-    ] = None,
+    model: Tokenizer = None,
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", help="With --model: the longest row that may be learnt from.")
     ] = 2048,
-    rows: Annotated[
-        str,
-        typer.Option(
-            "--rows",
-            help="The form of rows of your own: doit (recognised), messages, alpaca, ...",
-        ),
-    ] = "doit",
-    ability: Annotated[str, typer.Option("--ability", help="The ability of every row of your own.")] = "",
+    rows: Rows = "doit",
+    ability: RowsAbility = "",
+    question_column: QuestionColumn = "",
+    answer_column: AnswerColumn = "",
+    ability_column: AbilityColumn = "",
+    declared: Declared = "",
     against: Annotated[
         str | None,
         typer.Option(
@@ -86,19 +102,24 @@ def check(
     """
     from doitune.console import examples, progress, screen
     from doitune.data.check import check as check_corpus
+    from doitune.data.corpus import open_several
     from doitune.evals.suites.files import judged_rows
-    from doitune.prepare.draw import own_corpus
+    from doitune.prepare.draw import row_form
     from doitune.prepare.material import row_lengths
+    from doitune.system.streams import need_results
 
+    need_results()
+    form = row_form(rows, ability, options.columns(question_column, answer_column), ability_column)
     with progress.LiveLine():
         lengths, tokens = row_lengths(model) if model else (None, ())
         judged = judged_rows(words(against), folders(data or ()))
         report = check_corpus(
-            own_corpus(corpus, rows, ability),
+            open_several([(one, form) for one in corpus]),
             against=judged,
             encode_lengths=lengths,
             max_tokens=max_tokens if model else None,
             role_tokens=tokens,
+            declared=words(declared),
         )
     if as_json:
         screen.show_json(report.to_json())

@@ -103,7 +103,7 @@ def evaluate(
         suites=words(suite),
         checkpoints=words(checkpoint),
         limit=limit,
-        corpus=corpus,
+        corpus=tuple(corpus or ()),
         with_base=base,
         shots=numbers(shots, "--shots"),
         data=folders(data or ()),

@@ -57,7 +57,12 @@ def init(
 
     if recipe is not None:
         refuse_there(recipe, force=force)
-    typed = _Typed(corpus, abilities, rows, card, model, tuple(sets or ()), anybody_there() and not as_json)
+    if corpus and corpus[1:]:
+        raise UsageError(
+            f"a first recipe is for one corpus, not {len(corpus)}", "add the others: data.corpus"
+        )
+    one = corpus[0] if corpus else None
+    typed = _Typed(one, abilities, rows, card, model, tuple(sets or ()), anybody_there() and not as_json)
     answers, found = typed.answers()
     path = recipe or Path(f"{Path(answers.corpus).resolve().stem}.yaml")
     with progress.LiveLine():

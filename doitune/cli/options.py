@@ -43,10 +43,25 @@ Model = Annotated[
     ),
 ]
 CorpusName = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--corpus", "-c", help="demo, doit, or the path of a corpus.", autocompletion=completion.corpora
+        "--corpus",
+        "-c",
+        help="demo, doit, or the path of a corpus. Repeatable: all of them.",
+        autocompletion=completion.corpora,
     ),
+]
+Rows = Annotated[
+    str,
+    typer.Option("--rows", help="The form of rows of your own: doit (recognised), messages, alpaca, ..."),
+]
+RowsAbility = Annotated[str, typer.Option("--ability", help="The ability of every row of your own.")]
+QuestionColumn = Annotated[
+    str, typer.Option("--question-column", help="The field or column of the question.")
+]
+AnswerColumn = Annotated[str, typer.Option("--answer-column", help="The field or column of its answer.")]
+AbilityColumn = Annotated[
+    str, typer.Option("--ability-column", help="The field or column of the ability; else `ability`.")
 ]
 Sets = Annotated[
     list[str] | None,
@@ -103,14 +118,17 @@ Json = Annotated[
 
 
 def resolved(
-    recipe: str | None, model: str | None, corpus: str | None = None, sets: Sequence[str] | None = None
+    recipe: str | None,
+    model: str | None,
+    corpus: Sequence[str] | None = None,
+    sets: Sequence[str] | None = None,
 ) -> Resolved:
     """The recipe that a command names, that for one's own rows where it names a corpus alone; that of a run
     keeps its name. Errors: those of `resolve`; UsageError where neither is named."""
     from doitune.recipe.resolve import resolve
     from doitune.run.layout import recipe_name
 
-    if recipe is None and corpus is None:
+    if recipe is None and not corpus:
         raise UsageError(
             "neither a recipe nor a corpus is named",
             "name a recipe (`doitune recipes list`), or give your own rows: --corpus FILE",
@@ -128,6 +146,14 @@ def moment(recipe: str | None) -> str:
 
     path = Path(recipe or OWN_RECIPE)
     return "" if recipe_name(path) is None else moment_of(Run(path.parent))
+
+
+def columns(question: str, answer: str) -> tuple[str, str]:
+    """The columns of question and answer. UsageError where only one of them is named."""
+    if bool(question) != bool(answer):
+        lacking = "--answer-column" if question else "--question-column"
+        raise UsageError(f"{lacking} is not named", "name both columns, or neither")
+    return question, answer
 
 
 def words(text: str | None) -> tuple[str, ...]:

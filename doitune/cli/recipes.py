@@ -69,8 +69,10 @@ def recipes_show(
 
 def _shown(value: object) -> str:
     """A value as a recipe would write it."""
+    from doitune.recipe.yaml_text import write_leaf
+
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(str, value)) + "]"
+        return write_leaf(value)
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -48,7 +48,8 @@ def show_check(report: CheckReport) -> None:
             forms = ", ".join(f"{form} {n:,}" for form, n in count.forms.items())
             tokens = "" if count.tokens is None else f"{count.tokens.median} / {count.tokens.most}"
             rows.append([source, name, f"{count.rows:,}", forms, tokens])
-    show_table(["source", "ability", "rows", "forms", "tokens, median / most"], rows, right=(2,))
+    if rows:
+        show_table(["source", "ability", "rows", "forms", "tokens, median / most"], rows, right=(2,))
     shown: Counter[str] = Counter()
     for one in report.problems:
         shown[one.kind] += 1
@@ -60,6 +61,8 @@ def show_check(report: CheckReport) -> None:
     for leak in report.leaks[:FIRST_LEAKS]:
         trained, judged = leak.train_place or leak.train_id, leak.other_place or leak.other_id
         say(f"leak: {trained} gives away {judged} ({100 * leak.coverage:.0f} %)")
+    for form, number in report.forms.items():
+        say(f"rows read as {form}: {number:,}")
     for note in report.notes:
         say(f"note: {note}")
     say(f"{len(report.problems):,} problems, {len(report.leaks):,} leaks")

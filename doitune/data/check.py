@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from statistics import quantiles
 
 from doitune.data.corpus import Corpus
@@ -14,10 +14,11 @@ from doitune.data.example import Example
 from doitune.data.jsonl import Finding, shown
 from doitune.data.keys import name_unread
 from doitune.data.leaks import Leak, duplicates, leaks_of
-from doitune.data.sources import SMALL
+from doitune.data.own_rows import ability_slips, at_row
+from doitune.data.sources import FULL, SMALL
 from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError
-from doitune.system.doing import counted
+from doitune.system.doing import counted, doing
 
 CONTROL_TOKENS = (
     "<user>", "<assistant>", "<eot>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>",
@@ -67,12 +68,14 @@ class RowCount:
 @dataclass(frozen=True)
 class CheckReport:
     """All that `doitune data check` found: rows by source and ability, what is wrong (files in order),
-    which train rows leak where, and `notes`: what is not read though nothing is wrong with it."""
+    which train rows leak where, and `notes`: what is not read though nothing is wrong with it; `forms`:
+    how many rows of one's own are in each form."""
 
     rows: Mapping[str, Mapping[str, RowCount]]
     problems: tuple[Finding, ...]
     leaks: tuple[Leak, ...]
     notes: tuple[str, ...] = ()
+    forms: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
@@ -93,6 +96,7 @@ class CheckReport:
                 for leak in self.leaks
             ],
             "notes": list(self.notes),
+            "forms": dict(self.forms),
         }
 
 
@@ -103,15 +107,18 @@ def check(
     encode_lengths: Lengths | None = None,
     max_tokens: int | None = None,
     role_tokens: Sequence[str] = (),
+    declared: Collection[str] = (),
 ) -> CheckReport:
     """Read every source of a corpus and report.
 
     `against`: further judged rows by suite (CMMLU, AGIEval), whose messages should hold question and options
     only, for a frame that every question shares thins the coverage. `encode_lengths`: tokens of each row;
     rows above `max_tokens` would lose their answer and are problems. `role_tokens`: the model's role tokens,
-    looked for in text beside CONTROL_TOKENS. Bad rows are problems, never exceptions.
+    looked for in text beside CONTROL_TOKENS. `declared`: abilities of one's own that are no slips of known
+    names. Bad rows are problems, never exceptions.
     """
     sources = [source for source in corpus.sources() if not (corpus.is_own and source == SMALL)]
+    sources = sources or [FULL]  # an empty file says so when it is read
     problems: list[Finding] = []
     examples: dict[str, dict[str, list[Example]]] = {}
     for source in sources:
@@ -124,6 +131,7 @@ def check(
         every = [example for group in by_ability.values() for example in group]
         problems += [finding for example in every for finding in _odd_text(example, token)]
         problems += _twins(every)
+        problems += ability_slips(by_ability, declared) if corpus.is_own else ()
         rows[source] = {}
         for name, group in by_ability.items():
             lengths = list(encode_lengths(group)) if encode_lengths else []
@@ -134,11 +142,12 @@ def check(
     leaks = _leaks(examples, against or {})
     every_row = (one for by_ability in examples.values() for group in by_ability.values() for one in group)
     notes = name_unread((one.place, one.unread) for one in every_row)
-    return CheckReport(rows, tuple(problems), tuple(leaks), notes)
+    return CheckReport(rows, tuple(problems), tuple(leaks), notes, corpus.forms)
 
 
 def _read(corpus: Corpus, source: str) -> tuple[dict[str, list[Example]], list[Finding]]:
     """The good rows by ability, and what is wrong with the files and the other rows."""
+    doing(f"reading the rows of {source}")
     try:
         scans = corpus.scan(source)
     except DataError as error:
@@ -160,11 +169,6 @@ def _as_findings(kind: str, error: DataError) -> list[Finding]:
     return [Finding(kind, problem.place, 0, problem.problem, problem.hint) for problem in error.problems]
 
 
-def _at(example: Example, kind: str, problem: str, hint: str) -> Finding:
-    file, _, line = example.place.rpartition(":")
-    return Finding(kind, file, int(line), problem, hint)
-
-
 def _token_pattern(tokens: Sequence[str]) -> re.Pattern[str]:
     return re.compile(
         "|".join(
@@ -181,7 +185,7 @@ def _odd_text(example: Example, token: re.Pattern[str]) -> Iterator[Finding]:
     for where, text in texts:
         if (found := token.search(text)) and "role_token" not in reported:
             reported.add("role_token")
-            yield _at(
+            yield at_row(
                 example,
                 "role_token",
                 f"{where} has the special token {shown(found[0])} as text",
@@ -191,7 +195,7 @@ def _odd_text(example: Example, token: re.Pattern[str]) -> Iterator[Finding]:
             if kind not in reported and (odd := pattern.search(text)):
                 reported.add(kind)
                 problem = f"{where} has {what}, U+{ord(odd[0]):04X}, at character {odd.start() + 1}"
-                yield _at(example, kind, problem, _TEXT_HINT)
+                yield at_row(example, kind, problem, _TEXT_HINT)
 
 
 def _twins(examples: Sequence[Example]) -> Iterator[Finding]:
@@ -201,7 +205,7 @@ def _twins(examples: Sequence[Example]) -> Iterator[Finding]:
             if exact
             else ("near_duplicate", "the same but for case, spaces and punctuation as")
         )
-        yield _at(example, kind, f"{what} {first.place}", "keep one of the two")
+        yield at_row(example, kind, f"{what} {first.place}", "keep one of the two")
 
 
 def _overlong(
@@ -210,7 +214,7 @@ def _overlong(
     for example, length in zip(examples, lengths, strict=False):
         if max_tokens is not None and length > max_tokens:
             problem = f"{length:,} tokens, more than {max_tokens:,}: its answer would be cut"
-            yield _at(example, "overlong", problem, "shorten the row, or raise train.max_tokens")
+            yield at_row(example, "overlong", problem, "shorten the row, or raise train.max_tokens")
 
 
 def _lengths(lengths: Sequence[int]) -> TokenLengths | None:

@@ -1,5 +1,5 @@
-"""Where rows come from: the built-in demo, the fetched DoIT data, a folder in its layout, or own rows in
-JSONL files.
+"""Where rows come from: the built-in demo, the fetched DoIT data, a folder in its layout, own rows in files,
+or several of these.
 
 Files that `checksums.json` beside the data lists are hashed at every use; a changed byte is an error.
 """
@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from doitune.ability import place_of
-from doitune.data.checksums import CHECKSUMS, Checksum, difference, digest_of, read_checksums, write_checksums
+from doitune.data.checksums import CHECKSUMS, Checksum, difference, read_checksums, write_checksums
 from doitune.data.example import Example, Scan, refuse
+from doitune.data.files import Files, relative
 from doitune.data.holdout import Holdout, Parted, part
 from doitune.data.jsonl import Finding
-from doitune.data.layout import Layout, repair_hint, split_of
+from doitune.data.layout import repair_hint, split_of
 from doitune.data.other_formats import RowForm
-from doitune.data.own_rows import OwnRows, holds_own
-from doitune.data.sources import SMALL, SYNTHETIC, TEST, VALID
+from doitune.data.own_rows import OwnRows, distinct_names
+from doitune.data.sources import FULL, SMALL, SOURCES, SYNTHETIC, TEST, VALID
 from doitune.errors import DataError, DiskError
 from doitune.system.disk import whole_folder
 from doitune.system.doing import doing
@@ -34,44 +37,32 @@ CACHE_CURE = "make room, or set XDG_CACHE_HOME to a folder elsewhere"
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Rows on disk: `root` is a folder in the data set's layout, or a file of own rows or a folder of
-    them; `rows` says how they are written, where that is not to be recognised.
-    `holdout`: what is kept out of own rows that have no valid and no test rows."""
+class Corpus(Files):
+    """Rows on disk. `holdout`: what is kept out of own rows that have no valid and no test rows."""
 
-    name: str
-    root: Path
-    rows: RowForm | None = None
     holdout: Holdout | None = None
 
     @property
-    def is_own(self) -> bool:
-        """Whether this corpus is of own rows, not in the layout."""
-        return self.rows is not None or self.root.is_file() or holds_own(self.root)
-
-    @cached_property
-    def kept(self) -> Layout | OwnRows:
-        """The files behind it."""
-        own = self.rows or RowForm()
-        return OwnRows(self.name, self.root, own) if self.is_own else Layout(self.name, self.root)
+    def forms(self) -> dict[str, int]:
+        """How many own rows are in each form."""
+        forms: Counter[str] = Counter()
+        for one in self.units:
+            forms.update(one.kept.forms if isinstance(one.kept, OwnRows) else {})
+        return dict(forms)
 
     def sources(self) -> tuple[str, ...]:
         """The folders of the layout that are there (of own rows: that they stand for), known ones first."""
-        return (*self.kept.sources(), *self.parted.sources())
-
-    def files(self, source: str) -> dict[str, Path]:
-        """The file of each ability (of own rows: each file by its name). Errors: DataError."""
-        return self.kept.files(source)
-
-    def scan(self, source: str) -> dict[str, Scan]:
-        """What each file of a source holds, bad rows as findings, by the keys of `files`."""
-        doing(f"reading the rows of {source}")
-        return self.kept.scan(source)
+        there = {source: None for one in self.units for source in one.kept.sources()}
+        known = (source for source in SOURCES if source in there)
+        return tuple(dict.fromkeys((*known, *there, *self.parted.sources())))
 
     def read(self, source: str) -> dict[str, list[Example]]:
         """The rows of each ability of a source, in file order. Errors: DataError with every bad row of every
         file; when the source is missing or empty; when a file differs from `checksums.json`."""
-        rows = _scanned(self, source) if source == SYNTHETIC or not self.parted else self.parted.rows(source)
+        learnt = [one for one in self.having(source) if not (self.parted and one.is_own)]
+        rows = _scanned(learnt, source)
+        for name, found in self.parted.rows(source).items():
+            rows.setdefault(name, []).extend(found)
         if not rows:
             raise DataError(f"no row for {source}", _no_row_hint(source), place=str(self.root))
         return {name: rows[name] for name in sorted(rows, key=place_of)}
@@ -79,32 +70,43 @@ class Corpus:
     @cached_property
     def parted(self) -> Parted:
         """Own rows parted into learnt and kept out; empty where nothing is to be kept out."""
-        there = self.kept.sources()
-        if self.holdout is None or not self.is_own or SMALL not in there or {VALID, TEST} & set(there):
+        own = [one for one in self.units if one.is_own]
+        there = {source for one in own for source in one.kept.sources()}
+        if self.holdout is None or not there & {SMALL, SYNTHETIC} or {VALID, TEST} & there:
             return Parted()
-        return part(_scanned(self, SMALL), self.holdout)
-
-    def sha256(self, source: str) -> dict[str, str]:
-        """The sha256 (hex) of each file of a source, by its path relative to the root. Errors: DataError."""
-        return {_relative(self, path): digest_of(path) for path in self.files(source).values()}
+        rows = {**_scanned(own, SMALL), **_scanned(own, SYNTHETIC)}
+        laid = [one for one in self.units if not one.is_own]
+        beside: list[Example] = []
+        for source in (SMALL, FULL, SYNTHETIC):
+            those = [one for one in laid if source in one.kept.sources()]
+            beside += [row for found in _scanned(those, source).values() for row in found]
+        return part(rows, self.holdout, beside)
 
     def verify(self, source: str) -> None:
-        """Compare each file of a source with `checksums.json`, where the corpus has one. Errors: DataError
-        naming each file that differs, or that the list does not know."""
-        if not self.is_own and (recorded := read_checksums(self.root)):
-            doing(f"comparing {source} with the corpus's checksums")
-            refuse(_changes(self, source, recorded))
+        """Compare each file of a source with `checksums.json`, where there is one. Errors: DataError naming
+        each file that differs, or that the list does not know."""
+        for one in self.having(source):
+            _verify(one, source)
 
 
-def _scanned(corpus: Corpus, source: str) -> dict[str, list[Example]]:
-    """The good rows of a source by ability, as they stand in its files. Errors: as `Corpus.read`."""
-    corpus.verify(source)
-    scans = corpus.scan(source)
-    refuse(tuple(finding for scan in scans.values() for finding in scan.findings))
+def _scanned(units: Sequence[Files], source: str) -> dict[str, list[Example]]:
+    """The good rows of a source by ability, as they stand in the files of units. Errors: as `Corpus.read`."""
+    found: list[Scan] = []
+    for one in units:
+        _verify(one, source)
+        doing(f"reading the rows of {source}")
+        found += one.scan(source).values()
+    refuse(tuple(finding for scan in found for finding in scan.findings))
     rows: dict[str, list[Example]] = {}
-    for example in (example for scan in scans.values() for example in scan.examples):
+    for example in (example for scan in found for example in scan.examples):
         rows.setdefault(example.ability, []).append(example)
     return rows
+
+
+def _verify(one: Files, source: str) -> None:
+    if not one.is_own and (recorded := read_checksums(one.root)):
+        doing(f"comparing {source} with the corpus's checksums")
+        refuse(_changes(one, source, recorded))
 
 
 def open_corpus(name_or_path: str, rows: RowForm | None = None, holdout: Holdout | None = None) -> Corpus:
@@ -122,13 +124,32 @@ def open_corpus(name_or_path: str, rows: RowForm | None = None, holdout: Holdout
         return _checked(Corpus("doit", root))
     path = from_home(name_or_path)
     if not path.exists():
+        if path.is_symlink():
+            raise DataError("a link that leads nowhere", "name the file itself", place=str(path))
         known = ", ".join(KNOWN)
         raise DataError(
             f"no corpus `{name_or_path}`: neither a known name ({known}) nor a path",
             "check the spelling of the path",
         )
     name = path.resolve().stem if path.is_file() else path.resolve().name
-    return _checked(Corpus(name, path, rows, holdout))
+    return _checked(Corpus(name, path, rows, holdout=holdout))
+
+
+def open_several(wanted: Sequence[tuple[str, RowForm | None]], holdout: Holdout | None = None) -> Corpus:
+    """The corpora of these names or paths, each with how its rows are written, as one. Errors: as
+    `open_corpus`; DataError where one is named twice, or two are in the data set's layout."""
+    if len(wanted) == 1:
+        return open_corpus(*wanted[0], holdout)
+    parts = [open_corpus(*one) for one in wanted]
+    names = distinct_names([part.root for part in parts])
+    laid = [part.name for part in parts if not part.is_own]
+    if len(laid) > 1:
+        problem = f"{' and '.join(laid)} are both in the data set's layout: their rows have the same names"
+        raise DataError(problem, "name one of them beside files of your own")
+    named = [
+        replace(part, name=name) if part.is_own else part for part, name in zip(parts, names, strict=True)
+    ]
+    return Corpus(" + ".join(part.name for part in named), parts[0].root, parts=tuple(named), holdout=holdout)
 
 
 def corpora_folder() -> Path:
@@ -174,15 +195,10 @@ def _demo_folder() -> Path:
     return folder
 
 
-def _relative(corpus: Corpus, path: Path) -> str:
-    return path.name if corpus.is_own else path.relative_to(corpus.root).as_posix()
-
-
-def _changes(corpus: Corpus, source: str, recorded: dict[str, Checksum]) -> tuple[Finding, ...]:
+def _changes(corpus: Files, source: str, recorded: dict[str, Checksum]) -> tuple[Finding, ...]:
     """The files of a source that are not as recorded."""
     problems = {
-        path: difference(path, recorded.get(_relative(corpus, path)))
-        for path in corpus.files(source).values()
+        path: difference(path, recorded.get(relative(corpus, path))) for path in corpus.files(source).values()
     }
     listed = (corpus.root / name for name in recorded if name.startswith(f"{source}/"))
     lost = (path for path in listed if not path.is_file())

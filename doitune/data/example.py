@@ -211,7 +211,7 @@ def _own_ability(row: dict[str, object]) -> str:
 
 
 def _own_split(row: dict[str, object]) -> Split:
-    name = row.get("split", "train")
+    name = "train" if row.get("split") is None else row["split"]
     for split in SPLITS:
         if name == split:
             return split

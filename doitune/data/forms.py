@@ -49,7 +49,7 @@ def read_form(row: dict[str, object], ability: str, question: str, gold: str) ->
         what = "missing" if "question_format" not in row else shown(asked)
         hint = "write 0 (an exact answer) or 1 (a ranking of three `choices`)"
         raise RowError("question_format", f"`question_format` is {what}, not 0 or 1", hint)
-    _check_type(row.get("type", ability), ability)
+    _check_type(ability if row.get("type") is None else row["type"], ability)
     if asked == 1:
         return Reading("ppl_rank", gold, choices=_choices(row, gold))
     known = BY_NAME.get(ability)
@@ -65,7 +65,7 @@ def read_form(row: dict[str, object], ability: str, question: str, gold: str) ->
 def read_own_form(row: dict[str, object], ability: str, question: str, gold: str) -> Reading:
     """The reading of one's own row, which may declare its form as `read_form` has it; else its answer implies
     one. Errors: as `read_form`."""
-    if {"question_format", "choices", "answer"} & row.keys():
+    if any(row.get(key) is not None for key in ("question_format", "choices", "answer")):
         return read_form(row, ability, question, gold)
     return implied_form(question, gold)
 

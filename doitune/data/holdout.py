@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
+from doitune.ability import INSTRUCTIONS
 from doitune.data.example import Example
 from doitune.data.forms import implied_form
 from doitune.data.leaks import leaks_of, normalised, said_by
 from doitune.data.message import content_key
-from doitune.data.sources import TEST, VALID
+from doitune.data.sources import SYNTHETIC, TEST, VALID
 
 Rows = Mapping[str, Sequence[Example]]
 """Examples by ability."""
@@ -57,7 +58,10 @@ class Parted:
         """What is learnt from, or every other row kept out: the first to be judged by, the second to validate
         on."""
         if source not in (VALID, TEST):
-            return dict(self.learnt)
+            general = source == SYNTHETIC
+            return {
+                name: rows for name, rows in self.learnt.items() if (name == INSTRUCTIONS.name) == general
+            }
         first = 0 if source == TEST else 1
         found = {name: list(rows[first::2]) for name, rows in self.kept_out.items()}
         return {name: rows for name, rows in found.items() if rows}
@@ -75,14 +79,15 @@ class Parted:
         }
 
 
-def part(rows: Rows, how: Holdout) -> Parted:
+def part(rows: Rows, how: Holdout, beside: Sequence[Example] = ()) -> Parted:
     """The rows with a holdout taken out of them. A row kept out has the form of question that its answer
-    implies; an open answer is compared as a text."""
+    implies; an open answer is compared as a text. `beside`: other rows that are learnt from."""
     if not how.share or not how.most:
         return Parted()
-    count = Counter(_question(row) for found in rows.values() for row in found)
+    every = [*(row for found in rows.values() for row in found), *beside]
+    count = Counter(_question(row) for row in every)
     candidates = {name: _candidates(found, how, count) for name, found in rows.items()}
-    told = _given_away(rows, candidates)
+    told = _given_away(every, candidates)
     kept_out = {
         name: tuple(_asked(row) for row in found if row.place not in told)[: how.rows_of(len(rows[name]))]
         for name, found in candidates.items()
@@ -111,9 +116,8 @@ def _candidates(rows: Sequence[Example], how: Holdout, count: Mapping[str, int])
     return [rows[place] for _, place in order[: SPARE * how.rows_of(len(rows))]]
 
 
-def _given_away(rows: Rows, candidates: Rows) -> set[str]:
+def _given_away(every: Sequence[Example], candidates: Rows) -> set[str]:
     """Places of the candidates that another row gives away."""
-    every = [row for found in rows.values() for row in found]
     found = leaks_of(every, {"holdout": [row for some in candidates.values() for row in some]})
     return {leak.other_place for leak in found if leak.train_place != leak.other_place}
 

@@ -101,9 +101,11 @@ def refuse_unplain(path: Path) -> None:
             if path.is_dir()
             else "is not a plain file"
             if path.exists()
+            else "a link that leads nowhere"
+            if path.is_symlink()
             else "no such file"
         )
-        raise DataError(what, "name a JSONL file", place=str(path))
+        raise DataError(what, "name a file of rows", place=str(path))
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -1,8 +1,9 @@
 """Own rows in the forms that other trainers read: messages, Alpaca, ShareGPT, question and answer in a field
 each; every row becomes a row of ours (`example`).
 
-The form is recognised by a row's keys, or declared. Nothing is merged, cut or guessed: a row that no form has
-is refused, and what a form says in its own way (a history, a call of a tool) stands in its turns afterwards.
+The form is recognised by a row's keys (in capitals, too), or declared. Nothing is merged, cut or guessed: a
+row that no form has is refused, and what a form says in its own way (a history, a call of a tool) stands in
+its turns afterwards.
 """
 
 from __future__ import annotations
@@ -44,10 +45,19 @@ PAIRS = (
     ("question", "answer"),
     ("query", "response"),
     ("input", "output"),
+    ("instruction", "response"),
     ("问题", "回答"),
     ("问题", "答案"),
 )
 """Fields of a question and of its answer, as people call them."""
+
+CONTEXT = "context"
+"""The field beside them with the text that is asked about; it stands before the question."""
+
+_USUAL = frozenset(
+    [*SHOWN_BY, *_TAKEN["alpaca"], *(name for pair in PAIRS for name in pair), CONTEXT, "ability", "split"]
+)
+"""Keys that are also read where they are written in capitals."""
 
 NOT_LEARNT = {
     frozenset({"text"}): "a ready-rendered `text` does not say which part is the answer: write `messages`: a "
@@ -76,12 +86,14 @@ class RowForm:
     follows the instruction on a line of its own), `output`, `history` (earlier pairs). sharegpt:
     `conversations` of from (human, gpt, system, function_call, observation, or the roles' names) and value.
     pairs: a field with the question and one with the answer, `columns` or one of PAIRS. auto: what each row's
-    keys say. `ability` is the ability of every row; empty: each row names its own in the field `ability`.
+    keys say. `ability` is the ability of every row; empty: each row names its own in the field
+    `ability_column` (empty: `ability`).
     """
 
     form: OwnForm = "auto"
     ability: str = ""
     columns: tuple[str, str] = ("", "")
+    ability_column: str = ""
 
     def of(self, row: Mapping[str, object]) -> str:
         """The form of a row: the declared one, or the one that its keys show. Errors: RowError of kind
@@ -90,16 +102,28 @@ class RowForm:
             return self.form
         if all(self.columns):
             return "pairs"
+        row = self.named(row)
         for key, form in SHOWN_BY.items():
-            if key in row:
+            if key in row and not (form == "alpaca" and "output" not in row and "response" in row):
                 return form
         if _pair(row) is not None and "chosen" not in row and not isinstance(row.get("label"), bool):
             return "pairs"
         raise _unknown(row)
 
+    def named(self, row: Mapping[str, object]) -> dict[str, object]:
+        """The row under the names that are read: known keys in small letters, its ability under `ability`."""
+        named = {_usual(self, key, row): value for key, value in row.items()}
+        if self.ability_column in named:
+            named["ability"] = named.pop(self.ability_column)
+        return named
+
     def as_row(self, row: dict[str, object]) -> dict[str, object]:
         """The row in our form, its other keys as they were. Errors: RowError of kind form, messages, role,
         content or ability."""
+        if self.ability_column and self.ability_column not in row:
+            problem = f"no `{self.ability_column}` (the row has {_keys(row)})"
+            raise RowError("ability", problem, "name the column that the rows have: data.ability_column")
+        row = self.named(row)
         form = self.of(row)
         read = {"messages": _messages, "alpaca": _alpaca, "sharegpt": _sharegpt}.get(form)
         turns, taken = (read(row), _TAKEN[form]) if read else _pairs(row, self.columns)
@@ -112,6 +136,23 @@ class RowForm:
             )
         others = {key: value for key, value in row.items() if key not in taken}
         return {**others, "messages": turns, **({"ability": self.ability} if self.ability else {})}
+
+
+def say_form(form: RowForm, row: Mapping[str, object]) -> str:
+    """The form of a row in words, with what is read otherwise than it stands there. Errors: as `of`."""
+    kind = form.of(row)
+    notes = [f"`{key}` as `{usual}`" for key in row if (usual := _usual(form, key, row)) != key]
+    if kind == "pairs" and not all(form.columns) and form.named(row).get(CONTEXT):
+        notes.append(f"`{CONTEXT}` before the question")
+    return f"{kind} ({', '.join(notes)})" if notes else kind
+
+
+def _usual(form: RowForm, key: str, row: Mapping[str, object]) -> str:
+    """A known key in small letters; another one, and one that was declared, as it is."""
+    usual = key.strip().lower()
+    if usual == key or usual not in _USUAL or key in (*form.columns, form.ability_column):
+        return key
+    return key if any(one != key and one.strip().lower() == usual for one in row) else usual
 
 
 def _pairs(
@@ -127,8 +168,15 @@ def _pairs(
             f"{what} (the row has {_keys(row)})",
             "name the two: --set data.question_column=... --set data.answer_column=...",
         )
-    roles = zip(("user", "assistant"), names, strict=True)
-    return [{"role": role, "content": row[name]} for role, name in roles], names
+    question, answer = (row[name] for name in names)
+    context = None if all(columns) else row.get(CONTEXT)
+    if context and not isinstance(context, str):
+        hint = "write the text that is asked about, or name the two columns that are read"
+        raise RowError("content", f"`{CONTEXT}` is {shown(context)}, not a text", hint)
+    if context and isinstance(question, str):
+        question = f"{context}\n{question}"
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return turns, names if all(columns) else (*names, CONTEXT)
 
 
 def _pair(row: Mapping[str, object]) -> tuple[str, str] | None:

@@ -8,17 +8,18 @@ sources of these names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
-from doitune.ability import INSTRUCTIONS
-from doitune.data.example import Scan, scan_examples
-from doitune.data.jsonl import RowError, parse_line
+from doitune.ability import INSTRUCTIONS, known_near
+from doitune.data.example import Example, Scan, scan_examples
+from doitune.data.jsonl import Finding, RowError, parse_line, refuse_unplain
 from doitune.data.layout import refuse_outside, source_folders, split_of
-from doitune.data.other_formats import RowForm
+from doitune.data.other_formats import RowForm, say_form
 from doitune.data.row_files import COLUMNS, TABLES, TEXTS, is_row_file, numbered_rows
 from doitune.data.sources import FULL, SMALL, SOURCES, SYNTHETIC, TEST, VALID
 from doitune.errors import DataError
@@ -53,6 +54,7 @@ class OwnRows:
                 "no file of rows in the folder", f"it holds none of {kinds}", place=str(self.root)
             )
         for path in paths:
+            refuse_unplain(path)
             refuse_outside(path, self.root)
         return paths
 
@@ -84,6 +86,29 @@ class OwnRows:
         return replace(scan, examples=kept)
 
 
+def ability_slips(
+    rows: Mapping[str, Sequence[Example]], declared: Collection[str] = ()
+) -> tuple[Finding, ...]:
+    """Abilities of own rows that are like a known name, and not declared as others."""
+    slips = {name: near for name in rows if name not in declared and (near := known_near(name))}
+    return tuple(
+        at_row(
+            rows[name][0],
+            "ability_slip",
+            f"the ability `{name}` ({len(rows[name]):,} rows) looks like `{near}`",
+            f"write `{near}` in the rows, or declare an ability of your own of this name: "
+            f"`abilities: {{{name}: }}` in the recipe, or --set abilities.{name}=null",
+        )
+        for name, near in slips.items()
+    )
+
+
+def at_row(example: Example, kind: str, problem: str, hint: str) -> Finding:
+    """A finding at the row's place."""
+    file, _, line = example.place.rpartition(":")
+    return Finding(kind, file, int(line), problem, hint)
+
+
 def _seen(paths: Sequence[Path], form: RowForm) -> tuple[set[str], dict[str, int]]:
     sources: set[str] = set()
     forms: Counter[str] = Counter()
@@ -92,7 +117,7 @@ def _seen(paths: Sequence[Path], form: RowForm) -> tuple[set[str], dict[str, int
             row = _row(line)
             sources.update(_sources_of(row, form))
             with suppress(RowError):
-                forms[form.of(row)] += 1
+                forms[say_form(form, row)] += 1
     return sources, dict(forms)
 
 
@@ -102,8 +127,8 @@ def _name(path: Path, paths: Sequence[Path]) -> str:
 
 
 def own_files(folder: Path) -> list[Path]:
-    """The files of rows in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and is_row_file(path))
+    """The files of rows in a folder, by name; also what bears such a name and is none."""
+    return sorted(path for path in folder.iterdir() if is_row_file(path))
 
 
 def holds_own(root: Path) -> bool:
@@ -121,8 +146,31 @@ def _row(line: bytes) -> dict[str, object]:
 
 def _sources_of(row: Mapping[str, object], form: RowForm) -> tuple[str, ...]:
     """The sources that a row stands for."""
+    row = form.named(row)
     split = row.get("split")
     if split in ("valid", "test"):
         return (VALID if split == "valid" else TEST,)
     ability = form.ability or row.get("ability")
     return (SYNTHETIC,) if ability == INSTRUCTIONS.name else (SMALL, FULL)
+
+
+def distinct_names(roots: Sequence[Path]) -> list[str]:
+    """A name for each file or folder: the shortest end of its path, without the suffix where that is enough,
+    that no other of them has. Errors: DataError where one is named twice, or lies in another."""
+    paths = [root.resolve() for root in roots]
+    for one, other in combinations(paths, 2):
+        if one == other or one in other.parents or other in one.parents:
+            what = "is named twice" if one == other else f"and {other} lie in each other"
+            raise DataError(f"the corpus {one} {what}", "name each file once: its rows would count twice")
+    stems = [path.stem if path.is_file() else path.name for path in paths]
+    return [
+        stem if stems.count(stem) == 1 else _distinct_end(path, paths)
+        for stem, path in zip(stems, paths, strict=True)
+    ]
+
+
+def _distinct_end(path: Path, paths: Sequence[Path]) -> str:
+    ends = (tuple(one.parts[-depth:] for one in paths) for depth in range(1, len(path.parts) + 1))
+    return next(
+        "/".join(path.parts[-len(end[0]) :]) for end in ends if end.count(path.parts[-len(end[0]) :]) == 1
+    )

@@ -1,13 +1,15 @@
 """Files of one's own rows, whatever they are written in: each row as one line of JSON, with its place.
 
-JSONL, a JSON array (pretty-printed or on one line), CSV and TSV with a header, Parquet and Arrow (with the
-extra `data`); the texts also packed with gzip. Files are read as a stream: one row is in memory at a time.
+JSONL, a JSON array (pretty-printed, on one line, or under `data` in an object), CSV and TSV with a header,
+Parquet and Arrow (with the extra `data`); the texts also packed with gzip, or zstd (with the extra). Files
+are read as a stream: one row is in memory at a time.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -15,19 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
+from doitune.data.json_values import HEAD_BYTES, array_rows, begins_array
 from doitune.data.jsonl import MAX_LINE_BYTES, UTF8_MARK, numbered_lines, refuse_unplain, shown, unreadable
+from doitune.data.plain_text import not_utf8, refuse_other_kinds
 from doitune.errors import DataError, FitError
 
 TEXTS = (".json", ".jsonl", ".ndjson")
 TABLES = {".csv": ",", ".tsv": "\t"}
 COLUMNS = (".parquet", ".arrow", ".feather")
-PACKED = ".gz"
+PACKED = (".gz", ".zst")
 
 Lines = Iterator[tuple[int, bytes]]
 """A row's place (the line that it starts in, from 1; in Parquet and Arrow its number) and its JSON."""
-
-_CHUNK = 1 << 20
-_BLANKS = " \t\r\n"
 
 
 def is_row_file(path: Path) -> bool:
@@ -36,183 +37,134 @@ def is_row_file(path: Path) -> bool:
 
 
 def numbered_rows(path: Path) -> Lines:
-    """Every row of a file of one's own. Errors: DataError with the line where the file as a whole breaks;
-    what is wrong with one row is its reader's to say. FitError where a library is missing."""
+    """Every row of a file of one's own. An empty cell is null. Errors: DataError with the line where the file
+    as a whole breaks; what is wrong with one row is its reader's to say. FitError where a library is
+    missing."""
     refuse_unplain(path)
     suffix = _suffix(path)
     if suffix in COLUMNS:
+        if path.suffix.lower() in PACKED:
+            problem = f"a {suffix[1:]} file is packed inside already"
+            raise DataError(problem, f"unpack the {path.suffix}", place=str(path))
         yield from _columns(path, suffix)
         return
     with _opened(path) as file:
+        head = file.peek(HEAD_BYTES)[:HEAD_BYTES]  # type: ignore[attr-defined]
+        refuse_other_kinds(path, head)
         if suffix in TABLES:
-            yield from _table(path, file, TABLES[suffix])
-        elif file.peek(4096).removeprefix(UTF8_MARK).lstrip()[:1] == b"[":  # type: ignore[attr-defined]
-            yield from _array(path, file)
+            yield from _table(path, file, _delimiter(head, TABLES[suffix]))
+        elif begins_array(head):
+            yield from array_rows(path, file, head)
         else:
-            yield from numbered_lines(path, file)
+            _refuse_no_rows(path, head)
+            yield from _json_lines(path, file)
 
 
 def _suffix(path: Path) -> str:
-    return Path(path.stem if path.suffix.lower() == PACKED else path.name).suffix.lower()
+    return Path(path.stem if path.suffix.lower() in PACKED else path.name).suffix.lower()
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked. Errors, also while it is read: DataError."""
+    """The file's bytes, unpacked. Errors, also while it is read: DataError; FitError."""
+    packed = path.suffix.lower()
     try:
-        with gzip.open(path) if path.suffix.lower() == PACKED else path.open("rb") as file:
+        with (
+            gzip.open(path)
+            if packed == ".gz"
+            else _zstd(path)
+            if packed == ".zst"
+            else path.open("rb") as file
+        ):
             yield cast(IO[bytes], file)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"the packed file is cut short or damaged: {error}", "copy it again", place=str(path)
-        ) from None
+        raise _damaged(path, error) from None
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise (
+            _damaged(path, error) if packed == ".zst" and not error.errno else unreadable(path, error)
+        ) from None
 
 
-class _Text:
-    """A stream of text with the line that each place lies in. Errors: DataError where it is not UTF-8."""
-
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
-        self.path, self.line = path, 1
-        self._file, self._rest = file, b""
-        self.text, self.at, self.ended = "", 0, False
-
-    def more(self) -> bool:
-        """Read on, what was passed is dropped; False at the end."""
-        data = self._file.read(_CHUNK)
-        first = not self.text and not self.at and self.line == 1
-        if first:
-            data = data.removeprefix(UTF8_MARK)
-        self.ended = not data
-        try:
-            whole = (self._rest + data).decode("utf-8")
-            self._rest = b""
-        except UnicodeDecodeError as error:
-            known = self._rest + data
-            if self.ended or error.reason != "unexpected end of data":
-                line = self.line + self.text[self.at :].count("\n") + known[: error.start].count(b"\n")
-                raise not_utf8(self.path, line, known, error.start) from None
-            whole, self._rest = known[: error.start].decode("utf-8"), known[error.start :]
-        self.text, self.at = self.text[self.at :] + whole, 0
-        return not self.ended
-
-    def skip(self) -> str:
-        """The next character that is no blank, "" at the end; what lies before it is passed."""
-        while True:
-            start = self.at
-            while self.at < len(self.text) and self.text[self.at] in _BLANKS:
-                self.at += 1
-            self.line += self.text.count("\n", start, self.at)
-            if self.at < len(self.text):
-                return self.text[self.at]
-            if not self.more():
-                return ""
-
-    def take(self, end: int) -> str:
-        """The text up to `end`, which is passed."""
-        found = self.text[self.at : end]
-        self.line += found.count("\n")
-        self.at = end
-        return found
+def _damaged(path: Path, error: Exception) -> DataError:
+    problem = f"the packed file is cut short or damaged: {error}"
+    return DataError(problem, "copy it again, or pack it again", place=str(path))
 
 
-def not_utf8(path: Path, line: int, data: bytes, at: int) -> DataError:
-    """The error for bytes that are not UTF-8, with what they may be."""
-    guess, sample = "", data[:4096]
-    if sample[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        guess = "; it looks like UTF-16"
-    else:
-        try:
-            data[max(0, at - 200) : at + 200].decode("gb18030", "strict" if len(data) < 200 else "ignore")
-            guess = "; it may be GB18030: iconv -f gb18030 -t utf-8 FILE"
-        except UnicodeDecodeError:
-            pass
-    return DataError(
-        f"a byte (0x{data[at]:02x}) is not UTF-8{guess}", "save the file as UTF-8", place=f"{path}:{line}"
+def _zstd(path: Path) -> IO[bytes]:
+    pyarrow = _pyarrow(path)
+    return cast(
+        IO[bytes], io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
     )
 
 
-def _array(path: Path, file: IO[bytes]) -> Lines:
-    """The elements of one JSON array."""
-    text = _Text(path, file)
-    text.skip()
-    text.at += 1  # the bracket
-    due = "]"
-    while True:
-        char = text.skip()
-        if char == "]" and due:
-            text.at += 1
-            break
-        if char in ("", "]", ","):
-            what = {
-                "": "the array does not end",
-                "]": "a comma before the array's end",
-                ",": "a comma without a row before it",
-            }[char]
-            raise DataError(what, "correct the array", place=f"{path}:{text.line}")
-        line, row = text.line, _element(text)
-        yield line, row.encode("utf-8")
-        due = text.skip()
-        if due not in (",", "]"):
-            problem = f"after a row, {shown(due)}" if due else "the array does not end"
-            raise DataError(problem, "write a comma between rows, ] at the end", place=f"{path}:{text.line}")
-        if due == ",":
-            text.at, due = text.at + 1, ""
-    if text.skip():
-        raise DataError("text after the array's end", "one array a file", place=f"{path}:{text.line}")
+def _pyarrow(path: Path) -> Any:
+    try:
+        import pyarrow
+    except ImportError:
+        raise FitError(f"{path.name} needs pyarrow", 'pip install "doitune[data]"') from None
+    return pyarrow
 
 
-_DECODER = json.JSONDecoder()
+def _refuse_no_rows(path: Path, head: bytes) -> None:
+    """DataError where the first line shows that no line of the file will be a row."""
+    first = head.removeprefix(UTF8_MARK).lstrip().partition(b"\n")[0].strip()
+    if first == b"{":
+        cure = "write each object on one line (jq -c . FILE), or all of them as one array"
+        raise DataError("rows over several lines, but no array around them", cure, place=f"{path}:1")
+    if first and first[:1] not in b"{[\"'" and any(mark in first for mark in (b",", b"\t", b";")):
+        text = shown(first.decode("utf-8", "replace"))
+        cure = "a table is named .csv or .tsv; rows of JSON stand in braces, one a line"
+        raise DataError(f"the first line is no JSON: {text}", cure, place=f"{path}:1")
 
 
-def _element(text: _Text) -> str:
-    """The JSON text of the element that starts here. Errors: DataError where it is none."""
-    while True:
+def _json_lines(path: Path, file: IO[bytes]) -> Lines:
+    """The lines; the first that is not UTF-8 ends the file, whose others will not be either."""
+    for number, line in numbered_lines(path, file):
         try:
-            _, end = _DECODER.raw_decode(text.text, text.at)
-            if end < len(text.text) or text.ended:
-                return text.take(end)
-        except RecursionError:
-            raise DataError("nested too deep", "flatten the row", place=f"{text.path}:{text.line}") from None
-        except ValueError as error:
-            broken = error
-            if text.ended:
-                where = getattr(broken, "pos", text.at)
-                line = text.line + text.text.count("\n", text.at, where)
-                what = getattr(broken, "msg", str(broken))
-                raise DataError(f"not JSON: {what}", "correct the row", place=f"{text.path}:{line}") from None
-        if len(text.text) - text.at > MAX_LINE_BYTES:
-            raise DataError(
-                "a row longer than 4 MiB, or broken JSON", "split it", place=f"{text.path}:{text.line}"
-            )
-        text.more()
+            line.decode("utf-8") if len(line) <= MAX_LINE_BYTES else None
+        except UnicodeDecodeError as error:
+            raise not_utf8(path, number, line, error.start) from None
+        yield number, line
+
+
+def _delimiter(head: bytes, usual: str) -> str:
+    """What parts the cells: the usual sign, or `;` or a tab where the header has one and not the usual."""
+    header = head.partition(b"\n")[0].decode("utf-8", "replace")
+    return next((sign for sign in (usual, ";", "\t") if sign in header), usual)
 
 
 def _table(path: Path, file: IO[bytes], delimiter: str) -> Lines:
-    """The rows of a table with a header, as objects of texts; an empty cell says nothing."""
+    """The rows of a table with a header, as objects of texts."""
     header: list[str] = []
+    csv.field_size_limit(MAX_LINE_BYTES)
     rows = csv.reader(_text_lines(path, file), delimiter=delimiter, strict=True)
     number = 1
     try:
         for cells in rows:
             number, start = rows.line_num + 1, number
             if not header:
-                header = _header(path, cells)
+                header = _header(path, cells) if cells else []
             elif len(cells) != len(header):
                 if cells:
                     problem = f"{len(cells)} cells, the header has {len(header)}"
-                    raise DataError(problem, "put quotes around cells with commas", place=f"{path}:{start}")
+                    hint = f"put quotes around cells with `{delimiter}`".replace("\t", "tab")
+                    raise DataError(problem, hint, place=f"{path}:{start}")
             else:
-                row = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
+                row = {name: cell or None for name, cell in zip(header, cells, strict=True)}
                 yield start, json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass")
     except csv.Error as error:
-        raise DataError(f"not a table: {error}", "correct the quotes", place=f"{path}:{number}") from None
+        hint = "correct the quotes: one inside of a cell is written twice"
+        raise DataError(f"not a table: {error}", hint, place=f"{path}:{number}") from None
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
+    """The names of the columns."""
     names = [cell.strip() for cell in cells]
     twice = next((name for name in names if not name or names.count(name) > 1), None)
+    if cells[0].lstrip()[:1] in ("{", "["):
+        raise DataError(
+            "rows of JSON in a table", "give it a name that says so: FILE.jsonl", place=f"{path}:1"
+        )
     if twice is not None:
         problem = f"the column {shown(twice)} stands twice" if twice else "a column without a name"
         raise DataError(problem, "give each column a name of its own in the first line", place=f"{path}:1")
@@ -232,11 +184,9 @@ def _text_lines(path: Path, file: IO[bytes]) -> Iterator[str]:
 
 def _columns(path: Path, suffix: str) -> Lines:
     """The rows of a Parquet or Arrow file."""
-    try:
-        import pyarrow
-        from pyarrow import ipc, parquet
-    except ImportError:
-        raise FitError(f"{path.name} needs pyarrow", 'pip install "doitune[data]"') from None
+    pyarrow = _pyarrow(path)
+    from pyarrow import ipc, parquet
+
     try:
         with pyarrow.OSFile(str(path)) as file:
             batches = (
@@ -246,11 +196,13 @@ def _columns(path: Path, suffix: str) -> Lines:
             )
             number = 0
             for batch in batches:
+                if not number:
+                    _header(path, batch.schema.names)
                 for row in batch.to_pylist():
                     number += 1
                     yield number, _json_of(row, f"{path}:{number}")
     except (pyarrow.ArrowException, OSError) as error:
-        problem = f"not a readable {suffix[1:]} file: {str(error).splitlines()[0][:200]}"
+        problem = f"not a readable {suffix[1:]} file: {(str(error).splitlines() or ['damaged'])[0][:200]}"
         raise DataError(problem, "copy or write it again", place=str(path)) from None
 
 
@@ -266,8 +218,8 @@ def _arrow_batches(ipc: Any, file: Any) -> Iterator[Any]:
 
 
 def _json_of(row: dict[str, Any], place: str) -> bytes:
-    """A row as JSON; numbers and texts only, dates as texts."""
-    said = {key: value for key, value in row.items() if value is not None}
+    """A row as JSON; numbers and texts only, dates as texts. A cell without a number (NaN) is empty."""
+    said = {key: None if value != value else value for key, value in row.items()}
     try:
         return json.dumps(said, ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
     except TypeError as error:

@@ -35,7 +35,7 @@ class Request:
     suites: tuple[str, ...] = ()
     checkpoints: tuple[str, ...] = ("best",)
     limit: float | None = None
-    corpus: str | None = None
+    corpus: tuple[str, ...] = ()
     with_base: bool = True
     shots: tuple[int, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
@@ -70,12 +70,13 @@ def requested_tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
 def corpus_task(suite: str, recipe: Recipe, request: Request) -> Task:
     """A suite of the corpus that the command line or the recipe names. Errors: DataError."""
     from doitune.evals.suites import doit
-    from doitune.prepare.draw import own_corpus, recipe_corpus
+    from doitune.prepare.draw import other_corpus, recipe_corpus
 
     data = recipe.data
     corpus = (
-        own_corpus(request.corpus, data.rows, data.rows_ability, (data.question_column, data.answer_column))
-        if request.corpus and request.corpus != data.corpus  # whose kept-out rows a run may have learnt
+        other_corpus(data, request.corpus)
+        # a run may have learnt the kept-out rows of another
+        if request.corpus and list(request.corpus) != [one.place for one in data.corpora]
         else recipe_corpus(data)
     )
     source = CORPUS_SUITES[suite].source

@@ -189,11 +189,12 @@ def _folder(place: Path, suite: str, checkpoint: str, task: Task, loaded: _Loade
     folder holds the very same questions, or none of a base's yet."""
     plain = evaluation_folder(place, suite, checkpoint)
     corpus, found = loaded.request.corpus, saved.read_manifest(plain)
-    if not corpus or task.suite not in CORPUS_SUITES or (corpus == loaded.recipe.data.corpus and not found):
+    own = list(corpus) == [one.place for one in loaded.recipe.data.corpora]
+    if not corpus or task.suite not in CORPUS_SUITES or (own and not found):
         return plain
     if found and found.document == task.document:
         return plain
-    name = Path(corpus).expanduser().resolve().stem
+    name = "+".join(Path(one).expanduser().resolve().stem for one in corpus)
     return evaluation_folder(place, f"{suite}{OF_CORPUS}{name}", checkpoint)
 
 
@@ -207,9 +208,9 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
             f"--model says where a run's base is, and {target} is a base itself",
             "give its folder as the target",
         )
-    corpus = request.corpus or ("demo" if target == "demo" else None)
+    corpus = request.corpus or (("demo",) if target == "demo" else ())
     recipe = resolve("own", model=target, corpus=corpus).recipe
-    if corpus is None and set(request.suites or recipe.eval.suite) & set(CORPUS_SUITES):
+    if not corpus and set(request.suites or recipe.eval.suite) & set(CORPUS_SUITES):
         raise UsageError("a base has no corpus of its own to be asked from", "name one: --corpus NAME|PATH")
     tasks = requested_tasks(recipe, request)
     base = find_base(recipe.model.name, recipe.model.revision)

@@ -179,8 +179,10 @@ def _data(source: Source) -> str:
     except (TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{LEDGER} was changed: {error}", "bring the old file back") from None
     columns, lines = ledger.table()
-    corpus = source.recipe.data.corpus
-    what = f"The corpus `{corpus}`." if corpus in KNOWN else "Rows of its author's own, which are not here."
+    corpora = [one.place for one in source.recipe.data.corpora]
+    what = " ".join(f"The corpus `{name}`." for name in corpora if name in KNOWN)
+    if not set(corpora) <= set(KNOWN):
+        what = f"{what} Rows of its author's own, which are not here.".lstrip()
     rows = [[_plain(str(name)), *(f"{count:,}" for count in counts)] for name, *counts in lines]
     return f"{what} Rows by ability:\n\n{_table(columns, rows)}"
 
@@ -283,7 +285,9 @@ def _unchecked(source: Source, base: NamedBase, otherwise: int) -> str:
 
 
 def _licences(source: Source, base: NamedBase) -> str:
-    data = LICENCES.get(source.recipe.data.corpus, "The rows that it learned from are their author's.")
+    author = "The rows that it learned from are their author's."
+    corpora = (one.place for one in source.recipe.data.corpora)
+    data = " ".join(dict.fromkeys(LICENCES.get(name, author) for name in corpora))
     where = f"see [its page](https://huggingface.co/{base.name})" if base.on_hub else "see where it came from"
     return (
         f"The base has a licence of its own, which binds what is made of it: {where}. {data} This card "

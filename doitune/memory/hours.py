@@ -107,7 +107,7 @@ def work_of(recipe: Recipe) -> Work:
     train = recipe.train
     rows, why = 0, "the corpus is not here"
     try:
-        if _is_here(recipe.data.corpus):
+        if all(_is_here(one.place) for one in recipe.data.corpora):
             rows, turns = _counted(recipe)
     except (DoituneError, OSError) as error:
         why = f"the corpus cannot serve: {str(error).splitlines()[0]}"

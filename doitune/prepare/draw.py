@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from doitune.ability import INSTRUCTIONS, known_near
-from doitune.data.corpus import Corpus, open_corpus
-from doitune.data.holdout import Holdout
+from doitune.ability import INSTRUCTIONS
+from doitune.data.corpus import Corpus, open_several
+from doitune.data.example import refuse
+from doitune.data.holdout import Holdout, Rows
 from doitune.data.leaks import Leak, leaks_of
 from doitune.data.other_formats import OwnForm, RowForm
-from doitune.data.own_rows import OwnRows
+from doitune.data.own_rows import ability_slips
 from doitune.data.sources import SYNTHETIC, VALID
 from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError, Problem, UsageError
 from doitune.prompt.batch import epoch_order
 from doitune.recipe.budget import Ledger, Pick, pick
+from doitune.recipe.data_section import entry_of
 
 if TYPE_CHECKING:
     from doitune.data.example import Example
@@ -36,7 +38,8 @@ def draw(recipe: Recipe) -> tuple[Pick, Corpus]:
     for source in _sources(section, corpus):
         rows |= corpus.read(source)
     if corpus.is_own:
-        _refuse_slips(rows, recipe.abilities)
+        refuse(ability_slips(rows, recipe.abilities))
+    rows = _by_corpus(section, corpus, rows)
     budget = section.budget.to_budget().of_corpus(rows.keys(), own=corpus.is_own)
     try:
         picked = pick(
@@ -51,19 +54,24 @@ def draw(recipe: Recipe) -> tuple[Pick, Corpus]:
     return picked, corpus
 
 
-def _refuse_slips(rows: Mapping[str, Sequence[Example]], declared: Collection[str]) -> None:
-    """DataError for own rows whose ability is like a known name, and not declared as another."""
-    slips = {name: near for name in rows if name not in declared and (near := known_near(name))}
-    if slips:
-        raise DataError.of(
-            Problem(
-                rows[name][0].place,
-                f"the ability `{name}` ({len(rows[name]):,} rows) looks like `{near}`",
-                f"write `{near}` in the rows, or declare an ability of your own of this name: "
-                f"`abilities: {{{name}: }}` in the recipe, or --set abilities.{name}=null",
+def _by_corpus(section: DataSection, corpus: Corpus, rows: Rows) -> dict[str, list[Example]]:
+    """The rows less those beyond the budget of the corpus that they are from. Which stay depends on seed and
+    row alone, so that a smaller budget's are among a larger one's. Errors: DataError for a shortfall."""
+    dropped: set[str] = set()
+    for entry, one in zip(section.corpora, corpus.units, strict=True):
+        if entry.budget is None:
+            continue
+        files = {str(path) for source in one.kept.sources() for path in one.kept.files(source).values()}
+        own = [row for found in rows.values() for row in found if row.place.rpartition(":")[0] in files]
+        if len(own) < entry.budget and section.on_shortfall == "stop":
+            problem = (
+                f"{entry.place} has {len(own):,} rows to learn from, its budget asks for {entry.budget:,}"
             )
-            for name, near in slips.items()
-        )
+            raise DataError(problem, "lower its budget, or write data.on_shortfall: take_all")
+        order = sorted(own, key=lambda row: sha256(f"{section.seed}\x1f{row.id}".encode()).digest())
+        dropped |= {row.place for row in order[entry.budget :]}
+    left = {name: [row for row in found if row.place not in dropped] for name, found in rows.items()}
+    return {name: found for name, found in left.items() if found}
 
 
 def say_everything(section: DataSection, ledger: Ledger) -> list[str]:
@@ -89,9 +97,10 @@ def _sources(section: DataSection, corpus: Corpus) -> list[str]:
     own rows all."""
     budget = section.budget
     if budget.to_budget().is_everything:
-        both = [section.source, SYNTHETIC]
-        there = [source for source in both if source in corpus.sources()] if corpus.is_own else []
-        return there or both[:1]  # an empty file says so when it is read
+        own = {source for one in corpus.units if one.is_own for source in one.kept.sources()}
+        only_synthetic = own and section.source not in own and all(one.is_own for one in corpus.units)
+        first = [] if only_synthetic else [section.source]  # an empty file says so when it is read
+        return [*first, *([SYNTHETIC] if SYNTHETIC in own else [])]
     names = {name for name, amount in budget.abilities.items() if amount != 0}
     sources = [section.source] if names - {INSTRUCTIONS.name} or budget.share_equally else []
     return [*sources, *([SYNTHETIC] if INSTRUCTIONS.name in names else [])]
@@ -100,32 +109,49 @@ def _sources(section: DataSection, corpus: Corpus) -> list[str]:
 def recipe_corpus(section: DataSection) -> Corpus:
     """The corpus that a recipe's `data` section names, its rows read in the form that the section
     declares."""
-    holdout = Holdout(section.holdout, section.holdout_rows, section.seed)
-    columns = section.question_column, section.answer_column
-    return own_corpus(section.corpus, section.rows, section.rows_ability, columns, holdout)
+    return open_several(_wanted(section), Holdout(section.holdout, section.holdout_rows, section.seed))
 
 
-def own_corpus(
-    name_or_path: str,
-    rows: str,
-    ability: str = "",
-    columns: tuple[str, str] = ("", ""),
-    holdout: Holdout | None = None,
-) -> Corpus:
-    """A corpus whose rows are in the form called `rows` (doit or one of OwnForm), with the ability and the
-    columns of every row where they are named. UsageError for another form."""
+def other_corpus(section: DataSection, corpora: Sequence[str]) -> Corpus:
+    """Other corpora, read as a recipe's `data` section says of all of its own; nothing is kept out."""
+    entries = tuple(entry_of(place) for place in corpora)
+    return open_several(_wanted(section.model_copy(update={"corpus": entries})))
+
+
+def _wanted(section: DataSection) -> list[tuple[str, RowForm | None]]:
+    """Each corpus with how its rows are read: as its own entry says, else as the section says of all."""
+    return [
+        (
+            entry.place,
+            row_form(
+                entry.rows or section.rows,
+                entry.ability or ("" if entry.ability_column else section.rows_ability),
+                (entry.question_column, entry.answer_column)
+                if entry.question_column
+                else (section.question_column, section.answer_column),
+                entry.ability_column or ("" if entry.ability else section.ability_column),
+            ),
+        )
+        for entry in section.corpora
+    ]
+
+
+def row_form(
+    rows: str, ability: str = "", columns: tuple[str, str] = ("", ""), ability_column: str = ""
+) -> RowForm | None:
+    """How rows are written: in the form called `rows` (doit or one of OwnForm), with the ability of every
+    row, the columns of question and answer, and that of the ability, where they are named. None where nothing
+    is said. UsageError for another form."""
     if rows not in ("doit", *get_args(OwnForm)):
         raise UsageError(f"no form of rows is called {rows!r}", f"doit, {', '.join(get_args(OwnForm))}")
-    form = None
-    if rows != "doit" or ability or any(columns):
-        form = RowForm(cast(OwnForm, "auto" if rows == "doit" else rows), ability, columns)
-    return open_corpus(name_or_path, form, holdout)
+    if rows == "doit" and not ability and not any(columns) and not ability_column:
+        return None
+    return RowForm(cast(OwnForm, "auto" if rows == "doit" else rows), ability, columns, ability_column)
 
 
 def say_forms(corpus: Corpus) -> list[str]:
     """A sentence for own rows whose form was recognised as another trainer's."""
-    forms = corpus.kept.forms if isinstance(corpus.kept, OwnRows) else {}
-    return [f"rows read as {form}: {count:,}" for form, count in forms.items() if form != "messages"]
+    return [f"rows read as {form}: {count:,}" for form, count in corpus.forms.items() if form != "messages"]
 
 
 def drawn(resolved: Resolved) -> dict[str, Any]:

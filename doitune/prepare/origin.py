@@ -17,6 +17,7 @@ from doitune.prepare.account import count_rows, rates, schedule_text
 from doitune.prepare.draw import JUDGED_SOURCES, recipe_corpus
 from doitune.prepare.material import Material
 from doitune.prompt.encode import fingerprint
+from doitune.recipe.tree import as_tree
 from doitune.system.secrets import redacted
 from doitune.system.units import GIB
 from doitune.system.versions import versions
@@ -96,7 +97,7 @@ def origin(
         ),
         "base": {"name": base.name, "revision": base.revision, "files": base.sha256()},
         "data": {
-            "corpus": recipe.data.corpus,
+            "corpus": as_tree(recipe)["data"]["corpus"],
             "files": dict(material.data_sha256),
             "leaks": len(material.leaks),
         },
@@ -128,9 +129,13 @@ def _places(recipe: Recipe, base: Base) -> dict[str, Any]:
     """Where the corpus and the base were found, absolute, "" for names that are no path; and the digests of
     the files with the rows that a run is judged on."""
     corpus = recipe_corpus(recipe.data)
+    places = [
+        "" if entry.place in KNOWN else str(one.root.resolve())
+        for entry, one in zip(recipe.data.corpora, corpus.units, strict=True)
+    ]
     judged = [source for source in JUDGED_SOURCES if source in corpus.sources()]
     return {
-        "corpus": "" if recipe.data.corpus in KNOWN else str(corpus.root.resolve()),
+        "corpus": places if corpus.parts else places[0],
         "base": "" if base.revision or base.name == "demo" else str(base.folder.resolve()),
         "judged": {path: sha for source in judged for path, sha in corpus.sha256(source).items()},
     }

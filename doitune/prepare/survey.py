@@ -57,7 +57,7 @@ def survey(section: DataSection) -> Survey:
     return Survey(
         {name: len(rows) for name, rows in learnt.items()},
         sum(len(rows) for source in (VALID, TEST) for rows in found.get(source, {}).values()),
-        dict(corpus.kept.forms),
+        corpus.forms,
         round(median(lengths)),
         max(lengths),
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from doitune.ability import GENERAL, INSTRUCTIONS, NAMES, is_ability_name
 from doitune.data.other_formats import OwnForm
@@ -74,11 +74,56 @@ class BudgetSection(Section):
                 )
 
 
+if TYPE_CHECKING:
+    _From = Section
+else:  # `from` is no name that Python allows in a class
+    _From = create_model(
+        "_From", __base__=Section, **{"from": (Location, Field(description="a name or path, as data.corpus"))}
+    )
+
+
+class CorpusEntry(_From):
+    """One of several corpora: `from`, and how its rows are read; what is left out is as for all of them."""
+
+    ability: Token = Field(default="", description="the ability of every row of this corpus")
+    budget: Count | None = Field(
+        default=None, description="rows learnt from of this corpus, before data.budget chooses; unset: all"
+    )
+    rows: Literal["doit", OwnForm] | None = Field(default=None, description="as data.rows, for this corpus")
+    question_column: Token = Field(default="", description="as data.question_column, for this corpus")
+    answer_column: Token = Field(default="", description="as data.answer_column, for this corpus")
+    ability_column: Token = Field(default="", description="as data.ability_column, for this corpus")
+
+    @property
+    def place(self) -> str:
+        """The corpus's name or path."""
+        return str(getattr(self, "from"))
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        yield from _names_that_fail(self, "ability")
+
+
+def _names_that_fail(section: CorpusEntry | DataSection, ability: str) -> Iterator[Contradiction]:
+    """What the names of abilities and columns say against each other; `ability`: the field of the ability."""
+    name = getattr(section, ability)
+    if name and not is_ability_name(name):
+        yield Contradiction(
+            ability, f"`{name}` is no name for an ability", "letters, digits, _ and -, at most 64"
+        )
+    if name and section.ability_column:
+        problem = f"beside `{ability}`, which gives every row its ability, no column is read for it"
+        yield Contradiction("ability_column", problem, "write one of the two")
+    if bool(section.question_column) != bool(section.answer_column):
+        lacking = "answer_column" if section.question_column else "question_column"
+        yield Contradiction(lacking, f"`{lacking}` is not named", "name both columns, or neither")
+
+
 class DataSection(Section):
     """Which examples are learnt from."""
 
-    corpus: Location = Field(
-        description="where rows come from: doit, demo, a fetched corpus's name, or a path"
+    corpus: Location | Annotated[tuple[CorpusEntry, ...], Field(min_length=1)] = Field(
+        description="where rows come from: doit, demo, a fetched corpus's name, or a path; or a list of "
+        "these, each alone or as {from: PATH, ability: NAME, budget: ROWS}"
     )
     rows: Literal["doit", OwnForm] = Field(
         default="doit",
@@ -89,15 +134,16 @@ class DataSection(Section):
         default="", description="with rows in pairs or a table: the field or column of the question"
     )
     answer_column: Token = Field(default="", description="the field or column of its answer")
+    ability_column: Token = Field(
+        default="", description="the field or column with each row's ability; empty: `ability`"
+    )
     rows_ability: Token = Field(
         default="",
-        description="the ability of every row of your own; empty: each row names its own in the field "
-        "`ability`",
+        description="the ability of every row of your own; empty: each row names its own",
     )
     source: InnerFolder = Field(
         default=SMALL,
-        description="the corpus's folder that the ten abilities are drawn from; synthetic rows have their "
-        "own",
+        description="the corpus's folder that the ten abilities are drawn from; synthetic rows have theirs",
     )
     budget: BudgetSection = Field(default_factory=BudgetSection, description="examples of each ability")
     select: Select = Field(
@@ -122,13 +168,18 @@ class DataSection(Section):
     holdout_rows: Count = Field(default=200, description="the most rows of an ability that are kept out")
     allow_leaks: bool = Field(
         default=False,
-        description="train although chosen rows leak into evaluation sets; every score then says so",
+        description="train although chosen rows leak into judged sets; every score then says so",
     )
 
     def contradictions(self) -> Iterator[Contradiction]:
-        if self.rows_ability and not is_ability_name(self.rows_ability):
-            problem = f"`{self.rows_ability}` is no name for an ability"
-            yield Contradiction("rows_ability", problem, "letters, digits, _ and -, at most 64")
-        if bool(self.question_column) != bool(self.answer_column):
-            lacking = "answer_column" if self.question_column else "question_column"
-            yield Contradiction(lacking, f"`{lacking}` is not named", "name both columns, or neither")
+        yield from _names_that_fail(self, "rows_ability")
+
+    @property
+    def corpora(self) -> tuple[CorpusEntry, ...]:
+        """The corpora, each with what is said of it alone."""
+        return (entry_of(self.corpus),) if isinstance(self.corpus, str) else self.corpus
+
+
+def entry_of(place: str) -> CorpusEntry:
+    """The corpus at a place, of which nothing else is said."""
+    return CorpusEntry(**{"from": place})

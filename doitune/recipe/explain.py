@@ -90,8 +90,9 @@ def _data(resolved: Resolved) -> Row:
         "mix": "both parts in one folder, where files of one name would overwrite each other",
     }.get(kind, "the same sizes; an earlier run's files stay in the folder and are trained on")
     data = resolved.recipe.data
+    corpora = " + ".join(one.place for one in data.corpora)
     here = (
-        f"{_budget_text(data.budget)}; from {data.source} of the corpus {data.corpus}; "
+        f"{_budget_text(data.budget)}; from {data.source} of the corpus {corpora}; "
         f"a shortfall: {data.on_shortfall}"
     )
     why = (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 
@@ -38,7 +39,18 @@ def field_help(section: type[Section] = Recipe, prefix: str = "") -> tuple[Field
             found.append(
                 FieldHelp(prefix + name, describe(inner), _default_text(info.default), info.description or "")
             )
+            if entry := entry_kind(inner):
+                found += field_help(entry, f"{prefix}{name}.N.")
     return tuple(found)
+
+
+def entry_kind(kind: Any) -> type[Section] | None:
+    """The section that the entries of a field's list are, where it may be a list of sections."""
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return kind if get_origin(kind) is None else None
+    if get_origin(kind) is Annotated or get_origin(kind) in (Union, UnionType, tuple):
+        return next((found for one in get_args(kind) if (found := entry_kind(one))), None)
+    return None
 
 
 def default_of(name: str) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from doitune.errors import RecipeError, UsageError
 from doitune.recipe.files import Source, find_model, is_there, model_names, parent_of, unknown
-from doitune.recipe.nodes import Fields, Node, Scalar, quote
+from doitune.recipe.nodes import Fields, Items, Node, Scalar, quote
 from doitune.recipe.yaml_text import read_file, read_value
 
 _OF_THE_BASE = {
@@ -35,14 +35,19 @@ class Layer:
     behind: str = ""
 
 
-def layers_of(source: Source, model: str | None, corpus: str | None, overrides: Sequence[str]) -> list[Layer]:
+def layers_of(
+    source: Source, model: str | None, corpora: Sequence[str], overrides: Sequence[str]
+) -> list[Layer]:
     """A recipe, its parents, its model's file and its flags, lowest first. Errors: RecipeError; UsageError
     for a `--set` without `=`."""
     layers = _chain(source)
     if model is not None:
         layers.append(Layer(_model_choice(model)))
-    if corpus is not None:
-        layers.append(Layer(_nest("data.corpus", Scalar(corpus, "--corpus", quoted=True), "--corpus")))
+    if corpora:
+        named = tuple(Scalar(corpus, "--corpus", quoted=True) for corpus in corpora)
+        layers.append(
+            Layer(_nest("data.corpus", Items(named, "--corpus") if named[1:] else named[0], "--corpus"))
+        )
     layers += [Layer(_override(text)) for text in overrides]
     return _with_model_files(layers)
 

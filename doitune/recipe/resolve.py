@@ -42,7 +42,7 @@ def resolve(
     name_or_path: str,
     *,
     model: str | None = None,
-    corpus: str | None = None,
+    corpus: str | Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     name: str | None = None,
 ) -> Resolved:
@@ -51,7 +51,8 @@ def resolve(
     Errors: RecipeError with all problems; UsageError for a `--set` without `=`.
     """
     source = find(name_or_path)
-    layers = layers_of(source, model, corpus, overrides)
+    corpora = [corpus] if isinstance(corpus, str) else corpus or ()
+    layers = layers_of(source, model, corpora, overrides)
     recipe = read_recipe(merged(layers, source.shown), source.shown)
     return Resolved(name or source.name, recipe, origins_of(layers, flatten(as_tree(recipe))))
 

@@ -21,6 +21,15 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _entry(item: Any) -> Any:
+    """An entry of a list; a section by what it says, its first field alone where it says no more."""
+    if not isinstance(item, Section):
+        return item
+    fields = type(item).model_fields
+    said = {key: value for key, value in _section_tree(item).items() if value != fields[key].default}
+    return said if len(said) > 1 else next(iter(said.values()))
+
+
 def _section_tree(section: Section) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name in type(section).model_fields:
@@ -32,5 +41,5 @@ def _section_tree(section: Section) -> dict[str, Any]:
         elif isinstance(value, dict):  # a budget's abilities stand beside its own fields
             tree.update({ability: amount_text(amount) for ability, amount in value.items()})
         else:
-            tree[name] = list(value) if isinstance(value, tuple) else value
+            tree[name] = [_entry(item) for item in value] if isinstance(value, tuple) else value
     return tree

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from doitune.ability import BY_NAME, is_ability_name, known_near, place_of
 from doitune.errors import Problem
-from doitune.recipe.field_help import field_help
+from doitune.recipe.field_help import entry_kind, field_help
 from doitune.recipe.fields import BUDGET_NAMES, BudgetSection, Recipe, Section
 from doitune.recipe.nodes import Fields, Items, Node, Scalar, quote
 from doitune.recipe.values import Unreadable, amount_of, value_of
@@ -106,6 +106,8 @@ def _value(reading: _Reading, part: _Part, key: str, node: Node) -> Any:
         problem = f"`{name}` is {_shown(node)}; it is a section with fields of its own"
         reading.report(node.place, problem, f"its fields: {', '.join(_names(kind))}")
         return kind.model_construct()
+    if (entry := entry_kind(kind)) and isinstance(node, Items):
+        return _entries(reading, _Part(entry, Fields({}), name), node)
     try:
         return amount_of(node) if kind is None else value_of(kind, node)
     except Unreadable as error:
@@ -113,6 +115,16 @@ def _value(reading: _Reading, part: _Part, key: str, node: Node) -> Any:
         asked = f"did you mean `{near}`?" if near else f"{error.wanted} is wanted"
         reading.report(node.place, f"`{name}` is {_shown(node)}; {asked}", _meaning(name))
         return None
+
+
+def _entries(reading: _Reading, part: _Part, node: Items) -> tuple[Section, ...]:
+    """Sections in a list; a text is its first field alone."""
+    first = next(iter(part.kind.model_fields))
+    found = []
+    for number, item in enumerate(node.items, 1):
+        tree = item if isinstance(item, Fields) else Fields({first: item}, item.place)
+        found.append(_section(reading, _Part(part.kind, tree, f"{part.path}.{number}")))
+    return tuple(found)
 
 
 def _named_sections(reading: _Reading, part: _Part, node: Node) -> dict[str, Section]:

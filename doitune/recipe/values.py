@@ -97,7 +97,9 @@ def describe(kind: Any) -> str:
             if inner[0] in (int, str)
             else f"a list, each {describe(inner[0])}"
         )
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
+        kind, "text or a mapping"
+    )
 
 
 def _words(kind: Any) -> list[str]:

@@ -209,15 +209,16 @@ def write_tree(tree: dict[str, Any], indent: int = 0) -> str:
         if isinstance(value, dict) and value:
             lines.append(f"{head}\n{write_tree(value, indent + 1)}")
         else:
-            lines.append(f"{head} {_write_leaf(value)}\n")
+            lines.append(f"{head} {write_leaf(value)}\n")
     return "".join(lines)
 
 
-def _write_leaf(value: Any) -> str:
+def write_leaf(value: Any) -> str:
+    """A value on one line, as `write_tree` writes it."""
     if isinstance(value, dict):
-        return "{}"
+        return f"{{{', '.join(f'{write_text(key)}: {write_leaf(item)}' for key, item in value.items())}}}"
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_write_leaf(item) for item in value)}]"
+        return f"[{', '.join(write_leaf(item) for item in value)}]"
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -87,7 +87,7 @@ def provenance(one: RunView) -> list[Html]:
         "versions": ", ".join(f"{name} {version}" for name, version in _part(origin, "versions").items()),
         "machine": f"{origin.get('platform', '')}; {origin.get('backend', '')} on {origin.get('device', '')}",
         "command": " ".join(map(str, command)) if isinstance(command, list) else "",
-        "data": data.get("corpus", ""),
+        "data": _corpora(data.get("corpus", "")),
         "rows that leak into judged sets": data.get("leaks", ""),
         "encoder": _part(origin, "encoder").get("fingerprint", ""),
     }
@@ -95,6 +95,12 @@ def provenance(one: RunView) -> list[Html]:
     summary = tag("summary", f"sha256 of {len(files)} files")
     digests = tag("details", summary, table(["file", "sha256"], files.items(), left=2))
     return [tag("h2", "Where it comes from"), _pairs(pairs), digests]
+
+
+def _corpora(recorded: object) -> str:
+    """One corpus or several, as origin.json has them."""
+    several = recorded if isinstance(recorded, list) else [recorded]
+    return ", ".join(str(one.get("from", "")) if isinstance(one, dict) else str(one) for one in several)
 
 
 def base_of(one: RunView) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,18 @@ def at_its_corpus(run: Run, recipe: Recipe) -> Recipe:
     """The run's recipe with its corpus where the run found it, proved to be the same by the digests of its
     files. DataError where it is gone or another."""
     origin = run.read_json(ORIGIN)
-    place = _place(origin, "corpus")
-    if place and Path(place).exists():
-        data = recipe.data.model_copy(update={"corpus": place})
-        recipe = recipe.model_copy(update={"data": data})
     cure = "bring it back, or name the one to ask: --corpus PATH"
-    if place and not Path(recipe.data.corpus).expanduser().exists():
-        raise DataError(f"the corpus of {run.name} is no longer at {place}", cure)
+    places = origin.get("places", {}).get("corpus", "")
+    entries = []
+    for entry, place in zip_longest(recipe.data.corpora, [places] if isinstance(places, str) else places):
+        if place and Path(place).exists():
+            entry = entry.model_copy(update={"from": place})
+        elif place and not Path(entry.place).expanduser().exists():
+            raise DataError(f"the corpus of {run.name} is no longer at {place}", cure)
+        entries.append(entry)
+    corpora = tuple(entries) if isinstance(recipe.data.corpus, tuple) else entries[0].place
+    data = recipe.data.model_copy(update={"corpus": corpora})
+    recipe = recipe.model_copy(update={"data": data})
     corpus = recipe_corpus(recipe.data)
     now = {path: sha for source in corpus.sources() for path, sha in redacted(corpus.sha256(source)).items()}
     then = {**origin.get("data", {}).get("files", {}), **origin.get("places", {}).get("judged", {})}

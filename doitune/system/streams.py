@@ -57,6 +57,16 @@ class _Results(io.TextIOWrapper):
         )
 
 
+_closed: set[int] = set()
+"""The numbers of the standard streams that were closed when the process began."""
+
+
+def need_results() -> None:
+    """DiskError where stdout was closed from the start, for a command whose only work is what it says."""
+    if 1 in _closed:
+        raise DiskError("the result cannot be written to stdout: it is closed", "open it, or use >/dev/null")
+
+
 def fit() -> None:
     """Make stdin, stdout and stderr of this process usable. What a test has put in their place stays."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -64,6 +74,7 @@ def fit() -> None:
             number
         ):  # the next file that is opened would take the number, and get what libraries write to it
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            _closed.add(number)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
     sys.stdout, sys.stderr = _as(_Results, sys.stdout), _as(_Notes, sys.stderr)
