@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from doitune.backends.out_of_memory import in_parts
 from doitune.errors import CheckpointError, DivergedError, ModelError
 from doitune.prompt.batch import pad
 from doitune.prompt.encoded import Encoded
+from doitune.prompt.encoded_rows import rows_of
 from doitune.system.disk import write_json
 from doitune.system.doing import counted, doing
 from doitune.system.versions import version_of
@@ -79,14 +81,21 @@ class Probe:
 def choose_rows(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[tuple[str, Encoded]]:
     """The ids and encodings of PROBED_ROWS short examples: the shortest of each ability, then the next
     ones; the cost of a probe is theirs."""
-    waiting = sorted(zip(examples, encoded, strict=True), key=lambda pair: (len(pair[1].ids), pair[0].id))
-    first: dict[str, tuple[Example, Encoded]] = {}
-    for example, one in waiting:
-        first.setdefault(example.ability, (example, one))
-    kept = sorted(first.values(), key=lambda pair: (len(pair[1].ids), pair[0].id))[:PROBED_ROWS]
-    taken = {example.id for example, _ in kept}
-    kept += [pair for pair in waiting if pair[0].id not in taken][: PROBED_ROWS - len(kept)]
-    return [(example.id, one) for example, one in kept]
+    lengths = rows_of(encoded).lengths.tolist()
+    names = [example.ability for example in examples]
+    shortest = dict(sorted(zip(names, lengths, strict=True), key=itemgetter(1), reverse=True))
+    enough = sorted(lengths)[: 2 * PROBED_ROWS][-1]
+    waiting = sorted(
+        (length, examples[place].id, place)
+        for place, length in enumerate(lengths)
+        if length <= enough or length == shortest[names[place]]
+    )
+    first: dict[str, tuple[int, str, int]] = {}
+    for one in waiting:
+        first.setdefault(names[one[2]], one)
+    kept = sorted(first.values())[:PROBED_ROWS]
+    kept += [one for one in waiting if one not in kept][: PROBED_ROWS - len(kept)]
+    return [(name, encoded[place]) for _, name, place in kept]
 
 
 def take_probe(model: LoadedModel, rows: Sequence[tuple[str, Encoded]], encoder: str) -> Probe:

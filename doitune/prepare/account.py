@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING
 
 from doitune.errors import RecipeError
 from doitune.prepare.schedule import rate_at
 from doitune.prompt.encoded import Encoded
+from doitune.prompt.encoded_rows import rows_of
 
 if TYPE_CHECKING:
     from doitune.recipe.budget import Ledger
@@ -57,18 +57,20 @@ def count_rows(ledger: Ledger, encoded: Sequence[Encoded]) -> TrainedRows:
             f"rows were lost: {total.kept} chosen, {total.truncated} refused, {total.trained} to train, "
             f"{len(encoded)} encoded"
         )
-    trained = [one.trained for one in encoded]
-    tokens = sum(len(one.ids) for one in encoded)
+    import numpy as np
+
+    rows = rows_of(encoded)
+    trained = rows.trained
     return TrainedRows(
         chosen=total.kept,
         trained=total.trained,
         refused=total.truncated,
-        tokens=tokens,
-        trained_tokens=sum(trained),
-        least=min(trained),
-        median=float(median(trained)),
-        most=max(trained),
-        repeated=len(encoded) - len(set(encoded)),
+        tokens=int(rows.lengths.sum()),
+        trained_tokens=int(trained.sum()),
+        least=int(trained.min()),
+        median=float(np.median(trained)),
+        most=int(trained.max()),
+        repeated=len(rows) - rows.different,
     )
 
 

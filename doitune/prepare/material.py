@@ -26,15 +26,14 @@ from doitune.prepare.draw import (
     say_kept_out,
     validation_rows,
 )
+from doitune.prepare.encoding import encode_rows
 from doitune.prepare.row_lengths import beyond_training, fit, fit_validation, row_limit
 from doitune.prepare.schedule import Course
-from doitune.prompt.encode import encode_all, option_ids
+from doitune.prompt.encode import option_ids
 from doitune.prompt.encoded import Encoded
-from doitune.prompt.law import prove_law
 from doitune.prompt.speech import say_spoken
 from doitune.prompt.template import Template
 from doitune.recipe.budget import Ledger
-from doitune.system.doing import doing
 
 if TYPE_CHECKING:
     from doitune.base.context import Context
@@ -49,8 +48,8 @@ class Material:
     of the rows though they can be learnt from. `kept_out`: ids of own rows kept out of training, those to
     validate on (`valid`) and those to be judged by (`test`)."""
 
-    examples: tuple[Example, ...]
-    encoded: tuple[Encoded, ...]
+    examples: Sequence[Example]
+    encoded: Sequence[Encoded]
     ledger: Ledger
     valid: Mapping[str, tuple[Example, ...]]
     valid_encoded: Mapping[str, tuple[Encoded, ...]]
@@ -100,7 +99,7 @@ def prepare(
     leaks = judged_leaks(chosen.examples, corpus, judged or {})
     if leaks and not recipe.data.allow_leaks:
         refuse_leaks(leaks)
-    encoded = _encode(chosen.examples, template)
+    encoded = encode_rows(chosen.examples, template)
     limit = row_limit(recipe.train.max_tokens, context)
     drops = recipe.data.on_overlong == "drop"
     examples, encoded, overlong = fit(chosen.examples, encoded, limit, drops=drops)
@@ -112,12 +111,12 @@ def prepare(
     rates(recipe.train, course.total_steps)
     valid = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
     _refuse_same_letters(valid, template)
-    valid_encoded = {name: tuple(_encode(rows, template)) for name, rows in valid.items()}
+    valid_encoded = {name: tuple(encode_rows(rows, template)) for name, rows in valid.items()}
     if limit.of_base:
         valid, valid_encoded = fit_validation(valid, valid_encoded, limit, drops=drops)
     return Material(
-        tuple(examples),
-        tuple(encoded),
+        examples,
+        encoded,
         ledger,
         valid,
         valid_encoded,
@@ -143,13 +142,3 @@ def _refuse_same_letters(valid: Mapping[str, Sequence[Example]], template: Templ
     choices = [example for rows in valid.values() for example in rows if example.form == "single_choice"]
     for options, question in {example.options: example.question for example in choices}.items():
         option_ids(options, question, template)
-
-
-def _encode(examples: Sequence[Example], template: Template) -> list[Encoded]:
-    conversations = [example.messages for example in examples]
-    places = [example.place for example in examples]
-    doing(f"encoding {len(examples):,} rows")
-    encoded = encode_all(conversations, template, places)
-    doing(f"proving the template's law on {len(examples):,} rows")
-    prove_law(conversations, encoded, template, places)
-    return encoded

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from doitune.base.context import Context
 from doitune.errors import DataError, Problem
 from doitune.prompt.encoded import Encoded
+from doitune.prompt.encoded_rows import EncodedRows, rows_of
 
 if TYPE_CHECKING:
     from doitune.data.example import Example
@@ -41,34 +42,39 @@ def row_limit(max_tokens: int, context: Context | None) -> Limit:
 def beyond_training(encoded: Sequence[Encoded], context: Context | None) -> tuple[str, ...]:
     """A sentence where rows reach rotary positions that the base never saw; nothing is wrong with that but
     what it learns there."""
-    if context is None or not (long := [len(one.ids) for one in encoded if len(one.ids) > context.tokens]):
+    lengths = rows_of(encoded).lengths
+    if context is None or not (long := int((lengths > context.tokens).sum())):
         return ()
     return (
-        f"{len(long):,} of {len(encoded):,} rows are longer than the {context.tokens:,} tokens that this "
-        f"base was made for (the longest has {max(long):,}): an evaluation asks nothing beyond them, "
+        f"{long:,} of {len(encoded):,} rows are longer than the {context.tokens:,} tokens that this "
+        f"base was made for (the longest has {lengths.max():,}): an evaluation asks nothing beyond them, "
         f"--set train.max_tokens={context.tokens} refuses such rows",
     )
 
 
 def fit(
     examples: Sequence[Example], encoded: Sequence[Encoded], limit: Limit, *, drops: bool
-) -> tuple[list[Example], list[Encoded], list[Example]]:
+) -> tuple[Sequence[Example], EncodedRows, list[Example]]:
     """Kept examples, their encodings, and the overlong ones that are dropped; DataError where they are not to
     be dropped."""
-    pairs = list(zip(examples, encoded, strict=True))
-    long = [(example, len(one.ids)) for example, one in pairs if len(one.ids) > limit.tokens]
+    rows = rows_of(encoded)
+    lengths = rows.lengths
+    long = [int(place) for place in (lengths > limit.tokens).nonzero()[0]]
     if long and not drops:
-        longest = max(length for _, length in long)
-        problems = [Problem(one.place, f"{length} tokens, more than {limit.why}") for one, length in long[:5]]
+        longest = lengths.max()
+        problems = [
+            Problem(examples[one].place, f"{lengths[one]} tokens, more than {limit.why}") for one in long[:5]
+        ]
         longer = "" if limit.of_base else f"--set train.max_tokens={longest}, or "
         cure = (
             f"{len(long)} of {len(examples)} rows are too long (the longest has {longest}): {longer}"
             "drop and count them: --set data.on_overlong=drop; an answer is never cut"
         )
         raise DataError.of([Problem(problems[0].place, problems[0].problem, cure), *problems[1:]])
-    dropped = {example.id for example, _ in long}
-    kept = [(example, one) for example, one in pairs if example.id not in dropped]
-    return [example for example, _ in kept], [one for _, one in kept], [example for example, _ in long]
+    if not long:
+        return examples, rows, []
+    kept = [int(place) for place in (lengths <= limit.tokens).nonzero()[0]]
+    return [examples[one] for one in kept], rows.at(kept), [examples[one] for one in long]
 
 
 def fit_validation(

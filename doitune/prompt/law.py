@@ -23,6 +23,7 @@ def prove_law(
     encoded: Sequence[Encoded],
     template: Template,
     places: Sequence[str],
+    retokenised: int = RETOKENISED_ROWS,
 ) -> None:
     """Refuse rows that would teach the wrong thing: no trained token, an unlearnt end, a question that asks
     otherwise than it trained.
@@ -30,7 +31,7 @@ def prove_law(
     On every row: the tokenizer knows its text, trained tokens exist, those of each assistant turn end with an
     end token and read back as what the assistant says, and the row does not start with two beginnings of a
     text. That `ids` starts with `encode_question` is proved by encoding questions again: all of a `model`
-    template; with `doit`, which puts turns end to end, at most RETOKENISED_ROWS spread over all. Errors:
+    template; with `doit`, which puts turns end to end, at most `retokenised` spread over all. Errors:
     DataError or ModelError with the row.
     """
     for whole, place in zip(encoded, places, strict=True):
@@ -45,7 +46,8 @@ def prove_law(
                 place=place,
             )
     _prove_known(conversations, encoded, template, places)
-    _prove_questions(conversations, encoded, template, places)
+    every = max(1, len(encoded) // retokenised) if template.kind == "doit" else 1
+    _prove_questions(conversations[::every], encoded[::every], template, places[::every])
     _prove_answers(conversations, encoded, template, places)
 
 
@@ -141,9 +143,8 @@ def _prove_questions(
     template: Template,
     places: Sequence[str],
 ) -> None:
-    every = max(1, len(encoded) // RETOKENISED_ROWS) if template.kind == "doit" else 1
-    questions = encode_questions([messages[:-1] for messages in conversations[::every]], template)
-    for whole, question, place in zip(encoded[::every], questions, places[::every], strict=True):
+    questions = encode_questions([messages[:-1] for messages in conversations], template)
+    for whole, question, place in zip(encoded, questions, places, strict=True):
         if whole.ids[: len(question)] != question or len(question) != _last_run(whole):
             raise ModelError(
                 "the template breaks the law that a trained chat starts with its question", place=place

@@ -21,6 +21,7 @@ from weakref import finalize
 
 from doitune.errors import ModelError
 from doitune.prompt.moment import now
+from doitune.prompt.parts import Parts
 from doitune.prompt.repertoire import Repertoire
 from doitune.system import confined
 
@@ -81,18 +82,23 @@ class Renderer:
         """The text of each chat. Errors: RenderingError."""
         found: list[str] = []
         for start in range(0, len(chats), CHATS_A_REQUEST):
-            part = [
-                [list(turns), opened, tools]
-                for turns, opened, tools in chats[start : start + CHATS_A_REQUEST]
-            ]
-            seconds = CPU_SECONDS + CHAT_SECONDS * len(part)
-            reply = self._ask(
-                {"chats": part, "seconds": seconds, "spare": SPARE_CHARACTERS, "times": OUTPUT_TIMES}
-            )
+            part = [[list(one[0]), *one[1:]] for one in chats[start : start + CHATS_A_REQUEST]]
+            asked = {"seconds": CPU_SECONDS + CHAT_SECONDS * len(part), "spare": SPARE_CHARACTERS}
+            reply = self._ask({"chats": part, "times": OUTPUT_TIMES, **asked})
             if "failed" in reply:
                 raise RenderingError(reply["reason"], start + reply["failed"])
             found += reply["texts"]
         return found
+
+    def parts(self, turns: Sequence[Mapping[str, Any]], opened: bool) -> Parts | None:
+        """What the template writes for `turns` whatever their contents (not empty, stripped); None where
+        that depends on them, or fails."""
+        shapes = [[list(turns), opened]]
+        try:
+            reply = self._ask({"shapes": shapes, "seconds": CPU_SECONDS, "spare": SPARE_CHARACTERS})
+        except RenderingError:
+            return None
+        return _as_parts(reply["parts"][0])
 
     def _ask(self, request: Mapping[str, Any]) -> Any:
         if self._child is None or self._child.ended:
@@ -111,6 +117,16 @@ class Renderer:
         reply = self._child.exchange(request)
         self.reads_clock |= reply["clock"]
         return reply
+
+
+def _as_parts(found: Mapping[str, Any] | None) -> Parts | None:
+    """As the child says it; None where a content stands more often than a template may repeat it."""
+    if found is None:
+        return None
+    numbers = [one for one in found["parts"] if isinstance(one, int)]
+    if any(numbers.count(one) > OUTPUT_TIMES for one in numbers):
+        return None
+    return Parts(tuple(found["parts"]), tuple((*one,) for one in found["not"]))
 
 
 class _Child:

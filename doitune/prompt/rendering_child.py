@@ -7,7 +7,7 @@ transformers' `apply_chat_template` (sandboxed and immutable; `raise_exception`,
 loop controls; `generation` blocks), so a template says here what it says there; but for two things: it is
 always the same moment, and what draws at random is an error. One JSON line in, one out: first {template,
 variables, moment, memory_bytes, seconds}, then {chats: [[turns, opened, tools], ...], seconds, spare,
-times}.
+times} or {shapes: [[turns without contents, opened], ...], seconds, spare} (see `rendering_said`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import signal
 import sys
 import time
 from datetime import datetime
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError, Undefined, nodes
@@ -76,7 +78,9 @@ class Clock:
         return self.moment.strftime(form)
 
 
-def environment(clock: Clock) -> ImmutableSandboxedEnvironment:
+def environment(
+    clock: Clock, kind: type[ImmutableSandboxedEnvironment] = Sandbox
+) -> ImmutableSandboxedEnvironment:
     """The environment that chat templates are written for."""
 
     def raise_exception(message: str) -> None:
@@ -99,7 +103,7 @@ def environment(clock: Clock) -> ImmutableSandboxedEnvironment:
             value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
         )
 
-    made = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    made = kind(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     made.filters["tojson"] = tojson
     made.filters["random"] = at_random
     made.globals["lipsum"] = at_random
@@ -183,6 +187,30 @@ def answer(template: Any, request: dict[str, Any], variables: dict[str, Any]) ->
     return {"texts": texts}
 
 
+def beside(name: str) -> Any:
+    """The module of this name in this program's folder."""
+    spec = spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def shaped(said: Any, template: Any, request: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+    """The parts of each shape of chats; null where the template looks into a content, or fails."""
+    found: list[Any] = []
+    for turns, open_turn in request["shapes"]:
+        named = {"tools": None, "documents": None, "add_generation_prompt": open_turn, **variables}
+        signal.setitimer(signal.ITIMER_PROF, request["seconds"])
+        try:
+            found.append(said.parts(template, turns, request["spare"], named))
+        except (*FAULTS, said.LooksInside):
+            found.append(None)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+    return {"parts": found}
+
+
 def reason(error: BaseException) -> str:
     """An error as a sentence of bounded length."""
     if isinstance(error, MemoryError):
@@ -199,13 +227,17 @@ def main() -> None:
     time.tzset()
     clock = Clock(first["moment"])
     made = environment(clock)
+    said = beside("rendering_said")
+    watched = said.watch(environment(clock, said.watched(Sandbox)))
     rehearse(made)
+    rehearse(watched)
     clock.read = False
     confine(first["memory_bytes"])
     signal.setitimer(signal.ITIMER_PROF, first["seconds"])
-    template, reply = None, dict[str, Any](texts=[])
+    template, mould, reply = None, None, dict[str, Any](texts=[])
     try:
         template = made.from_string(first["template"])
+        mould = said.compiled(watched, first["template"])
     except FAULTS as error:
         reply = {"failed": 0, "reason": reason(error)}
     signal.setitimer(signal.ITIMER_PROF, 0)
@@ -215,7 +247,12 @@ def main() -> None:
         line = sys.stdin.buffer.readline()
         if not line or template is None:
             return
-        reply = {**answer(template, json.loads(line), first["variables"]), "clock": clock.read}
+        request = json.loads(line)
+        if "shapes" in request:
+            reply = shaped(said, mould, request, first["variables"])
+        else:
+            reply = answer(template, request, first["variables"])
+        reply["clock"] = clock.read
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from doitune.backends.out_of_memory import OutOfMemory, free_cache
 from doitune.prompt.batch import collate, positions_of, trained_tokens
+from doitune.prompt.encoded_rows import rows_of
 from doitune.system.signals import Asked, StopAsked
 from doitune.train.exchange import add_up, pool, spread
 from doitune.train.shares import Groups, Order, largest, share
@@ -66,6 +67,7 @@ class Gradients:
         self.material, self.model = material, model
         self.team, self.signals = team or Team(), signals or Asked()
         self.course = material.course
+        self.lengths: list[int] = rows_of(material.encoded).lengths.tolist()
         self.tensors = [parameter for _, parameter in model.trainable()]
 
     def encoded(self, step: int) -> list[Encoded]:

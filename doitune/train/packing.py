@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from doitune.backends.out_of_memory import OutOfMemory, free_cache, memory_for
 from doitune.prompt.batch import flatten, pad, trained_tokens
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.prompt.encoded_rows import rows_of
 from doitune.system.doing import counted
 
 if TYPE_CHECKING:
@@ -138,16 +140,20 @@ def _choose(
     reaches (`window`), the shortest such row is, whatever its length: what the model does otherwise beyond
     shows there alone. The two shortest are taken whatever their length, too: fewer prove nothing.
     """
-    distinct = sorted(set(encoded), key=lambda one: (len(one.ids), one.ids))
-    before = sum(len(one.ids) for one in distinct[:2])
-    beyond = [one for one in distinct if window and len(one.ids) > window][:1]
-    chosen = beyond or [one for one in distinct[2:] if before + len(one.ids) <= most_tokens][-1:]
-    spread = distinct[:: max(1, len(distinct) // most_examples)]
-    for example in (*spread, *distinct):
-        fits = sum(len(one.ids) for one in chosen) + len(example.ids) <= most_tokens
+    distinct = rows_of(encoded).ranked()
+    lengths = distinct.lengths.tolist()
+    before = sum(lengths[:2])
+    beyond = [rank for rank, length in enumerate(lengths) if window and length > window][:1]
+    chosen = (
+        beyond
+        or [rank for rank, length in enumerate(lengths) if rank > 1 and before + length <= most_tokens][-1:]
+    )
+    ranks = range(len(lengths))
+    for rank in chain(ranks[:: max(1, len(ranks) // most_examples)], ranks):
+        fits = sum(lengths[one] for one in chosen) + lengths[rank] <= most_tokens
         if (len(chosen) < 2 and beyond) or (len(chosen) < most_examples and fits):
-            chosen += [] if example in chosen else [example]
-    return sorted(chosen, key=lambda one: len(one.ids)) if len(chosen) > 1 else distinct[:2]
+            chosen += [] if rank in chosen else [rank]
+    return [distinct[rank] for rank in (sorted(chosen) if len(chosen) > 1 else ranks[:2])]
 
 
 def _measure(model: LoadedModel, batches: list[Batch], total: int) -> Measured:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import Stopped
 from doitune.memory.start import allowance, refuse_before_download
 from doitune.prepare.origin import opening, origin, refuse_drift
+from doitune.prompt.encoded_rows import rows_of
 from doitune.prompt.moment import now
 from doitune.recipe.resolve import Resolved, freeze
 from doitune.run.changes import Change, Wishes, recipe_changes, recorded, with_changes
@@ -174,8 +174,7 @@ def _load(team: Team, resolved: Resolved, judged: Judged | None, moment: str) ->
         plan = plan_training(resolved, judged, loads=True, moment=moment)
         backend, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=True)
     if team.size > 1:
-        rows = [(one.ids, one.labels) for one in plan.material.encoded]
-        prove_same(team, "examples", sha256(repr(rows).encode()).hexdigest())
+        prove_same(team, "examples", rows_of(plan.material.encoded).digest())
     return _Loaded(plan, backend, model, team)
 
 

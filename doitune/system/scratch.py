@@ -1,0 +1,60 @@
+"""Scratch: bytes that do not fit into memory, in a file without a name, which is gone with the process,
+however that ends."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from doitune.errors import DiskError
+from doitune.system.disk import disk_error, make_folder
+from doitune.system.units import MIB
+
+CACHE_CURE = "make room, or set XDG_CACHE_HOME to a folder elsewhere"
+"""What helps where the cache cannot be written."""
+
+
+def cache_folder() -> Path:
+    """doitune's folder in the user's cache ($XDG_CACHE_HOME, or ~/.cache)."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "doitune"
+
+
+class Scratch:
+    """Bytes that are added at the end and read anywhere; read by a call, not mapped, so that they take no
+    memory of this process. Errors: DiskError."""
+
+    def __init__(self) -> None:
+        folder = cache_folder()
+        try:
+            make_folder(folder)
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=MIB)  # noqa: SIM115  # closed with this object
+        except OSError as error:
+            raise DiskError(disk_error(folder, error).problem, CACHE_CURE) from error
+        except DiskError as error:
+            raise DiskError(error.problem, CACHE_CURE) from error
+        self.size = 0
+        self._flushed = True
+
+    def add(self, data: bytes) -> None:
+        """Add bytes at the end."""
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise DiskError(disk_error(cache_folder(), error).problem, CACHE_CURE) from error
+        self.size += len(data)
+        self._flushed = False
+
+    def read(self, start: int, size: int) -> bytes:
+        """`size` bytes from `start`."""
+        try:
+            if not self._flushed:
+                self._file.flush()
+                self._flushed = True
+            found = os.pread(self._file.fileno(), size, start)
+        except OSError as error:
+            raise DiskError(disk_error(cache_folder(), error).problem, CACHE_CURE) from error
+        if len(found) < size:
+            raise RuntimeError(f"{len(found)} of {size} bytes at {start} of {self.size}")
+        return found
