@@ -128,10 +128,11 @@ def test_what_is_proposed_fits_and_what_is_offered_exists() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_the_first_ten_minutes_run_as_printed(name: str, tmp_path: Path) -> None:
-    """The block of commands for a file of one's own, in a shell."""
+    """The blocks of commands for a file of one's own, and to talk to the result, in a shell."""
     house = Path(__file__).parents[1]
     blocks = re.findall(r"```bash\n(.*?)```", (house / name).read_text("utf-8"), re.DOTALL)
     (block,) = [one for one in blocks if "doitune init" in one]
+    (talk,) = [one for one in blocks if one.startswith("doitune chat")]
     assert len(block.splitlines()) <= 10
     command = tmp_path / "bin" / "doitune"
     command.parent.mkdir()
@@ -140,7 +141,8 @@ def test_the_first_ten_minutes_run_as_printed(name: str, tmp_path: Path) -> None
     path = f"{command.parent}:{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(house)}
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False
+        ["bash", "-euo", "pipefail", "-c", block + talk], cwd=tmp_path, env=env, input="查第 3 行", capture_output=True, text=True, timeout=300, check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "客服 (chrF)" in done.stdout and "sql (chrF)" in done.stdout
+    assert re.search(r"my/[0-9-]+:\n.*\nmy/[0-9-]+@base:\n", done.stdout, re.DOTALL)

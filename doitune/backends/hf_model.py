@@ -14,7 +14,7 @@ from doitune.backends import documents
 from doitune.backends.adapter import Adapter
 from doitune.backends.finite import refuse_not_finite
 from doitune.backends.head import Head
-from doitune.backends.loaded import LoadedModel, Loss, Prefix, Tokens, Written
+from doitune.backends.loaded import LoadedModel, Loss, Prefix, Tokens
 from doitune.backends.loss import batch_loss, recomputed_losses
 from doitune.backends.prefix import PrefixLayer, proved_prefix
 from doitune.backends.reply import ReplyWatcher
@@ -70,19 +70,13 @@ class HfModel(LoadedModel):
         return proved_prefix(self, self.head.vocabulary_rows)
 
     @torch.no_grad()
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        stop_ids: Sequence[int],
-        watch_ids: Sequence[int] = (),
-    ) -> list[Written]:
+    def continued(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, watcher: ReplyWatcher
+    ) -> torch.Tensor:
         ids, mask = (one.to(self.device) for one in _left_padded(prompts))
-        watcher = ReplyWatcher(watch_ids, stop_ids)
         how = _greedy(max_new_tokens, watcher)
-        out = self.base.generate(input_ids=ids, attention_mask=mask, **how)
-        return watcher.replies(out[:, ids.shape[1] :])
+        out: torch.Tensor = self.base.generate(input_ids=ids, attention_mask=mask, **how)
+        return out[:, ids.shape[1] :]
 
 
 def _arrangement(batch: Batch, prefix: Prefix | None) -> dict[str, Any]:

@@ -6,12 +6,14 @@ Two verbs and not one, because no logits are kept for a loss: `loss` for trainin
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from doitune.backends.writer import Writer
 
 if TYPE_CHECKING:
     import torch
@@ -39,18 +41,6 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Written:
-    """One generated reply: new token ids without the stop token, whether a stop token ended it, and the
-    log-probabilities of the `watch_ids` asked for (nats, over the whole vocabulary) at the first step and at
-    the last, the one that wrote the stop token."""
-
-    ids: tuple[int, ...]
-    stopped: bool
-    first_scores: tuple[float, ...]
-    last_scores: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
 class Prefix:
     """The start of several prompts, run once: how many tokens, and what the model that ran it kept of them.
 
@@ -63,7 +53,7 @@ class Prefix:
     state: Any
 
 
-class LoadedModel(ABC):
+class LoadedModel(Writer):
     """A base model with one LoRA adapter on it, on one device: how it computes is the backend's."""
 
     name: str
@@ -92,17 +82,6 @@ class LoadedModel(ABC):
     @abstractmethod
     def read(self, ids: Sequence[int]) -> Prefix:
         """Run a prefix, without gradient. Only where `shares_prefix`."""
-
-    @abstractmethod
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        stop_ids: Sequence[int],
-        watch_ids: Sequence[int] = (),
-    ) -> list[Written]:
-        """Greedy replies to a batch of prompts (token ids, any lengths), in their order."""
 
     def training(self, on: bool) -> None:
         """Training mode, with dropout and gradient checkpointing, or evaluation mode."""

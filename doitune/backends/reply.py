@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from doitune.backends.loaded import Written
+from doitune.backends.written import Written
 
 
 class ReplyWatcher:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from doitune.backends.hf_model import HfModel
-from doitune.backends.loaded import Loss, Prefix, Written
+from doitune.backends.loaded import Loss, Prefix
 from doitune.backends.loss import frozen_head_losses
 from doitune.backends.reply import ReplyWatcher
 from doitune.errors import ModelError
@@ -110,18 +110,12 @@ class UnslothModel(HfModel):
             )
 
     @torch.no_grad()
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        stop_ids: Sequence[int],
-        watch_ids: Sequence[int] = (),
-    ) -> list[Written]:
-        watcher = ReplyWatcher(watch_ids, stop_ids)
+    def continued(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, watcher: ReplyWatcher
+    ) -> torch.Tensor:
         batch = pad([Encoded(tuple(prompt), (IGNORED,) * len(prompt)) for prompt in prompts]).to(self.device)
         with self.engine.evaluating():
-            return watcher.replies(_greedy(self, batch, max_new_tokens, watcher))
+            return _greedy(self, batch, max_new_tokens, watcher)
 
 
 def _greedy(model: UnslothModel, batch: Batch, max_new_tokens: int, watcher: ReplyWatcher) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from doitune.cli.bases import base_app
+from doitune.cli.chat import chat
 from doitune.cli.data import data_app
 from doitune.cli.evaluation import compare, evaluate, score
 from doitune.cli.export import export
@@ -47,6 +48,7 @@ app.command(name="eval")(evaluate)
 app.command()(score)
 app.command()(compare)
 app.command()(report)
+app.command()(chat)
 app.command()(export)
 app.command()(push)
 app.command()(doctor)

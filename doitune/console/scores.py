@@ -34,6 +34,7 @@ def show_next(asked: Sequence[Run | None], runs: Path) -> None:
     from doitune.run.find import command
 
     if len(asked) == 1 and asked[0] is not None:
+        say(f"talk to it: {command('chat', asked[0], runs)}")
         say(f"next: {command('report', asked[0], runs)}")
 
 

@@ -46,6 +46,7 @@ def show_run(run: Run, runs: Path, *, as_json: bool) -> None:
     steps = f"trained {done['final_step']} steps in {duration(done['seconds'])}{early}"
     say(f"{steps}; best checkpoint: step {done['best_step']}")
     say(f"run {run.name} in {run.folder}")
+    say(f"talk to it: {command('chat', run, runs)}")
     say(f"next: {command('eval', run, runs)}")
 
 

@@ -23,7 +23,8 @@ from doitune.system.disk import write_json
 from doitune.system.doing import counted, doing
 
 if TYPE_CHECKING:
-    from doitune.backends.loaded import LoadedModel, Written
+    from doitune.backends.loaded import LoadedModel
+    from doitune.backends.written import Written
     from doitune.evals.prompts import Prompt
     from doitune.prompt.template import Template
 

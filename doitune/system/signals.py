@@ -82,11 +82,48 @@ class Asked:
             raise StopAsked(number)
 
 
+class Break:
+    """Ctrl-C inside a conversation: it ends the piece of work that goes on, not the command.
+
+    Inside `piece` the first one is noted for `asked` to say so, a second one raises KeyboardInterrupt;
+    outside, each raises it. SIGTERM and the others stay what they were.
+    """
+
+    def __init__(self) -> None:
+        self._inside, self._heard = False, False
+
+    def asked(self) -> bool:
+        """Whether the piece of work is to end."""
+        return self._heard
+
+    @contextmanager
+    def piece(self) -> Iterator[None]:
+        """One piece of work."""
+        self._inside, self._heard = True, False
+        try:
+            yield
+        finally:
+            self._inside = False
+
+    def note(self, number: int, frame: FrameType | None = None) -> None:
+        """The handler."""
+        if self._inside and not self._heard:
+            self._heard = True
+            return
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Inside, SIGINT is this."""
+        with handled((signal.SIGINT,), self.note):
+            yield
+
+
 @contextmanager
 def deferred(asked: Asked) -> Iterator[None]:
     """Inside, `asked` notes the stopping signals, and the first one waits to be asked for. Only the main
     thread can handle signals."""
-    with _handled(STOPPING, asked.note):
+    with handled(STOPPING, asked.note):
         try:
             yield
         finally:
@@ -170,7 +207,8 @@ def stopped(error: BaseException, what: str, hint: str) -> Stopped:
 
 
 @contextmanager
-def _handled(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handled(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Inside, `handler` is called for these signals; outside of the main thread nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
