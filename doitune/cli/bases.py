@@ -11,7 +11,7 @@ from doitune.cli import completion
 from doitune.cli.group import group
 from doitune.cli.options import Json
 from doitune.errors import ModelError
-from doitune.system.units import GIB
+from doitune.system.units import several, size_of
 
 base_app = group("Base models on this machine: list, fetch, assemble, check.")
 
@@ -39,7 +39,7 @@ def base_list(as_json: Json = False) -> None:
         screen.show_json({"schema": "doitune.bases/1", "bases": [asdict(one) for one in bases]})
         return
     rows = [
-        [one.name, one.model, one.state, f"{one.bytes / GIB:.1f}" if one.bytes else "", one.folder or one.get]
+        [one.name, one.model, one.state, size_of(one.bytes) if one.bytes else "", one.folder or one.get]
         for one in bases
     ]
     screen.show_table(["name", "model", "state", "GiB", "folder, or how to get it"], rows, right=(3,))
@@ -70,7 +70,7 @@ def base_fetch(
     with progress.LiveLine():
         wanted = look_up(*on_the_hub(name, revision))
     here = wanted.bytes - wanted.missing_bytes
-    size = f"{wanted.bytes / GIB:.1f} GiB, {here / GIB:.1f} GiB of them here"
+    size = f"{size_of(wanted.bytes)}, {size_of(here)} of them here"
     screen.note(f"{wanted.name} at {wanted.revision[:12]}: {size}; into {wanted.folder}")
     with progress.LiveLine() as line:
         base = fetch_base(wanted, line.file)
@@ -138,7 +138,7 @@ def base_make(
         }
         screen.show_json(found)
     else:
-        screen.say(f"{name} is in {made.folder}: {made.bytes / GIB:.2f} GiB in {made.shards} file(s)")
+        screen.say(f"{name} is in {made.folder}: {size_of(made.bytes)} in {several(made.shards, 'file')}")
 
 
 @base_app.command("check")
@@ -176,7 +176,7 @@ def base_check(
             screen.say(f"{one.file}: {one.problem}" if one.file else one.problem)
         against = COMPARED_WITH[report.compared_with]
         verdict = f"{len(report.differences)} difference(s)" if report.differences else "whole"
-        size = f"{report.files} files, {report.bytes / GIB:.2f} GiB"
+        size = f"{several(report.files, 'file')}, {size_of(report.bytes)}"
         screen.say(f"{report.folder}: {size}, compared with {against}: {verdict}")
         if texts is not None:
             screen.say(texts.text)

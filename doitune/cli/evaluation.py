@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -146,30 +145,42 @@ def numbers(text: str | None, option: str) -> tuple[int, ...]:
 
 
 def score(
-    folder: Annotated[Path, typer.Argument(help="An evaluation's folder: RUN/evals/SUITE/CHECKPOINT.")],
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|RUN",
+            help="An evaluation's folder, RUN/evals/SUITE/CHECKPOINT; or a run (`last`): all that it has.",
+            autocompletion=completion.runs,
+        ),
+    ],
     wrong: Annotated[
         int, typer.Option("--wrong", min=0, help="Also print this many wrong answers to read.")
     ] = 0,
     only: Annotated[str, typer.Option("--set", help="With --wrong: of this set only.")] = "",
+    runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Read and score saved replies again, without a model.
 
-    Example: doitune score runs/demo/20260101-120000/evals/doit-test/base --wrong 5 --set math
+    Example: doitune score last --wrong 5 --set math
     """
     from doitune.console import progress, scores, screen
     from doitune.evals.evaluate import score_folder
+    from doitune.evals.find import evaluations_of
     from doitune.evals.markdown import answers_markdown, wrong_answers
     from doitune.evals.targets import Evaluation
 
+    target, folders = evaluations_of(folder, runs)
     with progress.LiveLine():
-        found = Evaluation(str(folder), folder.name, score_folder(folder))
+        found = [Evaluation(target, one.name, score_folder(one)) for one in folders]
     if as_json:
-        screen.show_json({"schema": "doitune.eval/1", "evaluations": found.entries(("fixed", "paper"))})
-    else:
-        scores.show_evaluations([found], ("fixed", "paper"))
-        if wrong:
-            screen.say(answers_markdown(wrong_answers(folder, only=only, at_most=wrong)))
+        entries = [entry for one in found for entry in one.entries(("fixed", "paper"))]
+        screen.show_json({"schema": "doitune.eval/1", "evaluations": entries})
+        return
+    scores.show_evaluations(found, ("fixed", "paper"))
+    for one in folders if wrong else ():
+        screen.say(f"{one}:")
+        screen.say(answers_markdown(wrong_answers(one, only=only, at_most=wrong)))
 
 
 def compare(

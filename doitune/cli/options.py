@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,8 +134,42 @@ def resolved(
             "neither a recipe nor a corpus is named",
             "name a recipe (`doitune recipes list`), or give your own rows: --corpus FILE",
         )
-    recipe = recipe or OWN_RECIPE
-    return resolve(recipe, model=model, corpus=corpus, overrides=sets or (), name=recipe_name(Path(recipe)))
+    _refuse_rows(recipe)
+    found = resolve(
+        recipe or OWN_RECIPE,
+        model=model,
+        corpus=corpus,
+        overrides=sets or (),
+        name=recipe_name(Path(recipe or OWN_RECIPE)),
+    )
+    if recipe is None and model is None and not any(text.startswith("model.name=") for text in sets or ()):
+        _say_model(found)
+    return found
+
+
+def _refuse_rows(recipe: str | None) -> None:
+    """UsageError for rows in the place of a recipe."""
+    from doitune.data.own_rows import holds_own
+    from doitune.data.row_files import is_row_file
+    from doitune.recipe.files import is_there
+
+    path = Path(recipe or "")
+    if recipe and is_there(path) and ((path.is_file() and is_row_file(path)) or holds_own(path)):
+        raise UsageError(
+            f"{recipe} holds rows, and is no recipe",
+            f"give it as your corpus: --corpus {shlex.quote(recipe)} --model M (no recipe is needed), or let "
+            "`doitune init` write a recipe for it",
+        )
+
+
+def _say_model(found: Resolved) -> None:
+    """A note: which model stands where nobody named one."""
+    from doitune.console.screen import note
+
+    note(
+        f"no model is named, so it is {found.recipe.model.name}, the paper's: choose another with --model "
+        "(`doitune recipes list` has some with what they need; `doitune init` proposes one for a card)"
+    )
 
 
 def moment(recipe: str | None) -> str:

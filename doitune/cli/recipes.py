@@ -123,6 +123,7 @@ def recipes_check(
     from doitune.console import screen
     from doitune.errors import RecipeError
     from doitune.recipe.resolve import check
+    from doitune.system.units import several
 
     problems = check(files)
     if problems:
@@ -130,7 +131,7 @@ def recipes_check(
     if as_json:
         screen.show_json({"schema": "doitune.recipe-check/1", "checked": files, "problems": []})
     else:
-        screen.say(f"{len(files)} recipe(s) without a problem")
+        screen.say(f"{several(len(files), 'recipe')} without a problem")
 
 
 @recipes_app.command("explain")

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from doitune.console.screen import out, say, show_table, styled
+from doitune.system.units import several
 
 if TYPE_CHECKING:
     from doitune.data.check import CheckReport
@@ -36,7 +37,7 @@ def show_draw(found: Mapping[str, Any], written: str | None) -> None:
 
     show_ledger(Ledger.from_json(found["ledger"]), f"recipe {found['recipe']}")
     ids = found["ids"]
-    say(f"{len(ids):,} examples; the first learnt from: {', '.join(ids[:FIRST_IDS])}")
+    say(f"{several(len(ids), 'example')}; the first learnt from: {', '.join(ids[:FIRST_IDS])}")
     say(f"wrote the ids to {written}" if written else "--out FILE writes the ids, --json prints them")
 
 
@@ -65,7 +66,7 @@ def show_check(report: CheckReport) -> None:
         say(f"rows read as {form}: {number:,}")
     for note in report.notes:
         say(f"note: {note}")
-    say(f"{len(report.problems):,} problems, {len(report.leaks):,} leaks")
+    say(f"{several(len(report.problems), 'problem')}, {several(len(report.leaks), 'leak')}")
 
 
 def show_preview(rows: Sequence[Row]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.console.screen import say, show_table
 from doitune.system.paths import as_argument
-from doitune.system.units import GIB, KIB, MIB
+from doitune.system.units import size_of
 
 if TYPE_CHECKING:
     from doitune.export.adapter import AdapterExport
@@ -54,7 +54,7 @@ def show_export(found: Export) -> None:
         )
     verdict = "the same model" if found.same else "NOT the same model"
     again = ", as an earlier export found" if found.again else ""
-    say(f"{verdict}{again}: {found.folder} ({document['bytes'] / GIB:.2f} GiB)")
+    say(f"{verdict}{again}: {found.folder} ({size_of(document['bytes'])})")
     if found.same:
         say(f"next: {shlex.join(['doitune', 'base', 'check', as_argument(found.folder)])}")
 
@@ -75,12 +75,8 @@ def show_adapter(found: AdapterExport) -> None:
 
 def show_files(files: Mapping[str, int]) -> None:
     """Each file with its size."""
-    rows = [[name, _size(size)] for name, size in files.items()]
-    show_table(["file", "size"], [*rows, ["together", _size(sum(files.values()))]], right=(1,))
-
-
-def _size(size: int) -> str:
-    return f"{size / MIB:,.1f} MiB" if size >= MIB else f"{size / KIB:,.1f} KiB"
+    rows = [[name, size_of(size)] for name, size in files.items()]
+    show_table(["file", "size"], [*rows, ["together", size_of(sum(files.values()))]], right=(1,))
 
 
 def show_pushed(found: Pushed) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from doitune.console.screen import duration, say, show_table
 from doitune.memory.cards import LEFT_FREE
-from doitune.system.units import GIB
+from doitune.system.units import GIB, size_of
 
 if TYPE_CHECKING:
     from doitune.memory.cards import Card
@@ -22,7 +22,7 @@ LOW, NOMINAL, HIGH = range(3)
 def show_memory(plan: MemoryPlan, seen: Outlook, simulated: Comparison | None = None) -> None:
     """The whole plan."""
     setting = plan.setting
-    model = f"{plan.model} ({setting.architecture.parameters / 1e9:.1f} billion weights)"
+    model = f"{plan.model} ({_weights(setting.architecture.parameters)})"
     _terms(plan, f"{plan.recipe}: {model}, {_batches(setting.rank, setting.tokens, setting.backend)}")
     _verdict(plan)
     if simulated is not None:
@@ -34,12 +34,16 @@ def show_memory(plan: MemoryPlan, seen: Outlook, simulated: Comparison | None = 
 
 def show_foreign(plan: ForeignPlan) -> None:
     """A plan by simulation alone."""
-    model = f"{plan.model} ({plan.kind}, {plan.parameters / 1e9:.1f} billion weights)"
+    model = f"{plan.model} ({plan.kind}, {_weights(plan.parameters)})"
     _terms(plan, f"{plan.recipe}: {model}, {_batches(plan.case.rank, plan.case.tokens, plan.case.backend)}")
     say(f"note: {plan.how}")
     _usable(plan.card)
     say(_fit(plan) + ("" if plan.fits else f"; {plan.way_out}"))
     _machine(plan)
+
+
+def _weights(count: int) -> str:
+    return f"{count / 1e9:.1f} billion weights" if count >= 1e8 else f"{count / 1e6:.1f} million weights"
 
 
 def _batches(rank: int, tokens: int, backend: str) -> str:
@@ -66,7 +70,14 @@ def _terms(plan: MemoryPlan | ForeignPlan, title: str) -> None:
 
 
 def _range(three: Sequence[float]) -> list[str]:
-    return [f"{amount / GIB:.3f}" if amount < GIB / 10 else f"{amount / GIB:.2f}" for amount in three]
+    return [
+        size_of(amount)
+        if 0 < amount < GIB / 100
+        else f"{amount / GIB:.3f}"
+        if amount < GIB / 10
+        else f"{amount / GIB:.2f}"
+        for amount in three
+    ]
 
 
 def _verdict(plan: MemoryPlan) -> None:
@@ -101,7 +112,7 @@ def _levers(plan: MemoryPlan) -> None:
     rows = [
         [
             f"--set {one.set}" if one.set else one.change,
-            f"{one.saves_gib:.2f}",
+            *_range([one.saves_gib * GIB]),
             "yes" if one.fits else "no",
             one.costs,
         ]
@@ -115,9 +126,11 @@ def _levers(plan: MemoryPlan) -> None:
 def _machine(plan: MemoryPlan | ForeignPlan) -> None:
     host = plan.host
     whole = f"{host.whole_gib:.0f} GiB if the whole 16-bit base were loaded"
-    say(f"main memory: {host.ram_gib:.1f} GiB, as weights are read tensor by tensor ({whole})")
-    base = f"base {host.base_16_bit_gib:.1f} GiB in 16 bits, or {host.base_nf4_gib:.1f} GiB quantised before"
-    say(f"disk: {host.disk_gib:.1f} GiB ({base}; {host.checkpoints_gib:.1f} GiB of checkpoints)")
+    say(f"main memory: {size_of(host.ram_gib * GIB)}, as weights are read tensor by tensor ({whole})")
+    sizes = size_of(host.base_16_bit_gib * GIB), size_of(host.base_nf4_gib * GIB)
+    base = f"base {sizes[0]} in 16 bits, or {sizes[1]} quantised before"
+    checkpoints = f"{size_of(host.checkpoints_gib * GIB)} of checkpoints"
+    say(f"disk: {size_of(host.disk_gib * GIB)} ({base}; {checkpoints})")
 
 
 def _hours(seen: Outlook) -> None:

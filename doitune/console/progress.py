@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from doitune.console.activity import Activity
 from doitune.console.screen import duration, err, safe, styled
 from doitune.system.doing import Doing
-from doitune.system.units import MIB
+from doitune.system.units import GIB, MIB, size_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -196,7 +196,7 @@ def _step_line(log: StepLog, seconds_left: float) -> str:
         f"rate {log.learning_rate:.2e}",
         f"norm {log.grad_norm:.2f}",
         f"{speed:,.0f} tokens/s",
-        f"{log.peak_memory_gib:.1f} GiB",
+        size_of(log.peak_memory_gib * GIB),
         f"{duration(seconds_left)} left",
     ]
     return "  ".join(parts)

@@ -132,16 +132,24 @@ def show_comparisons(found: Sequence[Comparison]) -> None:
             columns.append(f"worse by at most {100 * one.margin:g}")
         rows = [_pair_row(one, pair) for pair in (one.mean, *one.sets)]
         show_table(columns, rows, title=f"{one.suite}: A = {one.a}, B = {one.b}", right=range(1, 9))
-        test = "exact paired test (McNemar's; passages as a whole), Holm-corrected over the sets"
-        say(f"scores in %; {test}; flips: questions that gained, lost credit")
+        flips = "flips: questions that gained, lost credit"
+        say(f"scores in %; {_test(one)}, Holm-corrected over the sets; {flips}")
         if one.unpaired:
             say(f"{one.unpaired} questions were answered by one side only and are left out")
+
+
+def _test(found: Comparison) -> str:
+    """The test of a comparison by its name: McNemar's is of answers that are right or wrong."""
+    if not found.mean.free:
+        return "exact paired test (McNemar's; passages as a whole)"
+    some = "" if found.mean.free == found.mean.n else f" of {found.mean.free} free answers"
+    return f"credit{some} is chrF; exact paired test by sign flips of the changes of credit"
 
 
 def _pair_row(found: Comparison, pair: Pair) -> list[str]:
     p = pair.mcnemar_p if pair.set == found.mean.set else pair.holm_p
     return [
-        pair.set,
+        f"{pair.set} (chrF)" if pair.free and pair.set != found.mean.set else pair.set,
         str(pair.n),
         f"{100 * pair.score_a:.1f}",
         f"{100 * pair.score_b:.1f}",

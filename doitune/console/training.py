@@ -36,7 +36,7 @@ def show_plan(plan: Plan) -> None:
 def show_run(run: Run, runs: Path, *, as_json: bool) -> None:
     """What a training left, and what to do next; `runs` is where the command looks for runs."""
     from doitune.run.find import command
-    from doitune.run.summary import summarise
+    from doitune.run.summary import can_be_asked, summarise
 
     done = run.done() or {}
     if as_json:
@@ -47,7 +47,11 @@ def show_run(run: Run, runs: Path, *, as_json: bool) -> None:
     say(f"{steps}; best checkpoint: step {done['best_step']}")
     say(f"run {run.name} in {run.folder}")
     say(f"talk to it: {command('chat', run, runs)}")
-    say(f"next: {command('eval', run, runs)}")
+    if can_be_asked(run):
+        say(f"next: {command('eval', run, runs)}")
+        return
+    say("no row was kept out to be asked (data.holdout): `doitune eval RUN --corpus ROWS` asks others")
+    say(f"next: {command('report', run, runs)}")
 
 
 def show_runs(entries: Sequence[Mapping[str, Any]]) -> None:

@@ -172,7 +172,7 @@ def _decode(text: str) -> object:
         if text.lstrip()[:1] == "[" or text.strip() in ("{", "}", "]", "},"):
             raise RowError(
                 "json",
-                f"not a JSON row: {error.msg} at character {error.pos + 1}",
+                f"not a JSON row: {_said(error)} at character {error.pos + 1}",
                 "write each object on one line",
             ) from None
         hint = (
@@ -180,7 +180,7 @@ def _decode(text: str) -> object:
             if "control character" in error.msg
             else "correct the row"
         )
-        raise RowError("json", f"not JSON: {error.msg} at character {error.pos + 1}", hint) from None
+        raise RowError("json", f"not JSON: {_said(error)} at character {error.pos + 1}", hint) from None
     except RecursionError:
         raise _too_deep() from None
     except ValueError:
@@ -249,3 +249,8 @@ def _json_name(value: object) -> str:
         type(None): "null",
     }
     return names[type(value)]
+
+
+def _said(error: json.JSONDecodeError) -> str:
+    """What Python's parser says, without the word that its own place would follow."""
+    return error.msg.removesuffix(" starting at")

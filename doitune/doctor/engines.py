@@ -84,7 +84,7 @@ def backend_checks(asked: Mapping[str, Any], has_card: bool) -> Iterator[Check]:
             yield Check(
                 f"backend {name}",
                 state,
-                f"cannot be used: {reason}",
+                f"not used here, and not needed: {reason}" if state == "ok" else f"cannot be used: {reason}",
                 "" if state == "ok" else "see the lines above",
                 install,
             )

@@ -51,7 +51,8 @@ class Pair:
     `holm_p`: corrected over the sets (the mean's is its own). `flips_up, flips_down`: questions with more
     credit at b, at a. `smallest_detectable`: the least difference that these changes could have shown at 5
     %. `verdict`: better or worse where p (a set's: `holm_p`) is below 5 % and 0 outside the interval.
-    `no_worse, equivalent`: within `margin` by one-sided bounds at 5 %; None without a margin.
+    `no_worse, equivalent`: within `margin` by one-sided bounds at 5 %; None without a margin. `free`:
+    questions with a free answer, whose credit is chrF.
     """
 
     a: str
@@ -72,6 +73,7 @@ class Pair:
     verdict: str
     no_worse: bool | None = None
     equivalent: bool | None = None
+    free: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,13 +172,15 @@ class _Changes:
     after: Sequence[float]
     labels: Sequence[str]
     clustered: bool
+    free: int
 
     @classmethod
     def of(cls, a: Side, b: Side, ids: Sequence[str]) -> _Changes:
         first = [a.outcomes[key] for key in ids]
         labels = [one.cluster or one.id for one in first]
         after = [b.outcomes[key].correct for key in ids]
-        return cls([one.correct for one in first], after, labels, any(one.cluster for one in first))
+        clustered, free = any(one.cluster for one in first), sum(one.free for one in first)
+        return cls([one.correct for one in first], after, labels, clustered, free)
 
     @property
     def changes(self) -> list[float]:
@@ -215,6 +219,7 @@ def _pair(names: tuple[str, str, str], sets: Sequence[_Changes], margin: float |
         any(one.clustered for one in sets),
         "",
         *_within(sets, p, margin),
+        free=sum(one.free for one in sets),
     )
 
 

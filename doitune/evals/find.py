@@ -13,8 +13,10 @@ from doitune.run.find import command, find_run
 from doitune.run.folder import Run
 from doitune.run.layout import (
     BASE,
+    EVALS,
     OF_CORPUS,
     OUTCOMES,
+    RECIPE,
     evaluation_folder,
     step_folders,
     step_name,
@@ -35,6 +37,19 @@ def find_evaluations(texts: Sequence[str], *, suite: str, runs: Path) -> list[Si
             )
         wanted.insert(0, f"{name}@{BASE}")
     return [_evaluation(text, suite, runs) for text in wanted]
+
+
+def evaluations_of(text: str, runs: Path) -> tuple[str, list[Path]]:
+    """What a text calls, a run or the folder of one evaluation, and the folders of its evaluations. Errors:
+    UsageError."""
+    folder = Path(text)
+    if folder.is_dir() and not (folder / RECIPE).is_file():
+        return text, [folder]
+    run = find_run(text, runs)
+    found = sorted(path.parent for path in (run.folder / EVALS).glob(f"*/*/{OUTCOMES}"))
+    if not found:
+        raise UsageError(f"{run.name} has no evaluation", f"run `{command('eval', run, runs)}` first")
+    return run.name, found
 
 
 def _evaluation(text: str, suite: str, runs: Path) -> Side:

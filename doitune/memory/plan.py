@@ -19,7 +19,7 @@ from doitune.memory.hours import SMALLEST_PARAMETERS, Pace, Work, known_cards, p
 from doitune.memory.levers import Lever, Request, high_gib, levers, way_out
 from doitune.memory.shape import Shape, find_shape
 from doitune.memory.terms import WHAT_IFS, Setting, Term, allocated_bytes, count, level, wide_bytes
-from doitune.system.units import GIB
+from doitune.system.units import GIB, size_of
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import Recipe
@@ -231,8 +231,8 @@ def _findings(setting: Setting, card: Card) -> Iterable[str]:
     if setting.rank > HIGH_RANK:
         parts = [term.nominal for term in count(setting) if term.name in ("lora", "gradients", "optimizer")]
         yield (
-            f"rank {setting.rank}: the adapter with its gradients and states takes {sum(parts) / GIB:.1f} "
-            "GiB, and grows with the rank"
+            f"rank {setting.rank}: the adapter with its gradients and states takes "
+            f"{size_of(sum(parts))}, and grows with the rank"
         )
     if setting.dropout and setting.backend == "unsloth":
         yield "dropout above 0: many releases of Unsloth leave their fused kernels; counted without them"

@@ -137,6 +137,7 @@ def _places(recipe: Recipe, base: Base) -> dict[str, Any]:
     return {
         "corpus": places if corpus.parts else places[0],
         "base": "" if base.revision or base.name == "demo" else str(base.folder.resolve()),
+        "judged_sources": judged,
         "judged": {path: sha for source in judged for path, sha in corpus.sha256(source).items()},
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import CheckpointError
 from doitune.run.folder import Run
 from doitune.run.layout import ORIGIN, reports
@@ -34,6 +35,18 @@ def summarise(run: Run) -> dict[str, Any]:
         "best": done["best_step"] if done else run.best_step(),
         **_scores(run),
     }
+
+
+def can_be_asked(run: Run) -> bool:
+    """Whether its recipe's suites have a question: public ones do, of the corpus those whose rows are there.
+    True where the run did not record it."""
+    try:
+        origin = run.read_json(ORIGIN)
+        suites = tuple(origin["recipe"]["eval.suite"])
+        there = tuple(origin["places"]["judged_sources"])
+    except (CheckpointError, KeyError, TypeError):
+        return True
+    return any(name not in CORPUS_SUITES or CORPUS_SUITES[name].source in there for name in suites)
 
 
 def state_of(run: Run, done: Mapping[str, Any] | None) -> str:

@@ -13,6 +13,7 @@ from doitune.run.folder import save_checkpoint
 from doitune.system import faults
 from doitune.system.disk import need_room
 from doitune.system.doing import doing
+from doitune.system.units import several
 from doitune.train.early_stop import best_step
 from doitune.train.events import Saved
 from doitune.train.probes import Probes
@@ -36,6 +37,14 @@ class Retention:
         """After step 1 (it proves that saving works), after each epoch, and by time."""
         late = time.monotonic() - self._saved_at >= 60 * self.setup.recipe.train.checkpoint_minutes
         return at.step == 1 or late or at.step % self.setup.material.course.steps_per_epoch == 0
+
+    @property
+    def habit(self) -> str:
+        """When it saves, and what it keeps, in words."""
+        train, steps = self.setup.recipe.train, self.setup.material.course.steps_per_epoch
+        when = f"after step 1, each epoch ({several(steps, 'step')}) and {train.checkpoint_minutes:g} minutes"
+        newest = "the newest" if train.keep_checkpoints == 1 else f"the newest {train.keep_checkpoints}"
+        return f"checkpoints: {when}, and at the end; {newest} and the best are kept"
 
     def save(self, at: Standing) -> None:
         """Write a checkpoint of the last optimiser boundary and delete those that are not kept."""

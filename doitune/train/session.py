@@ -30,7 +30,7 @@ from doitune.run.model import load_model
 from doitune.system import faults
 from doitune.system.disk import make_folder, need_room, prove_folder
 from doitune.system.signals import Asked, StopAsked, deferred
-from doitune.system.units import MIB
+from doitune.system.units import MIB, several
 from doitune.train.arrangement import choose_arrangement
 from doitune.train.events import Note
 from doitune.train.gradient import Gradients
@@ -80,10 +80,10 @@ def start(
             with tracked(setup) as setup:
                 training = Training(setup)
                 setup.note(
-                    f"run {run.name}: {len(plan.material.examples)} examples, "
-                    f"{training.at.total_steps} steps, {loaded.backend} on {loaded.model.device}"
+                    f"run {run.name}: {several(len(plan.material.examples), 'example')}, "
+                    f"{several(training.at.total_steps, 'step')}, {loaded.backend} on {loaded.model.device}"
                 )
-                for text in opening(plan.recipe, plan.material, loaded.model):
+                for text in (*opening(plan.recipe, plan.material, loaded.model), training.retention.habit):
                     setup.note(text)
                 choose_arrangement(training)
                 _train(training)
