@@ -3,8 +3,11 @@ of each ability."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +148,34 @@ def tiny_recipe(tmp_path: Path, tiny_base: Path, tiny_corpus: Path) -> Path:
         encoding="utf-8",
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of SmolLM2-135M-Instruct; the script needs `gguf`, which is put into a folder of its own
+    where it is missing."""
+    script = Path(__file__).parents[2] / "shared" / "tools" / "smollm2.py"
+    if not script.is_file():
+        pytest.skip(f"{script} is not here: the real model cannot be made")
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    ready = Path("~/.cache/doitune-dev/smollm2-135m/model.safetensors").expanduser()
+    if not ready.is_file() and importlib.util.find_spec("gguf") is None:
+        target = tmp_path_factory.mktemp("gguf")
+        install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target), "gguf"]
+        done = subprocess.run(install, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode:
+            pytest.skip(
+                f"gguf, which reads the real model's file, cannot be installed: {done.stderr.strip()[-200:]}"
+            )
+        environment["PYTHONPATH"] = str(target)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=900,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"the real model cannot be made: {done.stderr.strip()[-300:]}")
+    return Path(done.stdout.strip().splitlines()[-1])

@@ -134,3 +134,21 @@ def test_a_run_that_is_not_whole_says_so_beside_its_scores(run: Run) -> None:
     (run.folder / "done.json").unlink()
     (one,) = asked(run)
     assert one.stopped_at == 1 and one.entries(["fixed"])[0]["stopped_at"] == 1
+
+
+def test_kept_out_rows_of_a_corpus_that_moved_are_asked(home: Path, tmp_path: Path) -> None:
+    """Trap: rows without a split of their own were "no rows to ask" once the file had moved."""
+    (home / "own.jsonl").write_text("".join(row(number, "train") for number in range(40)))
+    sets = ("train.max_steps=1", "train.max_tokens=256", "data.holdout=0.1", "lora.rank=2")
+    resolved_ = resolve("own", model="./base", corpus=("own.jsonl",), overrides=sets)
+    run = start(resolved_, runs=home / "runs", scorer=None, on_event=lambda _: None)
+    kept = json.loads((run.folder / "kept_out.json").read_text())
+    elsewhere = (home / "own.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    (one,) = asked(run, corpus=(str(elsewhere),))
+    lines = (run.folder / "evals").glob("doit-test*/*/outcomes.jsonl")
+    ids = [json.loads(line)["id"] for path in lines for line in path.read_text().splitlines()]
+    assert one.report.n == len(ids) == 2
+    assert {i.partition("#")[2] for i in ids} == {i.partition("#")[2] for i in kept["test"]}
+    elsewhere.write_text(elsewhere.read_text() + row(99, "train"))
+    with pytest.raises(DataError, match="no rows to ask"):
+        asked(run, corpus=(str(elsewhere),))

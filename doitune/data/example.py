@@ -136,11 +136,6 @@ def scan_examples(
     return Scan(tuple(_named(drafts)), tuple(findings))
 
 
-def own_example(row: dict[str, object], place: str) -> Example:
-    """One's own row in our form as an example, whose id says its ability alone. Errors: RowError."""
-    return _draft(row, place, None, "", _own_split(row))
-
-
 def _draft(row: dict[str, object], place: str, ability: str | None, prefix: str, split: Split) -> Example:
     """The row with `prefix/ability#idx` for an id, `prefix/ability#` where the row has no usable `idx`.
     `ability` None: the row is one's own, and names it."""

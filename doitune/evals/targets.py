@@ -37,7 +37,7 @@ from doitune.run.layout import (
     resume_command,
     step_of,
 )
-from doitune.run.places import at_its_corpus
+from doitune.run.places import at_its_corpus, moved_corpus
 from doitune.system.disk import file_sha256, write_whole
 
 if TYPE_CHECKING:
@@ -158,8 +158,10 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
     steps = _steps(run, request.checkpoints)
     # before a model is loaded, so that what is missing shows at once
     recipe = resolved(run).recipe
-    own = not request.corpus and set(request.suites or recipe.eval.suite) & set(CORPUS_SUITES)
-    tasks = requested_tasks(at_its_corpus(run, recipe) if own else recipe, request)
+    if set(request.suites or recipe.eval.suite) & set(CORPUS_SUITES):
+        named = request.corpus and (moved_corpus(run, recipe, request.corpus) or recipe)
+        recipe = named or at_its_corpus(run, recipe)
+    tasks = requested_tasks(recipe, request)
     recipe, base, template = open_encoder(run, request.model)
     _refuse_same_letters(tasks, template)
     _, model = load_model(recipe, base, template.new_rows, training=False)

@@ -3,7 +3,7 @@ learned from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -18,6 +18,8 @@ from doitune.run.layout import ORIGIN
 from doitune.system.secrets import redacted
 
 if TYPE_CHECKING:
+    from doitune.data.corpus import Corpus
+    from doitune.recipe.data_section import CorpusEntry
     from doitune.recipe.fields import Recipe
 
 
@@ -34,12 +36,9 @@ def at_its_corpus(run: Run, recipe: Recipe) -> Recipe:
         elif place and not Path(entry.place).expanduser().exists():
             raise DataError(f"the corpus of {run.name} is no longer at {place}", cure)
         entries.append(entry)
-    corpora = tuple(entries) if isinstance(recipe.data.corpus, tuple) else entries[0].place
-    data = recipe.data.model_copy(update={"corpus": corpora})
-    recipe = recipe.model_copy(update={"data": data})
+    recipe = _with_corpora(recipe, entries)
     corpus = recipe_corpus(recipe.data)
-    now = {path: sha for source in corpus.sources() for path, sha in redacted(corpus.sha256(source)).items()}
-    then = {**origin.get("data", {}).get("files", {}), **origin.get("places", {}).get("judged", {})}
+    now, then = _digests(corpus), _digests_then(origin)
     other = [path for path, sha in then.items() if now.get(path) != sha]
     if other:
         raise DataError(
@@ -49,6 +48,35 @@ def at_its_corpus(run: Run, recipe: Recipe) -> Recipe:
             place=str(corpus.root),
         )
     return recipe
+
+
+def moved_corpus(run: Run, recipe: Recipe, places: Sequence[str]) -> Recipe | None:
+    """The run's recipe with its corpora at other places, where the files there have the very bytes that it
+    learned from, so that its own kept-out rows can be asked; else None."""
+    entries = recipe.data.corpora
+    if len(places) != len(entries) or not all(Path(place).expanduser().exists() for place in places):
+        return None
+    pairs = zip(entries, places, strict=True)
+    moved = _with_corpora(recipe, [entry.model_copy(update={"from": place}) for entry, place in pairs])
+    then = _digests_then(run.read_json(ORIGIN))
+    same = sorted(_digests(recipe_corpus(moved.data)).values()) == sorted(then.values())
+    return moved if same else None
+
+
+def _with_corpora(recipe: Recipe, entries: Sequence[CorpusEntry]) -> Recipe:
+    corpora = tuple(entries) if isinstance(recipe.data.corpus, tuple) else entries[0].place
+    data = recipe.data.model_copy(update={"corpus": corpora})
+    return recipe.model_copy(update={"data": data})
+
+
+def _digests(corpus: Corpus) -> dict[str, str]:
+    """The sha256 of each of its files by path."""
+    return {path: sha for source in corpus.sources() for path, sha in redacted(corpus.sha256(source)).items()}
+
+
+def _digests_then(origin: Mapping[str, Any]) -> dict[str, str]:
+    """Those that a run recorded."""
+    return {**origin.get("data", {}).get("files", {}), **origin.get("places", {}).get("judged", {})}
 
 
 def its_base(run: Run, recipe: Recipe, moved_to: str = "") -> Base:

@@ -1,0 +1,257 @@
+"""A new user's hour: a file as it lies on a disk, a real model that was tuned for chat, and every command from
+`train` to `chat` and `export`, typed as README has them. Marked `real`: skipped, saying why, without the model.
+
+Each file has two abilities of its own names. The ids that are trained are those of the model's own chat
+template, row by row, computed here by transformers alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+CHECKOUT = Path(__file__).parents[1]
+EACH = 24
+"""Rows of each ability: 2 of each are kept out, one to validate on and one to be asked."""
+
+Row = dict[str, Any]
+
+TOOL: Row = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "description": "Look something up.",
+        "parameters": {"type": "object", "properties": {"about": {"type": "string"}}},
+    },
+}
+
+
+def pairs() -> list[tuple[str, str, str]]:
+    """Ability, question, answer."""
+    found = []
+    for number in range(EACH):
+        order = f"订单{7301 + 17 * number}"
+        found.append(("客服", f"{order}什么时候到？", f"您好，{order}预计{number % 5 + 2}天内送达。"))
+        table = f"table_{number}"
+        found.append(("sql", f"Count the rows of {table}.", f"SELECT COUNT(*) FROM {table};"))
+    return found
+
+
+def alpaca(folder: Path) -> Path:
+    """A JSON array, pretty-printed."""
+    rows = [{"instruction": ask, "input": "", "output": say, "ability": name} for name, ask, say in pairs()]
+    path = folder / "alpaca 数据.json"
+    path.write_text(json.dumps(rows, ensure_ascii=False, indent=4), encoding="utf-8")
+    return path
+
+
+def sharegpt(folder: Path) -> Path:
+    """Conversations of several turns with a system turn."""
+    lines = []
+    for name, ask, say in pairs():
+        turns = [("system", f"You answer for {name}."), ("human", "你好"), ("gpt", "您好！"), ("human", ask)]
+        turns.append(("gpt", say))
+        lines.append(
+            {"conversations": [{"from": role, "value": text} for role, text in turns], "ability": name}
+        )
+    path = folder / "sharegpt.jsonl"
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def table(folder: Path) -> Path:
+    """CSV with quotes and line breaks in its cells."""
+    path = folder / "rows.csv"
+    with path.open("w", encoding="utf-8-sig", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["ability", "question", "answer"])
+        writer.writerows((name, f'"{ask}"\nplease', say) for name, ask, say in pairs())
+    return path
+
+
+def parquet(folder: Path) -> Path:
+    """Columns of a data set as hubs have them."""
+    arrow, parquet_ = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    names, questions, answers = zip(*pairs(), strict=True)
+    path = folder / "train-00000-of-00001.parquet"
+    columns = {"ability": names, "prompt": questions, "completion": answers}
+    parquet_.write_table(arrow.table({key: list(values) for key, values in columns.items()}), path)
+    return path
+
+
+def tools(folder: Path) -> Path:
+    """Tool definitions, calls and results."""
+    lines = []
+    for name, ask, say in pairs():
+        call = {"type": "function", "function": {"name": "look_up", "arguments": {"about": ask}}}
+        messages = [
+            {"role": "user", "content": ask},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "name": "look_up", "content": say},
+            {"role": "assistant", "content": say},
+        ]
+        lines.append({"messages": messages, "tools": [TOOL], "ability": name})
+    path = folder / "tools.jsonl"
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+SHORT = (
+    "train.max_steps=4", "train.examples_per_step=4", "train.validate_every=2", "train.max_tokens=512",
+    "lora.rank=4", "eval.max_new_tokens=8",
+)  # fmt: skip
+
+
+class Desk:
+    """The desk in a folder of a user's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1"}
+
+    def started(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "doitune", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            env=self.environment,
+        )
+
+    def run(self, *arguments: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "doitune", *arguments, "--json"],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env=self.environment,
+            timeout=900,
+            check=False,
+        )
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return dict(json.loads(done.stdout))
+
+
+def killed_in_training(desk: Desk, *arguments: str) -> Path:
+    """Train until a checkpoint is followed by another step, and kill; the run's folder."""
+    process = desk.started("train", *arguments)
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline and process.poll() is None:
+        for log in desk.folder.glob("runs/*/*/metrics.jsonl"):
+            steps = log.read_text(encoding="utf-8").count('"event": "step"')
+            if steps >= 3 and any(log.parent.glob("checkpoints/step-*/MANIFEST.json")):
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                return log.parent
+        time.sleep(0.1)
+    process.kill()
+    raise AssertionError(process.communicate()[0])
+
+
+def chats_of(kind: str) -> list[list[Row]]:
+    """The conversations of a file as transformers takes them, written a second time."""
+    found = []
+    for name, ask, say in pairs():
+        asked = {"role": "user", "content": f'"{ask}"\nplease' if kind == "table" else ask}
+        answer = {"role": "assistant", "content": say}
+        found.append([asked, answer])
+        if kind == "sharegpt":
+            system = {"role": "system", "content": f"You answer for {name}."}
+            found[-1] = [
+                system,
+                {"role": "user", "content": "你好"},
+                {**answer, "content": "您好！"},
+                asked,
+                answer,
+            ]
+        if kind == "tools":
+            call = {"type": "function", "function": {"name": "look_up", "arguments": {"about": ask}}}
+            called = {"role": "assistant", "content": "", "tool_calls": [call]}
+            found[-1] = [asked, called, {"role": "tool", "name": "look_up", "content": say}, answer]
+    return found
+
+
+KNOWS_TOOLS = """{%- if tools %}<|im_start|>system
+{% for tool in tools %}{{ tool | tojson }}
+{% endfor %}<|im_end|>
+{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def that_knows_tools(model: Path, folder: Path) -> Path:
+    """The same model with a chat template that writes tools and calls; its own knows none."""
+    folder.mkdir()
+    for path in model.iterdir():
+        if path.name != "chat_template.jinja":
+            os.link(path, folder / path.name) if path.suffix == ".safetensors" else shutil.copy(path, folder)
+    (folder / "chat_template.jinja").write_text(KNOWS_TOOLS, encoding="utf-8")
+    return folder
+
+
+def prove_ids(run: Path, model: Path, chats: list[list[Row]], tools: list[Row] | None) -> None:
+    """Every row that the run learns from has the very ids of `apply_chat_template`, up to its end token."""
+    from transformers import AutoTokenizer
+
+    from doitune.recipe.resolve import resolve
+    from doitune.train.plan import plan_training
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    wanted = {
+        tuple(tokenizer.apply_chat_template(chat, tools=tools, tokenize=True, return_dict=False))
+        for chat in chats
+    }
+    assert len(wanted) == 2 * EACH
+    (end,) = tokenizer("<|im_end|>", add_special_tokens=False).input_ids
+    until_end = {ids[: len(ids) - ids[::-1].index(end)] for ids in wanted}
+    material = plan_training(resolve(str(run / "recipe.yaml"))).material
+    assert len(material.encoded) == 2 * (EACH - 2)
+    for example, encoded in zip(material.examples, material.encoded, strict=True):
+        assert encoded.ids in until_end, example.place
+        assert 0 < encoded.trained < len(encoded.ids)
+
+
+@pytest.mark.parametrize("kind", ["alpaca", "sharegpt", "table", "parquet", "tools"])
+def test_a_new_users_hour(smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    desk = Desk(tmp_path / "我的 folder")
+    desk.folder.mkdir()
+    monkeypatch.chdir(desk.folder)
+    rows = {"alpaca": alpaca, "sharegpt": sharegpt, "table": table, "parquet": parquet, "tools": tools}[kind]
+    corpus, model = rows(desk.folder), smollm2
+    if kind == "tools":
+        model = that_knows_tools(smollm2, tmp_path / "model")
+    sets = [part for change in SHORT for part in ("--set", change)]
+    typed = ("--corpus", corpus.name, "--model", str(model))
+    run = killed_in_training(desk, *typed, *sets)
+    origin = json.loads((run / "origin.json").read_text(encoding="utf-8"))
+    assert origin["prompt"]["template"] == "model", "its own turns"
+    assert desk.run("resume", "last")["step"] == 4
+    prove_ids(run, model, chats_of(kind), [TOOL] if kind == "tools" else None)
+    ledger = json.loads((run / "ledger.json").read_text(encoding="utf-8"))
+    assert {name: ledger[name]["trained"] for name in ("客服", "sql")} == dict.fromkeys(
+        ("客服", "sql"), EACH - 2
+    )
+    evaluations = desk.run("eval", "last")["evaluations"]
+    assert [one["checkpoint"] == "base" for one in evaluations] == [True, False]
+    assert all(
+        {line["name"]: line["n"] for line in one["sets"]} == {"客服": 1, "sql": 1} for one in evaluations
+    )
+    assert {pair["set"] for pair in desk.run("compare", "last")["pairs"]} == {"mean", "客服", "sql"}
+    desk.run("report", "last", "--out", "page.html")
+    assert "客服" in (desk.folder / "page.html").read_text(encoding="utf-8")
+    done = desk.run("export", "last", "--out", "merged")
+    assert (desk.folder / "merged" / "chat_template.jinja").is_file(), done
