@@ -27,8 +27,9 @@ from doitune.memory.plan import (
     refuse_unfit,
     way_out_text,
 )
+from doitune.memory.setting import WHAT_IFS, Setting
 from doitune.memory.shape import find_shape
-from doitune.memory.terms import WHAT_IFS, Setting, count, level
+from doitune.memory.terms import count, level
 from doitune.recipe.files import list_models
 from doitune.recipe.resolve import resolve
 from doitune.system.cards import InstalledCard

@@ -18,7 +18,8 @@ import pytest
 from doitune.base.architecture import Architecture
 from doitune.memory.cards import Card
 from doitune.memory.levers import high_gib
-from doitune.memory.terms import Setting, count
+from doitune.memory.setting import Setting
+from doitune.memory.terms import count
 from doitune.system.units import GIB
 
 

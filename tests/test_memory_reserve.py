@@ -20,7 +20,8 @@ from doitune.base.architecture import Architecture
 from doitune.memory.cards import Card
 from doitune.memory.levers import high_gib
 from doitune.memory.plan import document, outlook, plan_memory
-from doitune.memory.terms import Setting, allocated_bytes, count, wide_bytes
+from doitune.memory.setting import Setting
+from doitune.memory.terms import allocated_bytes, count, wide_bytes
 from doitune.recipe.resolve import resolve
 from doitune.system.units import GIB
 

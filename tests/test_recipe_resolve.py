@@ -59,10 +59,29 @@ def test_the_papers_nineteen_settings_the_demo_and_ones_own():
         "baichuan2-7b",
         "baichuan2-13b",
         "demo",
+        "gemma-3-4b",
+        "gemma-3-4b-instruct",
+        "gemma-3-12b",
+        "gemma-3-12b-instruct",
+        "llama-3.1-8b",
+        "llama-3.1-8b-instruct",
+        "mistral-7b-v0.3",
+        "mistral-7b-v0.3-instruct",
+        "phi-4",
         "qwen1.5-7b",
         "qwen1.5-14b",
         "qwen1.5-32b",
+        "qwen3-0.6b",
+        "qwen3-0.6b-instruct",
+        "qwen3-1.7b",
+        "qwen3-1.7b-instruct",
         "qwen3-4b",
+        "qwen3-4b-instruct",
+        "qwen3-8b",
+        "qwen3-8b-instruct",
+        "qwen3-14b",
+        "qwen3-14b-instruct",
+        "qwen3-32b",
     ]
     assert all(card.summary for card in (*list_recipes(), *list_models()))
     assert check(RECIPES) == ()
@@ -77,7 +96,7 @@ def test_a_model_file_sets_only_what_belongs_to_a_base(name):
 
 @pytest.mark.parametrize("model", [None, *MODELS])
 def test_frozen_recipes_read_back_equal(model, write):
-    assert len(RECIPES) == 21 and len(MODELS) == 10
+    assert len(RECIPES) == 21 and len(MODELS) == 29
     for name in RECIPES:
         resolved = resolve(name, model=model)
         again = resolve(write("recipe.yaml", freeze(resolved)))
@@ -198,13 +217,14 @@ def test_model_files_say_what_their_base_needs(model):
         for name in _leaves(read_file(source.path, source.shown))
         if not name.startswith("model.architecture")
     }
-    needed = (
-        "summary model.name model.family model.note prompt.template prompt.user_token prompt.assistant_token"
-    )
-    assert said == {*needed.split(), "prompt.end_token", "lora.targets", "train.learning_rate"}
+    needed = "summary model.name model.family model.note prompt.template lora.targets train.learning_rate"
     recipe = resolve("reconstruct", model=model).recipe
-    assert len({recipe.prompt.user_token, recipe.prompt.assistant_token, recipe.prompt.end_token, ""}) == 4
-    assert recipe.train.learning_rate == {"33b": 1e-4, "qwen1.5-32b": 1e-4, "demo": 3e-3}.get(model, 2e-4)
+    roles = {recipe.prompt.user_token, recipe.prompt.assistant_token, recipe.prompt.end_token, ""}
+    own = recipe.prompt.template == "model"  # its own turns are of its own tokens
+    named = () if own else ("prompt.user_token", "prompt.assistant_token", "prompt.end_token")
+    assert said == {*needed.split(), *named} and len(roles) == (1 if own else 4)
+    rates = {"33b": 1e-4, "qwen1.5-32b": 1e-4, "qwen3-32b": 1e-4, "demo": 3e-3}
+    assert recipe.train.learning_rate == rates.get(model, 2e-4)
 
 
 # ---- what wins, and where it came from

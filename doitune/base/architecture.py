@@ -67,7 +67,7 @@ class Architecture:
         of_block = (self.query + 2 * self.key_value) * self.attention_bias + self.hidden * self.output_bias
         biases = self.layers * (of_block + (2 * self.intermediate + self.hidden) * self.mlp_bias)
         heads = self.layers * 2 * self.head_size if self.family.head_norms else 0
-        return (2 * self.layers + 1) * self.hidden + biases + heads
+        return (self.family.norms * self.layers + 1) * self.hidden + biases + heads
 
     @property
     def parameters(self) -> int:
@@ -128,6 +128,7 @@ def config_of(architecture: Architecture) -> dict[str, Any]:
     }
     return {
         "model_type": model_type,
+        "pad_token_id": None,  # some families' default is beyond a small vocabulary
         **family.names.config({**sizes, "key_value_heads": key_value_heads}),
         **switches,
     }

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from doitune.base.architecture import LARGEST_SIZE, read_architecture
-from doitune.base.families import FAMILIES, decoder_part, names_of
+from doitune.base.families import FAMILIES, decoder_part, names_of, stated
 from doitune.base.headers import Stored, read_header
-from doitune.base.tensors import EMBEDDING, expected_shapes
+from doitune.base.tensors import EMBEDDING, HEAD, expected_shapes
 from doitune.base.tied import EMBEDDINGS
 from doitune.base.weights import weight_files
 from doitune.errors import ModelError
@@ -138,8 +138,9 @@ def _refuse_shapes(config: Mapping[str, Any], tensors: Mapping[str, Stored], pla
     prefix = next((name.removesuffix(EMBEDDING) for name in tensors if name.endswith(EMBEDDING)), None)
     if prefix is None:
         return
+    of_unsaid_rows = (EMBEDDING, HEAD) if stated(config, "vocabulary") is None else ()
     for name, shape in expected_shapes(read_architecture(config, place)).items():
-        stored = tensors.get(prefix + name)
+        stored = None if name in of_unsaid_rows else tensors.get(prefix + name)
         if stored is not None and stored.shape != shape:
             raise ModelError(
                 f"{prefix + name} has the shape {list(stored.shape)}, config.json says {list(shape)}",

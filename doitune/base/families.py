@@ -8,7 +8,7 @@ backends, `doitune base` and the estimates of time ask this table and nothing el
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 
@@ -42,24 +42,30 @@ class Linear:
     outputs: tuple[str, ...]
 
 
-_OUTPUT_AND_FEED_FORWARD = (
-    Linear("o_proj", "self_attn", "query", ("hidden",)),
-    Linear("gate_proj", "mlp", "hidden", ("intermediate",)),
-    Linear("up_proj", "mlp", "hidden", ("intermediate",)),
-    Linear("down_proj", "mlp", "intermediate", ("hidden",)),
-)
-SEPARATE = (
+_OUTPUT = Linear("o_proj", "self_attn", "query", ("hidden",))
+_ATTENTION = (
     Linear("q_proj", "self_attn", "hidden", ("query",)),
     Linear("k_proj", "self_attn", "hidden", ("key_value",)),
     Linear("v_proj", "self_attn", "hidden", ("key_value",)),
-    *_OUTPUT_AND_FEED_FORWARD,
+    _OUTPUT,
 )
-"""Queries, keys and values by a layer each, as in LLaMA."""
-PACKED = (
-    Linear("W_pack", "self_attn", "hidden", ("query", "key_value", "key_value")),
-    *_OUTPUT_AND_FEED_FORWARD,
+_DOWN = Linear("down_proj", "mlp", "intermediate", ("hidden",))
+_FEED_FORWARD = (
+    Linear("gate_proj", "mlp", "hidden", ("intermediate",)),
+    Linear("up_proj", "mlp", "hidden", ("intermediate",)),
+    _DOWN,
 )
+_FUSED_FEED_FORWARD = (Linear("gate_up_proj", "mlp", "hidden", ("intermediate", "intermediate")), _DOWN)
+_QKV = ("query", "key_value", "key_value")
+
+SEPARATE = (*_ATTENTION, *_FEED_FORWARD)
+"""Queries, keys and values by a layer each, gate and up too, as in LLaMA."""
+PACKED = (Linear("W_pack", "self_attn", "hidden", _QKV), _OUTPUT, *_FEED_FORWARD)
 """Queries, keys and values by one layer, as in Baichuan."""
+FUSED = (Linear("qkv_proj", "self_attn", "hidden", _QKV), _OUTPUT, *_FUSED_FEED_FORWARD)
+"""Queries, keys and values by one layer, gate and up by another, as in Phi-3."""
+GATE_AND_UP = (*_ATTENTION, *_FUSED_FEED_FORWARD)
+"""Gate and up alone by one layer, as in GLM-4."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,12 @@ class Family:
     blocks, which simulations then run. `unsaid`: what transformers takes where a config.json leaves a key
     out (for key-value heads, without an entry: as many as heads). Biases (of q, k and v; of o; of the
     feed-forward): always, never, or the key that switches them. `head_norms`: every head's query and key is
-    normalised. `unsloth`: Unsloth computes it by kernels of its own. `assembled`: `doitune base make` knows
-    the names of its tensors. `language_loras`: what makes a known base of the published one, by the model
-    recipe's name. `tokens_a_character`: of mostly Chinese text, about, for estimates.
+    normalised. `norms`: of hidden width in a block. `fp32_norms`: a norm scales its output before it is
+    rounded, so that it keeps fp32 copies (Gemma's). `capped_scores`: attention is made head by head, as its
+    scores end in a tanh. `unsloth`: Unsloth computes it by kernels of its own, called as `backends/` calls
+    them. `assembled`: `doitune base make` knows the names of its tensors. `language_loras`: what makes a
+    known base of the published one, by the model recipe's name. `tokens_a_character`: of mostly Chinese text,
+    about, for estimates.
     """
 
     model_class: str = ""
@@ -85,11 +94,43 @@ class Family:
     output_bias: bool | str = False
     mlp_bias: bool | str = False
     head_norms: bool = False
+    norms: int = 2
+    fp32_norms: bool = False
+    capped_scores: bool = False
     unsloth: bool = False
     assembled: bool = False
     language_loras: Mapping[str, str] = field(default_factory=dict)
     tokens_a_character: float = 1.0
 
+    @property
+    def packs_values(self) -> bool:
+        """Whether queries, keys and values are made by one layer."""
+        return any(one.outputs == _QKV for one in self.linears)
+
+    @property
+    def fuses_gate(self) -> bool:
+        """Whether gate and up are made by one layer."""
+        return any(one.outputs.count("intermediate") == 2 for one in self.linears)
+
+
+_GEMMA = Family(
+    model_class="Gemma2ForCausalLM",
+    unsaid={
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "vocab_size": 256_000,
+        "tie_word_embeddings": True,
+    },
+    attention_bias="attention_bias",
+    output_bias="attention_bias",
+    norms=4,
+    fp32_norms=True,
+    tokens_a_character=0.7,
+)
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(
@@ -106,7 +147,9 @@ FAMILIES: dict[str, Family] = {
         },
         tokens_a_character=0.75,  # with the vocabulary of Chinese-LLaMA
     ),
-    "mistral": Family(unsaid={"num_key_value_heads": 8}, same_blocks="llama", unsloth=True, assembled=True),
+    "mistral": Family(
+        model_class="MistralForCausalLM", unsaid={"num_key_value_heads": 8}, unsloth=True, assembled=True
+    ),
     "qwen2": Family(
         model_class="Qwen2ForCausalLM",
         unsaid={"num_key_value_heads": 32},
@@ -123,6 +166,36 @@ FAMILIES: dict[str, Family] = {
         head_norms=True,
         unsloth=True,
         assembled=True,
+        tokens_a_character=0.65,
+    ),
+    "gemma2": replace(_GEMMA, capped_scores=True),
+    "gemma3_text": replace(
+        _GEMMA,
+        model_class="Gemma3ForCausalLM",
+        unsaid={**_GEMMA.unsaid, "vocab_size": 262_208},
+        head_norms=True,
+    ),
+    "gemma3": replace(
+        _GEMMA,
+        model_class="",
+        same_blocks="gemma3_text",
+        unsaid={**_GEMMA.unsaid, "vocab_size": 262_208},
+        head_norms=True,
+    ),
+    "phi3": Family(model_class="Phi3ForCausalLM", linears=FUSED),
+    "glm": Family(
+        model_class="GlmForCausalLM",
+        linears=GATE_AND_UP,
+        unsaid={"num_key_value_heads": 2, "head_dim": 128, "attention_bias": True},
+        attention_bias="attention_bias",
+        tokens_a_character=0.65,
+    ),
+    "glm4": Family(
+        model_class="Glm4ForCausalLM",
+        linears=GATE_AND_UP,
+        unsaid={"num_key_value_heads": 2, "head_dim": 128, "attention_bias": True},
+        attention_bias="attention_bias",
+        norms=4,
         tokens_a_character=0.65,
     ),
     "yi": Family(same_blocks="llama"),

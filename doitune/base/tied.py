@@ -31,17 +31,19 @@ def refuse_other_head(folder: Path, config: Mapping[str, Any]) -> None:
     """ModelError where config.json says that the head is the embedding and the files hold another one, or
     that it is a matrix of its own and they hold none."""
     tied, key = stated(config, "tied"), names_of(str(config.get("model_type", ""))).tied
-    if tied is None and config.get("model_type") not in FAMILIES:  # what it means then, its code knows
+    family = FAMILIES.get(str(config.get("model_type", "")))
+    if tied is None and family is None:  # what it means then, its code knows
         return
+    tied = family.unsaid.get(key, False) if tied is None and family is not None else tied
     found = _matrices(folder)
     embeddings = {name: place for name, place in found.items() if name.endswith(EMBEDDINGS)}
     heads = {name: place for name, place in found.items() if name.endswith(HEADS)}
     if len(embeddings) > 1 or len(heads) > 1:
         return
-    if not tied and embeddings and not heads and config.get("model_type") in FAMILIES:
+    if not tied and embeddings and not heads and family is not None:
         raise ModelError(
             f"{folder} holds no head (lm_head.weight), and its config.json says that it is no part of the "
-            f"embedding ({key} is {'false' if tied is False else 'left out'})",
+            f"embedding ({key} is {'left out' if stated(config, 'tied') is None else 'false'})",
             f"where the head is the embedding, set {key} to true in a copy of config.json; else copy the "
             "model again: its head is lost",
         )

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from doitune.memory.setting import Setting
 from doitune.memory.shape import find_shape
-from doitune.memory.terms import Setting, count
+from doitune.memory.terms import count
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import Recipe
 
-SETTING = f"rank {Setting.rank}, micro-batches of {Setting.tokens:,} tokens, {Setting.backend}"
+SETTING = (
+    f"rank {Setting.rank}, micro-batches of {Setting.tokens:,} tokens; by unsloth where it has kernels for "
+    "the family, else by hf"
+)
 """What it is stated for, in words."""
 
 
 def expected_gib(recipe: Recipe) -> float:
     """The nominal need of the recipe's model under SETTING, all terms included. Errors: ModelError."""
-    return sum(term.nominal for term in count(Setting(find_shape(recipe.model).architecture))) / GIB
+    shape = find_shape(recipe.model).architecture
+    setting = Setting(shape, backend="unsloth" if shape.family.unsloth else "hf")
+    return sum(term.nominal for term in count(setting)) / GIB

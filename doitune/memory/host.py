@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from doitune.memory.terms import Setting, base_bytes, offloaded_bytes, paged_bytes
+from doitune.memory.block import offloaded_bytes
+from doitune.memory.setting import Setting
+from doitune.memory.terms import base_bytes, paged_bytes
 from doitune.system.units import GIB
 
 PROCESS_GIB = 3.0

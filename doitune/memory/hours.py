@@ -16,7 +16,7 @@ from doitune.base.families import FAMILIES, Family
 from doitune.errors import DoituneError
 from doitune.memory.cards import Card
 from doitune.memory.known import KNOWN, KnownCard, named_card
-from doitune.memory.terms import Setting
+from doitune.memory.setting import Setting
 from doitune.prepare.schedule import total_steps
 from doitune.system.paths import from_home
 

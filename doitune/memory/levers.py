@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from doitune.memory.terms import Setting, count
+from doitune.memory.setting import Setting
+from doitune.memory.terms import count
 from doitune.system.units import GIB
 
 SMALLEST_RANK, FEWEST_TOKENS = 4, 256
@@ -140,7 +141,7 @@ def _loss_and_checkpoints(setting: Setting) -> Iterator[Lever]:
             "a third more time",
             replace(setting, checkpointing=True),
         )
-    if setting.backend == "hf":
+    if setting.backend == "hf" and setting.architecture.family.unsloth:
         yield Lever(
             "model.backend=unsloth",
             "Unsloth's kernels and offloaded checkpoints",

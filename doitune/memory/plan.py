@@ -17,8 +17,9 @@ from doitune.memory.cards import Card, smallest_card
 from doitune.memory.host import Host, host_of
 from doitune.memory.hours import SMALLEST_PARAMETERS, Pace, Work, known_cards, pace, work_of
 from doitune.memory.levers import Lever, Request, high_gib, levers, way_out
+from doitune.memory.setting import WHAT_IFS, Setting
 from doitune.memory.shape import Shape, find_shape
-from doitune.memory.terms import WHAT_IFS, Setting, Term, allocated_bytes, count, level, wide_bytes
+from doitune.memory.terms import Term, allocated_bytes, count, level, wide_bytes
 from doitune.system.units import GIB, size_of
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ class MemoryPlan(Verdict):
 def plan_memory(
     resolved: Resolved, card: Card, *, backend: str = "", what_if: Iterable[str] = ()
 ) -> MemoryPlan:
-    """`backend`: unsloth or hf instead of the recipe's; a recipe's `auto` counts as unsloth. Errors:
-    ModelError, UsageError."""
+    """`backend`: unsloth or hf instead of the recipe's; a recipe's `auto` counts as unsloth for the families
+    that it has kernels for. Errors: ModelError, UsageError."""
     recipe = resolved.recipe
     shape = find_shape(recipe.model)
     setting = setting_of(recipe, shape, backend=backend, what_if=what_if)
@@ -143,6 +144,9 @@ def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iter
     wanted = backend or recipe.model.backend
     if wanted not in ("auto", "hf", "unsloth"):
         raise UsageError(f"--backend {wanted!r} is not known", "unsloth or hf")
+    if wanted == "unsloth" and not shape.architecture.family.unsloth:
+        kind = shape.architecture.model_type
+        raise UsageError(f"Unsloth has no kernels of its own for model_type {kind!r}", "--backend hf")
     targets = () if recipe.lora.targets == "all-linear" else tuple(recipe.lora.targets)
     foreign = [target for target in targets if target not in shape.architecture.linears]
     if foreign:
@@ -156,7 +160,7 @@ def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iter
         )
     return Setting(
         shape.architecture,
-        backend="unsloth" if wanted == "auto" else wanted,
+        backend=("unsloth" if shape.architecture.family.unsloth else "hf") if wanted == "auto" else wanted,
         rank=recipe.lora.rank,
         tokens=recipe.train.tokens_per_micro_batch or recipe.train.max_tokens,
         quantise=recipe.model.quantise,

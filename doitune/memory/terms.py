@@ -15,101 +15,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from doitune.backends.chunks import HIDDEN_BYTES, LOGIT_BYTES, positions_at_once
-from doitune.base.architecture import Architecture
-from doitune.base.nf4 import BLOCK, nf4_bytes
+from doitune.base.nf4 import nf4_bytes
+from doitune.memory.block import block_bytes, buffer_bytes, offloaded_bytes, saved_bytes
 from doitune.memory.reserve import RESERVES, WHOLE_LOGITS
+from doitune.memory.setting import Setting
 from doitune.system.units import GIB
 
 SMALLEST_8BIT, SMALLEST_PAGED = 4096, 100_000
 """Elements below which bitsandbytes keeps a tensor's state in 32 bits, and on the card."""
-SMALLEST_OFFLOAD = 2 << 20
-"""Checkpoints below this many bytes stay on the card with Unsloth."""
 NOT_ALLOCATED = "fragmentation", "context"
 """Terms that are no tensors: the first is reserved by torch, the second is seen by the driver alone."""
 SLACK = (1.0, 1.0, 1.3)
 """Published slopes over tokens are up to 1.3 times those of the kernels' tensors: the high estimate takes
 that."""
-
-WHAT_IFS = {
-    "full-logits": "the logits of all tokens at once, in fp32",
-    "fp32-upcast": "embeddings, norms and the residual stream in fp32, as peft's "
-    "prepare_model_for_kbit_training leaves them",
-    "trained-embeddings": "the whole embedding and head trained (modules_to_save)",
-    "unsloth-new-tokens": "tokens added through Unsloth's own helper, which then trains the whole embedding "
-    "and head",
-    "no-double-quant": "NF4 scales in 32 bits instead of 8",
-    "fused-loss": "the logits of all tokens at once in fp32, and their gradient by a fused kernel",
-    "no-checkpointing": "every block keeps its activations, and nothing is recomputed",
-    "flash-attention": "attention by the FlashAttention package: no scores are kept, which holds of torch's "
-    "own attention, too, as it is counted",
-    "checkpoints-on-card": "Unsloth's checkpoints kept on the card instead of in main memory",
-    "bf16-lora": "the adapter's weights and gradients in bf16",
-}
-"""What other trainers do and doitune does not, for `doitune plan --what-if`."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """All that memory depends on. `tokens`: positions of one micro-batch. `targets` empty: every linear layer
-    of a block.
-
-    `checkpointing`: blocks are recomputed in the backward pass. `number_bytes`: of the dtype of products.
-    `nested`: NF4 scales in 8 bits. `wide`: linear layers that a ready-made 4-bit base keeps in 16 bits, by
-    name, each with the number of blocks in which it does.
-    """
-
-    architecture: Architecture
-    backend: str = "unsloth"
-    rank: int = 16
-    tokens: int = 2048
-    quantise: str = "nf4"
-    optimizer: str = "adamw_8bit"
-    targets: tuple[str, ...] = ()
-    dropout: float = 0.0
-    checkpointing: bool = True
-    new_rows: int = 0
-    number_bytes: int = 2
-    nested: bool = True
-    wide: tuple[tuple[str, int], ...] = ()
-    what_if: frozenset[str] = field(default_factory=frozenset)
-
-    @property
-    def adapted(self) -> dict[str, tuple[int, int]]:
-        """(outputs, inputs) of the linear layers of a block that get an adapter."""
-        return {
-            name: shape
-            for name, shape in self.architecture.linears.items()
-            if not self.targets or name in self.targets
-        }
-
-    @property
-    def lora_shapes(self) -> list[int]:
-        """Elements of each adapter matrix of one block."""
-        return [size * self.rank for outputs, inputs in self.adapted.values() for size in (inputs, outputs)]
-
-    @property
-    def lora_parameters(self) -> int:
-        """Trained weights of the adapter."""
-        return self.architecture.layers * sum(self.lora_shapes)
-
-    @property
-    def trains_matrices(self) -> bool:
-        """Whether the whole embedding and head are trained."""
-        return bool(self.what_if & {"trained-embeddings", "unsloth-new-tokens"})
-
-    @property
-    def recomputes(self) -> bool:
-        """Whether blocks are recomputed in the backward pass."""
-        return self.checkpointing and "no-checkpointing" not in self.what_if
-
-    @property
-    def fused(self) -> bool:
-        """Whether Unsloth's own backward passes serve: dropout in the adapter turns them off in many
-        releases."""
-        return self.backend == "unsloth" and not self.dropout
 
 
 @dataclass(frozen=True)
@@ -245,18 +166,10 @@ def paged_bytes(setting: Setting) -> int:
     )
 
 
-def offloaded_bytes(setting: Setting) -> int:
-    """Checkpoints that Unsloth keeps in pinned main memory: one hidden state of each block."""
-    if setting.backend != "unsloth" or not setting.recomputes or "checkpoints-on-card" in setting.what_if:
-        return 0
-    one = setting.tokens * setting.architecture.hidden * setting.number_bytes
-    return setting.architecture.layers * one if one >= SMALLEST_OFFLOAD else 0
-
-
 def _moment(setting: Setting) -> list[Term]:
     """What comes and goes: buffers for dequantised weights, kept activations, one block, and the loss or
     the step where they are larger."""
-    (stays, passes), kept, block = _buffers(setting), _kept(setting), _block(setting)
+    (stays, passes), kept, block = buffer_bytes(setting), _kept(setting), block_bytes(setting)
     loss, step = _loss(setting), _step(setting)
     beyond_loss = max(0.0, loss - block - passes)  # no block's weight is dequantised while the loss is there
     beyond_step = max(0.0, step - block - passes - kept - beyond_loss)
@@ -270,21 +183,11 @@ def _moment(setting: Setting) -> list[Term]:
     ]
 
 
-def _buffers(setting: Setting) -> tuple[float, float]:
-    """Dequantised weights that stay (Unsloth's global buffer) and that pass (one in a block's backward),
-    with scales in fp32."""
-    if setting.quantise != "nf4":
-        return 0.0, 0.0
-    largest = max(outputs * inputs for outputs, inputs in setting.architecture.linears.values())
-    one = float(setting.number_bytes * largest + 4 * math.ceil(largest / BLOCK))
-    return (one if setting.fused else 0.0), one
-
-
 def _kept(setting: Setting) -> float:
     """Activations that wait for their block's backward pass, but for the block in work."""
     shape = setting.architecture
     if not setting.recomputes:
-        return (shape.layers - 1) * _saved(setting)
+        return (shape.layers - 1) * saved_bytes(setting)
     if offloaded_bytes(setting):
         return 0.0
     size = 4 if "fp32-upcast" in setting.what_if else setting.number_bytes
@@ -301,46 +204,6 @@ def _kept_how(setting: Setting) -> str:
     )
 
 
-def _saved(setting: Setting) -> float:
-    """Bytes that one block keeps for its backward pass, without its input."""
-    shape, t, size = setting.architecture, setting.tokens, setting.number_bytes
-    attention = size * 2 * (shape.query + shape.key_value) + 4 * shape.heads
-    if (
-        setting.fused
-    ):  # both norms' outputs and the residual; gate and up, and the gradient that is written over them
-        return t * (attention + size * (3 * shape.hidden + 3 * shape.intermediate))
-    heads = 4 * (shape.query + shape.key_value) if shape.family.head_norms else 0
-    norms = 2 * (4 * shape.hidden + 4) + heads
-    gate = 3 * size * shape.intermediate
-    # peft gives each adapted layer an fp32 copy of its input (and dropout a mask), and keeps A's output
-    adapters = sum(
-        (4 + (setting.dropout > 0)) * inputs + 4 * setting.rank for _, inputs in setting.adapted.values()
-    )
-    return t * (norms + attention + gate + adapters)
-
-
-def _block(setting: Setting) -> float:
-    """One block's backward pass at its worst, without the weights that are dequantised then."""
-    shape, t, size = setting.architecture, setting.tokens, setting.number_bytes
-    hidden = size * t * shape.hidden
-    # offloaded checkpoints: two buffers on the way back, the last block's, which stays, and the
-    # embedding's output
-    around = 4 * hidden if offloaded_bytes(setting) else 0
-    if setting.fused:
-        tables = 8 * t * (shape.query // shape.heads)
-        return _saved(setting) + 2 * hidden + around + tables  # the block's output, and its gradient
-    # either down's weight is dequantised, beside the gradient that arrives; or, while the block is
-    # recomputed, up's adapter has made its fp32 output and scaled it, beside that gradient (and its fp32 copy
-    # for down's adapter), the residual and the norm's output; down's own fp32 input is not there yet
-    _, passes = _buffers(setting)
-    adapted = [one for one in shape.family.linears if one.name in setting.adapted]
-    down = any(one.inputs == "intermediate" for one in adapted)
-    up = any("intermediate" in one.outputs for one in adapted)
-    wide = max(0, 8 * up - 4 * down)
-    widest = max(hidden + passes, 3 * hidden + t * (4 * down * shape.hidden + wide * shape.intermediate))
-    return _saved(setting) + widest - passes + around
-
-
 def _loss(setting: Setting) -> float:
     """The loss's backward pass at its worst: logits, their softmax and gradients, and hidden states with
     theirs."""
@@ -353,7 +216,8 @@ def _loss(setting: Setting) -> float:
     if any(name in setting.what_if for name in WHOLE_LOGITS):
         each = 8 if "fused-loss" in setting.what_if else 14  # a fused kernel writes the gradient in place
         return each * t * shape.vocabulary + 6 * t * shape.hidden + copies
-    of_logits = LOGIT_BYTES[setting.backend] * min(t, positions_at_once(shape.vocabulary)) * shape.vocabulary
+    each = LOGIT_BYTES[setting.backend] + 4 * shape.family.capped_scores  # which end the logits, too
+    of_logits = each * min(t, positions_at_once(shape.vocabulary)) * shape.vocabulary
     return of_logits + HIDDEN_BYTES[setting.backend] * t * shape.hidden + copies
 
 

@@ -26,8 +26,8 @@ from doitune.doctor.diagnosis import diagnose
 from doitune.errors import DiskError, FitError
 from doitune.memory.cards import Card, find_card
 from doitune.memory.levers import high_gib
+from doitune.memory.setting import Setting
 from doitune.memory.shape import find_shape
-from doitune.memory.terms import Setting
 from doitune.system.secrets import redact
 
 SIZES = ("7b", "13b", "33b")

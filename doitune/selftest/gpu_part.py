@@ -18,8 +18,9 @@ from doitune.base.named import model_section
 from doitune.errors import DoituneError
 from doitune.memory.cards import Card
 from doitune.memory.hours import known_cards, tokens_per_second
+from doitune.memory.setting import Setting
 from doitune.memory.shape import find_shape
-from doitune.memory.terms import Setting, base_bytes, count, level
+from doitune.memory.terms import base_bytes, count, level
 from doitune.prompt.batch import flatten, pad, trained_tokens
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.system.units import GIB

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import UsageError
+from doitune.memory.setting import Setting
 from doitune.memory.simulation.case import Case
-from doitune.memory.terms import NOT_ALLOCATED, Setting, count
+from doitune.memory.terms import NOT_ALLOCATED, count
 from doitune.system.doing import doing
 from doitune.system.units import GIB
 

@@ -23,6 +23,7 @@ from doitune.backends.loaded import Loss
 from doitune.backends.loss import HeadLoss
 from doitune.base.architecture import Architecture
 from doitune.base.nf4 import BLOCK
+from doitune.memory.block import SMALLEST_OFFLOAD
 from doitune.memory.simulation.live_bytes import layer_phases
 from doitune.memory.simulation.workspace import (
     Adapted,
@@ -31,7 +32,6 @@ from doitune.memory.simulation.workspace import (
     input_gradient,
     product,
 )
-from doitune.memory.terms import SMALLEST_OFFLOAD
 from doitune.prompt.batch import Batch
 
 
