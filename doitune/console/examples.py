@@ -69,7 +69,7 @@ def show_check(report: CheckReport) -> None:
     say(f"{several(len(report.problems), 'problem')}, {several(len(report.leaks), 'leak')}")
 
 
-def show_preview(rows: Sequence[Row]) -> None:
+def show_preview(rows: Sequence[Row], notes: Sequence[str] = ()) -> None:
     """Rows in pieces: trained text green, control tokens by name; without colours trained text stands in
     brackets."""
     screen = out()
@@ -83,6 +83,8 @@ def show_preview(rows: Sequence[Row]) -> None:
             parts += [(opened, ""), *map(_piece, group), (closed, "")]
         screen.print(styled(*parts))
         screen.print()
+    for note in notes:
+        say(f"note: {note}")
 
 
 def _piece(one: Piece) -> tuple[str, str]:
