@@ -33,7 +33,7 @@ from doitune import __main__ as process
 from doitune.console import activity, examples, progress, screen, scores
 from doitune.system.doing import doing
 from doitune.data.check import CheckReport
-from doitune.data.fetch import Progress
+from doitune.data.bring import Progress
 from doitune.errors import DataError, Problem
 from doitune.train.events import Note
 from doitune.evals.compare import Comparison, Pair

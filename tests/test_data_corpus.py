@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from doitune.ability import NAMES
+from doitune.data.cache import corpora_folder
 from doitune.data.checksums import CHECKSUMS, read_checksums, write_checksums
-from doitune.data.corpus import corpora_folder, open_corpus
+from doitune.data.corpus import open_corpus
 from doitune.data.fetch import fetch
 from doitune.data.sources import SOURCES
 from doitune.errors import DataError, DiskError

@@ -14,7 +14,7 @@ from doitune.base.folder import LEFT, TAKEN, Base, find_whole
 from doitune.base.pins import pin, pinned_commit
 from doitune.base.record import git_sha1, write_record
 from doitune.base.trust import refuse_lookalike, refuse_moved
-from doitune.data.fetch import OnProgress, Progress
+from doitune.data.bring import OnProgress, Progress
 from doitune.data.hubs import RemoteFile, counting_bar, files_of, quieten_client
 from doitune.errors import ModelError
 from doitune.system.disk import file_sha256, need_room

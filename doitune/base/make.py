@@ -24,7 +24,7 @@ from doitune.base.journal import Journal
 from doitune.base.nf4 import BLOCK, QUANTISED, STATE_BYTES, Quantised, nf4_bytes
 from doitune.base.record import read_record, write_record
 from doitune.base.shard import ShardWriter
-from doitune.data.fetch import OnProgress, Progress
+from doitune.data.bring import OnProgress, Progress
 from doitune.errors import DiskError, ModelError
 from doitune.system.disk import (
     file_sha256,

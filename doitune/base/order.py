@@ -14,7 +14,7 @@ from doitune.base.folder import ASSEMBLED, is_hub_name, read_config
 from doitune.base.make import Order
 from doitune.base.named import model_section
 from doitune.base.tokens import read_tokens
-from doitune.data.fetch import OnProgress
+from doitune.data.bring import OnProgress
 from doitune.errors import ModelError, Problem, UsageError
 from doitune.system.paths import from_home
 from doitune.system.units import GIB

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from doitune.data.corpus import CACHE_CURE, corpora_folder
+from doitune.data.cache import CACHE_CURE, corpora_folder
 from doitune.errors import DiskError, ModelError
 from doitune.system.disk import file_sha256, write_json
 from doitune.system.lock import Wait

@@ -109,12 +109,13 @@ def check(
     from doitune.system.streams import need_results
 
     need_results()
+    named = options.corpora(corpus)
     form = row_form(rows, ability, options.columns(question_column, answer_column), ability_column)
     with progress.LiveLine():
         lengths, tokens = row_lengths(model) if model else (None, ())
         judged = judged_rows(words(against), folders(data or ()))
         report = check_corpus(
-            open_several([(one, form) for one in corpus]),
+            open_several([(one, form) for one in named]),
             against=judged,
             encode_lengths=lengths,
             max_tokens=max_tokens if model else None,
@@ -129,6 +130,46 @@ def check(
         raise typer.Exit(DataError.exit_code)
 
 
+@data_app.command("convert")
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC",
+            help="A file or folder of your own rows, - (stdin), or OWNER/NAME on the hub.",
+            autocompletion=completion.corpora,
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .jsonl or .jsonl.gz.")],
+    rows: Rows = "doit",
+    ability: RowsAbility = "",
+    question_column: QuestionColumn = "",
+    answer_column: AnswerColumn = "",
+    ability_column: AbilityColumn = "",
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Write the others where rows cannot be read, and name these.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write rows of your own in doitune's own form: JSON lines of messages, ability and what else they say.
+
+    Example: doitune data convert table.csv rows.jsonl --question-column 问 --answer-column 答
+    """
+    from doitune.console import examples, progress, screen
+    from doitune.data.convert import convert as write
+    from doitune.data.corpus import open_corpus
+    from doitune.prepare.draw import row_form
+    from doitune.system.streams import need_results
+
+    need_results()
+    form = row_form(rows, ability, options.columns(question_column, answer_column), ability_column)
+    [name] = options.corpora([source])
+    with progress.LiveLine():
+        found = write(open_corpus(name, form), out, leave_out=leave_out, force=force)
+    screen.show_json(found.to_json()) if as_json else examples.show_converted(found)
+
+
 def _listed(benchmarks: Iterable[Benchmark]) -> str:
     return "; ".join(
         f"{one.name} ({one.title}; {one.mib:g} MiB; licence {one.licence})" for one in benchmarks
@@ -138,13 +179,17 @@ def _listed(benchmarks: Iterable[Benchmark]) -> str:
 @data_app.command("fetch")
 def fetch(
     name: Annotated[
-        str, typer.Argument(help=f"doit, or a benchmark: {_listed(BENCHMARKS.values())}.")
+        str,
+        typer.Argument(
+            help="doit; OWNER/NAME[:CONFIG][@SPLIT] on a hub; or a benchmark: "
+            f"{_listed(BENCHMARKS.values())}."
+        ),
     ] = "doit",
     source: Annotated[
         str,
         typer.Option(
             "--from",
-            help="doit: huggingface, modelscope; or a folder, git clone or (benchmarks) zip archive.",
+            help="huggingface, modelscope; doit: also a folder or git clone; benchmarks: a zip archive.",
         ),
     ] = "",
     revision: Annotated[
@@ -194,16 +239,16 @@ def preview(
 
     from doitune.backends.tokenizer import recipe_template
     from doitune.console import examples, progress, screen
-    from doitune.prepare.preview import preview as preview_of
+    from doitune.prepare.preview import preview as rows_of
 
     resolved = options.resolved(recipe, model, corpus, sets)
     with progress.LiveLine():
         template = recipe_template(resolved.recipe, options.moment(recipe))
-        found = preview_of(resolved, template, abilities=words(ability) or None)
+        rows = rows_of(resolved, template, abilities=words(ability) or None)
     if as_json:
-        screen.show_json({"schema": "doitune.preview/1", **asdict(found)})
+        screen.show_json({"schema": "doitune.preview/1", "rows": [asdict(row) for row in rows]})
     else:
-        examples.show_preview(found.rows, found.notes)
+        examples.show_preview(rows)
 
 
 @data_app.command("stats")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from doitune.cli import completion
+from doitune.cli import completion, options
 from doitune.cli.options import BenchmarkData, CorpusName, Json, Runs, finite, folders, words
 from doitune.data.suites import BENCHMARKS, DEFAULT_SUITE, SUITES
 from doitune.errors import UsageError
@@ -102,7 +102,7 @@ def evaluate(
         suites=words(suite),
         checkpoints=words(checkpoint),
         limit=limit,
-        corpus=tuple(corpus or ()),
+        corpus=tuple(options.corpora(corpus)),
         with_base=base,
         shots=numbers(shots, "--shots"),
         data=folders(data or ()),

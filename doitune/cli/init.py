@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from doitune.cli.options import CardSize, CorpusName, Json, Model, Sets, words
+from doitune.cli.options import CardSize, CorpusName, Json, Model, Sets, corpora, words
 from doitune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def init(
         raise UsageError(
             f"a first recipe is for one corpus, not {len(corpus)}", "add the others: data.corpus"
         )
-    one = corpus[0] if corpus else None
+    one = corpora(corpus)[0] if corpus else None
     typed = _Typed(one, abilities, rows, card, model, tuple(sets or ()), anybody_there() and not as_json)
     answers, found = typed.answers()
     path = recipe or Path(f"{Path(answers.corpus).resolve().stem}.yaml")

@@ -48,7 +48,7 @@ CorpusName = Annotated[
     typer.Option(
         "--corpus",
         "-c",
-        help="demo, doit, or the path of a corpus. Repeatable: all of them.",
+        help="demo, doit, a path, - (stdin), or OWNER/NAME[:CONFIG][@SPLIT] on the hub. Repeatable.",
         autocompletion=completion.corpora,
     ),
 ]
@@ -138,7 +138,7 @@ def resolved(
     found = resolve(
         recipe or OWN_RECIPE,
         model=model,
-        corpus=corpus,
+        corpus=corpora(corpus),
         overrides=sets or (),
         name=recipe_name(Path(recipe or OWN_RECIPE)),
     )
@@ -181,6 +181,24 @@ def moment(recipe: str | None) -> str:
 
     path = Path(recipe or OWN_RECIPE)
     return "" if recipe_name(path) is None else moment_of(Run(path.parent))
+
+
+def corpora(names: Sequence[str] | None) -> list[str]:
+    """The corpora that a command line names; stdin (`-`) is kept in a file first, which is said. Errors:
+    those of `keep_stdin`; UsageError where it is named twice."""
+    from doitune.data.piped import STDIN, keep_stdin
+
+    named = list(names or ())
+    if named.count(STDIN) > 1:
+        raise UsageError("stdin is named twice", "name `-` once")
+    if STDIN in named:
+        from doitune.console import progress, screen
+
+        with progress.LiveLine():
+            path = keep_stdin()
+        screen.note(f"stdin is kept in {path}")
+        named[named.index(STDIN)] = str(path)
+    return named
 
 
 def columns(question: str, answer: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from doitune.system.units import several
 
 if TYPE_CHECKING:
     from doitune.data.check import CheckReport
+    from doitune.data.convert import Converted
     from doitune.prepare.preview import Piece, Row
     from doitune.prepare.stats import Stats
     from doitune.recipe.budget import Ledger
@@ -69,7 +70,19 @@ def show_check(report: CheckReport) -> None:
     say(f"{several(len(report.problems), 'problem')}, {several(len(report.leaks), 'leak')}")
 
 
-def show_preview(rows: Sequence[Row], notes: Sequence[str] = ()) -> None:
+def show_converted(found: Converted) -> None:
+    """What was written, and what was left out."""
+    counts = ", ".join(f"{name} {number:,}" for name, number in found.abilities.items())
+    say(f"wrote {found.rows:,} rows to {found.path}: {counts}")
+    for form, number in found.forms.items():
+        say(f"rows read as {form}: {number:,}")
+    for one in found.refused[:FIRST_LEAKS]:
+        say(f"left out: {one.place}: {one.problem}" + (f" ({one.hint})" if one.hint else ""))
+    if found.refused[FIRST_LEAKS:]:
+        say(f"... and {len(found.refused) - FIRST_LEAKS:,} more, which --json lists")
+
+
+def show_preview(rows: Sequence[Row]) -> None:
     """Rows in pieces: trained text green, control tokens by name; without colours trained text stands in
     brackets."""
     screen = out()
@@ -83,8 +96,6 @@ def show_preview(rows: Sequence[Row], notes: Sequence[str] = ()) -> None:
             parts += [(opened, ""), *map(_piece, group), (closed, "")]
         screen.print(styled(*parts))
         screen.print()
-    for note in notes:
-        say(f"note: {note}")
 
 
 def _piece(one: Piece) -> tuple[str, str]:

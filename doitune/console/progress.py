@@ -16,7 +16,7 @@ from doitune.system.units import GIB, MIB, size_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from doitune.data.fetch import Progress as FileProgress
+    from doitune.data.bring import Progress as FileProgress
     from doitune.evals.evaluate import Progress as QuestionProgress
     from doitune.selftest.crash_report import Report as CrashReport
     from doitune.train.events import Event, StepLog, ValidationLog

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,13 +43,13 @@ def read_checksums(root: Path) -> dict[str, Checksum]:
         ) from error
 
 
-def write_checksums(root: Path, origin: Mapping[str, str]) -> None:
-    """Record size and sha256 of every file of the layout under `root`, with where they came from. Errors:
-    DiskError."""
+def write_checksums(root: Path, origin: Mapping[str, str], paths: Sequence[Path] | None = None) -> None:
+    """Record size and sha256 of `paths`, or every file of the layout, under `root`, with where they came
+    from. Errors: DiskError."""
+    laid = (path for folder in source_folders(root) for path in row_files(folder))
     entries = {
         path.relative_to(root).as_posix(): {"sha256": digest_of(path), "bytes": path.stat().st_size}
-        for folder in source_folders(root)
-        for path in row_files(folder)
+        for path in (laid if paths is None else paths)
     }
     write_json(root / CHECKSUMS, {"schema": CHECKSUMS_SCHEMA, **origin, "files": entries})
 

@@ -6,7 +6,6 @@ Files that `checksums.json` beside the data lists are hashed at every use; a cha
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -15,16 +14,19 @@ from functools import cached_property
 from pathlib import Path
 
 from doitune.ability import place_of
+from doitune.data.cache import CACHE_CURE, corpora_folder
 from doitune.data.checksums import CHECKSUMS, Checksum, difference, read_checksums, write_checksums
 from doitune.data.example import Example, Scan, refuse
 from doitune.data.files import Files, relative
 from doitune.data.holdout import Holdout, Parted, part
+from doitune.data.hub_rows import HubRows, fetch_rows, hub_rows
+from doitune.data.hubs import HuggingFace
 from doitune.data.jsonl import Finding
 from doitune.data.layout import repair_hint, split_of
 from doitune.data.other_formats import RowForm
 from doitune.data.own_rows import OwnRows, distinct_names
 from doitune.data.sources import FULL, SMALL, SOURCES, SYNTHETIC, TEST, VALID
-from doitune.errors import DataError, DiskError
+from doitune.errors import DataError, DiskError, UsageError
 from doitune.system.disk import whole_folder
 from doitune.system.doing import doing
 from doitune.system.lock import Wait
@@ -32,8 +34,6 @@ from doitune.system.paths import from_home
 from doitune.system.publish import alone
 
 KNOWN = ("demo", "doit")
-CACHE_CURE = "make room, or set XDG_CACHE_HOME to a folder elsewhere"
-"""What helps where the cache cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -104,35 +104,53 @@ def _scanned(units: Sequence[Files], source: str) -> dict[str, list[Example]]:
 
 
 def _verify(one: Files, source: str) -> None:
-    if not one.is_own and (recorded := read_checksums(one.root)):
-        doing(f"comparing {source} with the corpus's checksums")
+    if recorded := read_checksums(one.root):
+        doing(f"comparing {source if not one.is_own else one.name} with the corpus's checksums")
         refuse(_changes(one, source, recorded))
 
 
 def open_corpus(name_or_path: str, rows: RowForm | None = None, holdout: Holdout | None = None) -> Corpus:
-    """The corpus of that name (`demo` is made on first use, `doit` must have been fetched) or at that path.
+    """The corpus of that name (`demo` is made on first use, `doit` must have been fetched), at that path, or
+    on the hub.
 
     `rows` says that the path holds own rows, and how they are written; `holdout`: see Corpus. Errors:
     DataError when there is none, or the folder is not in the layout.
     """
     if name_or_path == "demo":
         return Corpus("demo", _demo_folder())
+    if name_or_path == "-":
+        raise UsageError("`-` is stdin, which only the command line reads", "as in: --corpus -")
     if name_or_path == "doit":
         root = corpora_folder() / "doit"
         if not root.is_dir():
             raise DataError("the DoIT data are not on this machine", "run `doitune data fetch doit`")
         return _checked(Corpus("doit", root))
     path = from_home(name_or_path)
+    if not path.exists() and not path.parent.is_dir() and (wanted := hub_rows(name_or_path)):
+        path = _from_hub(wanted)
     if not path.exists():
         if path.is_symlink():
             raise DataError("a link that leads nowhere", "name the file itself", place=str(path))
         known = ", ".join(KNOWN)
         raise DataError(
             f"no corpus `{name_or_path}`: neither a known name ({known}) nor a path",
-            "check the spelling of the path",
+            "check the spelling of the path; a data set on the hub is OWNER/NAME[:CONFIG][@SPLIT]",
         )
     name = path.resolve().stem if path.is_file() else path.resolve().name
     return _checked(Corpus(name, path, rows, holdout=holdout))
+
+
+def _from_hub(wanted: HubRows) -> Path:
+    """The rows of a data set in the cache, brought there from the Hugging Face hub where they are not yet."""
+    if not wanted.folder.is_dir():
+        doing(f"looking for {wanted.asked} on the hub")
+        hub = HuggingFace(wanted.repository)
+        try:
+            fetch_rows(wanted, hub, "", lambda now: doing(f"fetching {now.file}", now.bytes, now.total_bytes))
+        except DataError as error:
+            problem = f"there is no path {wanted.asked} here, and as a data set: {error.problem}"
+            raise DataError(problem, error.hint) from error
+    return wanted.folder
 
 
 def open_several(wanted: Sequence[tuple[str, RowForm | None]], holdout: Holdout | None = None) -> Corpus:
@@ -150,13 +168,6 @@ def open_several(wanted: Sequence[tuple[str, RowForm | None]], holdout: Holdout 
         replace(part, name=name) if part.is_own else part for part, name in zip(parts, names, strict=True)
     ]
     return Corpus(" + ".join(part.name for part in named), parts[0].root, parts=tuple(named), holdout=holdout)
-
-
-def corpora_folder() -> Path:
-    """The folder in the user's cache that holds fetched and made corpora ($XDG_CACHE_HOME, or ~/.cache)."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    root = cache if cache.is_absolute() else Path.home() / ".cache"
-    return root / "doitune" / "corpora"
 
 
 def _checked(corpus: Corpus) -> Corpus:
@@ -200,7 +211,8 @@ def _changes(corpus: Files, source: str, recorded: dict[str, Checksum]) -> tuple
     problems = {
         path: difference(path, recorded.get(relative(corpus, path))) for path in corpus.files(source).values()
     }
-    listed = (corpus.root / name for name in recorded if name.startswith(f"{source}/"))
+    own = corpus.is_own
+    listed = (corpus.root / name for name in recorded if own or name.startswith(f"{source}/"))
     lost = (path for path in listed if not path.is_file())
     problems |= dict.fromkeys(lost, f"recorded in {CHECKSUMS}, but missing")
     hint = repair_hint(corpus.name)

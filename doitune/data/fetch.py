@@ -9,35 +9,21 @@ from there; when all of them are whole the folder takes the name. The revision o
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from hashlib import sha1, sha256
+from dataclasses import replace
 from pathlib import Path
 
+from doitune.data.bring import OnProgress, Progress, bring_all, pinned
+from doitune.data.cache import CACHE_CURE, corpora_folder
 from doitune.data.checksums import Checksum, origin_of, read_checksums, write_checksums
-from doitune.data.corpus import CACHE_CURE, Corpus, corpora_folder, open_corpus
-from doitune.data.hubs import LAYOUT, REPOSITORY, Hub, HuggingFace, ModelScope, RemoteFile
+from doitune.data.corpus import Corpus, open_corpus
+from doitune.data.hub_rows import fetch_rows, hub_rows
+from doitune.data.hubs import LAYOUT, REPOSITORY, Hub, HuggingFace, ModelScope
 from doitune.data.jsonl import LFS_CURE, LFS_POINTER, LFS_PROBLEM
 from doitune.data.suites import BENCHMARKS
 from doitune.errors import DataError, DiskError, Problem, UsageError
 from doitune.system import faults
 from doitune.system.paths import from_home
 from doitune.system.publish import alone, publish
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a fetch is: `file` is the one at work, the `number`th of `files`; bytes of all files
-    together."""
-
-    file: str
-    number: int
-    files: int
-    bytes: int
-    total_bytes: int
-
-
-OnProgress = Callable[[Progress], None]
 
 
 def fetch(
@@ -48,16 +34,25 @@ def fetch(
     repository: str = "",
     on_progress: OnProgress | None = None,
 ) -> Corpus:
-    """Bring the corpus `name` into the cache and open it.
+    """Bring the corpus `name` (doit, or `owner/name[:config][@split]`) into the cache and open it.
 
     `source`: huggingface, modelscope, or the path of a folder or git clone in the layout. `revision`: a
     commit; "" is the one of the first fetch, or the newest. Errors: UsageError for an unknown name, DataError
     when the source lacks or changes files, LockedError while another process fetches it, DiskError.
     """
+    rows = None if name == "doit" else hub_rows(name)
+    if rows is not None:
+        hub = _hub(source, rows.repository)
+        if hub is None:
+            raise UsageError(
+                f"{name} is on a hub", "--from huggingface or modelscope; a folder is named by its path"
+            )
+        fetch_rows(rows, hub, revision, on_progress or (lambda progress: None))
+        return open_corpus(str(rows.folder))
     if name != "doit":
         raise UsageError(
             f"`{name}` is not fetched from anywhere",
-            f"there are {', '.join(('doit', *BENCHMARKS))}; your own data need no fetch, name their path",
+            f"there are {', '.join(('doit', *BENCHMARKS))}, and OWNER/NAME; your own files need no fetch",
         )
     final = corpora_folder() / name
     hub = _hub(source, repository)
@@ -73,7 +68,12 @@ def fetch(
                     "revision": clone_commit(from_home(source)),
                 }
             else:
-                origin = _download(hub, staging, final, revision or _pinned(final, hub), report)
+                listing = hub.listing(revision or pinned(final, hub))
+                laid = tuple(one for one in listing.files if LAYOUT.fullmatch(one.path))
+                if not laid:
+                    problem = f"{hub.name} lists no file of the corpus layout"
+                    raise DataError(problem, "check the repository's name")
+                origin = bring_all(hub, replace(listing, files=laid), staging, final, report)
             _publish(staging, final, origin)
     except (OSError, DiskError) as error:
         problem = (
@@ -112,85 +112,6 @@ def _hub(source: str, repository: str) -> Hub | None:
     return None
 
 
-def _pinned(final: Path, hub: Hub) -> str:
-    """The revision of the first fetch from this hub; "" (the newest) before it. Of the paper's data only the
-    short commit 5eda7be is known."""
-    origin = origin_of(final)
-    return origin["revision"] if origin["source"] == hub.name else ""
-
-
-def _download(hub: Hub, staging: Path, final: Path, revision: str, report: OnProgress) -> dict[str, str]:
-    """Every file of the layout, each as the hub lists it; what to record as their origin. Whole files of
-    `final` are not asked for again."""
-    listing = hub.listing(revision)
-    if not listing.files:
-        raise DataError(f"{hub.name} lists no file of the corpus layout", "check the repository's name")
-    total, done = sum(file.bytes for file in listing.files), 0
-    for number, file in enumerate(listing.files, 1):
-        came = 0
-
-        def on_bytes(count: int, file: RemoteFile = file, number: int = number, before: int = done) -> None:
-            nonlocal came
-            came += count
-            report(Progress(file.path, number, len(listing.files), before + min(came, file.bytes), total))
-
-        if _already(file, staging, final):
-            on_bytes(file.bytes)
-        else:
-            _bring_whole(hub, file, listing.revision, staging, on_bytes)
-        done += file.bytes
-        report(Progress(file.path, number, len(listing.files), done, total))
-    _drop_others(staging, {file.path for file in listing.files})
-    return {"source": hub.name, "repository": getattr(hub, "repository", ""), "revision": listing.revision}
-
-
-def _already(file: RemoteFile, staging: Path, final: Path) -> bool:
-    """Whether the file is under `staging` as listed, put there from `final` where that has it. A size
-    alone is no proof."""
-    if not (file.sha256 or file.git_sha1):
-        return False
-    target, before = staging / file.path, final / file.path
-    if target.is_file() and not _differs(target, file):
-        return True
-    if not before.is_file() or _differs(before, file):
-        return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(before, target)
-    return True
-
-
-def _bring_whole(
-    hub: Hub, file: RemoteFile, revision: str, staging: Path, on_bytes: Callable[[int], None]
-) -> None:
-    """One file with the digest that the hub lists; asked for once more when other bytes came."""
-    for again in (False, True):
-        hub.bring(file, revision, staging, on_bytes, again)
-        problem = _differs(staging / file.path, file)
-        if not problem:
-            return
-    (staging / file.path).unlink(missing_ok=True)
-    raise DataError(
-        f"{file.path} came damaged twice: {problem}",
-        "run the same command again, or fetch from elsewhere with `--from`",
-    )
-
-
-def _differs(path: Path, file: RemoteFile) -> str:
-    """What is wrong with a file that came; "" when it is as listed."""
-    size = path.stat().st_size
-    if size != file.bytes:
-        return f"{size:,} bytes instead of {file.bytes:,}"
-    content = path.read_bytes()
-    if file.sha256 and sha256(content).hexdigest() != file.sha256:
-        return "its sha256 is not the listed one"
-    if (
-        file.git_sha1
-        and sha1(b"blob %d\0" % size + content, usedforsecurity=False).hexdigest() != file.git_sha1
-    ):
-        return "its git digest is not the listed one"
-    return ""
-
-
 def _copy(folder: Path, staging: Path, report: OnProgress) -> None:
     """The files of the layout in a folder, copied. Errors: DataError when it has none, or holds Git LFS
     pointers."""
@@ -216,17 +137,6 @@ def _copy(folder: Path, staging: Path, report: OnProgress) -> None:
         shutil.copyfile(path, target)
         done += path.stat().st_size
         report(Progress(path.relative_to(folder).as_posix(), number, len(paths), done, total))
-
-
-def _drop_others(staging: Path, wanted: set[str]) -> None:
-    """Leave nothing in the staging folder but the wanted files (an earlier try may have been of another
-    revision)."""
-    for path in sorted(staging.rglob("*"), reverse=True):
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path.relative_to(staging).as_posix() not in wanted:
-            path.unlink()
 
 
 def _publish(staging: Path, final: Path, origin: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The two hubs that the DoIT data can be fetched from, as one thing: list the files of a revision, bring one
+"""The two hubs that data can be fetched from, as one thing: list the files of a revision, bring one
 file.
 
 Hugging Face through its own client (it honours HF_ENDPOINT, HF_HUB_OFFLINE and the login, and continues a cut
@@ -28,7 +28,7 @@ from doitune.errors import DataError
 REPOSITORY = "ChiyuSONG/dynamics-of-instruction-tuning"
 MODELSCOPE_ADDRESS = "https://www.modelscope.cn"
 LAYOUT = re.compile(rf"({'|'.join(SOURCES)})/[A-Za-z0-9][\w-]*\.json")
-"""The only paths that are taken from a hub or a folder."""
+"""The only paths of the DoIT data that are taken from a hub or a folder."""
 
 _TRIES = 5
 _TIMEOUT_SECONDS = 30
@@ -51,7 +51,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of the layout in one revision (a commit; a branch's name where the hub has no more)."""
+    """The files of one revision (a commit; a branch's name where the hub has no more)."""
 
     revision: str
     files: tuple[RemoteFile, ...]
@@ -98,9 +98,7 @@ class HuggingFace:
 
         with _hub_errors(self.repository):
             info = HfApi().dataset_info(self.repository, revision=revision or None, files_metadata=True)
-        return Listing(
-            info.sha or revision, tuple(one for one in files_of(info) if LAYOUT.fullmatch(one.path))
-        )
+        return Listing(info.sha or revision, files_of(info))
 
     def bring(
         self, file: RemoteFile, revision: str, folder: Path, on_bytes: OnBytes, again: bool = False
@@ -149,7 +147,7 @@ class ModelScope:
             raise DataError(
                 f"ModelScope's list of files has another form than expected ({error!r})", _OTHER_WAYS
             ) from error
-        return Listing(wanted, tuple(file for file in files if LAYOUT.fullmatch(file.path)))
+        return Listing(wanted, files)
 
     def bring(
         self, file: RemoteFile, revision: str, folder: Path, on_bytes: OnBytes, again: bool = False

@@ -16,6 +16,7 @@ from itertools import combinations
 from pathlib import Path
 
 from doitune.ability import INSTRUCTIONS, known_near
+from doitune.data.checksums import CHECKSUMS
 from doitune.data.example import Example, Scan, scan_examples
 from doitune.data.jsonl import Finding, RowError, parse_line, refuse_unplain
 from doitune.data.layout import refuse_outside, source_folders, split_of
@@ -127,8 +128,9 @@ def _name(path: Path, paths: Sequence[Path]) -> str:
 
 
 def own_files(folder: Path) -> list[Path]:
-    """The files of rows in a folder, by name; also what bears such a name and is none."""
-    return sorted(path for path in folder.iterdir() if is_row_file(path))
+    """The files of rows in a folder, by name; also what bears such a name and is none;
+    a list of checksums holds no rows."""
+    return sorted(path for path in folder.iterdir() if is_row_file(path) and path.name != CHECKSUMS)
 
 
 def holds_own(root: Path) -> bool:

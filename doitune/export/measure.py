@@ -25,7 +25,7 @@ from doitune.system.units import GIB
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.base.folder import Base
-    from doitune.data.fetch import OnProgress
+    from doitune.data.bring import OnProgress
     from doitune.evals.report import Report
     from doitune.evals.targets import OnProgress as OnQuestion
     from doitune.evals.task import Task

@@ -130,11 +130,15 @@ def work_of(recipe: Recipe) -> Work:
 
 def _is_here(corpus: str) -> bool:
     """Whether the corpus can be read without fetching or making it."""
-    from doitune.data.corpus import corpora_folder
+    from doitune.data.cache import corpora_folder
+    from doitune.data.hub_rows import hub_rows
 
     if corpus == "demo":
         return any(corpora_folder().glob("demo-*"))
-    return (corpora_folder() / "doit").is_dir() if corpus == "doit" else from_home(corpus).exists()
+    if corpus == "doit":
+        return (corpora_folder() / "doit").is_dir()
+    wanted = hub_rows(corpus)
+    return from_home(corpus).exists() or (wanted is not None and wanted.folder.is_dir())
 
 
 def _counted(recipe: Recipe) -> tuple[int, list[str]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from doitune.backends.probe import weights_sha256
 from doitune.base.folder import Base
 from doitune.base.sentencepiece import MODEL_FILE
+from doitune.data.checksums import origin_of
 from doitune.data.corpus import KNOWN
 from doitune.errors import CheckpointError, Problem
 from doitune.prepare.account import count_rows, rates, schedule_text
@@ -100,6 +101,7 @@ def origin(
             "corpus": as_tree(recipe)["data"]["corpus"],
             "files": dict(material.data_sha256),
             "leaks": len(material.leaks),
+            **_fetched(recipe),
         },
         "places": _places(recipe, base),
         "prompt": {"template": material.template.kind, "why": material.template.why},
@@ -140,6 +142,13 @@ def _places(recipe: Recipe, base: Base) -> dict[str, Any]:
         "judged_sources": judged,
         "judged": {path: sha for source in judged for path, sha in corpus.sha256(source).items()},
     }
+
+
+def _fetched(recipe: Recipe) -> dict[str, Any]:
+    """From which hub and commit rows of one's own were fetched; nothing where none were."""
+    own = [one for one in recipe_corpus(recipe.data).units if one.is_own and one.root.is_dir()]
+    fetched = {one.name: found for one in own if (found := origin_of(one.root))["source"]}
+    return {"fetched": fetched} if fetched else {}
 
 
 def _device(model: LoadedModel) -> str:

@@ -16,7 +16,6 @@ from doitune.errors import UsageError
 from doitune.prepare.draw import draw
 from doitune.prompt.encode import encode_all
 from doitune.prompt.encoded import IGNORED, Encoded
-from doitune.prompt.speech import say_spoken
 from doitune.prompt.template import NEW_TOKENS, Template
 
 if TYPE_CHECKING:
@@ -53,15 +52,9 @@ class Row:
     overlong: bool
 
 
-@dataclass(frozen=True)
-class Preview:
-    """Rows in pieces. `notes`: what the recipe's rows say otherwise than they are written."""
-
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
-
-
-def preview(resolved: Resolved, template: Template, *, abilities: Sequence[str] | None = None) -> Preview:
+def preview(
+    resolved: Resolved, template: Template, *, abilities: Sequence[str] | None = None
+) -> tuple[Row, ...]:
     """The first row that the recipe draws of each ability, or of each of `abilities`, in the order of the
     ledger.
 
@@ -83,10 +76,7 @@ def preview(resolved: Resolved, template: Template, *, abilities: Sequence[str] 
         [example.messages for example in examples], template, [example.place for example in examples]
     )
     limit = resolved.recipe.train.max_tokens
-    return Preview(
-        tuple(_row(example, one, template, limit) for example, one in zip(examples, encoded, strict=True)),
-        say_spoken((example.messages for example in chosen.examples), template.manner),
-    )
+    return tuple(_row(example, one, template, limit) for example, one in zip(examples, encoded, strict=True))
 
 
 def _row(example: Example, encoded: Encoded, template: Template, max_tokens: int) -> Row:

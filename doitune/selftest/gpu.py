@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from doitune.base.named import model_section
-from doitune.data.corpus import corpora_folder
+from doitune.data.cache import corpora_folder
 from doitune.doctor.diagnosis import diagnose
 from doitune.errors import DiskError, FitError
 from doitune.memory.cards import Card, find_card

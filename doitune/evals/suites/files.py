@@ -18,8 +18,8 @@ from typing import Protocol, cast
 from urllib.request import urlopen
 from zipfile import BadZipFile, ZipFile
 
+from doitune.data.cache import CACHE_CURE, corpora_folder
 from doitune.data.checksums import CHECKSUMS, CHECKSUMS_SCHEMA, read_checksums
-from doitune.data.corpus import CACHE_CURE, corpora_folder
 from doitune.data.example import Example, Message
 from doitune.data.suites import BENCHMARKS, Benchmark
 from doitune.errors import DataError, DiskError, UsageError
