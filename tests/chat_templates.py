@@ -103,6 +103,29 @@ AS_TEXT = (
 )
 """Arguments as JSON text alone, calls where the content is none (DeepSeek V3's way)."""
 
+OPEN_CALLS = (
+    "{{ (tools | tojson) if tools else '' }}{% for m in messages %}{% if m.role == 'user' %}{{ '<turn>user\n' + m.content + '</turn>' }}"
+    "{% elif m.role == 'tool' %}{{ '<result>' + m.content + '</result>' }}{% else %}"
+    "{% if loop.index0 == 0 or messages[loop.index0 - 1].role != 'tool' %}{{ '<turn>model\n' }}{% endif %}{{ m.content or '' }}"
+    "{% for c in m.tool_calls or [] %}{{ '<call>' + c.function.name + (c.function.arguments | tojson) + '</call>' }}{% endfor %}"
+    "{% if not m.tool_calls %}{{ '</turn>' }}{% endif %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt and messages[-1].role == 'user' %}{{ '<turn>model\n' }}{% endif %}"
+)
+"""A call and its result within one turn of the model (Gemma 4's way): a call has no end of its own."""
+
+KEYED = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ '<|im_start|>user\n' + m.content + '<|im_end|>\n' }}"
+    "{% else %}{{ '<|im_start|>assistant\n<think>\n' + (m.reasoning_content or '') + '\n</think>\n\n' + m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    + _OPENS
+)
+"""Thoughts under their key alone: those in a text would stand behind an empty one."""
+
+OPENED = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{{ m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n\n</think>\n\n' }}{% endif %}"
+)
+"""A question opens the thoughts; an earlier answer has none."""
+
 TEMPLATES = {
     "qwen2.5": QWEN25,
     "qwen3": QWEN3,

@@ -84,7 +84,7 @@ def test_plain_libraries_answer_as_the_evaluation_does(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     how = GenerationConfig.from_pretrained(folder, max_new_tokens=12)
     chats = CHATS[1:]  # a chat template need not strip the blanks at the ends, which is CHATS' own subject
-    assert len(chats) == 3
+    assert len(chats) == 4
     for messages in chats:
         said = [{"role": one.role, "content": one.content.strip()} for one in messages]
         asked = tokenizer.apply_chat_template(

@@ -193,7 +193,7 @@ def tiny_template(tiny_base: Path) -> Template:
 
 
 def test_one_row_of_each_ability_that_the_recipe_draws(tiny_recipe: Path, tiny_template: Template) -> None:
-    rows = preview(resolve(str(tiny_recipe)), tiny_template)
+    rows = preview(resolve(str(tiny_recipe)), tiny_template).rows
     assert [row.ability for row in rows] == ["biology", "history", "code", "math"]
     for row in rows:
         assert row.id.startswith(f"curated/1000/{row.ability}#") and ".json:" in row.place
@@ -208,12 +208,12 @@ def test_one_row_of_each_ability_that_the_recipe_draws(tiny_recipe: Path, tiny_t
     by_name = {row.ability: row for row in rows}
     trained = "".join(piece.text for piece in by_name["code"].pieces if piece.trained)
     assert trained.startswith("print(") and trained.endswith("+1)</s>")
-    assert preview(resolve(str(tiny_recipe)), tiny_template) == rows
+    assert preview(resolve(str(tiny_recipe)), tiny_template).rows == rows
 
 
 def test_only_the_abilities_asked_for(tiny_recipe: Path, tiny_template: Template) -> None:
     resolved = resolve(str(tiny_recipe))
-    rows = preview(resolved, tiny_template, abilities=["math", "biology"])
+    rows = preview(resolved, tiny_template, abilities=["math", "biology"]).rows
     assert [row.ability for row in rows] == ["biology", "math"]
     with pytest.raises(UsageError, match="recipe tiny draws no row of `ethics`") as caught:
         preview(resolved, tiny_template, abilities=["ethics"])
@@ -222,8 +222,8 @@ def test_only_the_abilities_asked_for(tiny_recipe: Path, tiny_template: Template
 
 def test_a_row_over_the_limit_is_shown_whole_and_said_so(tiny_recipe: Path, tiny_template: Template) -> None:
     """Trap: a preview of what is left of a row after a cut that training never makes."""
-    whole = preview(resolve(str(tiny_recipe)), tiny_template)
-    short = preview(resolve(str(tiny_recipe), overrides=["train.max_tokens=20"]), tiny_template)
+    whole = preview(resolve(str(tiny_recipe)), tiny_template).rows
+    short = preview(resolve(str(tiny_recipe), overrides=["train.max_tokens=20"]), tiny_template).rows
     assert any(row.overlong for row in short)
     assert [(row.pieces, row.overlong) for row in short] == [(row.pieces, row.tokens > 20) for row in whole]
 
@@ -245,5 +245,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
 
 
 def test_rows_are_values(tiny_recipe: Path, tiny_template: Template) -> None:
-    row = preview(resolve(str(tiny_recipe)), tiny_template)[0]
-    assert isinstance(row, Row) and hash(row) == hash(preview(resolve(str(tiny_recipe)), tiny_template)[0])
+    row = preview(resolve(str(tiny_recipe)), tiny_template).rows[0]
+    assert isinstance(row, Row) and hash(row) == hash(
+        preview(resolve(str(tiny_recipe)), tiny_template).rows[0]
+    )

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from typing import Any
 
 import pytest
-from chat_templates import SPECIAL, TEMPLATES
-from test_prompt import level_tokenizer
+from chat_templates import KEYED, OPEN_CALLS, OPENED, SPECIAL, TEMPLATES
+from test_prompt import TEMPLATES as OLD
+from test_prompt import byte_tokenizer, doit, level_tokenizer, own
 
+from doitune.data.keys import THINKING
 from doitune.data.message import Message
+from doitune.data.other_formats import RowForm
 from doitune.data.turns import read_messages
 from doitune.errors import DataError, ModelError
-from doitune.prompt.encode import encode_all, encode_question
+from doitune.prompt.encode import encode, encode_all, encode_question, fingerprint
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.prompt.law import prove_law
-from doitune.prompt.speech import Thinking
+from doitune.prompt.speech import Thinking, say_spoken, spoken
 from doitune.prompt.template import Template, open_template
 
 Row = dict[str, Any]
@@ -32,10 +36,12 @@ MOMENT = "2025-03-01T09:30:00"
 
 @cache
 def template(name: str, thinking: Thinking = "auto") -> Template:
-    from dataclasses import replace
+    return own_template(TEMPLATES[name], thinking)
 
+
+def own_template(text: str, thinking: Thinking = "auto") -> Template:
     tokenizer = level_tokenizer(special=SPECIAL)
-    tokenizer.chat_template = TEMPLATES[name]
+    tokenizer.chat_template = text
     opened = open_template(
         tokenizer, kind="model", tokens="reuse", vocabulary_rows=len(tokenizer), moment=MOMENT
     )
@@ -204,3 +210,175 @@ def mistral_parts(text: str) -> list[str]:
     for piece in text.split("</s>")[:-1]:
         parts.append(piece.rpartition("[/INST]")[2].rpartition("[/RESULTS]")[2] + "</s>")
     return parts
+
+
+# What becomes of a system text
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("gemma", "has no system turn"), ("mistral", "moves a system text")]
+)
+def test_a_system_text_without_a_turn_of_its_own_is_said_once_with_the_count(name: str, why: str) -> None:
+    """Traps: a template that leaves it out in silence; one that sets it before the last question, so that no
+    chat starts with its question."""
+    chat = read_messages(ROWS["system"])
+    (note,) = say_spoken([chat, chat, read_messages(ROWS["plain"])], template(name).manner)
+    assert note.startswith("the system text of 2 rows is put into the first user turn") and why in note
+    assert spoken(chat, template(name).manner)[0].content == "You are brief.\n\n1+1=?"
+    assert say_spoken([chat], template("qwen2.5").manner) == ()
+
+
+def test_the_paper_s_turns_have_the_system_text_in_the_first_user_turn() -> None:
+    known = doit(byte_tokenizer())
+    chat = read_messages({**ROWS["plain"], "system": "You are brief."})
+    merged = (Message("user", "You are brief.\n\n1+1=?"), *chat[2:])
+    assert encode(chat, known) == encode(merged, known)
+    assert encode_question(chat[:-1], known) == encode_question(merged[:-1], known)
+    prove_law([chat], [encode(chat, known)], known, ["a:1"])
+    assert say_spoken([chat], known.manner)
+
+
+def test_a_system_text_alone_or_empty_is_the_template_s_business() -> None:
+    """An empty system turn takes the place of the template's own text."""
+    chat = read_messages({"messages": [turn("system", ""), *PLAIN]})
+    text = template("qwen2.5").tokenizer.decode(encode(chat, template("qwen2.5")).ids)
+    assert text.startswith("<|im_start|>system\n<|im_end|>") and "You are Q." not in text
+    assert spoken(chat, template("gemma").manner) == tuple(read_messages(ROWS["plain"]))
+
+
+# Tools
+
+
+def test_tools_that_a_template_does_not_write_are_refused_with_row_and_cure() -> None:
+    for known in (doit(byte_tokenizer()), template("gemma")):
+        with pytest.raises(DataError, match="does not write") as caught:
+            encode_all([read_messages(ROWS["calls"])], known, ["a.jsonl:7"])
+        [found] = caught.value.problems
+        assert found.place == "a.jsonl:7" and "take a model whose own chat template knows tools" in found.hint
+
+
+def test_a_call_that_has_no_end_of_its_own_never_trains_its_result() -> None:
+    """Trap: the end of the turn lies behind the result, and all before it was learnt."""
+    known = own_template(OPEN_CALLS)
+    for row in ("calls", "thoughts and calls", "two calls"):
+        chat = read_messages(ROWS[row])
+        with pytest.raises(ModelError, match=r"no end token behind this answer|differently once"):
+            encode_all([chat], known, ["a:1"])
+    chat = read_messages(
+        {**ROWS["calls"], "messages": [CALLED[0], {**CALLED[1], "train": False}, *CALLED[2:]]}
+    )
+    whole = encode(chat, known)
+    assert trained_texts(whole, known) == ["It rains.</turn>"], "the answer alone can be learnt"
+
+
+def test_ids_of_another_form_are_named_anew_where_the_template_wants_nine_characters() -> None:
+    long = json.loads(json.dumps(ROWS["two calls"]).replace("call0000", "call_of_a_long_name_"))
+    known = template("mistral")
+    ours, short = (encode(read_messages(row), known) for row in (long, ROWS["two calls"]))
+    assert ours == short
+    nameless = json.loads(json.dumps(ROWS["two calls"]))
+    for one in nameless["messages"]:
+        one.pop("tool_call_id", None)
+        for made in one.get("tool_calls", ()):
+            made.pop("id")
+    assert encode(read_messages(nameless), known) == short
+
+
+def test_the_forms_of_other_trainers_give_the_same_calls() -> None:
+    shared = {
+        "conversations": [
+            {"from": "human", "value": CALLED[0]["content"]},
+            {
+                "from": "function_call",
+                "value": '{"name": "weather", "arguments": {"place": "杭州", "days": 2}}',
+            },
+            {"from": "observation", "value": CALLED[2]["content"]},
+            {"from": "gpt", "value": "It rains."},
+        ],
+        "system": "Be kind.",
+        "tools": json.dumps([TOOL]),
+    }
+    ours = read_messages(RowForm().as_row(shared))
+    theirs = read_messages(ROWS["system and calls"])
+    assert [one.said for one in ours] == [one.said for one in theirs] and ours[0].tools == theirs[0].tools
+    known = template("qwen2.5")
+    assert encode(ours, known) == encode(theirs, known)
+    alpaca = {"instruction": "2+2=?", "output": "4", "history": [["1+1=?", "2"]], "system": "You are brief."}
+    assert read_messages(RowForm().as_row(alpaca)) == read_messages(ROWS["system"])
+    spoken_first = {"conversations": [{"from": "system", "value": "You are brief."}]}
+    for one in PLAIN:
+        spoken_first["conversations"].append({"from": one["role"], "value": one["content"]})
+    assert read_messages(RowForm().as_row(spoken_first)) == read_messages(ROWS["system"])
+
+
+# Thoughts
+
+THINKERS = {
+    "auto": [["Easy", "Two and two"], ["Two and two"]],
+    "keep": [["Easy", "Two and two"], None],
+    "drop": [[], []],
+    "last": [["Two and two"], ["Two and two"]],
+}
+"""The thoughts that are learnt, under a template that keeps all of them, and under one that takes the earlier
+ones out; None: refused."""
+
+
+@pytest.mark.parametrize("key", ["<think>", *THINKING])
+@pytest.mark.parametrize("thinking", THINKERS)
+def test_thoughts_are_kept_or_left_out_as_the_recipe_says(thinking: Thinking, key: str) -> None:
+    thoughts, answers = ["Easy", "Two and two"], ["2", "4"]
+    made = [
+        turn("assistant", f"<think>\n{thought}\n</think>\n\n{said}")
+        if key == "<think>"
+        else turn("assistant", said, **{key: thought})
+        for thought, said in zip(thoughts, answers, strict=True)
+    ]
+    chat = read_messages({"messages": [PLAIN[0], made[0], PLAIN[2], made[1]]})
+    keeps = {"qwen2.5": THINKERS[thinking][0], "qwen3": THINKERS[thinking][1]}
+    for name, wanted in keeps.items():
+        known = template(name, thinking)
+        if wanted is None:
+            with pytest.raises(DataError, match="thinking is keep"):
+                encode_all([chat], known, ["a:1"])
+            continue
+        whole = encode(chat, known)
+        prove_law([chat], [whole], known, ["a:1"])
+        learnt = "".join(trained_texts(whole, known))
+        assert [one for one in thoughts if one in learnt] == wanted
+        assert all(answer in learnt for answer in answers)
+        left_out = [note for note in say_spoken([chat], known.manner) if "left out" in note]
+        assert bool(left_out) == (len(wanted) < 2), "what is left out is counted"
+
+
+def test_thoughts_alone_cannot_be_left_out() -> None:
+    chat = read_messages({"messages": [PLAIN[0], turn("assistant", "<think>\nEasy.\n</think>")]})
+    with pytest.raises(DataError, match="thoughts alone") as caught:
+        encode_all([chat], template("qwen2.5", "drop"), ["a:1"])
+    assert "prompt.thinking=keep" in caught.value.hint and caught.value.problems[0].place == "a:1"
+
+
+def test_thoughts_in_a_text_are_given_under_the_key_where_the_template_writes_them_alone() -> None:
+    """Trap: an empty thought before the real one."""
+    known = own_template(KEYED)
+    whole = encode(read_messages(ROWS["thoughts"]), known)
+    assert trained_texts(whole, known)[1] == "<think>\nTwo and two.\n</think>\n\n4<|im_end|>"
+
+
+def test_a_turn_that_is_asked_otherwise_than_it_stands_is_refused_or_marked() -> None:
+    known = own_template(OPENED)
+    with pytest.raises(ModelError, match="writes turn 2 differently") as caught:
+        encode_all([read_messages(ROWS["plain"])], known, ["a:1"])
+    assert "train: false" in caught.value.hint
+    whole = encode(read_messages(ROWS["not learnt"]), known)
+    assert trained_texts(whole, known) == ["4<|im_end|>"]
+
+
+# Encoders of older runs
+
+
+def test_an_older_run_s_encoder_is_still_the_same() -> None:
+    """Fingerprints as doitune 0.1 wrote them, before rows could hold more."""
+    assert fingerprint(doit(byte_tokenizer()))[:12] == "a9f1c031aab3"
+    assert fingerprint(own(OLD["chatml"]))[:12] == "f31296d603ba"
+    assert fingerprint(own(OLD["gemma"]))[:12] == "6fad8489cc22"
+    assert fingerprint(template("qwen3")) != fingerprint(template("qwen3", "drop"))

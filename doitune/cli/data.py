@@ -239,16 +239,16 @@ def preview(
 
     from doitune.backends.tokenizer import recipe_template
     from doitune.console import examples, progress, screen
-    from doitune.prepare.preview import preview as rows_of
+    from doitune.prepare.preview import preview as preview_of
 
     resolved = options.resolved(recipe, model, corpus, sets)
     with progress.LiveLine():
         template = recipe_template(resolved.recipe, options.moment(recipe))
-        rows = rows_of(resolved, template, abilities=words(ability) or None)
+        found = preview_of(resolved, template, abilities=words(ability) or None)
     if as_json:
-        screen.show_json({"schema": "doitune.preview/1", "rows": [asdict(row) for row in rows]})
+        screen.show_json({"schema": "doitune.preview/1", **asdict(found)})
     else:
-        examples.show_preview(rows)
+        examples.show_preview(found.rows, found.notes)
 
 
 @data_app.command("stats")

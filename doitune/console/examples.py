@@ -82,7 +82,7 @@ def show_converted(found: Converted) -> None:
         say(f"... and {len(found.refused) - FIRST_LEAKS:,} more, which --json lists")
 
 
-def show_preview(rows: Sequence[Row]) -> None:
+def show_preview(rows: Sequence[Row], notes: Sequence[str] = ()) -> None:
     """Rows in pieces: trained text green, control tokens by name; without colours trained text stands in
     brackets."""
     screen = out()
@@ -96,6 +96,8 @@ def show_preview(rows: Sequence[Row]) -> None:
             parts += [(opened, ""), *map(_piece, group), (closed, "")]
         screen.print(styled(*parts))
         screen.print()
+    for note in notes:
+        say(f"note: {note}")
 
 
 def _piece(one: Piece) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """Example: one conversation, the ability it teaches or tests, and how its answer is read.
 
 Example is the noun that travels from a corpus file to a step of training or a question of an evaluation. It
-never holds token ids. Rows are the released data's: `messages` of alternating user and assistant turns; valid
-and test rows add `question_format` and what it needs (`forms`), which those of one's own may leave out. `idx`
+never holds token ids. Rows are the released data's: `messages` of alternating turns (`turns`); valid and test
+rows add `question_format` and what it needs (`forms`), which those of one's own may leave out. `idx`
 names the row where it is unique; which other keys may stand in a row and a turn, `keys` says.
 """
 
@@ -33,8 +33,8 @@ _ROW_NAME = re.compile(r"[\w.-]{1,64}")
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation, which starts with a user turn and ends with the assistant turn that is learnt or
-    asked for.
+    """One conversation, which starts with a system text or a user turn and ends with the assistant turn that
+    is learnt or asked for.
 
     `id` is stable: `curated/1000/math#17` (folder, ability and the row's `idx`; without a unique `idx`, a
     hash of the content). `form` is "open" for training rows whose answer has no question form to be scored

@@ -55,7 +55,7 @@ _MEANING = {
     **dict.fromkeys(
         (*LEARNT, "weights", "loss_mask", "mask", "masked", "train_detail", "training_detail"), _MARKS
     ),
-    "loss_scale": "turns are learnt or not, nothing between: drop the key",
+    **dict.fromkeys(("loss_scale", "loss_weight"), "turns are learnt or not, nothing between: drop the key"),
     "prefix": "a prefilled answer is not read: put its text into the turn's content, or drop the key",
 }
 """Keys that change what a row says or how it is learnt, and what to do about each."""

@@ -107,7 +107,7 @@ def _with_own_answers(
     """The prompts, those of free answers with the row's own one to be measured, where the context holds
     it."""
     free = [prompt.item for prompt in prompts if prompt.item.form == "open"]
-    chats = [(*item.question, Message("assistant", item.label)) for item in free]
+    chats = [(*item.question, item.answer or Message("assistant", item.label)) for item in free]
     answered = iter(encode_all(chats, template))
     found = []
     for prompt in prompts:

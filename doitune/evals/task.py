@@ -39,7 +39,8 @@ class Item:
     `fewer(n)` is the question with n of them, for contexts that are too short, or None. `stem` is the bare
     question for people to read; "" stands for the last turn. `bare`: protocol `paper` scores the letters as
     the vocabulary spells them (`A`, not the token that an answer starts with), in the question that
-    `released` gives (None: the same one).
+    `released` gives (None: the same one). `answer`: of a free answer the row's own last turn, with its
+    thoughts and calls, where it says more than `label`.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Item:
     stem: str = ""
     bare: bool = False
     released: Released | None = field(default=None, compare=False, repr=False)
+    answer: Message | None = field(default=None, compare=False, repr=False)
 
     @property
     def chance(self) -> float:

@@ -32,10 +32,11 @@ CHATS: tuple[tuple[Message, ...], ...] = (
     PROBE_CHAT,
     PROBE_CHAT[:2],
     (Message("user", "  1+1=?\n\nA. 2\n"), Message("assistant", " A ")),
+    (Message("system", "简短地回答。"), Message("user", "1+1=?"), Message("assistant", "2")),
     (Message("user", "Write `f(x)`:\n\n    return x\n"), Message("assistant", "def f(x):\n    return x")),
 )
-"""Chats that every export is proved on, beside rows of the run: several turns, blanks at the ends, code,
-both languages."""
+"""Chats that every export is proved on, beside rows of the run: several turns, blanks at the ends, a system
+text, code, both languages."""
 
 
 def exported_tokens(template: Template, folder: Path, rows: int) -> dict[str, bytes]:
@@ -58,12 +59,19 @@ def role_texts(template: Template) -> tuple[str, str, str]:
 
 
 def chat_template(template: Template) -> str:
-    """The jinja text that writes a chat as `prompt.encode` does: role token, stripped content, end token."""
+    """The jinja text that writes a chat as `prompt.encode` does: role token, stripped content, end token; a
+    system text before the first user's."""
     user, assistant, end = (json.dumps(text, ensure_ascii=False) for text in role_texts(template))
-    role = f"{{{{- {assistant} if message['role'] == 'assistant' else {user} -}}}}"
-    turn = f"{role}{{{{- message['content'] | trim -}}}}{{{{- {end} -}}}}"
-    reply = f"{{%- if add_generation_prompt -%}}{{{{- {assistant} -}}}}{{%- endif -%}}"
-    return f"{{%- for message in messages -%}}{turn}{{%- endfor -%}}{reply}"
+    return "".join(
+        (
+            "{%- set told = messages[0]['content'] | trim if messages[0]['role'] == 'system' else '' -%}",
+            "{%- for message in messages if message['role'] != 'system' -%}",
+            f"{{{{- {assistant} if message['role'] == 'assistant' else {user} -}}}}",
+            "{{- told + '\n\n' if told and loop.first else '' -}}",
+            f"{{{{- message['content'] | trim -}}}}{{{{- {end} -}}}}{{%- endfor -%}}",
+            f"{{%- if add_generation_prompt -%}}{{{{- {assistant} -}}}}{{%- endif -%}}",
+        )
+    )
 
 
 def prove_files(

@@ -16,6 +16,7 @@ from doitune.errors import UsageError
 from doitune.prepare.draw import draw
 from doitune.prompt.encode import encode_all
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.prompt.speech import say_spoken
 from doitune.prompt.template import NEW_TOKENS, Template
 
 if TYPE_CHECKING:
@@ -52,9 +53,15 @@ class Row:
     overlong: bool
 
 
-def preview(
-    resolved: Resolved, template: Template, *, abilities: Sequence[str] | None = None
-) -> tuple[Row, ...]:
+@dataclass(frozen=True)
+class Preview:
+    """Rows in pieces. `notes`: what the recipe's rows say otherwise than they are written."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def preview(resolved: Resolved, template: Template, *, abilities: Sequence[str] | None = None) -> Preview:
     """The first row that the recipe draws of each ability, or of each of `abilities`, in the order of the
     ledger.
 
@@ -76,7 +83,10 @@ def preview(
         [example.messages for example in examples], template, [example.place for example in examples]
     )
     limit = resolved.recipe.train.max_tokens
-    return tuple(_row(example, one, template, limit) for example, one in zip(examples, encoded, strict=True))
+    return Preview(
+        tuple(_row(example, one, template, limit) for example, one in zip(examples, encoded, strict=True)),
+        say_spoken((example.messages for example in chosen.examples), template.manner),
+    )
 
 
 def _row(example: Example, encoded: Encoded, template: Template, max_tokens: int) -> Row:

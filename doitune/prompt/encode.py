@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import permutations
 
-from doitune.data.example import Message
+from doitune.data.message import Message, split_thoughts
 from doitune.errors import DataError, ModelError
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.prompt.rendering import CURE
-from doitune.prompt.speech import says, spoken
+from doitune.prompt.speech import spoken
 from doitune.prompt.template import PROBE_CHAT, Chat, Template, render
 
 SAME_LETTERS = "letters cannot be asked of this base: take the tokenizer that belongs to it"
@@ -106,21 +106,40 @@ def _encode_by_prefix(
     turns = [turn for turn, message in enumerate(messages) if _is_trained(message)]
     for number, turn in enumerate(turns):
         before, after = around[2 * number : 2 * number + 2]
-        same = ids[: len(after)] == after
-        end = next((at for at in range(len(before), len(ids)) if ids[at] in template.stop_ids), len(ids))
-        # a template may take the thoughts out of a turn that others follow: what is left is trained
-        left = same or says(decode(ids[len(before) : end], template), messages[turn], may_lose_thoughts=True)
-        if ids[: len(before)] != before or not left:
+        end = _end_of(after, len(before), template)
+        lawful = ids[: len(before)] == before
+        if lawful and ids[: len(after)] != after:
+            end = _end_of_rest(ids, before, after[:end], template)
+            lawful = end is not None
+        if not lawful:
             raise ModelError(
                 f"the base's chat template writes turn {turn + 1} differently once a later turn follows",
                 f"mark the assistant's earlier turns as not learnt (`train: false`), or {CURE}",
                 place=place,
             )
-        if end >= (len(after) if same else len(ids)):
+        if end is None:
             raise ModelError("the base's chat template puts no end token behind this answer", place=place)
         labels[len(before) : end + 1] = ids[len(before) : end + 1]
     last = max((at for at, label in enumerate(labels) if label != IGNORED), default=-1)
     return Encoded(tuple(ids[: last + 1]), tuple(labels[: last + 1]))
+
+
+def _end_of(ids: Sequence[int], start: int, template: Template) -> int | None:
+    """The place of the first end token from `start` on."""
+    return next((at for at in range(start, len(ids)) if ids[at] in template.stop_ids), None)
+
+
+def _end_of_rest(
+    ids: Sequence[int], before: Sequence[int], after: Sequence[int], template: Template
+) -> int | None:
+    """The place of the end token of an answer that is the same once another turn follows, but for its
+    thoughts, which the template may take out; None where it changes more. `after`: question and answer where
+    none follows, without the end token."""
+    end = _end_of(ids, len(before), template)
+    if end is None or list(after[: len(before)]) != before:
+        return None
+    rest, alone = decode_all([ids[len(before) : end], after[len(before) :]], template)
+    return end if rest.strip() in (alone.strip(), split_thoughts(alone)[1].strip()) else None
 
 
 def _refuse_control(

@@ -97,6 +97,15 @@ class Repertoire(Probe):
         return next((key for key in keys if THOUGHT in self.text(_USER, {**_ASSISTANT, key: THOUGHT})), "")
 
     @cached_property
+    def reads_inline(self) -> bool:
+        """Whether thoughts in `<think>` may stay in the text: not where the template writes these marks
+        around those under its key, and does otherwise with a text."""
+        keyed = self.text(_USER, {**_ASSISTANT, self.thoughts_key: THOUGHT}) if self.thoughts_key else ""
+        return "<think>" not in keyed or keyed == self.text(
+            _USER, {**_ASSISTANT, "content": inline(THOUGHT, ANSWERED)}
+        )
+
+    @cached_property
     def keeps_earlier_thoughts(self) -> bool:
         """Whether it writes the thoughts of a turn that another question follows."""
         key = self.thoughts_key

@@ -21,7 +21,8 @@ Thinking = Literal["auto", "keep", "drop", "last"]
 _TOOLS_CURE = (
     "take a model whose own chat template knows tools (--set prompt.template=model), or drop the row's tools"
 )
-_MARK = re.compile(r"\s*</?think>\s*")
+_SHORT_ID = re.compile("[A-Za-z0-9]{9}")
+_MARK = re.compile("</?think>")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def spoken(messages: Sequence[Message], manner: Manner, place: str = "") -> tupl
         _refuse_tools(found, manner.repertoire, place)
     if found[0].role == "system" and manner.no_system:
         found = _merged(found)
-    if manner.thinking != "auto" or any(one.thinking for one in found):
+    if any(one.thinking or "<think>" in one.content for one in found if one.role == "assistant"):
         found = _with_thoughts(found, manner, place)
     return found
 
@@ -87,12 +88,22 @@ def _with_thoughts(messages: tuple[Message, ...], manner: Manner, place: str) ->
         if one.role == "assistant":
             if manner.thinking == "drop" or (manner.thinking == "last" and at < asked):
                 one = _silent(one, place)
-            elif one.thinking and not manner.thoughts_key:
-                one = replace(one, content=inline(one.thinking, one.content), thinking="")
+            else:
+                one = _placed(one, manner)
             if manner.thinking == "keep" and at < asked:
                 _refuse_lost(one, manner.repertoire, place)
         found.append(one)
     return tuple(found)
+
+
+def _placed(message: Message, manner: Manner) -> Message:
+    """The turn with its thoughts where the template reads them: under a key, or in the text."""
+    if message.thinking and not manner.thoughts_key:
+        return replace(message, content=inline(message.thinking, message.content), thinking="")
+    if message.thinking or not manner.repertoire or manner.repertoire.reads_inline:
+        return message
+    thoughts, answer = split_thoughts(message.content)
+    return replace(message, content=answer, thinking=thoughts) if thoughts else message
 
 
 def last_question(messages: Sequence[Message]) -> int:
@@ -164,7 +175,7 @@ def as_turns(messages: Sequence[Message], manner: Manner) -> tuple[list[dict[str
         return [{"role": one.role, "content": one.content.strip()} for one in messages], None
     assert manner.repertoire is not None
     turns: list[dict[str, Any]] = []
-    names: list[str] = []
+    names: dict[str, str] = {}
     for one in messages:
         turns.append(_turn(one, manner.repertoire, names))
     return turns, tools
@@ -174,29 +185,41 @@ def _is_plain(message: Message) -> bool:
     return message.role == "assistant" and not message.calls and not message.thinking
 
 
-def _turn(message: Message, known: Repertoire, names: list[str]) -> dict[str, Any]:
-    """One turn. `names`: ids that were made up for the calls before it and have no result yet."""
+def _turn(message: Message, known: Repertoire, names: dict[str, str]) -> dict[str, Any]:
+    """One turn. `names`: of the calls before it that have no result yet, the ids that the template is given,
+    by the row's."""
     turn: dict[str, Any] = {"role": message.role, "content": message.content.strip()}
     if message.thinking:
         turn[known.thoughts_key] = message.thinking.strip()
     if message.name:
         turn["name"] = message.name
-    if message.role == "tool" and (name := message.call_id or (names.pop(0) if names else "")):
+    if message.role == "tool" and (
+        name := names.pop(message.call_id, "") or _first(names) or message.call_id
+    ):
         turn["tool_call_id"] = name
     if message.calls:
         form = known.tools.call_form
         assert form is not None
         turn["content"] = turn["content"] or form.empty
-        made = [CALL_ID.format(number) for number in range(len(message.calls))] if form.ids else []
-        names[:] = [name for name, call in zip(made, message.calls, strict=False) if not call.id]
-        turn["tool_calls"] = [
-            _call(call, form, call.id or (made[number] if made else ""))
-            for number, call in enumerate(message.calls)
-        ]
+        ids = [_id(call.id, number, form) for number, call in enumerate(message.calls)]
+        names.clear()
+        if form.ids:
+            names.update((call.id or name, name) for call, name in zip(message.calls, ids, strict=True))
+        turn["tool_calls"] = [_call(*pair, form) for pair in zip(message.calls, ids, strict=True)]
     return turn
 
 
-def _call(call: ToolCall, form: CallForm, name: str) -> dict[str, Any]:
+def _first(names: dict[str, str]) -> str:
+    """The id of the first call that has no result yet; "" where calls have none."""
+    return names.pop(next(iter(names))) if names else ""
+
+
+def _id(given: str, number: int, form: CallForm) -> str:
+    """The id of a call: the row's own, but where the template wants nine characters and it has others."""
+    return CALL_ID.format(number) if form.ids and not _SHORT_ID.fullmatch(given) else given
+
+
+def _call(call: ToolCall, name: str, form: CallForm) -> dict[str, Any]:
     arguments = call.arguments if form.arguments_as_text else json.loads(call.arguments)
     function = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
     return {"id": name, **function} if name else function
@@ -205,6 +228,8 @@ def _call(call: ToolCall, form: CallForm, name: str) -> dict[str, Any]:
 def says(text: str, message: Message, *, may_lose_thoughts: bool) -> bool:
     """Whether a trained text is what an assistant turn says: its words, with the thoughts before them or,
     where it may lose them, without; of calls their names and the names of their arguments."""
+    if not (message.calls or message.thinking) and text.strip() == message.content.strip():
+        return True
     bare, answer = _bare(text), _bare(split_thoughts(message.content)[1])
     whole = _bare(inline(message.thinking, message.content) if message.thinking else message.content)
     if not message.calls:
@@ -216,4 +241,4 @@ def says(text: str, message: Message, *, may_lose_thoughts: bool) -> bool:
 
 def _bare(text: str) -> str:
     """A text without the marks of thinking and the blanks around them."""
-    return _MARK.sub("\n", text).strip()
+    return "\n".join(part.strip() for part in _MARK.split(text)).strip()

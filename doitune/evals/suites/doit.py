@@ -44,9 +44,9 @@ def item(example: Example, *, choice: Way = "letters", caps: Mapping[Form, int] 
             "a valid or test row is a choice, a ranking or has an answer",
             place=example.place,
         )
-    most = caps.get(example.form, 0)
+    most, last = caps.get(example.form, 0), example.messages[-1]
     if example.form == "open":
-        most = min(most, FREE_TOKENS + 2 * len(example.label))
+        most = min(most, FREE_TOKENS + 2 * len(last.said))
     ways: Mapping[Form, Way] = {"ppl_rank": "rank", "single_choice": choice}
     way = ways.get(example.form, "write")
     return Item(
@@ -59,6 +59,7 @@ def item(example: Example, *, choice: Way = "letters", caps: Mapping[Form, int] 
         options=example.options,
         choices=example.choices,
         max_new_tokens=most if way == "write" else 0,
+        answer=None if last.content == last.said == last.answer else last,
     )
 
 
