@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from doitune.console.activity import Activity
+from doitune.console.curve import Curve
 from doitune.console.screen import duration, err, safe, styled
 from doitune.system.doing import Doing
 from doitune.system.units import GIB, MIB, size_of
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 
 PLAIN_LINE_SECONDS = 10.0
 """Elsewhere than on a terminal, at most one line of the same work in this time."""
+
+WIDE, NARROW = 140, 105
+"""Columns of a terminal: at least so many have room for a bar of steps beside the curve of losses; below the
+second the step's line is a short one."""
+
+BAR_CELLS, CURVE_CELLS = 24, (8, 32)
+"""Width of a training's bar; of the curve of its losses, the least that shows something and the most."""
 
 PLAIN_STEP_SECONDS = 5.0
 """The same for the steps of a training."""
@@ -97,7 +105,7 @@ class TrainingDisplay(Activity):
     def __init__(self) -> None:
         self.screen = _until_unread()
         super().__init__(live=self.screen.is_terminal and not os.environ.get("NO_COLOR"))
-        self.left = _Left()
+        self.left, self.curve = _Left(), Curve()
         self.last_line = -float("inf")
         self.bar: Any = None
 
@@ -113,16 +121,15 @@ class TrainingDisplay(Activity):
             self._line(event.text)
 
     def _step(self, log: StepLog) -> None:
-        line = _step_line(log, self.left.seconds_left(log))
+        left = self.left.seconds_left(log)
         if self.live:
+            line = _live_line(log, left, self.curve, self.screen)
             with self.lock:
                 self._open_bar(log.total_steps)
-                self.bar.update(
-                    self.bar.task_ids[0], completed=log.step, description=safe(line), visible=True
-                )
+                self.bar.update(self.bar.task_ids[0], completed=log.step, description=line, visible=True)
         elif time.monotonic() - self.last_line >= PLAIN_STEP_SECONDS or log.step == log.total_steps:
             self.last_line = time.monotonic()
-            self._line(line)
+            self._line(_step_line(log, left))
 
     def _line(self, line: str) -> None:
         """A line that stays."""
@@ -180,7 +187,8 @@ def _until_unread() -> Console:
 def _bar(screen: Console) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
+    text = TextColumn("{task.description}", markup=False)
+    columns = [BarColumn(bar_width=BAR_CELLS), text] if screen.width >= WIDE else [text]
     bar = Progress(*columns, console=screen)
     for _ in range(2):
         bar.add_task("", total=None, visible=False)
@@ -200,6 +208,21 @@ def _step_line(log: StepLog, seconds_left: float) -> str:
         f"{duration(seconds_left)} left",
     ]
     return "  ".join(parts)
+
+
+def _live_line(log: StepLog, seconds_left: float, curve: Curve, screen: Console) -> str:
+    """A step as a terminal shows it: the losses so far in front, where that is wide and writes braille."""
+    curve.add(log.loss)
+    line = safe((_step_line if screen.width >= NARROW else _short_line)(log, seconds_left))
+    least, most = CURVE_CELLS
+    bar = BAR_CELLS + 1 if screen.width >= WIDE else 0
+    room = min(most, screen.width - bar - len(line) - 3)
+    drawn = curve.text(room) if room >= least and screen.encoding.startswith("utf") else ""
+    return f"{drawn}  {line}" if drawn else line
+
+
+def _short_line(log: StepLog, seconds_left: float) -> str:
+    return f"step {log.step}/{log.total_steps}  loss {log.loss:.4f}  {duration(seconds_left)} left"
 
 
 def _validation_line(log: ValidationLog) -> str:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from doitune.recipe.section import Contradiction, Count, Distinct, Natural, Rate, Section, Seed, Share01
 
-Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]
 
 
 class Length(Section):
