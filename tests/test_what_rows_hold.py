@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,16 +20,22 @@ from chat_templates import KEYED, OPEN_CALLS, OPENED, SPECIAL, TEMPLATES
 from test_prompt import TEMPLATES as OLD
 from test_prompt import byte_tokenizer, doit, level_tokenizer, own
 
+from doitune.data.corpus import open_corpus
 from doitune.data.keys import THINKING
+from doitune.data.leaks import leaks_of
 from doitune.data.message import Message
 from doitune.data.other_formats import RowForm
 from doitune.data.turns import read_messages
 from doitune.errors import DataError, ModelError
+from doitune.evals.prompts import prepare
+from doitune.evals.suites.doit import item
 from doitune.prompt.encode import encode, encode_all, encode_question, fingerprint
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.prompt.law import prove_law
 from doitune.prompt.speech import Thinking, say_spoken, spoken
 from doitune.prompt.template import Template, open_template
+from doitune.recipe.resolve import resolve
+from doitune.train.plan import plan_training
 
 Row = dict[str, Any]
 MOMENT = "2025-03-01T09:30:00"
@@ -382,3 +389,67 @@ def test_an_older_run_s_encoder_is_still_the_same() -> None:
     assert fingerprint(own(OLD["chatml"]))[:12] == "f31296d603ba"
     assert fingerprint(own(OLD["gemma"]))[:12] == "6fad8489cc22"
     assert fingerprint(template("qwen3")) != fingerprint(template("qwen3", "drop"))
+
+
+# On the way to a training and an evaluation
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_a_training_says_what_becomes_of_system_texts_and_thoughts(tmp_path: Path, tiny_base: Path) -> None:
+    rows = [
+        {"messages": [turn("user", f"第{n}问"), turn("assistant", f"第{n}答", reasoning_content="想")], "system": "短"}
+        for n in range(8)
+    ]  # fmt: skip
+    corpus = write_rows(tmp_path / "own.jsonl", rows)
+    notes = plan_training(resolve("own", model=str(tiny_base), corpus=corpus)).material.notes
+    assert any(note.startswith("the system text of 8 rows is put into the first user turn") for note in notes)
+    assert any("thoughts are written into the answer, in <think> (8 rows)" in note for note in notes)
+    overrides = ["prompt.thinking=drop"]
+    material = plan_training(
+        resolve("own", model=str(tiny_base), corpus=corpus, overrides=overrides)
+    ).material
+    assert any("thoughts are left out of answers in 8 rows" in note for note in material.notes)
+    assert all(one.trained == len("第0答".encode()) + 1 for one in material.encoded)
+
+
+def test_rows_of_two_system_texts_leak_nothing_by_them(tmp_path: Path) -> None:
+    """Trap: a long system text that all rows share made each give away every other."""
+    shared = " ".join(f"Rule {n * n + 17} forbids to speak of {n * 7919}." for n in range(40))
+    words = ["apple", "bridge", "candle", "dragon", "engine", "falcon", "garden", "hammer", "island"]
+    rows = [
+        {"messages": [turn("user", f"Spell {word * 3} backwards"), turn("assistant", word[::-1] * 3)], "system": shared}
+        for word in words
+    ]  # fmt: skip
+    examples = [
+        row
+        for some in open_corpus(write_rows(tmp_path / "a.jsonl", rows)).read("curated/full").values()
+        for row in some
+    ]
+    assert len(examples) == 9
+    assert not leaks_of(examples[1:], {"test": examples[:1]})
+    assert leaks_of(examples, {"test": examples[:1]}), "the row itself is found"
+
+
+def test_a_call_is_judged_as_a_text_and_measured_as_it_is_learnt(tmp_path: Path) -> None:
+    known = template("qwen2.5")
+    asked = {**ROWS["ends with a call"], "split": "test"}
+    path = write_rows(tmp_path / "a.jsonl", [asked, *[{"messages": PLAIN, "idx": n} for n in range(3)]])
+    (example,) = open_corpus(path).read("curated/test")["general"]
+    one = item(example)
+    assert one.label == '{"name": "weather", "arguments": {"place": "杭州", "days": 2}}'
+    assert one.answer == example.messages[-1]
+    (prompt,) = prepare([one], known, None)
+    whole = encode(example.messages, known)
+    measured = prompt.rows[-1]
+    assert measured.ids == whole.ids and measured.labels == whole.labels
+
+
+def test_the_label_of_a_row_that_thinks_is_its_answer(tmp_path: Path) -> None:
+    asked = {"messages": [PLAIN[0], turn("assistant", "<think>\nEasy.\n</think>\n\n2")], "split": "test"}
+    path = write_rows(tmp_path / "a.jsonl", [asked, {"messages": PLAIN}])
+    (example,) = open_corpus(path).read("curated/test")["general"]
+    assert item(example).label == "2" and item(example).answer == example.messages[-1]

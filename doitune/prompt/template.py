@@ -287,4 +287,6 @@ def render(template: Template, chats: Sequence[Chat], places: Sequence[str] = ()
     try:
         return template.text_ids(template.renderer.texts(said))
     except RenderingError as error:
-        raise ModelError(error.problem, error.hint, place=places[error.number] if places else "") from error
+        calls = any(one.calls or one.tools for one in chats[error.number][0])
+        hint = "write the row's calls as this template takes them, or drop the row" if calls else error.hint
+        raise ModelError(error.problem, hint, place=places[error.number] if places else "") from error
