@@ -17,7 +17,7 @@ from test_cli import Command, run  # noqa: F401  # a fixture
 
 from doitune.memory.cards import read_card
 from doitune.memory.first_recipe import FEW_STEPS, STEP_SIZES
-from doitune.memory.suggest import PREFERRED, TRIAL, fitting, proposed
+from doitune.memory.suggest import PREFERRED, TRIAL, TUNED, fitting, proposed
 from doitune.recipe.field_help import default_of
 from doitune.recipe.resolve import diff, resolve
 from doitune.recipe.starter import OFFERED
@@ -121,6 +121,9 @@ def test_what_is_proposed_fits_and_what_is_offered_exists() -> None:
     assert {one.name for one in small} < {one.name for one in large}
     assert [one.gib for one in large] == sorted((one.gib for one in large), reverse=True)
     assert proposed(large, read_card("24gb")).startswith(PREFERRED) and proposed(large, None) == TRIAL
+    assert proposed(large, read_card("24gb")).endswith(TUNED), (
+        "rows of one's own go onto a model tuned for chat"
+    )
     assert all(str(default_of(name)) != "PydanticUndefined" for name in OFFERED)
     assert list(STEP_SIZES) == sorted(STEP_SIZES, reverse=True) and FEW_STEPS > 1
 

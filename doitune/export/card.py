@@ -262,6 +262,11 @@ def _unchecked(source: Source, base: NamedBase, otherwise: int) -> str:
         "Safety, bias, and whether what it says is true: nobody has looked.",
         "Other ways to load the base than the example's (other bits, other number types) were not measured.",
     ]
+    if source.quantised:
+        said.append(
+            "On CPUs with AVX512-BF16 bitsandbytes computes 4-bit layers in bf16 whatever is asked, and "
+            "doitune keeps it from that: there, replies may part from those that were scored."
+        )
     if otherwise:
         said.append(
             f"{otherwise} of the chats that were compared are cut otherwise by tokenizer.json than by "

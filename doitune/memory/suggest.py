@@ -25,6 +25,9 @@ PREFERRED = "qwen3"
 """Where several fit, the family that is proposed: it has sizes for every card, reads Chinese and English,
 needs no code of its own and is Apache-2.0."""
 
+TUNED = "-instruct"
+"""How the name of a model ends that was tuned for chat."""
+
 
 @dataclass(frozen=True)
 class Suggestion:
@@ -50,10 +53,12 @@ def fitting(recipe: str, card: Card | None) -> list[Suggestion]:
 
 def proposed(fits: Sequence[Suggestion], card: Card | None) -> str:
     """The model that is taken where nobody names one: TRIAL without a card, else the largest one of
-    PREFERRED, else the largest."""
+    PREFERRED, else the largest; of a base and the model tuned from it, that one."""
     if card is None or not fits:
         return TRIAL
-    return next((one.name for one in fits if one.name.startswith(PREFERRED)), fits[0].name)
+    largest = next((one.name for one in fits if one.name.startswith(PREFERRED)), fits[0].name)
+    tuned = f"{largest.removesuffix(TUNED)}{TUNED}"
+    return tuned if tuned in {one.name for one in fits} else largest
 
 
 def planned_for(resolved: Resolved, card: Card) -> MemoryPlan | None:
