@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from doitune.errors import DataError
@@ -25,7 +26,8 @@ class TooLong(DataError):
 class Partner:
     """A model that can be asked. `own`: how its replies are drawn where nobody says, and `own_why` where that
     stands. `context_tokens`: question and reply together; None where the base states no limit. `adapted`:
-    with its adapter, else the base alone. `notes`: what its reader has to know."""
+    with its adapter, else the base alone. `notes`: what its reader has to know. `reading`: held by who uses
+    the tokenizer, which serves one thread at a time."""
 
     name: str
     model: LoadedModel
@@ -35,6 +37,7 @@ class Partner:
     context_tokens: int | None
     adapted: bool = True
     notes: tuple[str, ...] = ()
+    reading: Lock = field(default_factory=Lock, compare=False, repr=False)
 
     def base(self) -> Partner:
         """The untrained base of an adapted one, in the same memory."""
@@ -43,7 +46,8 @@ class Partner:
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """The ids of a conversation that ends with a user's turn, as training encoded it. Errors: DataError
         for a text that forges a turn; ModelError where the base's own template refuses it."""
-        return encode_question(messages, self.template)
+        with self.reading:
+            return encode_question(messages, self.template)
 
     def room(self, prompt: Sequence[int], wanted: int) -> int:
         """How many tokens a reply may have, at most `wanted`. Errors: TooLong."""

@@ -60,13 +60,19 @@ def answer(
             pieces.append(text)
             on_text(text)
 
+    def read(token: int) -> str:
+        with partner.reading:
+            return stream.take(token)
+
     written = _written(
         partner,
         Wish(prompt, room, partner.template.stop_ids, style.sampling),
-        lambda token: hand_on(stream.take(token)),
+        lambda token: hand_on(read(token)),
         lambda: stream.stopped or over(),
     )
-    hand_on(stream.rest())
+    with partner.reading:
+        rest = stream.rest()
+    hand_on(rest)
     finish: Finish = "stop" if written.stopped or stream.stopped else "length"
     if over() and not stream.stopped:
         finish = "broken off"

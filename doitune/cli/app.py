@@ -19,6 +19,7 @@ from doitune.cli.push import push
 from doitune.cli.recipes import recipes_app
 from doitune.cli.report import report
 from doitune.cli.selftest import selftest_app
+from doitune.cli.serve import serve
 from doitune.cli.training import resume, runs_app, train
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app.command()(score)
 app.command()(compare)
 app.command()(report)
 app.command()(chat)
+app.command()(serve)
 app.command()(export)
 app.command()(push)
 app.command()(doctor)

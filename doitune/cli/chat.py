@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -97,11 +97,11 @@ def chat(
 
     with progress.LiveLine():
         partner = open_partner(target, runs=runs, checkpoint=checkpoint, moved_to=model)
-    style = _style(partner, (temperature, top_p, max_new_tokens, seed))
+    style = style_of(partner, Sampled(temperature, top_p, max_new_tokens, seed))
     session = Session(partner, style, system=system)
     if compare is not None:
         ask_beside(session, "" if compare == "base" else compare, open_other)
-    talk.introduce(session)
+    talk.introduce([side.partner for side in session.sides], style)
     if turns is None:
         talk.converse(session, open_other)
         return
@@ -129,14 +129,22 @@ def _turns(prompt: str | None, lines: bool, as_json: bool) -> list[str] | None:
     return found
 
 
-def _style(partner: Partner, wishes: tuple[float | None, float | None, int | None, int | None]) -> Style:
-    """How replies are to be. UsageError out of bounds."""
+class Sampled(NamedTuple):
+    """The options of drawing; None: nothing was said."""
+
+    temperature: float | None
+    top_p: float | None
+    max_new_tokens: int | None
+    seed: int | None
+
+
+def style_of(partner: Partner, wish: Sampled) -> Style:
+    """How a partner's replies are to be. UsageError out of bounds."""
     from secrets import randbelow
 
     from doitune.chat.reply import MOST_NEW_TOKENS, Style
     from doitune.chat.sampling import changed
 
-    temperature, top_p, most, seed = wishes
-    drawn = randbelow(1 << 31) if seed is None else seed
-    sampling = changed(partner.own, temperature=temperature, top_p=top_p, seed=drawn)
-    return Style(sampling, most or MOST_NEW_TOKENS)
+    seed = randbelow(1 << 31) if wish.seed is None else wish.seed
+    sampling = changed(partner.own, temperature=wish.temperature, top_p=wish.top_p, seed=seed)
+    return Style(sampling, wish.max_new_tokens or MOST_NEW_TOKENS)

@@ -17,7 +17,8 @@ from doitune.system.signals import Break
 
 if TYPE_CHECKING:
     from doitune.chat.commands import Open
-    from doitune.chat.reply import Reply
+    from doitune.chat.partner import Partner
+    from doitune.chat.reply import Reply, Style
     from doitune.chat.session import Said, Session
 
 PROMPT = "> "
@@ -193,16 +194,15 @@ def follow(session: Session, turns: Sequence[str], open_other: Open | None, *, s
     return found
 
 
-def introduce(session: Session) -> None:
+def introduce(partners: Sequence[Partner], style: Style) -> None:
     """Who answers, and how, on stderr."""
     from doitune.chat.sampling import in_words
 
-    for side in session.sides:
-        one = side.partner
+    for one in partners:
         note("; ".join([one.name, *one.notes]))
-    drawn = in_words(session.style.sampling)
-    own = session.style.sampling == replace(session.partner.own, seed=session.style.sampling.seed)
-    note(f"{drawn} ({session.partner.own_why})" if own else drawn)
+    drawn, first = in_words(style.sampling), partners[0]
+    own = style.sampling == replace(first.own, seed=style.sampling.seed)
+    note(f"{drawn} ({first.own_why})" if own else drawn)
 
 
 def record(session: Session, said: Sequence[Said]) -> Mapping[str, Any]:

@@ -1,0 +1,1 @@
+"""A model for programs that speak to OpenAI's endpoint, on this machine."""
