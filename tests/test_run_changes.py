@@ -51,7 +51,7 @@ OTHER: dict[str, str] = {
     "summary": "another", "alias_of": "demo", "model.revision": "a" * 40, "model.family": "other", "model.quantise": "none",
     "model.backend": "hf", "model.compute_dtype": "fp32", "model.note": "another",
     "lora.rank": "8", "lora.alpha": "16", "lora.dropout": "0.2", "lora.targets": "[q_proj]",
-    "prompt.tokens": "new", "prompt.user_token": "<0x01>", "prompt.assistant_token": "<0x02>", "prompt.end_token": "<pad>", "prompt.thinking": "drop",
+    "prompt.tokens": "new", "prompt.user_token": "<0x01>", "prompt.assistant_token": "<0x02>", "prompt.end_token": "<pad>", "prompt.thinking": "drop", "prompt.learn": "last",
     "data.source": "curated/full", "data.budget.math": "7", "data.budget.leftover": "drop", "data.select": "paper", "data.seed": "1",
     "data.on_shortfall": "take_all", "data.on_overlong": "drop", "data.allow_leaks": "true",
     "data.holdout": "0.1", "data.holdout_rows": "9",
@@ -117,18 +117,17 @@ def test_a_run_of_before_a_field_goes_on(stopped: Run) -> None:
     """Trap: each new field of a recipe made every older run one that cannot be resumed."""
     text = (stopped.folder / RECIPE).read_text(encoding="utf-8")
     origin = stopped.read_json("origin.json")
-    new = [
-        key for key in origin["recipe"] if key.startswith(("data.holdout", "data.question", "data.answer"))
-    ]
-    assert len(new) == 4 and all(f"{key.split('.')[1]}:" in text for key in new)
+    fields = ("data.holdout", "data.question", "data.answer", "prompt.thinking", "prompt.learn")
+    new = [key for key in origin["recipe"] if key.startswith(fields)]
+    assert len(new) == 6 and all(f"{key.split('.')[1]}:" in text for key in new)
     older = {key: value for key, value in origin["recipe"].items() if key not in new}
     stopped.write_json("origin.json", {**origin, "recipe": older})
     lines = [
         line
         for line in text.splitlines(True)
-        if not line.strip().startswith(("holdout", "question_c", "answer_c"))
+        if not line.strip().startswith(("holdout", "question_c", "answer_c", "thinking", "learn:"))
     ]
-    assert len(lines) == len(text.splitlines()) - 4
+    assert len(lines) == len(text.splitlines()) - 6
     (stopped.folder / RECIPE).write_text("".join(lines), encoding="utf-8")
     resume(Run(stopped.folder), scorer=None, on_event=_quiet)
     assert stopped.done() is not None

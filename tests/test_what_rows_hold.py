@@ -375,9 +375,24 @@ def test_a_turn_that_is_asked_otherwise_than_it_stands_is_refused_or_marked() ->
     known = own_template(OPENED)
     with pytest.raises(ModelError, match="writes turn 2 differently") as caught:
         encode_all([read_messages(ROWS["plain"])], known, ["a:1"])
-    assert "train: false" in caught.value.hint
-    whole = encode(read_messages(ROWS["not learnt"]), known)
-    assert trained_texts(whole, known) == ["4<|im_end|>"]
+    assert "prompt.learn=last" in caught.value.hint
+    last = replace(known, learn="last")
+    chat = read_messages(ROWS["plain"])
+    for whole in (encode(read_messages(ROWS["not learnt"]), known), encode(chat, last)):
+        assert trained_texts(whole, known) == ["4<|im_end|>"]
+    prove_law([chat], [encode(chat, last)], last, ["a:1"])
+    assert encode_question(chat[:-1], last) == encode_question(chat[:-1], known)
+
+
+def test_the_last_turn_alone_is_learnt_where_the_recipe_says_so() -> None:
+    chat = read_messages(ROWS["system and calls"])
+    for known in (template("qwen2.5"), template("llama3.1")):
+        every, last = encode(chat, known), encode(chat, replace(known, learn="last"))
+        assert every.ids == last.ids and len(trained_texts(every, known)) == 2
+        assert trained_texts(last, known) == trained_texts(every, known)[1:]
+    doubled = read_messages(ROWS["plain"])
+    known = replace(doit(byte_tokenizer()), learn="last")
+    assert trained_texts(encode(doubled, known), known) == ["4</s>"]
 
 
 # Encoders of older runs

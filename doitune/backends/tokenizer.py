@@ -73,7 +73,8 @@ def _unheard() -> Iterator[None]:
 def tokenizer_template(base: Base, section: PromptSection, moment: str = "") -> Template:
     """The template of a base, without its weights. `moment`: see `open_template`. Where the recipe leaves the
     kind open, the base's own where it was tuned for chat, else the recipe's; `why` says so."""
-    return replace(_chosen_template(base, section, moment), thinking=section.thinking)
+    chosen = _chosen_template(base, section, moment)
+    return replace(chosen, thinking=section.thinking, learn=section.learn)
 
 
 def _chosen_template(base: Base, section: PromptSection, moment: str) -> Template:

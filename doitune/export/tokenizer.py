@@ -155,7 +155,13 @@ def exported_template(folder: Path, template: Template) -> Template:
         cut=load_cut(folder, tokenizer)[0],
     )
     stops = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
-    return replace(found, stop_ids=tuple(stops), pad_id=template.pad_id, thinking=template.thinking)
+    return replace(
+        found,
+        stop_ids=tuple(stops),
+        pad_id=template.pad_id,
+        thinking=template.thinking,
+        learn=template.learn,
+    )
 
 
 def _rendered(template: Template, messages: Sequence[Message], open_turn: bool) -> list[int]:

@@ -114,7 +114,7 @@ def _encode_by_prefix(
         if not lawful:
             raise ModelError(
                 f"the base's chat template writes turn {turn + 1} differently once a later turn follows",
-                f"mark the assistant's earlier turns as not learnt (`train: false`), or {CURE}",
+                f"learn the last turn of each row alone: --set prompt.learn=last; or {CURE}",
                 place=place,
             )
         if end is None:

@@ -15,8 +15,10 @@ from typing import Any, Literal
 from doitune.data.message import Message, ToolCall, split_thoughts
 from doitune.errors import DataError
 from doitune.prompt.repertoire import CALL_ID, CallForm, Repertoire, inline
+from doitune.system.units import several
 
 Thinking = Literal["auto", "keep", "drop", "last"]
+Learn = Literal["all", "last"]
 
 _TOOLS_CURE = (
     "take a model whose own chat template knows tools (--set prompt.template=model), or drop the row's tools"
@@ -28,10 +30,12 @@ _MARK = re.compile("</?think>")
 @dataclass(frozen=True)
 class Manner:
     """How a template speaks. `repertoire`: what the base's own knows to write; None for the recipe's, which
-    knows users and assistants alone. `thinking`: the recipe's `prompt.thinking`."""
+    knows users and assistants alone. `thinking`, `learn`: the recipe's `prompt.thinking` and `prompt.learn`.
+    """
 
     repertoire: Repertoire | None
     thinking: Thinking = "auto"
+    learn: Learn = "all"
 
     @property
     def no_system(self) -> str:
@@ -54,6 +58,8 @@ def spoken(messages: Sequence[Message], manner: Manner, place: str = "") -> tupl
         found = _merged(found)
     if any(one.thinking or "<think>" in one.content for one in found if one.role == "assistant"):
         found = _with_thoughts(found, manner, place)
+    if manner.learn == "last":
+        found = (*(replace(one, learnt=one.role != "assistant") for one in found[:-1]), found[-1])
     return found
 
 
@@ -143,18 +149,15 @@ def say_spoken(conversations: Iterable[Sequence[Message]], manner: Manner) -> tu
         thinkers = [at for at, one in enumerate(messages) if one.thinking or split_thoughts(one.content)[0]]
         inlined += any(messages[at].thinking for at in thinkers) and not manner.thoughts_key
         lost += _loses(messages, thinkers, manner)
-    rows = "1 row" if merged == 1 else f"{merged:,} rows"
-    said = [f"the system text of {rows} is put into the first user turn: the template {manner.no_system}"]
     how = "as the base's own chat template does" if manner.thinking == "auto" else "as the recipe says"
-    return (
-        *(said if merged else ()),
-        *([f"thoughts are written into the answer, in <think> ({inlined:,} rows)"] if inlined else ()),
-        *(
-            [f"thoughts are left out of answers in {lost:,} rows, {how} (prompt.thinking: {manner.thinking})"]
-            if lost
-            else ()
-        ),
-    )
+    notes = {
+        f"the system text of {several(merged, 'row')} is put into the first user turn: the template "
+        f"{manner.no_system}": merged,
+        f"thoughts are written into the answer, in <think> ({several(inlined, 'row')})": inlined,
+        f"thoughts are left out of answers in {several(lost, 'row')}, {how} "
+        f"(prompt.thinking: {manner.thinking})": lost,
+    }
+    return tuple(note for note, count in notes.items() if count)
 
 
 def _loses(messages: Sequence[Message], thinkers: Sequence[int], manner: Manner) -> bool:

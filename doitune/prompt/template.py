@@ -10,7 +10,7 @@ from doitune.data.example import Message
 from doitune.errors import ModelError
 from doitune.prompt.cut import Cut, fast_ids
 from doitune.prompt.rendering import CURE, Renderer, RenderingError
-from doitune.prompt.speech import Manner, Thinking, as_turns
+from doitune.prompt.speech import Learn, Manner, Thinking, as_turns
 
 NEW_TOKENS = ("<user>", "<assistant>", "<eot>")
 """The paper's three added tokens, in the order of their new rows."""
@@ -35,10 +35,10 @@ Chat = tuple[Sequence[Message], bool]
 class Template:
     """How a chat becomes ids for one base model.
 
-    `tokenizer`: a fast one of transformers. `stop_ids` end a reply, the first is the end token that training
-    teaches. `new_rows`: 3 where the role tokens are rows of their own, else 0. `rows`: of the embedding with
-    the new ones; 0: not known. `renderer`: of a `model` template. `cut`: of a base whose texts
-    tokenizer.model cuts. `why`: of a kind that nobody named. `thinking`: the recipe's `prompt.thinking`.
+    `tokenizer`: a fast one of transformers. `stop_ids` end a reply, the first is the one that is learnt.
+    `new_rows`: of the role tokens' own, 3 or 0. `rows`: of the embedding, these included; 0: not known.
+    `renderer`: of a `model` template. `cut`: of a base whose texts tokenizer.model cuts. `why`: of a kind
+    that nobody named. `thinking`, `learn`: the recipe's.
     """
 
     kind: str
@@ -54,11 +54,12 @@ class Template:
     cut: Cut | None = None
     why: str = ""
     thinking: Thinking = "auto"
+    learn: Learn = "all"
 
     @property
     def manner(self) -> Manner:
         """What it can write beside the turns of user and assistant."""
-        return Manner(self.renderer.repertoire if self.renderer else None, self.thinking)
+        return Manner(self.renderer.repertoire if self.renderer else None, self.thinking, self.learn)
 
     @property
     def end_id(self) -> int:
@@ -87,11 +88,10 @@ class Template:
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text on its own, without any token added around it."""
-        found: list[list[int]] = []
-        for start in range(0, len(texts), TEXTS_A_CALL):
-            part = texts[start : start + TEXTS_A_CALL]
-            found += self.cut.text_ids(part) if self.cut else fast_ids(self.tokenizer.backend_tokenizer, part)
-        return found
+        parts = (texts[start : start + TEXTS_A_CALL] for start in range(0, len(texts), TEXTS_A_CALL))
+        fast = self.tokenizer.backend_tokenizer
+        cut = self.cut.text_ids if self.cut else lambda part: fast_ids(fast, part)
+        return [ids for part in parts for ids in cut(part)]
 
 
 def open_template(

@@ -94,6 +94,9 @@ class PromptSection(Section):
     end_token: Token = Field(
         default="", description="the vocabulary's token that ends a turn; empty: the tokenizer's end token"
     )
+    learn: Literal["all", "last"] = Field(
+        default="all", description="the assistant's turns that are learnt: all of a row, or its last alone"
+    )
     thinking: Literal["auto", "keep", "drop", "last"] = Field(
         default="auto",
         description="an answer's thoughts (<think>, reasoning_content): auto: as the template writes them; "
