@@ -149,7 +149,10 @@ def _from_hub(wanted: HubRows) -> Path:
             fetch_rows(wanted, hub, "", lambda now: doing(f"fetching {now.file}", now.bytes, now.total_bytes))
         except DataError as error:
             problem = f"there is no path {wanted.asked} here, and as a data set: {error.problem}"
-            raise DataError(problem, error.hint) from error
+            cure = (
+                f"check the spelling; or fetch it where the hub is reached: doitune data fetch {wanted.asked}"
+            )
+            raise DataError(problem, cure) from error
     return wanted.folder
 
 

@@ -8,9 +8,10 @@ its turns afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Literal
 
 from doitune.data.jsonl import RowError, shown
@@ -110,12 +111,13 @@ class RowForm:
             return "pairs"
         raise _unknown(row)
 
-    def named(self, row: Mapping[str, object]) -> dict[str, object]:
+    def named(self, row: Mapping[str, object]) -> Mapping[str, object]:
         """The row under the names that are read: known keys in small letters, its ability under `ability`."""
-        named = {_usual(self, key, row): value for key, value in row.items()}
-        if self.ability_column in named:
-            named["ability"] = named.pop(self.ability_column)
-        return named
+        names = _names(self, tuple(row))
+        if names is None:
+            return row
+        own = {"ability": row[self.ability_column]} if self.ability_column in row else {}
+        return {new: row[old] for old, new in names} | own
 
     def as_row(self, row: dict[str, object]) -> dict[str, object]:
         """The row in our form, its other keys as they were. Errors: RowError of kind form, messages, role,
@@ -123,7 +125,7 @@ class RowForm:
         if self.ability_column and self.ability_column not in row:
             problem = f"no `{self.ability_column}` (the row has {_keys(row)})"
             raise RowError("ability", problem, "name the column that the rows have: data.ability_column")
-        row = self.named(row)
+        row = dict(self.named(row))
         form = self.of(row)
         read = {"messages": _messages, "alpaca": _alpaca, "sharegpt": _sharegpt}.get(form)
         turns, taken = (read(row), _TAKEN[form]) if read else _pairs(row, self.columns)
@@ -141,13 +143,21 @@ class RowForm:
 def say_form(form: RowForm, row: Mapping[str, object]) -> str:
     """The form of a row in words, with what is read otherwise than it stands there. Errors: as `of`."""
     kind = form.of(row)
-    notes = [f"`{key}` as `{usual}`" for key in row if (usual := _usual(form, key, row)) != key]
+    notes = [f"`{old}` as `{new}`" for old, new in _names(form, tuple(row)) or () if old != new]
     if kind == "pairs" and not all(form.columns) and form.named(row).get(CONTEXT):
         notes.append(f"`{CONTEXT}` before the question")
     return f"{kind} ({', '.join(notes)})" if notes else kind
 
 
-def _usual(form: RowForm, key: str, row: Mapping[str, object]) -> str:
+@lru_cache(maxsize=1024)  # the rows of a file have the same few sets of keys
+def _names(form: RowForm, keys: tuple[str, ...]) -> tuple[tuple[str, str], ...] | None:
+    """Each key of a row, but that of the ability's own column, with the name that it is read by; None where
+    every key is read as it is."""
+    names = tuple((key, _usual(form, key, keys)) for key in keys if key != form.ability_column)
+    return None if names == tuple((key, key) for key in keys) else names
+
+
+def _usual(form: RowForm, key: str, row: Collection[str]) -> str:
     """A known key in small letters; another one, and one that was declared, as it is."""
     usual = key.strip().lower()
     if usual == key or usual not in _USUAL or key in (*form.columns, form.ability_column):

@@ -107,14 +107,16 @@ def _pyarrow(path: Path) -> Any:
 
 def _refuse_no_rows(path: Path, head: bytes) -> None:
     """DataError where the first line shows that no line of the file will be a row."""
-    first = head.removeprefix(UTF8_MARK).lstrip().partition(b"\n")[0].strip()
+    text = head.removeprefix(UTF8_MARK)
+    first = text.lstrip().partition(b"\n")[0].strip()
+    line = 1 + text[: len(text) - len(text.lstrip())].count(b"\n")
     if first == b"{":
         cure = "write each object on one line (jq -c . FILE), or all of them as one array"
-        raise DataError("rows over several lines, but no array around them", cure, place=f"{path}:1")
-    if first and first[:1] not in b"{[\"'" and any(mark in first for mark in (b",", b"\t", b";")):
-        text = shown(first.decode("utf-8", "replace"))
+        raise DataError("rows over several lines, but no array around them", cure, place=f"{path}:{line}")
+    if first and first[:1] not in b"{[\"'":
+        problem = f"the first line is no row of JSON: {shown(first.decode('utf-8', 'replace'))}"
         cure = "a table is named .csv or .tsv; rows of JSON stand in braces, one a line"
-        raise DataError(f"the first line is no JSON: {text}", cure, place=f"{path}:1")
+        raise DataError(problem, cure, place=f"{path}:{line}")
 
 
 def _json_lines(path: Path, file: IO[bytes]) -> Lines:

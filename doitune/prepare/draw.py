@@ -79,7 +79,8 @@ def say_everything(section: DataSection, ledger: Ledger) -> list[str]:
     if not section.budget.to_budget().is_everything:
         return []
     counts = ", ".join(f"{name} {line.kept:,}" for name, line in ledger.lines.items() if line.kept)
-    return [f"no budget is written: every row is learnt from ({counts})"]
+    own = "" if all(one.budget is None for one in section.corpora) else " that its corpus's own budget leaves"
+    return [f"no budget is written: every row{own} is learnt from ({counts})"]
 
 
 def say_kept_out(corpus: Corpus) -> list[str]:
