@@ -17,11 +17,11 @@ from doitune.data.example import (
     Example,
     Message,
     Split,
-    content_key,
     refuse,
-    scan_examples,
 )
 from doitune.data.jsonl import parse_line, shown
+from doitune.data.message import content_key
+from doitune.data.scan import scan_examples
 from doitune.errors import DataError, DoituneError
 
 USER = {"role": "user", "content": "问"}

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from doitune.data.corpus import open_corpus
-from doitune.data.example import Example, Message, scan_examples
+from doitune.data.example import Example, Message
 from doitune.data.forms import implied_form
 from doitune.data.holdout import Holdout, part
 from doitune.data.leaks import leaks_of
+from doitune.data.scan import scan_examples
 from doitune.data.sources import SMALL, TEST, VALID
 from doitune.errors import DataError
 from doitune.prepare.draw import draw

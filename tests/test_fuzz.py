@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from doitune.__main__ import main
-from doitune.data.example import scan_examples
+from doitune.data.scan import scan_examples
 from doitune.demo.corpus import write_corpus
 from doitune.errors import DoituneError, FitError
 from doitune.recipe.files import recipes_folder

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.backends.out_of_memory import in_parts
+from doitune.data.rows import abilities_of
 from doitune.errors import CheckpointError, DivergedError, ModelError
 from doitune.prompt.batch import pad
 from doitune.prompt.encoded import Encoded
@@ -82,7 +83,7 @@ def choose_rows(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list
     """The ids and encodings of PROBED_ROWS short examples: the shortest of each ability, then the next
     ones; the cost of a probe is theirs."""
     lengths = rows_of(encoded).lengths.tolist()
-    names = [example.ability for example in examples]
+    names = abilities_of(examples)
     shortest = dict(sorted(zip(names, lengths, strict=True), key=itemgetter(1), reverse=True))
     enough = sorted(lengths)[: 2 * PROBED_ROWS][-1]
     waiting = sorted(

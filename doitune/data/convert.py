@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from doitune.data.corpus import Corpus
-from doitune.data.example import MAX_SHOWN_PROBLEMS, own_example, refuse
+from doitune.data.example import MAX_SHOWN_PROBLEMS, refuse
 from doitune.data.files import Files
 from doitune.data.jsonl import MAX_LINE_BYTES, Finding, RowError, parse_line
 from doitune.data.other_formats import RowForm, say_form
 from doitune.data.row_files import TEXTS, numbered_rows
+from doitune.data.scan import own_example
 from doitune.data.sources import FULL
 from doitune.errors import DataError, UsageError
 from doitune.system.disk import disk_error, rename, sync_file, sync_folder

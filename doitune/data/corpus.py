@@ -16,7 +16,7 @@ from pathlib import Path
 from doitune.ability import place_of
 from doitune.data.cache import CACHE_CURE, corpora_folder
 from doitune.data.checksums import CHECKSUMS, Checksum, difference, read_checksums, write_checksums
-from doitune.data.example import Example, Scan, refuse
+from doitune.data.example import Example, refuse
 from doitune.data.files import Files, relative
 from doitune.data.holdout import Holdout, Parted, part
 from doitune.data.hub_rows import HubRows, fetch_rows, hub_rows
@@ -25,6 +25,8 @@ from doitune.data.jsonl import Finding
 from doitune.data.layout import repair_hint, split_of
 from doitune.data.other_formats import RowForm
 from doitune.data.own_rows import OwnRows, distinct_names
+from doitune.data.rows import Rows, together
+from doitune.data.scan import Scan
 from doitune.data.sources import FULL, SMALL, SOURCES, SYNTHETIC, TEST, VALID
 from doitune.errors import DataError, DiskError, UsageError
 from doitune.system.disk import whole_folder
@@ -56,13 +58,13 @@ class Corpus(Files):
         known = (source for source in SOURCES if source in there)
         return tuple(dict.fromkeys((*known, *there, *self.parted.sources())))
 
-    def read(self, source: str) -> dict[str, list[Example]]:
+    def read(self, source: str) -> dict[str, Sequence[Example]]:
         """The rows of each ability of a source, in file order. Errors: DataError with every bad row of every
         file; when the source is missing or empty; when a file differs from `checksums.json`."""
         learnt = [one for one in self.having(source) if not (self.parted and one.is_own)]
         rows = _scanned(learnt, source)
         for name, found in self.parted.rows(source).items():
-            rows.setdefault(name, []).extend(found)
+            rows[name] = together((rows.get(name, ()), found))
         if not rows:
             raise DataError(f"no row for {source}", _no_row_hint(source), place=str(self.root))
         return {name: rows[name] for name in sorted(rows, key=place_of)}
@@ -76,11 +78,11 @@ class Corpus(Files):
             return Parted()
         rows = {**_scanned(own, SMALL), **_scanned(own, SYNTHETIC)}
         laid = [one for one in self.units if not one.is_own]
-        beside: list[Example] = []
+        beside: list[Sequence[Example]] = []
         for source in (SMALL, FULL, SYNTHETIC):
             those = [one for one in laid if source in one.kept.sources()]
-            beside += [row for found in _scanned(those, source).values() for row in found]
-        return part(rows, self.holdout, beside)
+            beside += _scanned(those, source).values()
+        return part(rows, self.holdout, together(beside))
 
     def verify(self, source: str) -> None:
         """Compare each file of a source with `checksums.json`, where there is one. Errors: DataError naming
@@ -89,7 +91,7 @@ class Corpus(Files):
             _verify(one, source)
 
 
-def _scanned(units: Sequence[Files], source: str) -> dict[str, list[Example]]:
+def _scanned(units: Sequence[Files], source: str) -> dict[str, Sequence[Example]]:
     """The good rows of a source by ability, as they stand in the files of units. Errors: as `Corpus.read`."""
     found: list[Scan] = []
     for one in units:
@@ -97,10 +99,8 @@ def _scanned(units: Sequence[Files], source: str) -> dict[str, list[Example]]:
         doing(f"reading the rows of {source}")
         found += one.scan(source).values()
     refuse(tuple(finding for scan in found for finding in scan.findings))
-    rows: dict[str, list[Example]] = {}
-    for example in (example for scan in found for example in scan.examples):
-        rows.setdefault(example.ability, []).append(example)
-    return rows
+    every = together(scan.examples for scan in found)
+    return dict(every.by_ability()) if isinstance(every, Rows) else {}
 
 
 def _verify(one: Files, source: str) -> None:

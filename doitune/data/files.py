@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 
 from doitune.data.checksums import digest_of
-from doitune.data.example import Scan
 from doitune.data.layout import Layout
 from doitune.data.other_formats import RowForm
 from doitune.data.own_rows import OwnRows, holds_own
+from doitune.data.scan import Scan
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from hashlib import blake2b, sha256
 
 from doitune.ability import INSTRUCTIONS
 from doitune.data.example import Example
 from doitune.data.forms import implied_form
 from doitune.data.leaks import leaks_of, normalised, said_by
-from doitune.data.message import content_key
+from doitune.data.rows import keys_of, taken, together
 from doitune.data.sources import SYNTHETIC, TEST, VALID
+from doitune.system.doing import doing
 
 Rows = Mapping[str, Sequence[Example]]
 """Examples by ability."""
@@ -48,13 +49,13 @@ class Parted:
     `short`: abilities of which rows were to be kept out and none could be. False where nothing was parted."""
 
     kept_out: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
-    learnt: Mapping[str, list[Example]] = field(default_factory=dict)
+    learnt: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     short: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.learnt)
 
-    def rows(self, source: str) -> dict[str, list[Example]]:
+    def rows(self, source: str) -> dict[str, Sequence[Example]]:
         """What is learnt from, or every other row kept out: the first to be judged by, the second to validate
         on."""
         if source not in (VALID, TEST):
@@ -63,7 +64,7 @@ class Parted:
                 name: rows for name, rows in self.learnt.items() if (name == INSTRUCTIONS.name) == general
             }
         first = 0 if source == TEST else 1
-        found = {name: list(rows[first::2]) for name, rows in self.kept_out.items()}
+        found = {name: rows[first::2] for name, rows in self.kept_out.items()}
         return {name: rows for name, rows in found.items() if rows}
 
     def sources(self) -> tuple[str, ...]:
@@ -84,41 +85,57 @@ def part(rows: Rows, how: Holdout, beside: Sequence[Example] = ()) -> Parted:
     implies; an open answer is compared as a text. `beside`: other rows that are learnt from."""
     if not how.share or not how.most:
         return Parted()
-    every = [*(row for found in rows.values() for row in found), *beside]
-    count = Counter(_question(row) for row in every)
-    candidates = {name: _candidates(found, how, count) for name, found in rows.items()}
-    told = _given_away(every, candidates)
+    doing("choosing rows to keep out")
+    asked = {name: [_question(row) for row in found] for name, found in rows.items()}
+    count = Counter(question for found in asked.values() for question in found)
+    count.update(_question(row) for row in beside)
+    candidates = {
+        name: _candidates(found, how, [count[question] == 1 for question in asked[name]])
+        for name, found in rows.items()
+    }
+    told = _given_away(together((*rows.values(), beside)), candidates)
     kept_out = {
-        name: tuple(_asked(row) for row in found if row.place not in told)[: how.rows_of(len(rows[name]))]
+        name: tuple(_asked(row) for _, row in found if row.place not in told)[: how.rows_of(len(rows[name]))]
         for name, found in candidates.items()
     }
     places = {row.place for found in kept_out.values() for row in found}
     return Parted(
         {name: found for name, found in kept_out.items() if found},
-        {name: [row for row in found if row.place not in places] for name, found in rows.items()},
+        {name: _without(found, candidates[name], places) for name, found in rows.items()},
         tuple(name for name, found in kept_out.items() if not found and how.rows_of(len(rows[name]))),
     )
 
 
-def _question(row: Example) -> str:
-    return normalised(said_by(row.question))
+def _question(row: Example) -> bytes:
+    """A digest of what a row asks."""
+    return blake2b(
+        normalised(said_by(row.question)).encode("utf-8", "surrogatepass"), digest_size=16
+    ).digest()
 
 
-def _candidates(rows: Sequence[Example], how: Holdout, count: Mapping[str, int]) -> list[Example]:
-    """Rows that ask what no other asks (`count`: rows by question), in the order of a digest of seed and
+def _candidates(rows: Sequence[Example], how: Holdout, alone: Sequence[bool]) -> list[tuple[int, Example]]:
+    """Rows (and where they stand) that ask what no other asks (`alone`), in the order of a digest of seed and
     content."""
     start = f"{how.seed}\x1fholdout\x1f".encode()
     order = sorted(
-        (sha256(start + content_key(row.messages)).digest(), place)
-        for place, row in enumerate(rows)
-        if count[_question(row)] == 1
+        (sha256(start + key).digest(), place) for place, key in enumerate(keys_of(rows)) if alone[place]
     )
-    return [rows[place] for _, place in order[: SPARE * how.rows_of(len(rows))]]
+    return [(place, rows[place]) for _, place in order[: SPARE * how.rows_of(len(rows))]]
 
 
-def _given_away(every: Sequence[Example], candidates: Rows) -> set[str]:
+def _without(
+    rows: Sequence[Example], candidates: Sequence[tuple[int, Example]], places: set[str]
+) -> Sequence[Example]:
+    """The rows less those of the candidates that are kept out, which lie at `places`."""
+    out = {number for number, row in candidates if row.place in places}
+    return taken(rows, [number for number in range(len(rows)) if number not in out]) if out else rows
+
+
+def _given_away(
+    every: Sequence[Example], candidates: Mapping[str, Sequence[tuple[int, Example]]]
+) -> set[str]:
     """Places of the candidates that another row gives away."""
-    found = leaks_of(every, {"holdout": [row for some in candidates.values() for row in some]})
+    found = leaks_of(every, {"holdout": [row for some in candidates.values() for _, row in some]})
     return {leak.other_place for leak in found if leak.train_place != leak.other_place}
 
 

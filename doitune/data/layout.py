@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doitune.ability import INSTRUCTIONS, is_ability_name, place_of
-from doitune.data.example import Scan, Split, scan_examples
+from doitune.data.example import Split
+from doitune.data.scan import Scan, scan_examples
 from doitune.data.sources import SOURCES, TEST, VALID
 from doitune.errors import DataError
 

@@ -8,7 +8,7 @@ of its own, question and answer together; few-shot demos are left out.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from unicodedata import category, normalize
@@ -84,13 +84,12 @@ def leaks_of(chosen: Iterable[Example], judged_on: Mapping[str, Iterable[Example
     `judged_on`: rows by suite. Of one judged row at most MAX_LEAKS_A_ROW pairs are
     reported. Memory: about 50 bytes a character of the judged side.
     """
-    train = list(chosen)
+    train = chosen if isinstance(chosen, Sequence) else list(chosen)
     doing(f"looking for judged rows in {len(train):,} rows")
     others = [(suite, example) for suite, examples in judged_on.items() for example in examples]
-    train_texts = [whole_text(example) for example in train]
     best: dict[tuple[int, int], float] = {}
     texts, owners = _judged_texts([example for _, example in others])
-    for text, row, coverage in _pairs(train_texts, texts):
+    for text, row, coverage in _pairs(map(whole_text, train), len(train), texts):
         key = (owners[text], row)
         best[key] = max(coverage, best.get(key, 0.0))
     found: dict[int, list[tuple[float, int]]] = defaultdict(list)
@@ -121,13 +120,23 @@ def _judged_texts(others: Sequence[Example]) -> tuple[list[str], list[int]]:
     return texts, owners
 
 
-def _pairs(train: Sequence[str], others: Sequence[str]) -> Iterator[tuple[int, int, float]]:
-    """(place in `others`, place in `train`, coverage) of every pair that says the same."""
+def _pairs(train: Iterable[str], count: int, others: Sequence[str]) -> Iterator[tuple[int, int, float]]:
+    """(place in `others`, place in `train`, coverage) of every pair that says the same; `train` gives `count`
+    texts, once."""
     short = defaultdict(list)
     for place, text in enumerate(others):
         if text and len(text) < SHINGLE_CHARACTERS:
             short[text].append(place)
-    if short:
-        yield from ((place, row, 1.0) for row, text in enumerate(train) for place in short.get(text, ()))
+    equal: list[tuple[int, int]] = []
+
+    def passing() -> Iterator[str]:
+        for row, text in enumerate(train):
+            if text in short:
+                equal.extend((place, row) for place in short[text])
+            yield text
+
     if any(len(text) >= SHINGLE_CHARACTERS for text in others):
-        yield from covered(others, train)
+        yield from covered(others, passing(), count)
+    elif short:
+        deque(passing(), maxlen=0)
+    yield from ((place, row, 1.0) for place, row in equal)

@@ -10,20 +10,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 
 from doitune.ability import INSTRUCTIONS, known_near
 from doitune.data.checksums import CHECKSUMS
-from doitune.data.example import Example, Scan, scan_examples
-from doitune.data.jsonl import Finding, RowError, parse_line, refuse_unplain
+from doitune.data.example import Example, Split
+from doitune.data.jsonl import Finding, RowError, refuse_unplain
 from doitune.data.layout import refuse_outside, source_folders, split_of
 from doitune.data.other_formats import RowForm, say_form
 from doitune.data.row_files import COLUMNS, TABLES, TEXTS, is_row_file, numbered_rows
+from doitune.data.rows import Rows
+from doitune.data.scan import Reading, Scan
 from doitune.data.sources import FULL, SMALL, SOURCES, SYNTHETIC, TEST, VALID
 from doitune.errors import DataError
+from doitune.system.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class OwnRows:
 
     def sources(self) -> tuple[str, ...]:
         """The sources that the rows stand for."""
-        return tuple(source for source in SOURCES if source in self._seen[0])
+        return tuple(source for source in SOURCES if source in self._seen.sources)
 
     def files(self, source: str) -> dict[str, Path]:
         """Each file by its name, whatever the source. Errors: DataError when a folder has none."""
@@ -44,7 +47,12 @@ class OwnRows:
 
     def scan(self, source: str) -> dict[str, Scan]:
         """What each file holds for a source, by the file's name. Errors: as `files`."""
-        return {name: self._scan(path, source) for name, path in self.files(source).items()}
+        split = split_of(source)
+        found = {name: scans[split] for name, scans in self._seen.scans.items()}
+        if split != "train":
+            return found
+        general = source.startswith("synthetic/")
+        return {name: replace(one, examples=_of_kind(one.examples, general)) for name, one in found.items()}
 
     @cached_property
     def _paths(self) -> list[Path]:
@@ -63,28 +71,43 @@ class OwnRows:
     def forms(self) -> dict[str, int]:
         """How many rows are in each form; those that show none, and say why when they are read, are left
         out."""
-        return self._seen[1]
+        return dict(self._seen.forms)
 
     @cached_property
-    def _seen(self) -> tuple[set[str], dict[str, int]]:
-        """The sources that the rows stand for, and how many rows are in each form."""
-        return _seen(self._paths, self.form)
+    def _seen(self) -> _Seen:
+        """All that the files hold, read once."""
+        seen = _Seen(self.form)
+        for path in self._paths:
+            prefix = self.name if path == self.root else f"{self.name}/{_name(path, self._paths)}"
+            reading = Reading(path, None, prefix, as_row=self.form.as_row, see=seen.see, store=seen.store)
+            seen.scans[path.name] = reading.scans(numbered_rows)
+        return seen
 
-    def _scan(self, path: Path, source: str) -> Scan:
-        split = split_of(source)
-        scan = scan_examples(
-            path,
-            ability=None,
-            id_prefix=self.name if path == self.root else f"{self.name}/{_name(path, self._paths)}",
-            split=split,
-            as_row=self.form.as_row,
-            rows=numbered_rows,
-        )
-        if split != "train":
-            return scan
-        general = source.startswith("synthetic/")
-        kept = tuple(row for row in scan.examples if (row.ability == INSTRUCTIONS.name) == general)
-        return replace(scan, examples=kept)
+
+@dataclass(frozen=True)
+class _Seen:
+    """What files hold: of each the rows of each split; how many rows are in each form, and the sources that
+    they stand for."""
+
+    form: RowForm
+    scans: dict[str, dict[Split, Scan]] = field(default_factory=dict)
+    forms: Counter[str] = field(default_factory=Counter)
+    sources: set[str] = field(default_factory=set)
+    store: Scratch = field(default_factory=Scratch)
+
+    def see(self, row: Mapping[str, object]) -> None:
+        """One more row, as it stands in the file."""
+        self.sources.update(_sources_of(row, self.form))
+        with suppress(RowError):
+            self.forms[say_form(self.form, row)] += 1
+
+
+def _of_kind(rows: Rows, general: bool) -> Rows:
+    """The rows of the ability `synthetic`, or the others."""
+    kinds = [name == INSTRUCTIONS.name for name in rows.names]
+    return rows.at(
+        [place for place, number in enumerate(rows.abilities.tolist()) if kinds[number] == general]
+    )
 
 
 def ability_slips(
@@ -110,18 +133,6 @@ def at_row(example: Example, kind: str, problem: str, hint: str) -> Finding:
     return Finding(kind, file, int(line), problem, hint)
 
 
-def _seen(paths: Sequence[Path], form: RowForm) -> tuple[set[str], dict[str, int]]:
-    sources: set[str] = set()
-    forms: Counter[str] = Counter()
-    for path in paths:
-        for _, line in numbered_rows(path):
-            row = _row(line)
-            sources.update(_sources_of(row, form))
-            with suppress(RowError):
-                forms[say_form(form, row)] += 1
-    return sources, dict(forms)
-
-
 def _name(path: Path, paths: Sequence[Path]) -> str:
     """What ids call a file: its name, without the suffix where no other file has the same."""
     return path.name if [one.stem for one in paths].count(path.stem) > 1 else path.stem
@@ -136,14 +147,6 @@ def own_files(folder: Path) -> list[Path]:
 def holds_own(root: Path) -> bool:
     """Whether a folder holds files of own rows and is not in the data set's layout."""
     return root.is_dir() and not source_folders(root) and bool(own_files(root))
-
-
-def _row(line: bytes) -> dict[str, object]:
-    """The row of a line; an empty one where it cannot be read, whose reading then refuses it."""
-    try:
-        return parse_line(line)
-    except RowError:
-        return {}
 
 
 def _sources_of(row: Mapping[str, object], form: RowForm) -> tuple[str, ...]:

@@ -7,9 +7,11 @@ one of the n - ceil(0.8 n) + 1 rarest).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
+
+from doitune.system.doing import doing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,13 +29,13 @@ _MULTIPLIER = 0x9E3779B97F4A7C15
 _SIEVE_BITS = 24
 
 
-def covered(texts: Sequence[str], train: Sequence[str]) -> Iterator[tuple[int, int, float]]:
+def covered(texts: Sequence[str], train: Iterable[str], count: int) -> Iterator[tuple[int, int, float]]:
     """(place in `texts`, place in `train`, coverage) of every pair at COVERAGE or above; texts shorter than a
-    shingle have none. Memory: about 50 bytes a character of `texts`."""
+    shingle have none. `train` gives `count` texts, once. Memory: about 50 bytes a character of `texts`."""
     import numpy as np
 
     index = _Index(texts)
-    postings = _postings(index, train)
+    postings = _postings(index, train, count)
     frequency = np.diff(postings.starts)
     owner = np.repeat(np.arange(len(texts)), np.diff(index.starts))
     rare_first = index.owned[np.lexsort((frequency[index.owned], owner))]
@@ -53,7 +55,7 @@ class _Index:
     def __init__(self, texts: Sequence[str]) -> None:
         import numpy as np
 
-        pairs = [_digests(texts[start:stop], start) for start, stop in _chunks(texts)]
+        pairs = [_digests(part, start) for start, part in _chunks(texts)]
         digests, owners = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         self.words, places = np.unique(digests, return_inverse=True)
         keys = _distinct(owners * len(self.words) + places)
@@ -70,19 +72,20 @@ class _Postings(NamedTuple):
     starts: Places
 
 
-def _postings(index: _Index, train: Sequence[str]) -> _Postings:
+def _postings(index: _Index, train: Iterable[str], count: int) -> _Postings:
     import numpy as np
 
     found: list[Places] = []
-    for start, stop in _chunks(train):
-        digests, rows = _digests(train[start:stop], start)
+    for start, part in _chunks(train):
+        doing("looking for judged rows: rows", start, count)
+        digests, rows = _digests(part, start)
         likely = index.sieve[_sieve_place(digests)]
         digests, rows = digests[likely], rows[likely]
         places = np.minimum(np.searchsorted(index.words, digests), len(index.words) - 1)
         hit = index.words[places] == digests
-        found.append(_distinct(places[hit] * len(train) + rows[hit]))
+        found.append(_distinct(places[hit] * count + rows[hit]))
     keys = _distinct(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
-    count = max(len(train), 1)
+    count = max(count, 1)
     return _Postings(keys % count, np.searchsorted(keys // count, np.arange(len(index.words) + 1)))
 
 
@@ -132,16 +135,18 @@ def _candidates(probes: Places, postings: _Postings) -> tuple[Places, Places]:
     return rows, held[rows]
 
 
-def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Runs of texts, each of about _CHUNK_CHARACTERS, as (start, stop)."""
+def _chunks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Runs of texts, each of about _CHUNK_CHARACTERS, with the place of the first."""
+    part: list[str] = []
     start, size = 0, 0
-    for place, text in enumerate(texts):
+    for text in texts:
+        part.append(text)
         size += len(text)
         if size >= _CHUNK_CHARACTERS:
-            yield start, place + 1
-            start, size = place + 1, 0
-    if start < len(texts):
-        yield start, len(texts)
+            yield start, part
+            start, part, size = start + len(part), [], 0
+    if part:
+        yield start, part
 
 
 def _digests(texts: Sequence[str], first: int) -> tuple[Words, Places]:

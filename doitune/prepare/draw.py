@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -13,6 +14,7 @@ from doitune.data.holdout import Holdout, Rows
 from doitune.data.leaks import Leak, leaks_of
 from doitune.data.other_formats import OwnForm, RowForm
 from doitune.data.own_rows import ability_slips
+from doitune.data.rows import abilities_of, ids_of, taken
 from doitune.data.sources import SYNTHETIC, VALID
 from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DataError, Problem, UsageError
@@ -34,16 +36,16 @@ def draw(recipe: Recipe) -> tuple[Pick, Corpus]:
     needed. DataError where a row's ability looks like a slip of a known one."""
     section = recipe.data
     corpus = recipe_corpus(section)
-    rows: dict[str, list[Example]] = {}
+    rows: dict[str, Sequence[Example]] = {}
     for source in _sources(section, corpus):
         rows |= corpus.read(source)
     if corpus.is_own:
         refuse(ability_slips(rows, recipe.abilities))
-    rows = _by_corpus(section, corpus, rows)
-    budget = section.budget.to_budget().of_corpus(rows.keys(), own=corpus.is_own)
+    left = _by_corpus(section, corpus, rows)
+    budget = section.budget.to_budget().of_corpus(left.keys(), own=corpus.is_own)
     try:
         picked = pick(
-            rows, budget, seed=section.seed, select=section.select, on_shortfall=section.on_shortfall
+            left, budget, seed=section.seed, select=section.select, on_shortfall=section.on_shortfall
         )
     except DataError as error:
         short = {problem.place for problem in error.problems}
@@ -54,7 +56,7 @@ def draw(recipe: Recipe) -> tuple[Pick, Corpus]:
     return picked, corpus
 
 
-def _by_corpus(section: DataSection, corpus: Corpus, rows: Rows) -> dict[str, list[Example]]:
+def _by_corpus(section: DataSection, corpus: Corpus, rows: Rows) -> Rows:
     """The rows less those beyond the budget of the corpus that they are from. Which stay depends on seed and
     row alone, so that a smaller budget's are among a larger one's. Errors: DataError for a shortfall."""
     dropped: set[str] = set()
@@ -70,7 +72,12 @@ def _by_corpus(section: DataSection, corpus: Corpus, rows: Rows) -> dict[str, li
             raise DataError(problem, "lower its budget, or write data.on_shortfall: take_all")
         order = sorted(own, key=lambda row: sha256(f"{section.seed}\x1f{row.id}".encode()).digest())
         dropped |= {row.place for row in order[entry.budget :]}
-    left = {name: [row for row in found if row.place not in dropped] for name, found in rows.items()}
+    if not dropped:
+        return rows
+    left = {
+        name: taken(found, [place for place, row in enumerate(found) if row.place not in dropped])
+        for name, found in rows.items()
+    }
     return {name: found for name, found in left.items() if found}
 
 
@@ -160,7 +167,7 @@ def drawn(resolved: Resolved) -> dict[str, Any]:
     before any encoding."""
     recipe = resolved.recipe
     chosen, _ = draw(recipe)
-    ids = [example.id for example in chosen.examples]
+    ids = ids_of(chosen.examples)
     ledger = chosen.ledger.with_trained(count_by_ability(chosen.examples))
     order = epoch_order(ids, recipe.train.seed, 0)
     return {
@@ -177,10 +184,13 @@ def validation_rows(corpus: Corpus, per_ability: int, seed: int) -> dict[str, tu
     if not per_ability or VALID not in corpus.sources():
         return {}
     rows = corpus.read(VALID)
-    kept = {}
+    kept: dict[str, tuple[Example, ...]] = {}
     for name, examples in rows.items():
-        order = sorted(examples, key=lambda example: sha256(f"{seed}\x1f{example.id}".encode()).digest())
-        kept[name] = tuple(order[:per_ability])
+        order = sorted(
+            (sha256(f"{seed}\x1f{one}".encode()).digest(), place)
+            for place, one in enumerate(ids_of(examples))
+        )
+        kept[name] = tuple(examples[place] for _, place in order[:per_ability])
     return kept
 
 
@@ -188,12 +198,14 @@ def judged_leaks(
     examples: Sequence[Example], corpus: Corpus, judged: Mapping[str, Sequence[Example]]
 ) -> list[Leak]:
     """Chosen rows that give away a row of the corpus's validation or test sets, or of `judged`."""
+    apart = {name for names in corpus.parted.ids().values() for name in names}  # chosen as given away by none
     own = {
-        source: [row for rows in corpus.read(source).values() for row in rows]
+        source: [row for rows in corpus.read(source).values() for row in rows if row.id not in apart]
         for source in JUDGED_SOURCES
         if source in corpus.sources()
     }
-    return leaks_of(examples, {**own, **judged})
+    others = {name: rows for name, rows in {**own, **judged}.items() if rows}
+    return leaks_of(examples, others) if others else []
 
 
 def refuse_leaks(leaks: Sequence[Leak]) -> None:
@@ -218,8 +230,10 @@ def data_sha256(section: DataSection, corpus: Corpus) -> dict[str, str]:
     return {path: digest for source in sources for path, digest in corpus.sha256(source).items()}
 
 
+def judged_sha256(corpus: Corpus) -> dict[str, dict[str, str]]:
+    """The sources of the corpus with rows that a run is judged on; sha256 of each file, by relative path."""
+    return {source: corpus.sha256(source) for source in JUDGED_SOURCES if source in corpus.sources()}
+
+
 def count_by_ability(examples: Sequence[Example]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for example in examples:
-        counts[example.ability] = counts.get(example.ability, 0) + 1
-    return counts
+    return dict(Counter(abilities_of(examples)))

@@ -43,7 +43,8 @@ class _NotAlike(Exception):
 
 
 def _encode_rows(examples: Sequence[Example], template: Template, quick: Quick | None) -> EncodedRows:
-    found = EncodedWriter()
+    most_ids = max(len(template.tokenizer), template.rows, max(template.control_ids, default=0) + 1)
+    found = EncodedWriter(most_ids)
     share = RETOKENISED_ROWS / max(1, len(examples))
     doing("encoding and proving rows", 0, len(examples))
     for part, rows in _parts(examples, quick):

@@ -6,13 +6,14 @@ Everything that can be refused without the weights is refused here, before a mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from doitune.backends.tokenizer import recipe_template
 from doitune.data.keys import name_unread
 from doitune.data.leaks import Leak
+from doitune.data.rows import Rows, ids_of
 from doitune.errors import DataError
 from doitune.prepare.account import count_rows, rates
 from doitune.prepare.draw import (
@@ -20,6 +21,7 @@ from doitune.prepare.draw import (
     data_sha256,
     draw,
     judged_leaks,
+    judged_sha256,
     refuse_leaks,
     say_everything,
     say_forms,
@@ -27,17 +29,22 @@ from doitune.prepare.draw import (
     validation_rows,
 )
 from doitune.prepare.encoding import encode_rows
+from doitune.prepare.kept import Kept, Sources, find, keep
 from doitune.prepare.row_lengths import beyond_training, fit, fit_validation, row_limit
 from doitune.prepare.schedule import Course
 from doitune.prompt.encode import option_ids
 from doitune.prompt.encoded import Encoded
+from doitune.prompt.encoded_rows import EncodedRows
 from doitune.prompt.speech import say_spoken
 from doitune.prompt.template import Template
 from doitune.recipe.budget import Ledger
+from doitune.system.doing import doing
+from doitune.system.scratch import cache_folder
 
 if TYPE_CHECKING:
     from doitune.base.context import Context
     from doitune.data.example import Example
+    from doitune.data.message import Message
     from doitune.recipe.fields import Recipe
 
 
@@ -46,7 +53,8 @@ class Material:
     """All that a run learns from and is validated on. `encoded` goes with `examples`, `valid_encoded` with
     `valid`, place by place. `course`: which of them each step learns from. `notes`: what a reader must know
     of the rows though they can be learnt from. `kept_out`: ids of own rows kept out of training, those to
-    validate on (`valid`) and those to be judged by (`test`)."""
+    validate on (`valid`) and those to be judged by (`test`). `data_sha256`, `judged_sha256`: of the
+    files that are learnt from, and of those with rows that the run is judged on."""
 
     examples: Sequence[Example]
     encoded: Sequence[Encoded]
@@ -59,6 +67,7 @@ class Material:
     leaks: tuple[Leak, ...] = ()
     notes: tuple[str, ...] = ()
     kept_out: Mapping[str, list[str]] = field(default_factory=dict)
+    judged_sha256: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def row_lengths(model: str) -> tuple[Callable[[Sequence[Example]], list[int]], tuple[str, ...]]:
@@ -87,16 +96,67 @@ def prepare(
     judged: Mapping[str, Sequence[Example]] | None = None,
     context: Context | None = None,
 ) -> Material:
-    """Choose, encode and prove; `judged`: further rows, by suite, that the run will be judged on. `context`:
-    what the base can read.
+    """Choose, encode and prove, or take what was prepared before of the same (`kept`); `judged`: further
+    rows, by suite, that the run will be judged on. `context`: what the base can read.
 
     Errors: DataError (rows, budget, length), ModelError (a template that breaks the law), RecipeError (a
     warm-up that never ends).
     """
+    sources = Sources(recipe, template, judged or {}, context)
+    name, reads_clock = sources.name(), template.reads_clock
+    if name and (found := find(name)):
+        return _as_material(found, recipe, template)
+    made = _prepared(recipe, template, judged or {}, context)
+    same = template.reads_clock == reads_clock  # else the moment is not in the name
+    if name and same and sources.name() == name and (why_not := keep(name, _as_kept(made))):
+        return replace(made, notes=(*made.notes, why_not))
+    return made
+
+
+def _as_kept(made: Material) -> Kept | None:
+    """What of it is kept."""
+    if not isinstance(made.examples, Rows) or not isinstance(made.encoded, EncodedRows):
+        return None
+    document = {
+        "ledger": made.ledger.to_json(),
+        "leaks": [astuple(one) for one in made.leaks],
+        **{name: getattr(made, name) for name in ("data_sha256", "notes", "kept_out", "judged_sha256")},
+    }
+    return Kept(made.examples, made.encoded, made.valid, made.valid_encoded, document)
+
+
+def _as_material(found: Kept, recipe: Recipe, template: Template) -> Material:
+    """The material that was kept."""
+    known = found.document
+    course = Course(tuple(ids_of(found.examples)), recipe.train)
+    rates(recipe.train, course.total_steps)
+    return Material(
+        found.examples,
+        found.encoded,
+        Ledger.from_json(known["ledger"]),
+        {name: tuple(rows) for name, rows in found.valid.items()},
+        {name: tuple(rows) for name, rows in found.valid_encoded.items()},
+        template,
+        known["data_sha256"],
+        course,
+        tuple(Leak(*one) for one in known["leaks"]),
+        (
+            *known["notes"],
+            f"{len(found.examples):,} rows are taken from the cache: {cache_folder() / 'rows'}",
+        ),
+        known["kept_out"],
+        known["judged_sha256"],
+    )
+
+
+def _prepared(
+    recipe: Recipe, template: Template, judged: Mapping[str, Sequence[Example]], context: Context | None
+) -> Material:
+    """See `prepare`."""
     chosen, corpus = draw(recipe)
     if not chosen.examples:
         raise DataError("the budget chooses no example", "raise data.budget")
-    leaks = judged_leaks(chosen.examples, corpus, judged or {})
+    leaks = judged_leaks(chosen.examples, corpus, judged)
     if leaks and not recipe.data.allow_leaks:
         refuse_leaks(leaks)
     encoded = encode_rows(chosen.examples, template)
@@ -107,7 +167,7 @@ def prepare(
         raise DataError("no example is left to learn from", "raise train.max_tokens")
     ledger = chosen.ledger.with_trained(count_by_ability(examples), count_by_ability(overlong))
     count_rows(ledger, encoded)
-    course = Course(tuple(example.id for example in examples), recipe.train)
+    course = Course(tuple(ids_of(examples)), recipe.train)
     rates(recipe.train, course.total_steps)
     valid = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
     _refuse_same_letters(valid, template)
@@ -128,12 +188,27 @@ def prepare(
             *say_forms(corpus),
             *say_everything(recipe.data, ledger),
             *say_kept_out(corpus),
-            *say_spoken((example.messages for example in examples), template.manner),
-            *name_unread((example.place, example.unread) for example in examples),
+            *_say_read(examples, template),
             *beyond_training(encoded, context),
         ),
         corpus.parted.ids(),
+        judged_sha256(corpus),
     )
+
+
+def _say_read(examples: Sequence[Example], template: Template) -> tuple[str, ...]:
+    """What rows say otherwise than they are written, and what of them is not read: each is looked at once."""
+    unread: list[tuple[str, Sequence[str]]] = []
+
+    def passing() -> Iterator[Sequence[Message]]:
+        for example in examples:
+            if example.unread:
+                unread.append((example.place, example.unread))
+            yield example.messages
+
+    doing(f"looking at what {len(examples):,} rows hold beside their text")
+    said = say_spoken(passing(), template.manner)
+    return (*said, *name_unread(unread))
 
 
 def _refuse_same_letters(valid: Mapping[str, Sequence[Example]], template: Template) -> None:

@@ -15,7 +15,7 @@ from doitune.data.checksums import origin_of
 from doitune.data.corpus import KNOWN
 from doitune.errors import CheckpointError, Problem
 from doitune.prepare.account import count_rows, rates, schedule_text
-from doitune.prepare.draw import JUDGED_SOURCES, recipe_corpus
+from doitune.prepare.draw import recipe_corpus
 from doitune.prepare.material import Material
 from doitune.prompt.encode import fingerprint
 from doitune.recipe.tree import as_tree
@@ -103,7 +103,7 @@ def origin(
             "leaks": len(material.leaks),
             **_fetched(recipe),
         },
-        "places": _places(recipe, base),
+        "places": _places(recipe, base, material),
         "prompt": {"template": material.template.kind, "why": material.template.why},
         "moment": material.template.moment,
         "encoder": {
@@ -127,7 +127,7 @@ def _gib(amount: float) -> str:
     return f"{amount:.1f}" if amount >= 0.1 else f"{amount:.2g}"
 
 
-def _places(recipe: Recipe, base: Base) -> dict[str, Any]:
+def _places(recipe: Recipe, base: Base, material: Material) -> dict[str, Any]:
     """Where the corpus and the base were found, absolute, "" for names that are no path; and the digests of
     the files with the rows that a run is judged on."""
     corpus = recipe_corpus(recipe.data)
@@ -135,12 +135,11 @@ def _places(recipe: Recipe, base: Base) -> dict[str, Any]:
         "" if entry.place in KNOWN else str(one.root.resolve())
         for entry, one in zip(recipe.data.corpora, corpus.units, strict=True)
     ]
-    judged = [source for source in JUDGED_SOURCES if source in corpus.sources()]
     return {
         "corpus": places if corpus.parts else places[0],
         "base": "" if base.revision or base.name == "demo" else str(base.folder.resolve()),
-        "judged_sources": judged,
-        "judged": {path: sha for source in judged for path, sha in corpus.sha256(source).items()},
+        "judged_sources": list(material.judged_sha256),
+        "judged": {path: sha for files in material.judged_sha256.values() for path, sha in files.items()},
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from doitune.base.context import Context
+from doitune.data.rows import taken
 from doitune.errors import DataError, Problem
 from doitune.prompt.encoded import Encoded
 from doitune.prompt.encoded_rows import EncodedRows, rows_of
@@ -73,8 +74,8 @@ def fit(
         raise DataError.of([Problem(problems[0].place, problems[0].problem, cure), *problems[1:]])
     if not long:
         return examples, rows, []
-    kept = [int(place) for place in (lengths <= limit.tokens).nonzero()[0]]
-    return [examples[one] for one in kept], rows.at(kept), [examples[one] for one in long]
+    kept = (lengths <= limit.tokens).nonzero()[0].tolist()
+    return taken(examples, kept), rows.at(kept), [examples[one] for one in long]
 
 
 def fit_validation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ def survey(section: DataSection) -> Survey:
             f"{section.corpus} is no file of rows of one's own: it is in the data set's layout",
             "the built-in recipes are for it: `doitune recipes list`",
         )
-    found: dict[str, dict[str, list[Example]]] = {
+    found: dict[str, dict[str, Sequence[Example]]] = {
         source: corpus.read(source) for source in corpus.kept.sources() if source != SMALL
     }
     learnt = {

@@ -6,9 +6,11 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.system.arrays import open_arrays, save_arrays
 from doitune.system.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -21,16 +23,17 @@ Run = tuple[int, int]
 """Where a run of trained tokens starts, and where it is over."""
 
 DIGEST_BYTES = 16
-ID_BYTES = 4
+
+_ARRAYS = ("lengths", "runs", "run_starts", "run_counts", "trained", "digests")
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedRows(Sequence[Encoded]):
     """Rows as a Sequence of Encoded.
 
-    `ids`: of all rows, end to end, as 32-bit numbers; row i starts at `starts[i]` and has `lengths[i]` of
-    them. Its trained runs are `runs[run_starts[i]:run_starts[i] + run_counts[i]]`, [n, 2]. `trained`: trained
-    tokens of each. `digests`: equal for equal rows.
+    `ids`: of all rows, end to end, `id_bytes` for each; row i starts at number `starts[i]` and has
+    `lengths[i]` of them. Its trained runs are `runs[run_starts[i]:run_starts[i] + run_counts[i]]`, [n, 2].
+    `trained`: trained tokens of each. `digests`: equal for equal rows.
     """
 
     ids: Scratch
@@ -41,6 +44,7 @@ class EncodedRows(Sequence[Encoded]):
     run_counts: Numbers
     trained: Numbers
     digests: Any
+    id_bytes: int = 4
 
     def at(self, places: Any) -> EncodedRows:
         """The rows at these places, in this order."""
@@ -84,8 +88,7 @@ class EncodedRows(Sequence[Encoded]):
 def _read(rows: EncodedRows, place: int) -> Encoded:
     import numpy as np
 
-    data = rows.ids.read(ID_BYTES * int(rows.starts[place]), ID_BYTES * int(rows.lengths[place]))
-    ids = np.frombuffer(data, dtype=np.uint32).tolist()
+    ids = np.frombuffer(_data(rows, place), dtype=f"u{rows.id_bytes}").tolist()
     labels = [IGNORED] * len(ids)
     first = int(rows.run_starts[place])
     for start, end in rows.runs[first : first + int(rows.run_counts[place])].tolist():
@@ -93,11 +96,35 @@ def _read(rows: EncodedRows, place: int) -> Encoded:
     return Encoded(tuple(ids), tuple(labels))
 
 
-class EncodedWriter:
-    """Rows on their way to the disk, one after another."""
+def _data(rows: EncodedRows, place: int) -> bytes:
+    return rows.ids.read(rows.id_bytes * int(rows.starts[place]), rows.id_bytes * int(rows.lengths[place]))
 
-    def __init__(self) -> None:
-        self.ids = Scratch()
+
+def save_encoded(rows: EncodedRows, folder: Path, name: str) -> None:
+    """Write rows into files of a folder that are called after `name`. Errors: OSError."""
+    with (folder / f"{name}.tokens{8 * rows.id_bytes}").open("wb") as file:
+        for place in range(len(rows)):
+            file.write(_data(rows, place))
+    save_arrays(folder, f"{name}.encoded", {one: getattr(rows, one) for one in _ARRAYS})
+
+
+def open_encoded(folder: Path, name: str) -> EncodedRows:
+    """The rows that `save_encoded` wrote. Errors: OSError, ValueError."""
+    import numpy as np
+
+    (path,) = folder.glob(f"{name}.tokens*")
+    arrays = open_arrays(folder, f"{name}.encoded")
+    starts = np.cumsum(arrays["lengths"]) - arrays["lengths"]
+    return EncodedRows(
+        Scratch.of(path), starts, id_bytes=int(path.suffix.removeprefix(".tokens")) // 8, **arrays
+    )
+
+
+class EncodedWriter:
+    """Rows on their way to the disk, one after another; no id is `most_ids` or more."""
+
+    def __init__(self, most_ids: int = 1 << 32) -> None:
+        self.ids, self.id_bytes = Scratch(), 2 if most_ids <= 1 << 16 else 4
         self.lengths, self.runs, self.run_counts = array("q"), array("q"), array("q")
         self.digests = bytearray()
 
@@ -108,10 +135,13 @@ class EncodedWriter:
         """One more row; `ids`: an array of numbers."""
         import numpy as np
 
-        data = np.asarray(ids, dtype=np.uint32).tobytes()
+        numbers = np.asarray(ids)
+        if len(numbers) and int(numbers.max()) >> 8 * self.id_bytes:
+            raise RuntimeError(f"the id {numbers.max()} has more than {self.id_bytes} bytes")
+        data = numbers.astype(f"u{self.id_bytes}").tobytes()
         flat = [one for run in runs for one in run]
         self.ids.add(data)
-        self.lengths.append(len(data) // ID_BYTES)
+        self.lengths.append(len(data) // self.id_bytes)
         self.runs.extend(flat)
         self.run_counts.append(len(runs))
         self.digests += blake2b(data + repr(flat).encode(), digest_size=DIGEST_BYTES).digest()
@@ -137,6 +167,7 @@ class EncodedWriter:
             run_counts=counts,
             trained=sums[over] - sums[over - counts],
             digests=np.frombuffer(bytes(self.digests), dtype=f"S{DIGEST_BYTES}"),
+            id_bytes=self.id_bytes,
         )
 
 
@@ -151,6 +182,12 @@ def runs_of(row: Encoded) -> list[Run]:
             runs.append((start, at))
             start = -1
     return runs
+
+
+def answer_tokens(rows: EncodedRows) -> list[int]:
+    """Tokens of each row's last trained run, its end token included."""
+    last = rows.runs[rows.run_starts + rows.run_counts - 1]
+    return [int(one) for one in last[:, 1] - last[:, 0]]
 
 
 def rows_of(encoded: Sequence[Encoded]) -> EncodedRows:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from doitune.ability import NAMES, known_near, place_of
 from doitune.data.example import Example
-from doitune.data.message import content_key
+from doitune.data.rows import ids_of, keys_of, taken, together
 from doitune.data.sources import FULL
 from doitune.errors import DataError, Problem
 
@@ -132,7 +132,7 @@ class Pick:
     """The examples to learn from, by ability (in the order of ABILITIES), and their ledger. The order of
     learning is batch.py's."""
 
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     ledger: Ledger
 
 
@@ -180,24 +180,24 @@ def pick(
     if select == "paper":
         chosen = _as_released(examples, amounts, seed)
     else:
-        chosen = {name: _nested(examples[name], seed)[:amount] for name, amount in amounts.items()}
-    return Pick(tuple(example for name in amounts for example in chosen[name]), ledger)
+        chosen = {name: _nested(name, examples[name], seed, amount) for name, amount in amounts.items()}
+    return Pick(together(chosen[name] for name in amounts), ledger)
 
 
-def _nested(rows: Sequence[Example], seed: int) -> list[Example]:
-    """The rows by a digest of seed, ability and content; equal rows by id."""
+def _nested(ability: str, rows: Sequence[Example], seed: int, amount: int) -> Sequence[Example]:
+    """The first `amount` of rows of an ability by a digest of seed, ability and content; equal rows by id."""
+    import numpy as np
 
-    def key(example: Example) -> tuple[bytes, str]:
-        return sha256(
-            f"{seed}\x1f{example.ability}\x1f".encode() + content_key(example.messages)
-        ).digest(), example.id
-
-    return sorted(rows, key=key)
+    start = f"{seed}\x1f{ability}\x1f".encode()
+    digests = b"".join(sha256(start + key).digest() for key in keys_of(rows))
+    ids = np.array([name.encode() for name in ids_of(rows)] or [], dtype=np.bytes_)
+    order = np.lexsort((ids, np.frombuffer(digests, dtype="S32")))
+    return taken(rows, order[:amount].tolist())
 
 
 def _as_released(
     examples: Mapping[str, Sequence[Example]], amounts: Mapping[str, int], seed: int
-) -> dict[str, list[Example]]:
+) -> dict[str, Sequence[Example]]:
     """Rows as the released procedure takes them, on files sorted by name.
 
     One generator for all files draws `sample(rows, k)`; from `curated/full` (the settings reconstruct,
@@ -205,11 +205,12 @@ def _as_released(
     leaves the files in the order of the file system.
     """
     generator = Random(seed)
-    chosen: dict[str, list[Example]] = {}
+    chosen: dict[str, Sequence[Example]] = {}
     for name in sorted(amounts, key=lambda name: (examples[name][0].place.rpartition(":")[0], name)):
         rows, amount = examples[name], amounts[name]
         first_rows = rows[0].source == FULL
-        chosen[name] = list(rows[:amount]) if first_rows else generator.sample(list(rows), amount)
+        numbers = range(len(rows))
+        chosen[name] = taken(rows, numbers[:amount] if first_rows else generator.sample(numbers, amount))
     return chosen
 
 

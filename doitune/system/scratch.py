@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 from doitune.errors import DiskError
 from doitune.system.disk import disk_error, make_folder
@@ -26,21 +28,32 @@ class Scratch:
     memory of this process. Errors: DiskError."""
 
     def __init__(self) -> None:
-        folder = cache_folder()
-        try:
-            make_folder(folder)
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=MIB)  # noqa: SIM115  # closed with this object
-        except OSError as error:
-            raise DiskError(disk_error(folder, error).problem, CACHE_CURE) from error
-        except DiskError as error:
-            raise DiskError(error.problem, CACHE_CURE) from error
         self.size = 0
         self._flushed = True
+
+    @classmethod
+    def of(cls, path: Path) -> Scratch:
+        """The bytes of a file that is there, to be read."""
+        found = cls()
+        found.__dict__["_file"] = path.open("rb", buffering=0)
+        found.size = path.stat().st_size
+        return found
+
+    @cached_property
+    def _file(self) -> IO[bytes]:
+        """Opened by the first byte."""
+        try:
+            make_folder(cache_folder())
+            return tempfile.TemporaryFile(dir=cache_folder(), buffering=MIB)
+        except OSError as error:
+            raise DiskError(disk_error(cache_folder(), error).problem, CACHE_CURE) from error
+        except DiskError as error:
+            raise DiskError(error.problem, CACHE_CURE) from error
 
     def add(self, data: bytes) -> None:
         """Add bytes at the end."""
         try:
-            self._file.write(data)
+            self._file.write(data)  # a full buffer writes
         except OSError as error:
             raise DiskError(disk_error(cache_folder(), error).problem, CACHE_CURE) from error
         self.size += len(data)

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from doitune.backends.out_of_memory import OutOfMemory, in_parts
+from doitune.data.rows import ids_of, together
 from doitune.prompt.encode import encode_questions
+from doitune.prompt.encoded_rows import answer_tokens, rows_of
 from doitune.prompt.template import Template
 from doitune.system.doing import doing
 from doitune.train.setup import Setup
@@ -71,12 +73,9 @@ def reply_endings(setup: Setup) -> dict[str, Any]:
     """Whether the model ends its replies, as done.json has it; reported where too few end. Validation
     rows are asked, else trained ones."""
     material = setup.material
-    rows = [
-        pair
-        for name in material.valid
-        for pair in zip(material.valid[name], material.valid_encoded[name], strict=True)
-    ] or list(zip(material.examples, material.encoded, strict=True))
-    examples, encoded = [example for example, _ in rows], [one for _, one in rows]
+    names = list(material.valid)
+    examples = together([material.valid[name] for name in names]) or material.examples
+    encoded = [one for name in names for one in material.valid_encoded[name]] or material.encoded
     try:
         found = ask_endings(setup.model, material.template, examples, encoded)
     except OutOfMemory as error:  # the training is whole all the same
@@ -90,15 +89,10 @@ def reply_endings(setup: Setup) -> dict[str, Any]:
 def _short(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[tuple[Example, int]]:
     """ASKED rows and the tokens of their answers: spread over those with short answers, or the shortest
     there are."""
-    pairs = [(example, _answer_tokens(one)) for example, one in zip(examples, encoded, strict=True)]
-    pairs.sort(key=lambda pair: (pair[1], pair[0].id))
-    short = [pair for pair in pairs if pair[1] <= SHORT_ANSWER_TOKENS]
-    if len(short) < ASKED:
-        return pairs[:ASKED]
-    return [short[place * len(short) // ASKED] for place in range(ASKED)]
-
-
-def _answer_tokens(encoded: Encoded) -> int:
-    """Tokens of the last answer, its end token included."""
-    labels = encoded.labels
-    return next((back for back in range(1, len(labels)) if labels[-back - 1] < 0), len(labels))
+    answers = answer_tokens(rows_of(encoded))
+    order = sorted(zip(answers, ids_of(examples), range(len(examples)), strict=True))
+    short = [one for one in order if one[0] <= SHORT_ANSWER_TOKENS]
+    chosen = order[:ASKED]
+    if len(short) >= ASKED:
+        chosen = [short[place * len(short) // ASKED] for place in range(ASKED)]
+    return [(examples[place], tokens) for tokens, _, place in chosen]

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from doitune.data.example import scan_examples
+from doitune.data.scan import scan_examples
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
 
