@@ -50,7 +50,7 @@ class _Results(io.TextIOWrapper):
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
         if isinstance(error, BrokenPipeError):
-            return error
+            return BrokenPipeError()  # without its number, by which typer would end the process with 1
         return DiskError(
             f"the result cannot be written to stdout: {error.strerror}",
             "make room where it goes, or send it elsewhere",
