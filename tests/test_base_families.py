@@ -3,6 +3,7 @@ transformers builds of it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from doitune.base.architecture import config_of, read_architecture
 from doitune.base.families import FAMILIES, stated
 from doitune.base.tensors import expected_shapes
 from doitune.memory.setting import Setting
+from doitune.memory.shape import find_shape
 from doitune.memory.terms import count
+from doitune.recipe.resolve import resolve
 
 SIZES = {
     "hidden_size": 64,
@@ -97,6 +100,37 @@ def test_an_adapter_goes_to_the_layers_that_the_table_names(kind: str) -> None:
         if isinstance(one, torch.nn.Linear)
     }
     assert layers == {f"{one.part}.{one.name}": found.linears[one.name] for one in found.family.linears}
+
+
+def test_eyes_are_counted_beside_the_text() -> None:
+    """Trap: a plan that leaves out what is loaded and never trained. The published files of Gemma 3 hold as
+    many weights as its recipes say."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": 28, "patch_size": 14, "vision_use_head": False}
+    text = {
+        **SIZES,
+        "head_dim": 16,
+        "num_key_value_heads": 2,
+        "model_type": "gemma3_text",
+        "pad_token_id": None,
+    }
+    config = {"model_type": "gemma3", "text_config": text, "vision_config": vision}
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(**config))
+    found = read_architecture(config, "x")
+    assert (
+        found.parameters + found.beside == sum(one.numel() for one in model.parameters()) > found.parameters
+    )
+    published = {"gemma-3-4b": 4_300_079_472, "gemma-3-12b": 12_187_325_040}
+    for name, total in published.items():
+        shape = find_shape(resolve("baseline", model=name).recipe.model).architecture
+        assert shape.parameters + shape.beside == total
+        own, without = (count(Setting(one, backend="hf")) for one in (shape, replace(shape, beside=0)))
+        more = sum(term.nominal for term in own) - sum(term.nominal for term in without)
+        assert 0.5 * shape.beside < more < 0.53 * shape.beside
 
 
 def test_a_size_is_found_by_its_noun() -> None:

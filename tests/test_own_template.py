@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
 import pytest
+from transformers import AutoTokenizer
 
 from doitune.backends.tokenizer import load_tokenizer, tokenizer_template
 from doitune.base.find import find_base
@@ -58,6 +60,67 @@ def test_the_turns_are_chosen_with_a_reason(tmp_path: Path, tiny_base: Path, nam
     base = find_base(str(base_with(tmp_path / "base", tiny_base, text, ends)))
     found = tokenizer_template(base, PromptSection(**more))  # type: ignore[arg-type]
     assert found.kind == kind and why in found.why and bool(found.why) == bool(why)
+
+
+HABITS = {
+    "llama3": (
+        ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+        "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content }}<|eot_id|>"
+        "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
+        "<|eot_id|>",
+    ),
+    "gemma": (
+        ["<start_of_turn>", "<end_of_turn>"],
+        "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else 'user' }}\n"
+        "{{ m.content }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}",
+        "<end_of_turn>",
+    ),
+    "phi3": (
+        ["<|user|>", "<|assistant|>", "<|end|>"],
+        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}",
+        "<|end|>",
+    ),
+    "gpt_oss": (
+        ["<|start|>", "<|channel|>", "<|message|>", "<|return|>"],
+        "{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final{% endif %}"
+        "<|message|>{{ m.content }}{{ '<|return|>' if loop.last and m.role != 'user' else '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant{% endif %}",
+        "<|return|>",
+    ),
+    "glm4": (
+        ["<|user|>", "<|assistant|>"],
+        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
+        "<|user|>",
+    ),
+}
+"""How families end a turn: their tokens, a template of that kind, and the token at which they stop."""
+
+
+@pytest.mark.parametrize("family", HABITS)
+def test_a_family_tuned_for_chat_is_known_by_its_habit(tmp_path: Path, tiny_base: Path, family: str) -> None:
+    """Traps: gpt-oss's control tokens before an answer, Phi-3's end of text behind the end of a turn. GLM-4
+    puts nothing behind an answer: it stops at the next turn's beginning, which is no part of a row."""
+    tokens, text, end = HABITS[family]
+    folder = base_with(tmp_path / "base", tiny_base, text)
+    own = AutoTokenizer.from_pretrained(folder)
+    own.add_special_tokens({"additional_special_tokens": tokens})
+    own.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(text, encoding="utf-8")
+    ends = {"eos_token_id": [2, own.convert_tokens_to_ids(end)]}
+    (folder / "generation_config.json").write_text(json.dumps(ends), encoding="utf-8")
+    found = tokenizer_template(find_base(str(folder)), PromptSection())
+    if family == "glm4":
+        assert found.kind == "doit" and "puts no end token after an answer" in found.why
+        return
+    assert found.kind == "model" and "tuned for chat" in found.why, found.why
+    assert own.convert_ids_to_tokens(found.end_id) == end
+    chat = (Message("user", "1+1=?"), Message("assistant", "2"))
+    found = replace(found, rows=0)  # the tiny base has no rows for these tokens
+    whole = encode(chat, found)
+    assert whole.ids[: len(encode_question(chat[:1], found))] == encode_question(chat[:1], found)
+    assert whole.labels[-1] == found.end_id
 
 
 def test_a_template_that_was_asked_for_is_refused_where_it_does_not_serve(

@@ -18,6 +18,7 @@ LARGEST_SIZE = 10**9
 class Architecture:
     """A gated decoder of a known family. Widths in elements; `key_value` is the width of keys and values
     (key-value heads times head size), `query` of queries. Biases: of q, k and v; of o; of the feed-forward.
+    `beside`: weights of what is loaded with it and takes no part in text (Gemma 3's eyes), in no other count.
     """
 
     model_type: str
@@ -32,6 +33,7 @@ class Architecture:
     attention_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
+    beside: int = 0
 
     @property
     def family(self) -> Family:
@@ -111,7 +113,23 @@ def read_architecture(config: Mapping[str, Any], place: str) -> Architecture:
         attention_bias=_switch(config, family.attention_bias, place),
         output_bias=_switch(config, family.output_bias, place),
         mlp_bias=_switch(config, family.mlp_bias, place),
+        beside=_eyes(config, hidden) if isinstance(config.get("vision_config"), Mapping) else 0,
     )
+
+
+def _eyes(config: Mapping[str, Any], hidden: int) -> int:
+    """Weights of a SigLIP tower and of what brings its output to a width of `hidden`, by the sizes that a
+    config.json states, else by transformers' defaults. Source: transformers' siglip and gemma3."""
+    unsaid = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_channels": 3}
+    said = {**unsaid, "image_size": 224, "patch_size": 16, **config["vision_config"]}
+    place = "vision_config"
+    width, inner, layers = (
+        _size(said, key, place) for key in ("hidden_size", "intermediate_size", "num_hidden_layers")
+    )
+    patch, image, channels = (_size(said, key, place) for key in ("patch_size", "image_size", "num_channels"))
+    block = 4 * (width * width + width) + 2 * width * inner + inner + width + 4 * width
+    ends = width * (channels * patch * patch + 1) + (image // patch) ** 2 * width + 2 * width
+    return layers * block + ends + width * hidden + width
 
 
 def config_of(architecture: Architecture) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,9 @@ def find_shape(section: ModelSection) -> Shape:
     """The sizes of a recipe's base; nothing but a config.json is ever fetched. Errors: ModelError."""
     if section.architecture.hidden is not None:
         place, own = "model.architecture", Path(section.name)
-        architecture = read_architecture(_as_config(section), place)
+        architecture = replace(
+            read_architecture(_as_config(section), place), beside=section.architecture.beside
+        )
         config, at = _read(own) if (own / "config.json").is_file() else ({}, place)
     else:
         config, place = find_config(section.name, section.revision)

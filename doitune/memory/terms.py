@@ -108,6 +108,11 @@ def _base(setting: Setting) -> list[Term]:
             how += f"; {wide_bytes(setting) / GIB:.2f} GiB of them kept in 16 bits"
     else:
         weights, how = size * shape.linear_parameters, f"linear layers in {8 * size} bits"
+    if shape.beside:
+        weights += (
+            nf4_bytes(shape.beside, nested=nested) if setting.quantise == "nf4" else size * shape.beside
+        )
+        how += f"; {shape.beside:,} of them take no part in text"
     size = 4 if "fp32-upcast" in setting.what_if else size
     return [
         _exact("weights", weights, how),

@@ -37,8 +37,8 @@ def opening(recipe: Recipe, material: Material, model: LoadedModel) -> list[str]
     stored = "in NF4" if recipe.model.quantise == "nf4" else "unquantised"
     if wide := _wide_gib(recipe, model):
         stored += (
-            f", but for {_gib(wide)} GiB of its blocks in {model.compute_dtype} (experts of a mixture, or "
-            "layers that the base keeps so),"
+            f", but for {_gib(wide)} GiB of its blocks in {model.compute_dtype} (experts of a mixture, eyes, "
+            "or layers that the base keeps so),"
         )
     return [
         count_rows(material.ledger, material.encoded).text,

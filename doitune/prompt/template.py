@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from doitune.data.example import Message
@@ -229,11 +230,12 @@ def _unused_tokens(tokenizer: Any, taken: set[str], rows: int) -> list[str]:
 
 
 def _with_ends(draft: Template) -> Template:
-    """The base's own chat template; its end token is the first control token after an assistant's text."""
-    question, answer = PROBE_CHAT[:1], PROBE_CHAT[1]
-    chats: list[Chat] = [(question, True), ((*question, answer), False)]
-    before, whole = render(draft, chats)
-    if render(draft.at(draft.moment), chats) != [before, whole]:
+    """The base's own chat template; its end token is the first control token after an assistant's text, which
+    ends where two answers are followed by the same (gpt-oss has control tokens before it, too)."""
+    question, answer, another = PROBE_CHAT[:1], PROBE_CHAT[1], PROBE_CHAT[3]
+    chats: list[Chat] = [(question, True), ((*question, answer), False), ((*question, another), False)]
+    before, whole, other = render(draft, chats)
+    if render(draft.at(draft.moment), chats) != [before, whole, other]:
         raise ModelError(
             "this base's chat template writes the same chat in two ways, so what is asked would not be what "
             "was trained",
@@ -244,7 +246,9 @@ def _with_ends(draft: Template) -> Template:
             "this base's chat template breaks the law that a trained chat starts with its question",
             CURE,
         )
-    ends = [token for token in whole[len(before) :] if token in draft.control_ids]
+    backwards = zip(reversed(whole[len(before) :]), reversed(other), strict=False)
+    behind = [*takewhile(lambda pair: pair[0] == pair[1], backwards)][::-1]
+    ends = [token for token, _ in behind if token in draft.control_ids]
     if not ends:
         raise ModelError(
             "this base's chat template puts no end token after an answer, so a model could not learn to stop",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from doitune.recipe.section import Commit, Contradiction, Location, Natural, Section, Text
+from doitune.recipe.section import Commit, Contradiction, Count, Location, Natural, Section, Text
 
 
 class ArchitectureSection(Section):
@@ -26,6 +26,9 @@ class ArchitectureSection(Section):
     head_size: Natural | None = Field(default=None, description="width of one head; unset: hidden / heads")
     vocabulary: Natural | None = Field(default=None, description="rows of the embedding")
     tied: bool = Field(default=False, description="the head shares the embedding's matrix")
+    beside: Count = Field(
+        default=0, description="weights that are loaded, too, and take no part in text (a model's eyes)"
+    )
 
     def contradictions(self) -> Iterator[Contradiction]:
         """A size is written, and another one that has no default is not."""
