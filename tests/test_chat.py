@@ -41,6 +41,7 @@ from doitune.chat.text import TextStream
 from doitune.console.screen import safe
 from doitune.console.talk import SafeWriter
 from doitune.errors import CheckpointError, FitError, ModelError, UsageError
+from doitune.export.adapter import export_adapter
 from doitune.prompt.encode import decode
 from doitune.prompt.template import Template, open_template
 from doitune.recipe.resolve import resolve
@@ -338,6 +339,27 @@ def test_a_text_in_pieces_is_shown_as_the_whole_would_be(seed: int, monkeypatch:
             rest = rest[size:]
         writer.end()
         assert "".join(shown) == safe(text)
+
+
+def test_an_adapter_apart_from_its_run_speaks_as_the_run(
+    trained: Run, partner: Partner, tmp_path: Path
+) -> None:
+    """Under its own folder's tokenizer and template: the same ids, the same reply; with a broken base, an error."""
+    folder = tmp_path / "adapter"
+    export_adapter(trained, folder, on_note=lambda text: None)
+    alone = open_partner(str(folder), runs=tmp_path)
+    talk = Conversation().after("一", "二")
+    for question in ("第3种鸟吃什么？", "写一首诗"):
+        prompt = talk.asking(question, alone).prompt
+        assert prompt == talk.asking(question, partner).prompt
+        reply, own = said(alone, prompt, GREEDY), said(partner, prompt, GREEDY)
+        assert (reply.text, reply.finish) == (own.text, own.finish)
+        assert said(alone.base(), prompt, GREEDY).text == said(partner.base(), prompt, GREEDY).text
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": None}))
+    with pytest.raises(ModelError, match="names no base"):
+        open_partner(str(folder), runs=tmp_path)
+    assert open_partner(str(folder), runs=tmp_path, moved_to="demo").notes
 
 
 def test_another_encoder_is_refused(trained: Run, tmp_path: Path) -> None:

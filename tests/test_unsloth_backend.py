@@ -103,6 +103,7 @@ import torch
 from safetensors.torch import save_file
 from doitune.backends.loaded import LoadRequest
 from doitune.backends.pick import begin, pick_backend
+from doitune.backends.written import Wish
 from doitune.base.find import find_base
 from doitune.prompt.batch import flatten, pad
 from doitune.prompt.encoded import IGNORED, Encoded
@@ -145,6 +146,11 @@ with torch.no_grad():
     found["losses after"] = model.loss(pad(rows[2:]), 1, prefix).sums
 written = model.generate([row.ids for row in rows], max_new_tokens=8, stop_ids=(2,), watch_ids=(9, 10))
 found["replies"] = torch.tensor([[*reply.ids, *[0] * (8 - len(reply.ids))] for reply in written])
+heard = []
+spoken = model.speak(Wish(rows[0].ids, 8, (2,)), heard.append, lambda: False)
+assert spoken.ids == written[0].ids == tuple(heard), "what is heard as it is written is the reply"
+few = []
+assert len(model.speak(Wish(rows[0].ids, 8, (2,)), few.append, lambda: len(few) >= 2).ids) == 2
 found["scores"] = torch.tensor([[*reply.first_scores, *reply.last_scores] for reply in written])
 model.training(False)
 long = example(600)

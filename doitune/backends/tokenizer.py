@@ -97,6 +97,13 @@ def _chosen_template(base: Base, section: PromptSection, moment: str) -> Templat
     return replace(found or opened(kind="doit"), why=why)
 
 
+def folder_template(folder: Path, base: Base) -> Template:
+    """The chat template of an adapter's own folder, for its base. ModelError where it does not serve."""
+    tokenizer = load_tokenizer(folder)
+    rows, cut = base.size("vocabulary"), load_cut(folder, tokenizer)[0]
+    return open_template(tokenizer, kind="model", tokens="reuse", vocabulary_rows=rows, cut=cut)
+
+
 def own_template(base: Base, tokenizer: Any, opened: Callable[[], Template]) -> tuple[Template | None, str]:
     """The base's own chat template, if it was tuned for chat under it; and why it is taken, or is not.
 

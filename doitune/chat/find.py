@@ -1,10 +1,12 @@
-"""From a name to a partner: a run (with the adapter of one of its checkpoints), or a base alone."""
+"""From a name to a partner: a run (with the adapter of one of its checkpoints), an adapter apart from its
+run, or a base alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doitune.base.adapter import CONFIG
 from doitune.base.context import context_of
 from doitune.base.find import find_base
 from doitune.chat.partner import Partner
@@ -24,11 +26,14 @@ UNTAUGHT = "nothing has taught it turns yet, so its replies may be anything"
 
 
 def open_partner(target: str, *, runs: Path, checkpoint: str = "best", moved_to: str = "") -> Partner:
-    """Load what `target` names: a run (`last`, a part of its name, its folder, or a checkpoint's folder), or
-    a base (`demo`, a hub name, a model folder). `moved_to`: where a run's base is now.
+    """Load what `target` names: a run (`last`, a part of its name, its folder, or a checkpoint's folder), the
+    folder of an adapter, or a base (`demo`, a hub name, a model folder). `moved_to`: where the base is now.
 
     Errors: UsageError; ModelError; CheckpointError, also where questions would not be encoded as in training.
     """
+    alone = Path(target)
+    if (alone / CONFIG).is_file() and in_run(alone) is None:
+        return _apart(alone, moved_to)
     run = run_of(target, runs)
     if run is None:
         if moved_to:
@@ -52,6 +57,15 @@ def _trained(run: Run, checkpoint: str, moved_to: str) -> Partner:
     _, model = load_model(recipe, base, template.new_rows, training=False)
     take_checkpoint(run, step, model, template)
     return Partner(run.name, model, template, own, why, _context(base), notes=(f"checkpoint of step {step}",))
+
+
+def _apart(folder: Path, moved_to: str) -> Partner:
+    from doitune.chat.adapter import open_lone
+
+    found = open_lone(folder, moved_to)
+    own, why = own_sampling(found.base)
+    context = _context(found.base)
+    return Partner(str(folder), found.model, found.template, own, why, context, notes=found.notes)
 
 
 def _base(target: str) -> Partner:

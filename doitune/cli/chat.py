@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Target = Annotated[
     str,
     typer.Argument(
-        help="A run (`last`, a name, a folder), a checkpoint's folder, or a base (demo, a hub name, "
-        "a folder).",
+        help="A run (`last`, a name, a folder), an adapter's or checkpoint's folder, or a base (demo, "
+        "a hub name, a folder).",
         autocompletion=completion.targets,
     ),
 ]
@@ -77,7 +77,7 @@ def chat(
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Talk to a run, or to a base: with the encoder that trained it, its replies as they are written.
+    """Talk to a run, an adapter or a base: with the encoder that trained it, its replies as they are written.
 
     On a terminal lines are edited, /help lists the commands, Ctrl-C ends a reply and Ctrl-D leaves.
     Otherwise stdin is the prompt.
