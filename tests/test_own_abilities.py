@@ -172,3 +172,39 @@ def test_free_answers_are_measured_by_likeness_identity_and_loss(tmp_path: Path)
     assert measures["loss"] == pytest.approx(float(wanted), rel=1e-5)
     assert measures["exact"] == 0 and 0 <= measures["rouge_l"] < 1
     assert line.reply.candidates[0].tokens == len(answer)
+
+
+def forms_of(folder: Path, answers: Mapping[str, str], *forms: str) -> dict[str, tuple[str, str]]:
+    """Form and label of test rows with these answers, by question, where the recipe declares forms."""
+    path = folder / "declared.jsonl"
+    lines = [
+        {
+            "messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": say}],
+            "ability": "quiz",
+            "split": split,
+        }
+        for split, rows in (("test", answers), ("train", {"x?": "y"}))
+        for ask, say in rows.items()
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    sets = [f"abilities.quiz.forms=[{', '.join(forms)}]"] if forms else []
+    recipe = resolve("own", model="demo", corpus=(str(path),), overrides=sets).recipe
+    items = corpus_task("doit-test", recipe, Request()).items
+    return {item.question[-1].content: (item.form, item.label) for item in items}
+
+
+def test_the_forms_that_a_recipe_declares_are_how_answers_are_read(tmp_path: Path) -> None:
+    """Trap: an answer that is a letter by chance is asked as a choice."""
+    choice = "Which?\nA. one\nB. two\nC. three\n"
+    answers = {choice: "B", "1+1?": "So it is \\boxed{2}", "2+2?": "4", "Say so.": "Certainly, I can."}
+    free = {ask: ("open", say) for ask, say in answers.items()}
+    assert forms_of(tmp_path, answers) == {**free, choice: ("single_choice", "B")}
+    assert forms_of(tmp_path, answers, "open") == free
+    some = {"1+1?": answers["1+1?"], "2+2?": "4", "3?": "Add them.\n#### 1,003"}
+    results = {"1+1?": ("math", "2"), "2+2?": ("math", "4"), "3?": ("math", "1,003")}
+    assert forms_of(tmp_path, some, "math") == results
+    assert forms_of(tmp_path, {"__ is red": "The rose"}, "cloze") == {"__ is red": ("cloze", "The rose")}
+    with pytest.raises(DataError) as caught:
+        forms_of(tmp_path, answers, "single_choice", "tf")
+    assert len(caught.value.problems) == 3
+    assert "declared.jsonl:2" in str(caught.value) and "abilities.quiz.forms" in caught.value.hint

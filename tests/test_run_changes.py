@@ -78,6 +78,7 @@ def test_the_catalogue_is_nearly_every_field() -> None:
         "data.ability_column",
         "abilities.NAME.title",
         "abilities.NAME.chance",
+        "abilities.NAME.forms",
         "data.budget.share_equally",
         "prompt.template",
     }

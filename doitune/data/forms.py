@@ -38,6 +38,12 @@ class Reading:
 
 OPEN = Reading("open", "")
 
+SHORT_RESULT = 40
+"""Characters of an answer that may be a result as a whole."""
+
+_BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})+)\}")
+_AFTER_HASHES = re.compile(r"^####[ \t]*(\S.*)$", re.MULTILINE)
+
 
 def read_form(row: dict[str, object], ability: str, question: str, gold: str) -> Reading:
     """The reading of a valid or test row whose last question and gold answer are given.
@@ -86,6 +92,27 @@ def implied_form(question: str, gold: str) -> Reading:
     if word in (*TRUE_WORDS, *FALSE_WORDS) and not word.isascii():
         return Reading("tf", "T" if word in TRUE_WORDS else "F")
     return Reading("open", bare)
+
+
+def exact_form(forms: tuple[Form, ...], question: str, gold: str) -> Reading:
+    """The reading of an answer in one of `forms`: as maths where it ends in a result, as a free answer where
+    `open` is among them and no other fits. Errors: RowError."""
+    bare = gold.strip()
+    exact = tuple(form for form in forms if form not in ("open", "math", "ppl_rank"))
+    try:
+        if "math" in forms and (result := _result(bare)):
+            return Reading("math", result)
+        return _exact({}, exact, question, bare)
+    except RowError:
+        if "open" in forms:
+            return Reading("open", bare)
+        raise
+
+
+def _result(gold: str) -> str:
+    """The final result that a solution states: in a box, behind `####`, or all of a short answer; else ""."""
+    stated = _BOXED.findall(gold) or _AFTER_HASHES.findall(gold)
+    return stated[-1].strip() if stated else gold if len(gold) <= SHORT_RESULT and "\n" not in gold else ""
 
 
 def _check_type(kind: object, ability: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doitune.ability import Form
+from doitune.data.declared import as_declared
 from doitune.data.suites import BENCHMARKS, CORPUS_SUITES, SUITES
 from doitune.errors import DataError, UsageError
 from doitune.evals.suites.files import task as benchmark_task
@@ -91,7 +92,7 @@ def corpus_task(suite: str, recipe: Recipe, request: Request) -> Task:
     most = recipe.eval.max_new_tokens
     found = doit.task(
         suite,
-        corpus.read(source),
+        as_declared(corpus.read(source), recipe.declared_forms),
         choice="write" if request.write_choices else "letters",
         caps=dict.fromkeys(CAPPED, most) if most else None,
     )

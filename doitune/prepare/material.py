@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from doitune.backends.tokenizer import recipe_template
+from doitune.data.declared import as_declared
 from doitune.data.keys import name_unread
 from doitune.data.leaks import Leak
 from doitune.data.rows import Rows, ids_of
@@ -169,7 +170,8 @@ def _prepared(
     count_rows(ledger, encoded)
     course = Course(tuple(ids_of(examples)), recipe.train)
     rates(recipe.train, course.total_steps)
-    valid = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
+    validated = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
+    valid = as_declared(validated, recipe.declared_forms)
     _refuse_same_letters(valid, template)
     valid_encoded = {name: tuple(encode_rows(rows, template)) for name, rows in valid.items()}
     if limit.of_base:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from doitune.ability import Form
 from doitune.data.suites import DEFAULT_SUITE, SUITES
 from doitune.recipe.data_section import BUDGET_NAMES, BudgetSection, DataSection
 from doitune.recipe.model_section import ArchitectureSection, ModelSection
@@ -44,6 +45,9 @@ __all__ = [
     "Section",
     "TrainSection",
 ]
+
+OwnForms = Literal["open", "single_choice", "multi_choice", "tf", "cloze", "math"]
+"""Forms that an ability may declare; a ranking needs candidates in each row."""
 
 if TYPE_CHECKING:
     Suite: TypeAlias = str
@@ -138,6 +142,9 @@ class AbilitySection(Section):
     chance: Share01 | None = Field(
         default=None, description="what guessing scores, 0 to 1; unset: by the form of each question"
     )
+    forms: Annotated[tuple[OwnForms, ...], Distinct] = Field(
+        default=(), description="how its answers are read; empty: as each row's own answer shows"
+    )
 
 
 class Recipe(Section):
@@ -156,3 +163,8 @@ class Recipe(Section):
     abilities: dict[str, AbilitySection] = Field(
         default_factory=dict, description="abilities of your own; one that is only in the rows needs no entry"
     )
+
+    @property
+    def declared_forms(self) -> dict[str, tuple[Form, ...]]:
+        """The forms of each ability that declares any."""
+        return {name: tuple(section.forms) for name, section in self.abilities.items() if section.forms}
