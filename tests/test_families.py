@@ -131,7 +131,7 @@ def walked(folder: Path, kind: str, more: dict[str, Any]) -> list[str]:
     run = desk.run("runs")
     assert run is not None and run.done()
     wide = json.loads((run.folder / ORIGIN).read_text(encoding="utf-8"))["wide_gib"]
-    said.append("nf4" if not wide else "experts in 16 bits")
+    said.append("nf4" if not wide else f"nf4, {'eyes' if kind == 'gemma3' else 'experts'} in 16 bits")
     step("eval", "eval", "last", "--suite", "doit-valid", "--limit", "4", *runs)
     out = folder / "merged"
     step(
