@@ -123,6 +123,23 @@ def test_without_room_nothing_is_kept_and_training_goes_on(
     assert folders(tmp_path) == []
 
 
+def test_a_folder_that_is_not_asked_for_may_be_broken(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: every file of a corpus is hashed, also of sources that nobody reads."""
+    monkeypatch.setattr(kept, "LEAST_BYTES", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "c" / "curated" / "1000").mkdir(parents=True)
+    (tmp_path / "c" / "curated" / "extra").mkdir()
+    turns = [{"role": "user", "content": "问"}, {"role": "assistant", "content": "答"}]
+    row = json.dumps({"messages": turns}, ensure_ascii=False)
+    (tmp_path / "c" / "curated" / "1000" / "math_1000.json").write_text(f"{row}\n{row}\n")
+    resolved = resolve(
+        "baseline", corpus=str(tmp_path / "c"), model=str(tiny_base), overrides=["data.on_shortfall=take_all"]
+    )
+    assert len(plan_training(resolved).material.examples) == 2
+
+
 def test_what_was_not_used_for_longest_goes_first(
     rows: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import doitune
 from doitune.data.checksums import digest_of
 from doitune.data.rows import Rows, RowsWriter, open_rows, save_rows
-from doitune.errors import DoituneError
+from doitune.errors import DataError, DoituneError
 from doitune.prepare.draw import recipe_corpus
 from doitune.prompt.encode import fingerprint
 from doitune.prompt.encoded import Encoded
@@ -69,9 +69,12 @@ class Sources:
     context: Context | None = None
 
     def name(self) -> str:
-        """A digest of it; "" where the data are few."""
-        files = _files(self.recipe)
-        if sum(path.stat().st_size for path in files) < LEAST_BYTES:
+        """A digest of it; "" where the data are few, or cannot be named: who reads them says why."""
+        try:
+            files = _files(self.recipe)
+            if sum(path.stat().st_size for path in files) < LEAST_BYTES:
+                return ""
+        except (DataError, OSError):
             return ""
         doing("hashing the data")
         train = self.recipe.train
