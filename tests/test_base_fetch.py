@@ -62,7 +62,7 @@ def run(
 def test_a_base_is_fetched_recorded_and_checked(hub: SmallHub, tmp_path: Path) -> None:
     code, found, notes = run(hub, tmp_path, "fetch", NAME)
     assert code == 0 and found["revision"] == COMMIT
-    assert "0.0 GiB" in notes and COMMIT[:12] in notes
+    assert "0.4 MiB" in notes and COMMIT[:12] in notes
     folder = Path(found["folder"])
     assert {path.name for path in folder.iterdir()} - {"doitune-base.json"} == {
         name for name in hub.files if name.startswith(("config", "generation", "model.", "tokenizer"))

@@ -23,6 +23,8 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
 from doitune.demo.folder import BASE as DEMO_BASE
 from doitune.errors import ModelError, UsageError
+from doitune.evals.request import Request
+from doitune.evals.targets import evaluate_target
 from doitune.export.adapter import AdapterExport, export_adapter, hub_base, public_adapter
 from doitune.export.card import CARD
 from doitune.export.push import Parcel, Pushed, push
@@ -269,3 +271,27 @@ def test_no_login_no_network_and_no_name(run: Run, hub: SmallHub, monkeypatch: p
     with pytest.raises(ModelError, match="not logged in") as caught:
         sent(run)
     assert "hf auth login" in caught.value.hint
+
+
+def test_an_adapter_apart_from_its_run_is_asked_as_the_run_is(world: Path, run: Run, tmp_path: Path) -> None:
+    """The same questions, replies and scores, base and adapter; without a corpus it says what it lacks."""
+    folder = export(run, tmp_path / "adapter").folder
+    corpus = (str(world.parent / "corpus"),)
+    runs = run.folder.parents[1]
+
+    def asked(target: str, where: Path) -> dict[str, dict[str, Any]]:
+        request = Request(("doit-valid",), corpus=corpus, limit=2)
+        found = evaluate_target(target, request, runs=where, on_progress=lambda *_: None)
+        return {"base" if one.checkpoint == "base" else "adapter": one.entries(["fixed"])[0] for one in found}
+
+    own, alone = asked(str(run.folder), runs), asked(str(folder), tmp_path / "runs")
+    assert own.keys() == alone.keys() == {"base", "adapter"}
+    for name in own:  # written replies may be as long as each recipe lets them
+        letters, others = (
+            [(line["name"], line["score"], line["chosen"]) for line in found[name]["sets"] if line["chosen"]]
+            for found in (own, alone)
+        )
+        assert letters == others and letters
+    assert own["adapter"]["identity"]["adapter_sha256"] != "none"
+    with pytest.raises(UsageError, match="no corpus to be asked from"):
+        evaluate_target(str(folder), Request(), runs=tmp_path, on_progress=lambda *_: None)

@@ -253,5 +253,11 @@ def test_a_new_users_hour(smollm2: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert {pair["set"] for pair in desk.run("compare", "last")["pairs"]} == {"mean", "客服", "sql"}
     desk.run("report", "last", "--out", "page.html")
     assert "客服" in (desk.folder / "page.html").read_text(encoding="utf-8")
+    said = desk.run("chat", "last", "--prompt", "你好", "--max-new-tokens", "4")
+    assert [reply["tokens"] for reply in said["replies"]] != [0], said
+    desk.run("export", "last", "--to", "adapter", "--out", "adapter")
+    assert {"README.md", "adapter_model.safetensors"} <= {
+        path.name for path in (desk.folder / "adapter").iterdir()
+    }
     done = desk.run("export", "last", "--out", "merged")
     assert (desk.folder / "merged" / "chat_template.jinja").is_file(), done

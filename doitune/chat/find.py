@@ -6,13 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doitune.base.adapter import CONFIG
 from doitune.base.context import context_of
 from doitune.base.find import find_base
 from doitune.chat.partner import Partner
 from doitune.chat.sampling import own_sampling
 from doitune.errors import UsageError
-from doitune.evals.targets import run_of
+from doitune.evals.targets import is_lone, run_of
 from doitune.run.layout import in_run, step_of
 
 if TYPE_CHECKING:
@@ -31,9 +30,8 @@ def open_partner(target: str, *, runs: Path, checkpoint: str = "best", moved_to:
 
     Errors: UsageError; ModelError; CheckpointError, also where questions would not be encoded as in training.
     """
-    alone = Path(target)
-    if (alone / CONFIG).is_file() and in_run(alone) is None:
-        return _apart(alone, moved_to)
+    if is_lone(target):
+        return _apart(Path(target), moved_to)
     run = run_of(target, runs)
     if run is None:
         if moved_to:
@@ -60,7 +58,7 @@ def _trained(run: Run, checkpoint: str, moved_to: str) -> Partner:
 
 
 def _apart(folder: Path, moved_to: str) -> Partner:
-    from doitune.chat.adapter import open_lone
+    from doitune.run.lone import open_lone
 
     found = open_lone(folder, moved_to)
     own, why = own_sampling(found.base)

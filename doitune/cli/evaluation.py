@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Targets = Annotated[
     list[str],
     typer.Argument(
-        help="Runs (`last`, a name, a folder), checkpoint folders, or bases (demo, a hub name, a folder).",
+        help="Runs (`last`, a name, a folder), checkpoint or adapter folders, or bases (demo, a hub name, a "
+        "folder).",
         autocompletion=completion.targets,
     ),
 ]
@@ -95,7 +96,7 @@ def evaluate(
     """
     from doitune.console import progress, scores, screen
     from doitune.evals.request import Request
-    from doitune.evals.targets import evaluate_target, run_of
+    from doitune.evals.targets import evaluate_target, is_lone, run_of
 
     protocols = one_of(protocol, ("fixed", "paper"), "--protocol")
     request = Request(
@@ -125,7 +126,7 @@ def evaluate(
         )
     else:
         scores.show_evaluations(found, protocols)
-        scores.show_next([run_of(target, runs) for target in targets], runs)
+        scores.show_next([None if is_lone(one) else run_of(one, runs) for one in targets], runs)
 
 
 def one_of(text: str, known: tuple[str, ...], option: str) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class SafeWriter:
         """A next piece."""
         *whole, line = (self._line + piece).split("\n")
         for one in whole:
-            self.write(f"{safe(one)[self._shown :]}\n")
+            self.write(safe(one)[self._shown :] + "\n")
             self._shown = 0
         self._line = line
         self._show(line[: len(line) - len(_WORD.search(line)[0])])  # type: ignore[index]  # it matches always
@@ -49,10 +49,9 @@ class SafeWriter:
         self._line, self._shown = "", 0
 
     def _show(self, sure: str) -> None:
-        shown = safe(sure)
-        if len(shown) > self._shown:
-            self.write(shown[self._shown :])
-            self._shown = len(shown)
+        if len(safe(sure)) > self._shown:
+            self.write(safe(sure)[self._shown :])
+            self._shown = len(safe(sure))
 
 
 class Screen:

@@ -29,6 +29,7 @@ from doitune.run.folder import Run, resolved
 from doitune.run.layout import (
     BASE,
     BASES,
+    LONE,
     OF_CORPUS,
     ORIGIN,
     REPORT_TEXT,
@@ -107,19 +108,27 @@ class _Loaded:
 def evaluate_target(
     target: str, request: Request, *, runs: Path, on_progress: OnProgress
 ) -> list[Evaluation]:
-    """Evaluate a run (`last`, a part of its name, its folder or a checkpoint's folder) or a base (a name or a
-    model folder).
+    """Evaluate a run (`last`, a part of its name, its folder or a checkpoint's folder), an adapter apart from
+    its run, or a base (a name or a model folder).
 
     A run's base is evaluated, too, unless the request leaves it out. Interrupted evaluations go on where they
     were. Errors: UsageError, CheckpointError, DataError.
     """
+    folder = Path(target)
+    if is_lone(target):
+        return _lone_target(target, request, runs, on_progress)
     run = run_of(target, runs)
     if run is None:
         return _base_target(target, request, runs, on_progress)
-    folder = Path(target)
     if in_run(folder) is not None:
         request = replace(request, checkpoints=(str(step_of(folder.name) or 0),))
     return _run_target(run, request, on_progress)
+
+
+def is_lone(target: str) -> bool:
+    """Whether a target is the folder of an adapter apart from its run."""
+    folder = Path(target)
+    return (folder / CONFIG).is_file() and in_run(folder) is None
 
 
 def run_of(target: str, runs: Path) -> Run | None:
@@ -131,8 +140,7 @@ def run_of(target: str, runs: Path) -> Run | None:
     if (folder / CONFIG).is_file():
         raise UsageError(
             f"{target} is an adapter apart from its run",
-            "give its folder inside its run, RUN/checkpoints/STEP: the recipe beside it says what it was "
-            "trained with",
+            "eval and chat take it; else give its folder inside its run, RUN/checkpoints/STEP",
         )
     if (
         (folder / "config.json").is_file()
@@ -229,6 +237,35 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
                 (task, _folder(place, suite, BASE, task, loaded)) for suite, task in tasks.items()
             )
         ]
+
+
+def _lone_target(target: str, request: Request, runs: Path, on_progress: OnProgress) -> list[Evaluation]:
+    """An adapter apart from its run, beside its base; what its run kept out is not known here."""
+    from doitune.run.lone import open_lone
+
+    recipe = resolve("own", model=request.model or "demo", corpus=request.corpus).recipe
+    suites = request.suites or recipe.eval.suite
+    if not request.corpus and set(suites) & set(CORPUS_SUITES):
+        raise UsageError(
+            "an adapter apart from its run has no corpus to be asked from", "name one: --corpus NAME|PATH"
+        )
+    tasks = requested_tasks(recipe, request)
+    found = open_lone(Path(target), request.model)
+    _refuse_same_letters(tasks, found.template)
+    adapter = file_sha256(Path(target) / WEIGHTS)
+    place = runs / BASES / f"{Path(target).resolve().name}-{adapter[:12]}"
+    model = recipe.model.model_copy(update={"quantise": found.quantise})
+    recipe = recipe.model_copy(update={"model": model})
+    loaded = _Loaded(target, recipe, found.base, found.model, found.template, request, on_progress)
+    done: list[Evaluation] = []
+    for suite, task in tasks.items():
+        if request.with_base:
+            with found.model.without_adapter():
+                folder = _folder(place, suite, BASE, task, loaded)
+                done.append(_evaluated(_as_begun(loaded, folder), task, folder))
+        folder = _folder(place, suite, LONE, task, loaded)
+        done.append(_evaluated(_as_begun(loaded, folder), task, folder, adapter))
+    return done
 
 
 def _refuse_same_letters(tasks: Mapping[str, Task], template: Template) -> None:

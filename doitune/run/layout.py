@@ -6,7 +6,7 @@
       evals/<suite>/step-000320/      evaluation.json  outcomes.jsonl  report.json  report.md  batching.json
       evals/<suite>/base/             the same of the untrained base
       evals/<suite>/<any>/judged/     what a judge model said of its free answers beside another's
-    runs/bases/<base>/evals/...       of a base that no run was trained on
+    runs/bases/<base>/evals/...       of a base that no run was trained on, or an adapter apart from its run
 
 In a checkpoint the adapter's own files have peft's names (`base/adapter.py`), its probe has that of
 `backends/probe.py`.
@@ -31,6 +31,8 @@ OLD, TRASH, BAD = ".old-", ".trash-", ".bad-"
 EVALS, BASES, BASE = "evals", "bases", "base"
 EVALUATION, EVALUATION_LOCK, BATCHING = "evaluation.json", "evaluation.lock", "batching.json"
 OUTCOMES, REPORT, REPORT_TEXT = "outcomes.jsonl", "report.json", "report.md"
+LONE = "adapter"
+"""The name of an evaluation of an adapter apart from its run."""
 JUDGED = "judged"
 """In an evaluation's folder: what judges said of its free answers beside another's."""
 OF_CORPUS = "-of-"

@@ -21,9 +21,11 @@ EXPORT, TOKENIZER = "export.json", "tokenizer.json"
 
 @dataclass(frozen=True)
 class Lone:
-    """A loaded adapter, its base and its encoder; `notes`: what was taken from where."""
+    """A loaded adapter, its base (`quantise`: as it was loaded) and its encoder; `notes`: what was taken from
+    where."""
 
     base: Base
+    quantise: str
     model: LoadedModel
     template: Template
     notes: tuple[str, ...]
@@ -51,7 +53,8 @@ def open_lone(folder: Path, moved_to: str = "") -> Lone:
     model = pick_backend("auto", base)[1].load(how)
     model.load_adapter(folder)
     model.training(False)
-    return Lone(base, model, template, (f"adapter on {base.name}", *notes, *filter(None, [template.why])))
+    told = (f"adapter on {base.name}", *notes, *filter(None, [template.why]))
+    return Lone(base, how.quantise, model, template, told)
 
 
 def _template(folder: Path, base: Base) -> Template:
