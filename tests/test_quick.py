@@ -119,6 +119,8 @@ LOOKS = [
     "{{ messages | tojson }}",
     "{{ messages }}",
     "{{ '%s' % messages[0].content }}",
+    "{{ ('%(x)s.' % {'x': messages[0].content}) | length }}",
+    "{% autoescape true %}{% set x %}{{ messages[0].content }}{% endset %}{{ x | length }}{% endautoescape %}",
     "{{ '{}'.format(messages[0].content) }}",
     "{% for c in messages[0].content %}x{% endfor %}",
     "{{ 'x' if messages[0].content > 'a' }}",

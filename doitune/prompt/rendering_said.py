@@ -235,6 +235,12 @@ def watched(environment: type[Environment]) -> type[Environment]:
     class Watched(environment):  # type: ignore[valid-type,misc]
         code_generator_class = Compiler
         concat = staticmethod(joined)
+        intercepted_binops = frozenset({"%"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if holds_said((left, right)):
+                raise LooksInside
+            return super().call_binop(context, operator, left, right)
 
         def looked(self, value: Any) -> _Looked:
             return _Looked(value)
@@ -270,7 +276,8 @@ def watch(made: Environment) -> Environment:
 def compiled(made: Environment, text: str) -> Any:
     """The template, which joins texts by `joined`."""
     template = made.from_string(text)
-    template.root_render_func.__globals__.update(str_join=joined, markup_join=_refused)
+    of_markup = dict.fromkeys(("markup_join", "Markup", "escape"), _refused)
+    template.root_render_func.__globals__.update(str_join=joined, **of_markup)
     return template
 
 
