@@ -404,6 +404,7 @@ def test_chat_answers_scripts(
     monkeypatch.setattr(sys, "stdin", io.StringIO(" \n"))
     for words in ((), ("--prompt", ""), ("--prompt", "x", "--temperature", "9"), ("--prompt", "<s>")):
         run("chat", "--runs", runs, *words, code=65 if "<s>" in words else 2)
+    run("chat", "--runs", runs, "--prompt", "a\udcff", code=65)  # a byte that is not UTF-8
     run("chat", "no-such-run", "--runs", runs, "--prompt", "x", code=2)
     run("chat", "last", "--runs", runs, "--prompt", "x y " * 2000, code=65)
 

@@ -161,6 +161,10 @@ def test_an_address_that_refuses_or_is_busy_or_gone(
         ("VERDICT: 1? No.\nVERDICT: 2.", "2"),
         ("The first one.", ""),
         ("VERDICT: 12", ""),
+        ("Verdict:\n\n**2**", "2"),
+        ("VERDICT: 1. The first is right.", "1"),
+        ("Before a verdict:\n1. Answer 1 is wrong", ""),
+        ("Before a verdict\n\n1. Answer 1\n2. Answer 2\nVERDICT: tie", "tie"),
         ("", ""),
     ],
 )

@@ -181,6 +181,17 @@ def raw(served: Served, request: str, *headers: str, body: str = "") -> tuple[in
     return int(first.split()[1]), dict(one.lower().split(": ", 1) for one in rest), text
 
 
+def test_who_hangs_up_before_all_is_sent_is_no_bug() -> None:
+    made = Served("demo")
+    host, port = made.url.split("/")[2].split(":")
+    lines = ["POST /v1/chat/completions HTTP/1.1", "host: x", f"authorization: Bearer {made.token}"]
+    with socket.create_connection((host, int(port)), timeout=30) as line:
+        line.sendall("\r\n".join([*lines, "content-length: 100", "", "{"]).encode())
+    assert raw(made, "GET /health")[0] == 200
+    code, said = made.end()
+    assert code == 143 and "bug" not in said and "Traceback" not in said, said
+
+
 def test_only_who_has_the_token_is_let_in(served: Served) -> None:
     """/health tells nothing. No path but the open one answers without it; a body is not even read."""
     chat = "POST /v1/chat/completions"
@@ -195,6 +206,8 @@ def test_only_who_has_the_token_is_let_in(served: Served) -> None:
         found = raw(served, place)
         assert found[0] == status and "error" in json.loads(found[2])
     assert raw(served, chat, f"authorization: Bearer {served.token}", body="{")[0] == 400
+    half = r'{"model": "demo", "messages": [{"role": "user", "content": "a\ud800"}]}'
+    assert raw(served, chat, f"authorization: Bearer {served.token}", body=half)[0] == 400
 
     async def bad() -> None:
         with pytest.raises(openai.AuthenticationError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from doitune.backends.written import Sampling
     from doitune.data.message import Message
     from doitune.prompt.template import Template
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: Python's stand-in for a byte that is not UTF-8, or a JSON escape."""
 
 
 class TooLong(DataError):
@@ -45,7 +50,12 @@ class Partner:
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """The ids of a conversation that ends with a user's turn, as training encoded it. Errors: DataError
-        for a text that forges a turn; ModelError where the base's own template refuses it."""
+        for a text that forges a turn or holds half a character; ModelError where the base's own template
+        refuses it."""
+        for one in messages:
+            if half := _HALF.search(one.said + one.name):
+                problem = f"the {one.role}'s text holds {half[0]!r}, which is half a character"
+                raise DataError(problem, "what comes from a file, a pipe or a terminal has to be UTF-8")
         with self.reading:
             return encode_question(messages, self.template)
 

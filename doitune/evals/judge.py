@@ -42,7 +42,10 @@ RULES = (
 
 TRIES, TIMEOUT_SECONDS, MOST_TOKENS = 4, 120.0, 1024
 
-_VERDICT = re.compile(r"verdict\W*(1|2|tie)\b", re.IGNORECASE)
+_VERDICT = re.compile(
+    r"verdict(?:[^\w\n]*(1|2|tie)\b|\W*\n\W*?(1|2|tie)[^\w\n]*$)", re.IGNORECASE | re.MULTILINE
+)
+"""On the word's own line, or alone on the next: a reply that is cut short may number what it weighs."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def judge_pairs(
 def read_verdict(reply: str) -> str:
     """1, 2 or tie: the last verdict that a reply states; "" where it states none."""
     found = _VERDICT.findall(reply)
-    return found[-1].lower() if found else ""
+    return "".join(found[-1]).lower() if found else ""
 
 
 def _kept(a: Path, b: Path, judge: Judge) -> Path:

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -74,7 +74,11 @@ class _Endpoint:
 
     async def chat(self, request: Request) -> Response:
         self.service.let_in(request.headers.get("authorization", ""))
-        question = read_question(await _body(request), self.service.style)
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_GONE)
+        question = read_question(body, self.service.style)
         order = self.service.order(question)
         completion = Completion(question.model, question.usage)
         if question.stream:
