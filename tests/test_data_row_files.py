@@ -109,6 +109,21 @@ def test_columns_give_the_same_rows(tmp_path: Path, suffix: str, rows: list[dict
     assert read(path) == TURNS
 
 
+def test_what_columns_fill_in_is_no_argument_of_a_call(tmp_path: Path) -> None:
+    """Trap: in a column each object has every key that any has; `"days": null` was learnt."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    def row(**arguments: object) -> dict[str, object]:
+        calls = [{"function": {"name": "f", "arguments": arguments}}]
+        asked = {"role": "user", "content": "?", "tool_calls": None}
+        return {"messages": [asked, {"role": "assistant", "content": None, "tool_calls": calls}]}
+
+    parquet.write_table(pyarrow.Table.from_pylist([row(a="x", n=[1]), row(b=2)]), tmp_path / "calls.parquet")
+    [rows] = open_corpus(str(tmp_path / "calls.parquet")).read("curated/full").values()
+    assert [one.messages[-1].calls[0].arguments for one in rows] == ['{"a": "x", "n": [1]}', '{"b": 2}']
+
+
 def test_a_folder_of_many_kinds_is_one_corpus(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()

@@ -21,6 +21,7 @@ from test_prompt import TEMPLATES as OLD
 from test_prompt import byte_tokenizer, doit, level_tokenizer, own
 
 from doitune.data.corpus import open_corpus
+from doitune.data.jsonl import RowError
 from doitune.data.keys import THINKING
 from doitune.data.leaks import leaks_of
 from doitune.data.message import Message
@@ -276,6 +277,45 @@ def test_a_call_that_has_no_end_of_its_own_never_trains_its_result() -> None:
     )
     whole = encode(chat, known)
     assert trained_texts(whole, known) == ["It rains.</turn>"], "the answer alone can be learnt"
+
+
+def called(arguments: Any, **more: Any) -> Row:
+    one = {"type": "function", "function": {"name": "weather", "arguments": arguments}}
+    return {"messages": [CALLED[0], turn("assistant", None, tool_calls=[one])], "tools": [TOOL], **more}
+
+
+FORGED = '"<|im_\\u0065nd|>"'
+"""Trap: the text in the row is no token, what a template writes of it is one."""
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        called(f'{{"place": {FORGED}}}'),
+        called(f'{{"place": [{{{FORGED}: 1}}]}}'),
+        called({}, tools=f'[{{"name": "weather", "description": {FORGED}, "parameters": {{"probe": 1}}}}]'),
+    ],
+)
+def test_a_token_that_is_spelled_in_escapes_is_a_control_token_all_the_same(row: Row) -> None:
+    with pytest.raises(DataError, match=r"holds the control token <\|im_end\|>"):
+        encode(read_messages(json.loads(json.dumps(row))), template("qwen2.5"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"n": 1e999}', "too large"),
+        ('{"n": NaN}', "NaN is not JSON"),
+        ('{"n": 1, "n": 2}', "stands twice"),
+        ('{"n": "\\ud800"}', "half a character"),
+        ('{"n": ' + "[" * 40 + "]" * 40 + "}", "nested deeper"),
+    ],
+)
+def test_json_in_a_text_is_read_as_strictly_as_a_row(text: str, problem: str) -> None:
+    """Traps: Infinity was learnt as an argument; of two values the last."""
+    for row in (called(text), called({}, tools=f'[{{"name": "f", "x": {text}}}]')):
+        with pytest.raises(RowError, match=problem):
+            read_messages(row)
 
 
 def test_ids_of_another_form_are_named_anew_where_the_template_wants_nine_characters() -> None:

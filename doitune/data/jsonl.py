@@ -155,6 +155,19 @@ def parse_line(line: bytes) -> dict[str, object]:
     return value
 
 
+def parse_json(text: str) -> object:
+    """JSON text within a row, read as strictly as the row. Errors: RowError of kind duplicate_key,
+    not_finite, depth or surrogate; ValueError for what is no JSON."""
+    try:
+        value: object = _DECODER.decode(text)
+    except RecursionError:
+        raise _too_deep() from None
+    _refuse_surrogates(value)
+    if _depth(value) > MAX_DEPTH:
+        raise _too_deep()
+    return value
+
+
 def _as_text(line: bytes) -> str:
     try:
         return line.decode("utf-8")

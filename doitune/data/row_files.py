@@ -220,12 +220,21 @@ def _arrow_batches(ipc: Any, file: Any) -> Iterator[Any]:
 
 
 def _json_of(row: dict[str, Any], place: str) -> bytes:
-    """A row as JSON; numbers and texts only, dates as texts. A cell without a number (NaN) is empty."""
-    said = {key: None if value != value else value for key, value in row.items()}
+    """A row as JSON; numbers and texts only, dates as texts. A cell without a number (NaN) is empty. A key
+    without a value inside of a cell is none: Arrow gives every object all keys that any of them has, so a
+    call of a tool would be learnt with arguments that it never had."""
+    said = {key: None if value != value else _present(value) for key, value in row.items()}
     try:
         return json.dumps(said, ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
     except TypeError as error:
         raise DataError(str(error), "drop the column, or write its values as text", place=place) from None
+
+
+def _present(value: Any) -> Any:
+    """A value without the keys that have none."""
+    if isinstance(value, dict):
+        return {key: _present(one) for key, one in value.items() if one is not None}
+    return [_present(one) for one in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import NoReturn
 
-from doitune.data.jsonl import RowError, shown
+from doitune.data.jsonl import RowError, parse_json, shown
 from doitune.data.message import ToolCall
 
 _TOOLS = 'write `tools` as a list of {"type": "function", "function": {"name": …, "parameters": {…}}}'
@@ -73,10 +72,9 @@ def _parsed(value: object, what: str, kind: str, hint: str) -> object:
     if not isinstance(value, str):
         return value
 
-    def refused(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no JSON")
-
     try:
-        return json.loads(value, parse_constant=refused)
-    except (ValueError, RecursionError) as error:
+        return parse_json(value)
+    except RowError as error:
+        raise RowError(kind, f"{what}: {error.problem}: {shown(value)}", hint) from None
+    except ValueError as error:
         raise RowError(kind, f"{what}: no JSON text ({error}): {shown(value)}", hint) from None

@@ -166,11 +166,23 @@ def _other_texts(message: Message) -> Iterator[tuple[str, str]]:
     if message.thinking:
         yield "the assistant's thinking", message.thinking
     if message.tools:
-        yield "the row's `tools`", message.tools
+        yield "the row's `tools`", _spelled(message.tools)
     for call in message.calls:
-        yield "a call of a tool", f"{call.name} {call.arguments}"
-    if message.name:
-        yield "the name of a tool", message.name
+        yield "a call of a tool", f"{call.name} {_spelled(call.arguments)}"
+    if message.name or message.call_id:
+        yield "the name of a tool", f"{message.name} {message.call_id}"
+
+
+def _spelled(text: str) -> str:
+    """JSON text, and the texts in it without JSON's escapes, as a template may write them."""
+    if "\\" not in text:
+        return text
+    found, left = [text], [json.loads(text)]
+    while left:
+        one = left.pop()
+        found += [one] if isinstance(one, str) else []
+        left += [*one, *one.values()] if isinstance(one, dict) else one if isinstance(one, list) else []
+    return "\n".join(found)
 
 
 def _refuse_rowless(ids: Sequence[int], template: Template, place: str) -> None:
