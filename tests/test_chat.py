@@ -341,6 +341,24 @@ def test_a_text_in_pieces_is_shown_as_the_whole_would_be(seed: int, monkeypatch:
         assert "".join(shown) == safe(text)
 
 
+def test_a_long_word_is_shown_as_it_is_written_and_a_secret_in_it_is_not() -> None:
+    shown: list[str] = []
+    writer = SafeWriter(shown.append)
+    for _ in range(100):
+        writer.take("10")
+    assert len("".join(shown)) >= 150, "a word without an end is no silence"
+    secrets = ["hf_" + "a" * 90, "github_pat_" + "b" * 60, "AIza" + "c" * 50, "xoxb-" + "d" * 50]
+    endless = ["eyJ" + "e" * 60 + "." + "f" * 60 + "." + "g" * 60, "https://" + "u" * 90 + ":pass@host/x"]
+    for secret in (*secrets, *endless):
+        text = "x" * 70 + "-" + secret + "," + "y" * 70
+        shown = []
+        writer = SafeWriter(shown.append)
+        for character in text:
+            writer.take(character)
+        writer.end()
+        assert "".join(shown) == safe(text) != text
+
+
 def test_an_adapter_apart_from_its_run_speaks_as_the_run(
     trained: Run, partner: Partner, tmp_path: Path
 ) -> None:

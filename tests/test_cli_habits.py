@@ -55,6 +55,10 @@ ANSWERS = {
     "train demo --report_to none": "write --set 'train.trackers=[]'",
     "train demo --cutoff_len 1024": "write --set train.max_tokens=1024",
     "train demo --seed 7": "write --set train.seed=7",
+    "data check --corpus a.jsonl": "name it without --corpus: a.jsonl",
+    "data convert a.csv b.jsonl --set data.question_column=问 --set data.answer_column=b": (
+        "write --question-column '问' --answer-column b"
+    ),
     "train demo --logging_steps 5": "every step is logged: leave it out",
     "resume last --max_steps": "write --set train.max_steps=VALUE; train.max_steps takes a whole number",
 }

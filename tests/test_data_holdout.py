@@ -198,3 +198,26 @@ def test_free_answers_choose_a_checkpoint_by_their_loss(tmp_path: Path) -> None:
     }
     assert len(rows["客服"]) == 9 and all(row.form == "open" for row in rows["客服"])
     assert validation_score(None, None, rows) == {}  # type: ignore[arg-type]
+
+
+def test_rows_of_one_line_are_kept_out_and_given_away_one_by_one(tmp_path: Path) -> None:
+    """Trap: a JSON array that is not indented has every row at the same place."""
+    rows = [row("客服", number) for number in range(40)]
+    twins = [row("客服", 99, answer="甲"), row("客服", 99, answer="乙")]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([*rows, *twins]), encoding="utf-8")
+    found = draw(resolve("own", model="demo", corpus=str(path), overrides=["data.holdout=0.2"]).recipe)
+    assert len({example.place for example in found[0].examples}) == 1
+    assert len(found[1].parted.kept_out["客服"]) == 9 and len(found[0].examples) == 42 - 9
+    whole = {example.id for example in found[0].examples}
+    assert not whole & {one for some in found[1].parted.ids().values() for one in some}
+
+    entry = f"data.corpus=[{{from: {path}, budget: 7}}]"
+    budgeted = draw(resolve("own", model="demo", overrides=["data.holdout=0.2", entry]).recipe)
+    assert {example.id for example in budgeted[0].examples} < whole and len(budgeted[0].examples) == 7
+
+    said = "一段很长的话，两行都说到它，所以知道一行就知道另一行"
+    told = [row("客服", 1, question=said), row("客服", 2, question=said + "吗呢")]
+    path.write_text(json.dumps(told), encoding="utf-8")
+    alone = draw(resolve("own", model="demo", corpus=str(path), overrides=["data.holdout=0.5"]).recipe)
+    assert alone[1].parted.short == ("客服",) and len(alone[0].examples) == 2

@@ -165,6 +165,10 @@ def _typed(words: Sequence[str]) -> list[Typed]:
 
 def _cure(typed: Typed, all_typed: Sequence[Typed], own: set[str], near_flag: bool) -> str:
     """What to write for an option: `--set field=value`, a flag, or a sentence; empty: nothing is near."""
+    if typed.option == "--corpus" and own & {"corpus", "source"}:  # their corpora are no option
+        return f"name it without --corpus: {shlex.quote(typed.values[0] if typed.values else VALUE)}"
+    if typed.option == "--set":
+        return _flags([one.values[0] for one in all_typed if one.option == "--set" and one.values], own)
     habits = [one for one in HABITS if typed.name in one.names.split()]
     for habit in habits:
         if habit.says:
@@ -179,6 +183,15 @@ def _cure(typed: Typed, all_typed: Sequence[Typed], own: set[str], near_flag: bo
         return _setting(habit.here, _value(habit.here, typed, habit.values))
     named = fields_called(typed.name, near=not near_flag)
     return " or ".join(_setting(one, _value(one, typed, {})) for one in named)
+
+
+def _flags(settings: Sequence[str], own: set[str]) -> str:
+    """The flags of a command without --set that say what settings say of the rows; empty: one has none."""
+    pairs = [one.partition("=") for one in settings]
+    found = [
+        (f"--{name.removeprefix('data.').replace('_', '-')}", shlex.quote(value)) for name, _, value in pairs
+    ]
+    return " ".join(f"{flag} {value}" for flag, value in found) if {flag for flag, _ in found} <= own else ""
 
 
 def _step(all_typed: Sequence[Typed]) -> str:

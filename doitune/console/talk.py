@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.console.screen import note, safe, show_error
 from doitune.errors import DoituneError
+from doitune.system.secrets import known
 from doitune.system.signals import Break
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ PROMPT = "> "
 
 _WORD = re.compile(r"[!-~]*\u200d?\Z")
 """The end of a text that may go on as a longer word, in which a secret could stand, or as a longer emoji."""
+
+_BEGUN = 40
+"""Characters of a token by which `safe` knows it, at most; more of a long word is not held back."""
+
+_ENDLESS = re.compile(r"://|eyJ")
+"""What begins a secret that may show itself only after any number of characters."""
 
 
 class SafeWriter:
@@ -41,7 +48,7 @@ class SafeWriter:
             self.write(safe(one)[self._shown :] + "\n")
             self._shown = 0
         self._line = line
-        self._show(line[: len(line) - len(_WORD.search(line)[0])])  # type: ignore[index]  # it matches always
+        self._show(line[: _sure(line)])
 
     def end(self) -> None:
         """Nothing more comes."""
@@ -52,6 +59,15 @@ class SafeWriter:
         if len(safe(sure)) > self._shown:
             self.write(safe(sure)[self._shown :])
             self._shown = len(safe(sure))
+
+
+def _sure(line: str) -> int:
+    """How many characters of a line can be shown: up to its last word, and the start of a long one."""
+    word = len(line) - len(_WORD.search(line)[0])  # type: ignore[index]  # it matches always
+    long = len(line) - max([_BEGUN, *map(len, known()[:1])])
+    if long <= word or _ENDLESS.search(line, word):
+        return word
+    return long if safe(line).startswith(safe(line[:long])) else word
 
 
 class Screen:

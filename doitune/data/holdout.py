@@ -95,13 +95,13 @@ def part(rows: Rows, how: Holdout, beside: Sequence[Example] = ()) -> Parted:
     }
     told = _given_away(together((*rows.values(), beside)), candidates)
     kept_out = {
-        name: tuple(_asked(row) for _, row in found if row.place not in told)[: how.rows_of(len(rows[name]))]
+        name: tuple(_asked(row) for _, row in found if row.id not in told)[: how.rows_of(len(rows[name]))]
         for name, found in candidates.items()
     }
-    places = {row.place for found in kept_out.values() for row in found}
+    out = {row.id for found in kept_out.values() for row in found}
     return Parted(
         {name: found for name, found in kept_out.items() if found},
-        {name: _without(found, candidates[name], places) for name, found in rows.items()},
+        {name: _without(found, candidates[name], out) for name, found in rows.items()},
         tuple(name for name, found in kept_out.items() if not found and how.rows_of(len(rows[name]))),
     )
 
@@ -124,19 +124,20 @@ def _candidates(rows: Sequence[Example], how: Holdout, alone: Sequence[bool]) ->
 
 
 def _without(
-    rows: Sequence[Example], candidates: Sequence[tuple[int, Example]], places: set[str]
+    rows: Sequence[Example], candidates: Sequence[tuple[int, Example]], out: set[str]
 ) -> Sequence[Example]:
-    """The rows less those of the candidates that are kept out, which lie at `places`."""
-    out = {number for number, row in candidates if row.place in places}
-    return taken(rows, [number for number in range(len(rows)) if number not in out]) if out else rows
+    """The rows less those of the candidates that are kept out, whose ids are `out`."""
+    numbers = {number for number, row in candidates if row.id in out}
+    return taken(rows, [number for number in range(len(rows)) if number not in numbers]) if numbers else rows
 
 
 def _given_away(
     every: Sequence[Example], candidates: Mapping[str, Sequence[tuple[int, Example]]]
 ) -> set[str]:
-    """Places of the candidates that another row gives away."""
+    """Ids of the candidates that another row gives away. No other row has a candidate's id; its place may be
+    that of many, on one line."""
     found = leaks_of(every, {"holdout": [row for some in candidates.values() for _, row in some]})
-    return {leak.other_place for leak in found if leak.train_place != leak.other_place}
+    return {leak.other_id for leak in found if leak.train_id != leak.other_id}
 
 
 def _asked(row: Example) -> Example:

@@ -59,23 +59,28 @@ def draw(recipe: Recipe) -> tuple[Pick, Corpus]:
 def _by_corpus(section: DataSection, corpus: Corpus, rows: Rows) -> Rows:
     """The rows less those beyond the budget of the corpus that they are from. Which stay depends on seed and
     row alone, so that a smaller budget's are among a larger one's. Errors: DataError for a shortfall."""
-    dropped: set[str] = set()
+    dropped: set[tuple[str, int]] = set()
     for entry, one in zip(section.corpora, corpus.units, strict=True):
         if entry.budget is None:
             continue
         files = {str(path) for source in one.kept.sources() for path in one.kept.files(source).values()}
-        own = [row for found in rows.values() for row in found if row.place.rpartition(":")[0] in files]
+        own = [
+            (sha256(f"{section.seed}\x1f{row.id}".encode()).digest(), name, number)
+            for name, found in rows.items()
+            for number, row in enumerate(found)
+            if row.place.rpartition(":")[0] in files
+        ]
         if len(own) < entry.budget and section.on_shortfall == "stop":
             problem = (
                 f"{entry.place} has {len(own):,} rows to learn from, its budget asks for {entry.budget:,}"
             )
             raise DataError(problem, "lower its budget, or write data.on_shortfall: take_all")
-        order = sorted(own, key=lambda row: sha256(f"{section.seed}\x1f{row.id}".encode()).digest())
-        dropped |= {row.place for row in order[entry.budget :]}
+        order = sorted(own, key=lambda one: one[0])
+        dropped |= {(name, number) for _, name, number in order[entry.budget :]}
     if not dropped:
         return rows
     left = {
-        name: taken(found, [place for place, row in enumerate(found) if row.place not in dropped])
+        name: taken(found, [number for number in range(len(found)) if (name, number) not in dropped])
         for name, found in rows.items()
     }
     return {name: found for name, found in left.items() if found}
