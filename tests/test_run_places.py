@@ -147,8 +147,15 @@ def test_kept_out_rows_of_a_corpus_that_moved_are_asked(home: Path, tmp_path: Pa
     (one,) = asked(run, corpus=(str(elsewhere),))
     lines = (run.folder / "evals").glob("doit-test*/*/outcomes.jsonl")
     ids = [json.loads(line)["id"] for path in lines for line in path.read_text().splitlines()]
-    assert one.report.n == len(ids) == 2
+    assert one.report.n == len(ids) == 2 and not one.leaks
     assert {i.partition("#")[2] for i in ids} == {i.partition("#")[2] for i in kept["test"]}
+    (home / "asked.jsonl").write_text("".join(row(number, "test") for number in range(38, 44)))
+    told = (run.folder / "examples.txt").read_text().splitlines()
+    (one,) = asked(run, corpus=(str(home / "asked.jsonl"),))
+    lines = (run.folder / "evals").glob("doit-test-of-asked/step*/outcomes.jsonl")
+    ids = [json.loads(line)["id"] for path in lines for line in path.read_text().splitlines()]
+    learnt = {name.rpartition("#")[2] for name in ids} & {name.rpartition("#")[2] for name in told}
+    assert one.report.n == 6 and one.leaks == len(learnt) > 0, "trap: a model was praised for rows it learnt"
     elsewhere.write_text(elsewhere.read_text() + row(99, "train"))
     with pytest.raises(DataError, match="no rows to ask"):
         asked(run, corpus=(str(elsewhere),))

@@ -43,7 +43,7 @@ def load_tokenizer(folder: Path) -> Any:
             raise
         raise ModelError(
             f"the tokenizer in {folder} cannot be loaded: {first_line(error)}",
-            "doitune needs a fast tokenizer (tokenizer.json)",
+            "doitune needs a fast tokenizer (tokenizer.json) beside a config.json that transformers accepts",
         ) from error
     if not tokenizer.is_fast:
         raise ModelError(f"the tokenizer in {folder} is not a fast one", "add its tokenizer.json")

@@ -6,7 +6,8 @@ Nothing here knows how a run was trained: it reads the run's directory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +30,7 @@ from doitune.run.folder import Run, resolved
 from doitune.run.layout import (
     BASE,
     BASES,
+    EXAMPLES,
     LONE,
     OF_CORPUS,
     ORIGIN,
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
     from doitune.recipe.fields import Recipe
 
 OnProgress = Callable[[str, Progress], None]
+
+_OF_CONTENT = re.compile(r"#([0-9a-f]{16})(?:-[0-9]+)?$")
+"""The end of a row's id that is a digest of what it says; a row with an `idx` has another."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,7 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
     stopped = None if run.done() else run.checkpoints.all()[-1].step
     found: list[Evaluation] = []
     for suite, task in tasks.items():
+        told = leaks + (_learnt(run, task) if request.corpus and task.suite in CORPUS_SUITES else 0)
         if request.with_base:
             with model.without_adapter():
                 found.append(_evaluated(loaded, task, _folder(run.folder, suite, BASE, task, loaded)))
@@ -190,8 +196,19 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
             adapter = file_sha256(checkpoint / WEIGHTS)
             folder = _folder(run.folder, suite, checkpoint.name, task, loaded)
             one = _evaluated(loaded, task, folder, adapter)
-            found.append(replace(one, leaks=leaks, stopped_at=stopped))
+            found.append(replace(one, leaks=told, stopped_at=stopped))
     return found
+
+
+def _learnt(run: Run, task: Task) -> int:
+    """How many questions of a task stand among the rows that a run learnt from, answer and all."""
+
+    def contents(ids: Iterable[str]) -> list[str]:
+        return [found[1] for one in ids if (found := _OF_CONTENT.search(one))]
+
+    names = run.folder / EXAMPLES
+    known = {*contents(names.read_text(encoding="utf-8").split("\n"))} if names.is_file() else set()
+    return sum(one in known for one in contents(item.id for item in task.items))
 
 
 def _folder(place: Path, suite: str, checkpoint: str, task: Task, loaded: _Loaded) -> Path:
