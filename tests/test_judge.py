@@ -27,6 +27,7 @@ class Address:
         self.keys: list[str | None] = []
         self.status = 200
         self.busy = 0
+        self.answer = b""
         self.prefers = lambda one, two: "tie" if len(one) == len(two) else "1" if len(one) > len(two) else "2"
         address = self
 
@@ -42,6 +43,7 @@ class Address:
                 verdict = address.prefers(told["answer 1"], told["answer 2"])
                 content = f"One says more.\n**VERDICT: {verdict}**"
                 answer = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+                answer = address.answer or answer
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
@@ -145,6 +147,10 @@ def test_an_address_that_refuses_or_is_busy_or_gone(
     address.status = 404
     with pytest.raises(DataError, match="no chat completion"):
         judge_pairs(*sides, Judge(address.url, "judge"))
+    address.status = 200
+    for address.answer in (b"<html>", b"[" * 100_000, b'{"choices": {"0": 1}}'):
+        with pytest.raises(DataError, match="no chat completion"):
+            judge_pairs(*sides, Judge(address.url, "judge"))
     with pytest.raises(DataError, match="does not answer"):
         judge_pairs(*sides, Judge("http://127.0.0.1:9/v1", "judge"))
     for wrong in ("", "127.0.0.1:8000", "ftp://x/v1", "http://"):

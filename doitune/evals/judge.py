@@ -225,7 +225,7 @@ def _asked(client: httpx.Client, judge: Judge, prompt: str) -> str:
 def _content(answer: httpx.Response, judge: Judge) -> str:
     try:
         content = answer.json()["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         content = None
     if answer.status_code != 200 or not isinstance(content, str):
         raise DataError(
