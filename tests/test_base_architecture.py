@@ -12,8 +12,8 @@ import pytest
 from doitune.base.architecture import read_architecture
 from doitune.errors import ModelError, RecipeError
 from doitune.memory.cards import Card
-from doitune.memory.expected import expected_gib
 from doitune.memory.shape import find_config, find_shape
+from doitune.memory.suggest import planned_for
 from doitune.recipe.fields import ModelSection
 from doitune.recipe.files import list_models
 from doitune.recipe.resolve import resolve
@@ -62,15 +62,21 @@ def test_every_model_recipe_has_its_published_number_of_weights() -> None:
 
 
 def test_a_model_fits_the_card_that_its_recipe_names() -> None:
-    """By what the list of models says of it. Trap: a card that holds the weights and no step."""
+    """By the verdict of a plan. Trap: a card that holds the weights and no step, or what is expected and not
+    the most."""
     cards = {one.name: re.search(r"\ban? (\d+) GB card", one.summary) for one in list_models()}
     assert sum(found is not None for found in cards.values()) == len(cards) - 1
     for name, found in cards.items():
         if found is None:
             assert name == "demo"
             continue
-        needed = expected_gib(resolve("own", model=name, corpus="x.jsonl").recipe)
-        assert needed <= Card(float(found[1])).usable_gib, name
+        planned = planned_for(resolve("own", model=name), Card(float(found[1])))
+        assert planned is not None and planned.fits, name
+    lower = [one.name for one in list_models() if one.summary.endswith("or 24 GB at rank 8")]
+    assert lower == ["qwen1.5-32b", "qwen3-32b"]
+    for name in lower:
+        planned = planned_for(resolve("own", model=name, overrides=["lora.rank=8"]), Card(24.0))
+        assert planned is not None and planned.fits, name
 
 
 def test_a_model_tuned_for_chat_speaks_in_its_own_turns() -> None:

@@ -129,7 +129,8 @@ def test_a_budget_that_the_holdout_leaves_short_says_so(tmp_path: Path) -> None:
     assert (drawn(), drawn("data.holdout=0"), drawn("data.budget={客服: 57}")) == (57, 60, 57)
     with pytest.raises(DataError) as caught:
         drawn("data.budget={客服: 60}")
-    assert "客服 3 (data.holdout)" in caught.value.problems[-1].problem
+    (problem,) = caught.value.problems  # no second one, which would be no error
+    assert problem.hint.endswith("客服 3 (data.holdout)")
     assert drawn("data.budget={客服: 60}", "data.holdout=0") == 60
 
 
@@ -221,3 +222,16 @@ def test_rows_of_one_line_are_kept_out_and_given_away_one_by_one(tmp_path: Path)
     path.write_text(json.dumps(told), encoding="utf-8")
     alone = draw(resolve("own", model="demo", corpus=str(path), overrides=["data.holdout=0.5"]).recipe)
     assert alone[1].parted.short == ("客服",) and len(alone[0].examples) == 2
+
+
+def test_a_check_says_a_cure_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from doitune.console.examples import show_check
+    from doitune.data.check import check
+
+    path = tmp_path / "faq.csv"
+    path.write_text("ticket,reply\n" + "a,b\n" * 9, encoding="utf-8")
+    show_check(check(open_corpus(str(path))))
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        said.count("no known form of row") == 5 and said.count("name the fields of question and answer") == 1
+    )

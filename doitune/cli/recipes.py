@@ -40,7 +40,8 @@ def recipes_list(as_json: Json = False) -> None:
     screen.show_table(["recipe", "what it does"], rows)
     rows = [[one["name"], f"{one['expected_memory_gib']:.1f}", one["summary"]] for one in models]
     screen.show_table(["model", "GiB on a card", "what it is"], rows, right=(1,))
-    screen.say(f"GiB on a card: {SETTING}; `doitune plan` says it for a recipe")
+    screen.say(f"GiB on a card: expected, {SETTING}")
+    screen.say("`doitune plan` says it for a recipe, and judges by the most that it may be")
 
 
 @recipes_app.command("show")

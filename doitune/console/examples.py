@@ -53,10 +53,13 @@ def show_check(report: CheckReport) -> None:
     if rows:
         show_table(["source", "ability", "rows", "forms", "tokens, median / most"], rows, right=(2,))
     shown: Counter[str] = Counter()
+    hints: set[str] = set()
     for one in report.problems:
         shown[one.kind] += 1
         if shown[one.kind] <= FIRST_PROBLEMS:
-            say(f"{one.place}: {one.problem}" + (f" ({one.hint})" if one.hint else ""))
+            fresh = one.hint and one.hint not in hints
+            hints.add(one.hint)
+            say(f"{one.place}: {one.problem}" + (f" ({one.hint})" if fresh else ""))
     for kind, number in shown.items():
         if number > FIRST_PROBLEMS:
             say(f"... and {number - FIRST_PROBLEMS:,} more of kind {kind}")

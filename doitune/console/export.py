@@ -56,6 +56,7 @@ def show_export(found: Export) -> None:
     again = ", as an earlier export found" if found.again else ""
     say(f"{verdict}{again}: {found.folder} ({size_of(document['bytes'])})")
     if found.same:
+        say(f"talk to it: {shlex.join(['doitune', 'chat', as_argument(found.folder)])}")
         say(f"next: {shlex.join(['doitune', 'base', 'check', as_argument(found.folder)])}")
 
 
@@ -71,6 +72,7 @@ def show_adapter(found: AdapterExport) -> None:
     where = f"{base['name']} at {base['revision'] or 'its newest commit'}" if base["on_hub"] else base["name"]
     say(f"it names its base as {where}; README.md says how plain peft loads it")
     say(f"the adapter is in {found.folder}")
+    say(f"talk to it: {shlex.join(['doitune', 'chat', as_argument(found.folder)])}")
 
 
 def show_files(files: Mapping[str, int]) -> None:
@@ -84,6 +86,7 @@ def show_pushed(found: Pushed) -> None:
     who = "everybody" if found.public else "you, and whom you let (private)"
     if not found.commit:
         say(f"nothing was sent: these files would go to {found.repository}, readable by {who}")
+        say("next: the same command without --dry-run")
         return
     say(f"sent to {found.repository}, readable by {who}: commit {found.commit[:12]}")
     say(found.address)

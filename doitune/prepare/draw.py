@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -51,8 +52,10 @@ def draw(recipe: Recipe) -> tuple[Pick, Corpus]:
         short = {problem.place for problem in error.problems}
         if not short & {f"data.budget.{name}" for name in corpus.parted.kept_out}:
             raise
-        said = [Problem("data.holdout", text) for text in say_kept_out(corpus)]
-        raise DataError.of([*error.problems, *said]) from None
+        said = say_kept_out(corpus)
+        raise DataError.of(
+            [replace(one, hint="; ".join([one.hint, *said])) for one in error.problems]
+        ) from None
     return picked, corpus
 
 

@@ -43,10 +43,11 @@ class Endings:
     def text(self) -> str:
         """The same as a sentence."""
         said = f"{self.ended} of {self.asked} replies ended within {self.max_new_tokens} tokens"
+        if not self.marked:
+            return said
         return (
-            f"{said}: this model has not learnt to stop (more than {100 * LEAST_SHARE:.0f} % should end)"
-            if self.marked
-            else said
+            f"{said}: this model has not learnt to stop (more than {100 * LEAST_SHARE:.0f} % should end): "
+            "train more steps, or at a higher rate; `doitune data preview` shows the ends that are learnt"
         )
 
 
