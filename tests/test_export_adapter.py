@@ -258,8 +258,9 @@ def test_a_refusal_of_the_hub_has_its_cure(
 def test_no_login_no_network_and_no_name(run: Run, hub: SmallHub, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
-    with pytest.raises(UsageError, match="no name of a repository"):
-        push(Parcel(run, "x"), dry_run=True, on_files=print, on_note=print)
+    for name in ("x", "me/b c", "me/é", "me/x.git", "me/x\n"):
+        with pytest.raises(UsageError, match="no name of a repository"):
+            push(Parcel(run, name), dry_run=True, on_files=print, on_note=print)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ModelError, match="cannot be reached"):
         sent(run)

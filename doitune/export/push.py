@@ -57,6 +57,7 @@ def push(parcel: Parcel, *, dry_run: bool, on_files: OnFiles, on_note: Callable[
     name = parcel.repository
     if not is_hub_name(name) or not all(name.split("/")):
         raise UsageError(f"{name!r} is no name of a repository on the hub", "write OWNER/NAME")
+    _refuse_name(name)
     if not dry_run:
         _refuse_logged_out()
     with public_adapter(
@@ -66,6 +67,14 @@ def push(parcel: Parcel, *, dry_run: bool, on_files: OnFiles, on_note: Callable[
         if dry_run:
             return Pushed(name, found.files, parcel.public)
         return _send(parcel, found)
+
+
+def _refuse_name(name: str) -> None:
+    """What the hub would refuse, before anything is made ready."""
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    with _hub_answers(name):
+        validate_repo_id(name)
 
 
 def _refuse_logged_out() -> None:
