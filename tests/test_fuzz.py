@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,7 @@ def desk(
 
     def type_(words: list[str]) -> None:
         monkeypatch.setattr(sys, "argv", ["doitune", *words])
+        monkeypatch.setattr(sys, "stdin", StringIO())  # pytest's own may not be read
         with pytest.raises(SystemExit) as left:
             main()
         shown = capsys.readouterr()
