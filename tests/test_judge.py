@@ -127,7 +127,7 @@ def test_what_was_said_is_kept_and_not_asked_again(address: Address, sides: tupl
     first = judge_pairs(*sides, Judge(address.url, "judge"))
     assert len(address.asked) == 10
     assert judge_pairs(*sides, Judge(address.url, "judge")) == first and len(address.asked) == 10
-    (kept,) = (sides[1] / "judged").iterdir()
+    (kept,) = (sides[1] / "judgements").iterdir()
     lines = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 10 and all("VERDICT" in line["reply"] and line["prompt"] for line in lines)
     judge_pairs(*sides, Judge(address.url, "another"))
@@ -156,7 +156,7 @@ def test_an_address_that_refuses_or_is_busy_or_gone(
     for wrong in ("", "127.0.0.1:8000", "ftp://x/v1", "http://"):
         with pytest.raises(UsageError):
             Judge(wrong, "judge")
-    assert not any("secret-key" in path.read_text() for path in (sides[1] / "judged").iterdir())
+    assert not any("secret-key" in path.read_text() for path in (sides[1] / "judgements").iterdir())
 
 
 @pytest.mark.parametrize(

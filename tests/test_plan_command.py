@@ -110,30 +110,24 @@ def test_a_folder_of_ones_own_needs_its_config_only(tmp_path: Path) -> None:
     )
 
 
-def test_a_plan_is_light_and_quick() -> None:
-    """0.3 seconds of work without torch, transformers or the hub's library; the best of five, as machines
-    are shared."""
+def test_a_plan_is_light() -> None:
+    """Without torch, transformers or the hub's library; how long it takes, tests/bench/bench_plan.py says."""
     program = (
-        "import sys, time; started = time.process_time(); sys.argv = ['doitune', 'plan', 'reconstruct', '--model', '33b', '--card', '24gb', '--json']\n"
+        "import sys; sys.argv = ['doitune', 'plan', 'reconstruct', '--model', '33b', '--card', '24gb', '--json']\n"
         "from doitune.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'peft', 'bitsandbytes', 'numpy', 'huggingface_hub', 'tokenizers', 'safetensors'}\n"
-        "print(time.process_time() - started, sorted(heavy & {name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
+        "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
     )
-    seconds = []
-    for _ in range(5):
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-            check=True,
-        )
-        spent, _, loaded = done.stderr.strip().splitlines()[-1].partition(" ")
-        assert loaded == "[]"
-        seconds.append(float(spent))
-    assert min(seconds) < 0.3, seconds
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        check=True,
+    )
+    assert json.loads(done.stdout)["fits"] and done.stderr.strip().splitlines()[-1] == "[]"
 
 
 def test_lists_state_the_closed_form() -> None:

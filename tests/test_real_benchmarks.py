@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_real_model import smollm2  # noqa: F401  (a fixture)
 from tiny_benchmarks import real
 
 from doitune.evals.report import Report
@@ -61,7 +60,7 @@ def ask(
 
 
 def test_a_real_model_is_asked_and_five_interruptions_change_nothing(
-    smollm2: Path,  # noqa: F811
+    smollm2: Path,
     data: dict[str, Path],
     tmp_path: Path,
 ) -> None:

@@ -112,10 +112,10 @@ def test_another_corpus_is_asked_beside_the_runs_own(run: Run, home: Path) -> No
         (other,) = asked(run, corpus=("new rows.jsonl",))
     assert other.report.n == 4 and other.report.suite == "doit-test"
     folders = sorted(path.name for path in (run.folder / "evals").iterdir())
-    assert folders == ["doit-test", "doit-test-of-new rows"]
+    assert folders == ["doit-test", "doit-test-corpus-new rows"]
     assert "551" not in questions(run)
     with pytest.raises(UsageError) as caught:
-        find_evaluations([f"{run.folder}@base"] * 2, suite="doit-test-of-new rows", runs=home / "runs")
+        find_evaluations([f"{run.folder}@base"] * 2, suite="doit-test-corpus-new rows", runs=home / "runs")
     assert "--suite doit-test --corpus 'new rows'" in caught.value.hint
 
 
@@ -126,7 +126,7 @@ def test_two_corpora_asked_of_a_base_stand_beside_each_other(home: Path) -> None
         (found,) = evaluate_target("./base", request, runs=home / "runs", on_progress=lambda *_: None)
         assert found.report.n == 4
     suites = sorted(path.name for path in (home / "runs" / "bases" / "base" / "evals").iterdir())
-    assert suites == ["doit-test", "doit-test-of-other"]
+    assert suites == ["doit-test", "doit-test-corpus-other"]
 
 
 def test_a_run_that_is_not_whole_says_so_beside_its_scores(run: Run) -> None:
@@ -152,7 +152,7 @@ def test_kept_out_rows_of_a_corpus_that_moved_are_asked(home: Path, tmp_path: Pa
     (home / "asked.jsonl").write_text("".join(row(number, "test") for number in range(38, 44)))
     told = (run.folder / "examples.txt").read_text().splitlines()
     (one,) = asked(run, corpus=(str(home / "asked.jsonl"),))
-    lines = (run.folder / "evals").glob("doit-test-of-asked/step*/outcomes.jsonl")
+    lines = (run.folder / "evals").glob("doit-test-corpus-asked/step*/outcomes.jsonl")
     ids = [json.loads(line)["id"] for path in lines for line in path.read_text().splitlines()]
     learnt = {name.rpartition("#")[2] for name in ids} & {name.rpartition("#")[2] for name in told}
     assert one.report.n == 6 and one.leaks == len(learnt) > 0, "trap: a model was praised for rows it learnt"

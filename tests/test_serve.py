@@ -172,7 +172,8 @@ def raw(served: Served, request: str, *headers: str, body: str = "") -> tuple[in
     """Status, headers and body of an answer, by a bare connection."""
     host, port = served.url.split("/")[2].split(":")
     with socket.create_connection((host, int(port)), timeout=30) as line:
-        lines = [f"{request} HTTP/1.1", "host: x", "connection: close", *headers]
+        called = [] if any(one.lower().startswith("host:") for one in headers) else ["host: localhost"]
+        lines = [f"{request} HTTP/1.1", *called, "connection: close", *headers]
         lines += [f"content-length: {len(body.encode())}"] if body else []
         line.sendall("\r\n".join([*lines, "", body]).encode())
         said = b"".join(iter(lambda: line.recv(1 << 16), b"")).decode()
@@ -184,7 +185,7 @@ def raw(served: Served, request: str, *headers: str, body: str = "") -> tuple[in
 def test_who_hangs_up_before_all_is_sent_is_no_bug() -> None:
     made = Served("demo")
     host, port = made.url.split("/")[2].split(":")
-    lines = ["POST /v1/chat/completions HTTP/1.1", "host: x", f"authorization: Bearer {made.token}"]
+    lines = ["POST /v1/chat/completions HTTP/1.1", "host: localhost", f"authorization: Bearer {made.token}"]
     with socket.create_connection((host, int(port)), timeout=30) as line:
         line.sendall("\r\n".join([*lines, "content-length: 100", "", "{"]).encode())
     assert raw(made, "GET /health")[0] == 200
@@ -223,6 +224,17 @@ def test_pages_of_named_origins_alone_may_ask(served: Served) -> None:
         assert (status == 200) == (headers.get("access-control-allow-origin") == origin) == allowed
         headers = raw(served, "GET /v1/models", f"origin: {origin}")[1]
         assert (headers.get("access-control-allow-origin") == origin) == allowed
+
+
+def test_a_page_whose_name_was_pointed_here_is_turned_away(served: Served) -> None:
+    """DNS rebinding: the browser sends the page's own name as the host."""
+    for host, status in (
+        ("page.example", 400),
+        ("page.example:80", 400),
+        ("127.0.0.1:1", 200),
+        ("[::1]:1", 200),
+    ):
+        assert raw(served, "GET /health", f"host: {host}")[0] == status, host
 
 
 def listeners(pid: int) -> set[str]:

@@ -41,7 +41,9 @@ def model_of(kind: str, dtype: torch.dtype = torch.float32) -> Any:
 def kinds() -> list[str]:
     from transformers import CONFIG_MAPPING
 
-    known = [kind for kind in FAMILIES if kind in CONFIG_MAPPING]
+    known = [
+        kind for kind in FAMILIES if kind in CONFIG_MAPPING and not CONFIG_MAPPING[kind].sub_configs
+    ]  # a model of several parts is read by its text part
     assert len(known) >= 4
     return [*known, *SCALED, *OUTSIDE]
 

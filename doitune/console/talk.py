@@ -75,13 +75,13 @@ class Screen:
 
     def __init__(self, stopping: Break, *, figures: bool) -> None:
         self.stopping, self.figures = stopping, figures
-        self._writer, self._begun = SafeWriter(_write), False
+        self._writer, self._begun = SafeWriter(_put), False
 
     def begins(self, name: str) -> None:
         """See `Listener`."""
         if name:
-            _write(f"{safe(name)}:\n")
-        self._writer, self._begun = SafeWriter(_write), False
+            _put(f"{safe(name)}:\n")
+        self._writer, self._begun = SafeWriter(_put), False
 
     def text(self, piece: str) -> None:
         """See `Listener`; spaces before the first word are not shown."""
@@ -92,7 +92,7 @@ class Screen:
     def ends(self, reply: Reply, dropped: int) -> None:
         """See `Listener`."""
         self._writer.end()
-        _write("\n")
+        _put("\n")
         if dropped:
             note(f"the oldest {dropped} turns no longer fit the context and were left out")
         if self.figures:
@@ -110,7 +110,7 @@ def figures(reply: Reply) -> str:
     return f"{reply.prompt_tokens} + {reply.tokens} tokens, {speed:.1f} tokens/s{ended}"
 
 
-def _write(text: str) -> None:
+def _put(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -148,7 +148,7 @@ def _answer(session: Session, line: str, screen: Screen, open_other: Open) -> No
             elif len(session.ask(line, screen)) < len(session.sides):
                 note("the turn is not kept: not every side has answered")
     except KeyboardInterrupt:
-        _write("\n")
+        _put("\n")
         note("stopped; the turn is not kept")
     except DoituneError as error:
         if error.kind == "stopped":

@@ -264,7 +264,8 @@ def _lone_target(target: str, request: Request, runs: Path, on_progress: OnProgr
     suites = request.suites or recipe.eval.suite
     if not request.corpus and set(suites) & set(CORPUS_SUITES):
         raise UsageError(
-            "an adapter apart from its run has no corpus to be asked from", "name one: --corpus NAME|PATH"
+            "an adapter apart from its run has no corpus to be asked from",
+            "name one: --corpus NAME|PATH; or give its folder inside its run, RUN/checkpoints/STEP",
         )
     tasks = requested_tasks(recipe, request)
     found = open_lone(Path(target), request.model)

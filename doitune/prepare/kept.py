@@ -44,7 +44,7 @@ MOST_BYTES = 20 * GIB
 """Of all that is kept; what was not used for longest goes first."""
 
 LIBRARIES = ("tokenizers", "transformers", "sentencepiece", "jinja2", "numpy", "pyarrow")
-DOCUMENT, MANIFEST = "rows.json", "MANIFEST.json"
+DOCUMENT, MANIFEST = "rows.json", "entry.json"
 TRAINED, VALID = "trained", "valid"
 
 

@@ -5,7 +5,7 @@
       checkpoints/step-000320/        MANIFEST.json  state.json  state.safetensors; the adapter and its probe
       evals/<suite>/step-000320/      evaluation.json  outcomes.jsonl  report.json  report.md  batching.json
       evals/<suite>/base/             the same of the untrained base
-      evals/<suite>/<any>/judged/     what a judge model said of its free answers beside another's
+      evals/<suite>/<any>/judgements/     what a judge model said of its free answers beside another's
     runs/bases/<base>/evals/...       of a base that no run was trained on, or an adapter apart from its run
 
 In a checkpoint the adapter's own files have peft's names (`base/adapter.py`), its probe has that of
@@ -31,11 +31,11 @@ OLD, TRASH, BAD = ".old-", ".trash-", ".bad-"
 EVALS, BASES, BASE = "evals", "bases", "base"
 EVALUATION, EVALUATION_LOCK, BATCHING = "evaluation.json", "evaluation.lock", "batching.json"
 OUTCOMES, REPORT, REPORT_TEXT = "outcomes.jsonl", "report.json", "report.md"
-LONE = "adapter"
+LONE = "lone-adapter"
 """The name of an evaluation of an adapter apart from its run."""
-JUDGED = "judged"
+JUDGED = "judgements"
 """In an evaluation's folder: what judges said of its free answers beside another's."""
-OF_CORPUS = "-of-"
+OF_CORPUS = "-corpus-"
 """Between a suite and the name of another corpus than the run's, whose rows were asked."""
 
 STEP = "step-"

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -30,8 +31,13 @@ CLIENT_GONE = 499
 """What nginx logs of a client that hung up; nobody reads it."""
 
 
-def application(service: Service) -> Starlette:
-    """The ASGI application of a service."""
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]", "[")
+"""What a request may call this machine; releases of Starlette read `[::1]:8000` in three ways."""
+
+
+def application(service: Service, *, local: bool = True) -> Starlette:
+    """The ASGI application of a service. `local`: it listens on this machine alone, and a page whose name was
+    pointed here afterwards is turned away."""
     endpoint = _Endpoint(service)
     allowed = Middleware(
         CORSMiddleware,
@@ -39,6 +45,7 @@ def application(service: Service) -> Starlette:
         allow_methods=["GET", "POST"],
         allow_headers=["*"],
     )
+    named = Middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL_HOSTS), www_redirect=False)
     return Starlette(
         routes=[
             Route("/health", endpoint.health),
@@ -46,7 +53,7 @@ def application(service: Service) -> Starlette:
             Route("/v1/models/{name:path}", endpoint.model),
             Route("/v1/chat/completions", endpoint.chat, methods=["POST"]),
         ],
-        middleware=[allowed] if service.origins else [],
+        middleware=[*([named] if local else []), *([allowed] if service.origins else [])],
         exception_handlers={
             Refusal: _refused,
             HTTPException: _no_such_place,

@@ -73,7 +73,7 @@ def serve(service: Service, bound: socket.socket) -> None:
     StopAsked, always."""
     server = _Server(
         uvicorn.Config(
-            application(service),
+            application(service, local=is_loopback(str(bound.getsockname()[0]))),
             log_config=None,
             log_level="critical",  # a crash is told to `on_crash`
             access_log=False,
