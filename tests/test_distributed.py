@@ -182,7 +182,8 @@ def test_a_process_without_memory_makes_all_of_them_start_the_step_again(
     assert difference(single, run) < 1e-6
 
 
-@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [1, 0])
 def test_a_process_that_dies_ends_a_run_that_can_be_resumed(
     single: Run, recipe: Path, tmp_path: Path, started: list[subprocess.Popen[str]], rank: int
 ) -> None:

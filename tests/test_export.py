@@ -375,6 +375,7 @@ def _kill_at(module: Any, name: str, number: int) -> Callable[[], None]:
     return prepare
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     from doitune.evals import saved
     from doitune.export import merged, report

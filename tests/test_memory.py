@@ -226,7 +226,7 @@ SIZES = (8, 12, 16, 24, 32, 40, 48, 80)
     "sets",
     [
         (),
-        ("lora.rank=256", "train.optimizer=adamw", "lora.dropout=0.1"),
+        pytest.param(("lora.rank=256", "train.optimizer=adamw", "lora.dropout=0.1"), marks=pytest.mark.slow),
         ("train.tokens_per_micro_batch=8192", "model.backend=hf", "prompt.tokens=new"),
     ],
 )

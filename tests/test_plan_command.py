@@ -136,6 +136,7 @@ def test_lists_state_the_closed_form() -> None:
     assert needs["33b"] == pytest.approx(planned("--model", "33b", "--card", "24gb")["nominal_gib"], abs=0.05)
 
 
+@pytest.mark.slow
 def test_simulated_beside_the_closed_form() -> None:
     found = planned("--model", "qwen3-4b", "--card", "24gb", "--backend", "hf", "--simulate")
     assert abs(found["simulation"]["apart"]) < 0.01

@@ -169,6 +169,7 @@ def run_through(world: World, faults: Faults, notes: list[str] | None = None) ->
     return training
 
 
+@pytest.mark.slow
 def test_out_of_memory_at_any_call_changes_nothing(world: World) -> None:
     """Every forward, backward, step of the optimiser and evaluation call of a run fails once, the trial's
     too.

@@ -176,7 +176,14 @@ def test_a_config_cannot_ask_for_compiled_code(
         find_base(str(folder))
 
 
-@pytest.mark.parametrize("module", ["backends.tokenizer", "backends.hf", "memory.simulation.simulate"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "backends.tokenizer",
+        pytest.param("backends.hf", marks=pytest.mark.slow),
+        pytest.param("memory.simulation.simulate", marks=pytest.mark.slow),
+    ],
+)
 def test_the_package_that_fetches_compiled_code_cannot_be_imported(module: str, tmp_path: Path) -> None:
     """Trap: a way to transformers that does not pass the module that shuts it out."""
     (tmp_path / "kernels.py").write_text("print('fetched')", encoding="utf-8")

@@ -150,6 +150,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, tiny_corp
     return Watched(folder, seen, said)
 
 
+@pytest.mark.slow
 def test_no_secret_is_printed_or_written(watched: Watched) -> None:
     """Trap: a token on the command line lands in the run record; a crash shows the environment."""
     everything = watched.everything()

@@ -199,7 +199,7 @@ def seen(environment: dict[str, str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-@pytest.mark.parametrize(("tied", "new"), [(True, 0), (False, 3)])
+@pytest.mark.parametrize(("tied", "new"), [pytest.param(True, 0, marks=pytest.mark.slow), (False, 3)])
 def test_every_verb_says_what_the_hf_backend_says(
     stand_in: dict[str, str], tmp_path: Path, tied: bool, new: int
 ) -> None:
