@@ -98,3 +98,21 @@ def test_a_backend_that_is_not_needed_is_well() -> None:
     assert unsloth.state == "ok" and unsloth.text.startswith("not used here, and not needed")
     unsloth, _ = backend_checks(asked, has_card=True)
     assert unsloth.state == "warning" and unsloth.text.startswith("cannot be used")
+
+
+def test_free_answers_have_a_table_of_their_measures_and_no_word_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Trap: a paragraph on chrF for each model, and protocols compared that read a text alike."""
+    from doitune.console.scores import show_evaluations
+    from doitune.evals.report import Outcome, Report, tabulate
+    from doitune.evals.targets import Evaluation
+
+    measures = {"exact": 0.0, "rouge_l": 0.25, "loss": 1.5}
+    asked = [Outcome(f"{n}", "客服", 0.5, 0.0, free=True, measures=measures) for n in range(4)]
+    tables = tuple(tabulate(protocol, asked, order=()) for protocol in ("fixed", "paper"))
+    report = Report("doit-test", 0, {}, tables, 4, 4, ())
+    show_evaluations([Evaluation("run", name, report) for name in ("base", "step-000004")])
+    shown = capsys.readouterr().out
+    assert shown.count("shares with the row's own answer") == 1 and "delta" not in shown
+    assert shown.count("25.0") == 2 and shown.count("1.500") == 2

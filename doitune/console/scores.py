@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from doitune.ability import title_of
 from doitune.console.screen import say, show_table
 from doitune.evals.suites.files import missing_sets
 
@@ -26,6 +27,7 @@ def show_evaluations(evaluations: Sequence[Evaluation], protocols: Sequence[str]
         for protocol in protocols:
             _show(same, protocol)
         _show_delta(same)
+        _show_free(same)
         _notes(same)
 
 
@@ -34,6 +36,9 @@ def show_next(asked: Sequence[Run | None], runs: Path) -> None:
     from doitune.run.find import command
 
     if len(asked) == 1 and asked[0] is not None:
+        if asked[0].done() is None:
+            say(f"next: {command('resume', asked[0], runs)}")
+            return
         say(f"talk to it: {command('chat', asked[0], runs)}")
         say(f"next: {command('report', asked[0], runs)}")
 
@@ -83,18 +88,42 @@ def _cell(score: SetScore | Mean) -> str:
 
 
 def _show_delta(evaluations: Sequence[Evaluation]) -> None:
+    """What the protocol alone changes; nothing where every question is a free answer, which both read."""
     for one in evaluations:
+        if all(line.free == line.n for line in one.report.sets):
+            continue
         fixed, paper = (one.report.table(protocol).mean.score for protocol in ("fixed", "paper"))
         delta = f"delta {100 * (fixed - paper):+.1f}"
         say(f"{one.checkpoint}: fixed {100 * fixed:.1f}, paper {100 * paper:.1f}, {delta}")
+
+
+def _show_free(evaluations: Sequence[Evaluation]) -> None:
+    """Free answers: what is measured of them, a set a line for each model."""
+    rows = []
+    for first in (line for line in evaluations[0].report.sets if line.free):
+        for one in evaluations:
+            line = next(line for line in one.report.sets if line.name == first.name)
+            found = line.measures
+            shares = [f"{100 * found[name]:.1f}" if name in found else "" for name in ("exact", "rouge_l")]
+            loss = f"{found['loss']:.3f}" if "loss" in found else ""
+            rows.append(
+                [line.own_title or title_of(line.name), one.checkpoint, str(line.free), *shares, loss]
+            )
+    if rows:
+        columns = ["free answers", "model", "n", "exact %", "ROUGE-L %", "loss, nats a token"]
+        show_table(columns, rows, right=(2, 3, 4, 5))
+        say(
+            "chrF, the score of a free answer, is the runs of characters that it shares with the row's own "
+            "answer; it does not know what they mean. The loss is of the row's own answer."
+        )
 
 
 def _notes(evaluations: Sequence[Evaluation]) -> None:
     """What a reader of the numbers must know."""
     for one in evaluations:
         report, sets = one.report, one.report.sets
-        counts = ("unread", "too_long", "fewer_shots", "free")
-        unread, too_long, fewer, free = (sum(getattr(line, name) for line in sets) for name in counts)
+        counts = ("unread", "too_long", "fewer_shots")
+        unread, too_long, fewer = (sum(getattr(line, name) for line in sets) for name in counts)
         found = []
         if lacking := missing_sets(report.suite, [line.name for line in sets]):
             sets_of = f"{len(lacking)} sets of {report.suite}"
@@ -106,10 +135,6 @@ def _notes(evaluations: Sequence[Evaluation]) -> None:
             found.append(f"{replies} (scored wrong)")
         if too_long:
             found.append(f"{too_long} questions are longer than the model's context (scored wrong)")
-        if free:
-            measure = "chrF, the runs of characters that they share with the row's own answer"
-            found.append(f"{free} free answers are scored by {measure}; it does not know what they mean")
-            found += [f"{line.title}: {line.measured}" for line in sets if line.measures]
         if fewer:
             found.append(f"{fewer} questions were asked with fewer shots, to fit the context")
         for text in found:
