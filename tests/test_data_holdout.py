@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from doitune.data.compared import Compared
 from doitune.data.corpus import open_corpus
 from doitune.data.example import Example, Message
 from doitune.data.forms import implied_form
 from doitune.data.holdout import Holdout, part
-from doitune.data.leaks import leaks_of
+from doitune.data.leaks import (
+    _NOT_PLAIN,
+    _table,
+    leaks_of,
+    normalised,
+    normalised_all,
+    whole_text,
+    whole_texts,
+)
 from doitune.data.scan import scan_examples
 from doitune.data.sources import SMALL, TEST, VALID
 from doitune.errors import DataError
@@ -235,3 +245,43 @@ def test_a_check_says_a_cure_once(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (
         said.count("no known form of row") == 5 and said.count("name the fields of question and answer") == 1
     )
+
+
+def test_texts_that_are_normalised_together_are_as_each_by_itself() -> None:
+    """Traps: marks that compose or change places, Hangul, a character that becomes several, none left."""
+    dice = random.Random(3)
+    table = _table()
+    plain = [code for code in range(len(table)) if table[code] != _NOT_PLAIN]
+    assert len(plain) > 29_000
+    texts = ["".join(map(chr, dice.choices(plain, k=dice.randrange(80)))) for _ in range(300)]
+    texts += [
+        "e\u0301",
+        "か\u3099",
+        "q\u0307\u0323",
+        "\u1100\u1161",
+        "㎡…",
+        "",
+        " \n",
+        "ẞ",
+        "\udcff",
+        "Ｗhat 1+1？",
+    ]
+    assert normalised_all(texts) == [normalised(text) for text in texts]
+    assert normalised_all([]) == []
+    small = [chr(code) for code in plain if code < 0x3400]
+    for first in small[:: len(small) // 200]:
+        assert normalised_all([first + one for one in small]) == [normalised(first + one) for one in small]
+
+
+def test_what_rows_say_is_compared_as_it_was_written(tmp_path: Path) -> None:
+    """The texts of `Compared` are `whole_text`, a system text left out, over several blocks."""
+    turns = (Message("system", "框"), Message("user", "e"), Message("assistant", "\u0301 Ａ。"))
+    examples = [Example(str(n), "qa", turns if n % 3 else turns[1:], "open", f"x:{n}") for n in range(2500)]
+    found = Compared()
+    found.add(examples[:7])
+    found.add(examples[7:])
+    assert list(found.texts()) == [whole_text(one) for one in examples] == list(whole_texts(examples))
+    assert not found.asked_once().any()
+    once = Compared()
+    once.add([examples[0], examples[1], replace(examples[2], messages=(Message("user", "另"), turns[2]))])
+    assert once.asked_once().tolist() == [False, False, True]

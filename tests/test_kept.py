@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,51 @@ def test_what_a_killed_process_left_is_cleared(rows: Path, tiny_base: Path, tmp_
     folder.rename(folder.with_name(f".staging-{folder.name}-1"))
     again = planned(rows, tiny_base)
     assert said(again) == said(first) and folders(tmp_path) == [folder]
+
+
+KEEPS = """
+import sys, time
+from pathlib import Path
+from doitune.prepare import kept, material
+from doitune.recipe.resolve import resolve
+from doitune.train.plan import plan_training
+
+rows, base, me, other = sys.argv[1:]
+kept.LEAST_BYTES = 0
+keep = material.keep
+
+def together(*given):
+    Path(me).touch()
+    while not Path(other).exists():
+        time.sleep(0.001)
+    return keep(*given)
+
+material.keep = together
+found = plan_training(resolve("own", corpus=rows, model=base)).material
+print(found.encoded.digest(), [one.id for one in found.examples])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_prepare_the_same_rows_at_once_both_end_right(
+    rows: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    marks = [str(tmp_path / "one"), str(tmp_path / "other")]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", KEEPS, str(rows), str(tiny_base), *pair],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for pair in (marks, marks[::-1])
+    ]
+    printed = {one.communicate(timeout=120)[0] for one in both}
+    assert [one.returncode for one in both] == [0, 0] and len(printed) == 1
+    (folder,) = folders(tmp_path)
+    assert (folder / kept.MANIFEST).is_file()
+    found = planned(rows, tiny_base)
+    assert "taken from the cache" in found.notes[-1] and len(found.examples) == 56
+    assert printed == {f"{found.encoded.digest()} {[one.id for one in found.examples]}\n"}
 
 
 def test_without_room_nothing_is_kept_and_training_goes_on(

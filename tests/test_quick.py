@@ -11,12 +11,14 @@ from test_prompt import ANSWER_OPENS, CHATS, STRIPS, TEMPLATES, TURN, own
 
 from doitune.data.example import Example, Message
 from doitune.errors import DataError, ModelError
+from doitune.prepare import encoding
 from doitune.prepare.encoding import encode_rows
-from doitune.prompt.encode import encode_all
+from doitune.prompt.encode import decode_all, encode_all
 from doitune.prompt.encoded_rows import rows_of
 from doitune.prompt.law import prove_law
-from doitune.prompt.quick import Quick
+from doitune.prompt.quick import SPELT_ROWS, Quick
 from doitune.prompt.rendering import Renderer
+from doitune.prompt.spelling import Spelling
 from doitune.prompt.template import Template
 
 USER, ASSISTANT = {"role": "user"}, {"role": "assistant"}
@@ -77,7 +79,7 @@ def by_itself(examples: list[Example], template: Template) -> list[object]:
 
 def quick_rows(examples: list[Example], template: Template) -> int:
     """How many rows are certain."""
-    quick = Quick(template)
+    quick = Quick(template, rows=SPELT_ROWS)
     said = [quick.chat(one.messages) for one in examples]
     texts = [None if chat is None else quick.text(chat) for chat in said]
     chats = [chat for chat, text in zip(said, texts, strict=True) if chat is not None and text is not None]
@@ -206,3 +208,29 @@ def test_encoded_rows_are_a_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert set(ranked) == set(encoded) and len(ranked) == found.different
     assert [len(one.ids) for one in ranked] == sorted(len(one.ids) for one in ranked)
     assert list((tmp_path / "doitune").iterdir()) == [], "nothing is left to clear"
+
+
+@pytest.mark.parametrize(("name", "said"), [("llama2", 1), ("chatml", 0)])
+def test_many_rows_that_are_rendered_one_by_one_are_counted_in_a_note(
+    name: str, said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "SLOW_ROWS", 20)
+    examples, notes = rows(15), list[str]()
+    assert len(examples) == 20
+    encode_rows(examples, own(TEMPLATES[name]), notes)
+    encode_rows(examples[:19], own(TEMPLATES[name]), notes)
+    assert [note.partition(" rows")[0] for note in notes] == ["20 of 20"] * said
+
+
+def test_a_text_is_spelt_as_the_tokenizer_decodes_it() -> None:
+    """Traps: a token that ends within a character, a control token, bytes that are no text."""
+    template = own(TEMPLATES["chatml"])
+    spelling = Spelling(template)
+    texts = ["abc 你好\n", "é\u2028😀", "naïve  x", "\ufffd", "<0x41>▁"]
+    cut = template.text_ids(texts)
+    assert decode_all(cut, template) == texts
+    assert all(spelling.is_said(ids, text) for ids, text in zip(cut, texts, strict=True))
+    assert not any(spelling.is_said(ids[:-1], text) for ids, text in zip(cut, texts, strict=True))
+    assert not spelling.is_said([*cut[0], template.stop_ids[0]], texts[0])
+    broken = cut[1][:-1]
+    assert not spelling.is_said(broken, decode_all([broken], template)[0])

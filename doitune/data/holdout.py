@@ -8,15 +8,16 @@ away (`leaks`).
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b, sha256
+from hashlib import sha256
+from typing import Any
 
 from doitune.ability import INSTRUCTIONS
+from doitune.data.compared import Compared
 from doitune.data.example import Example
 from doitune.data.forms import implied_form
-from doitune.data.leaks import leaks_of, normalised, said_by
+from doitune.data.leaks import leaks_of
 from doitune.data.rows import keys_of, taken, together
 from doitune.data.sources import SYNTHETIC, TEST, VALID
 from doitune.system.doing import doing
@@ -86,14 +87,15 @@ def part(rows: Rows, how: Holdout, beside: Sequence[Example] = ()) -> Parted:
     if not how.share or not how.most:
         return Parted()
     doing("choosing rows to keep out")
-    asked = {name: [_question(row) for row in found] for name, found in rows.items()}
-    count = Counter(question for found in asked.values() for question in found)
-    count.update(_question(row) for row in beside)
-    candidates = {
-        name: _candidates(found, how, [count[question] == 1 for question in asked[name]])
-        for name, found in rows.items()
-    }
-    told = _given_away(together((*rows.values(), beside)), candidates)
+    compared = Compared()
+    for found in (*rows.values(), beside):
+        compared.add(found)
+    once, start = compared.asked_once(), 0
+    candidates: dict[str, list[tuple[int, Example]]] = {}
+    for name, found in rows.items():
+        candidates[name] = _candidates(found, how, once[start : start + len(found)])
+        start += len(found)
+    told = _given_away(together((*rows.values(), beside)), candidates, compared)
     kept_out = {
         name: tuple(_asked(row) for _, row in found if row.id not in told)[: how.rows_of(len(rows[name]))]
         for name, found in candidates.items()
@@ -106,21 +108,16 @@ def part(rows: Rows, how: Holdout, beside: Sequence[Example] = ()) -> Parted:
     )
 
 
-def _question(row: Example) -> bytes:
-    """A digest of what a row asks."""
-    return blake2b(
-        normalised(said_by(row.question)).encode("utf-8", "surrogatepass"), digest_size=16
-    ).digest()
-
-
-def _candidates(rows: Sequence[Example], how: Holdout, alone: Sequence[bool]) -> list[tuple[int, Example]]:
+def _candidates(rows: Sequence[Example], how: Holdout, alone: Any) -> list[tuple[int, Example]]:
     """Rows (and where they stand) that ask what no other asks (`alone`), in the order of a digest of seed and
     content."""
+    import numpy as np
+
     start = f"{how.seed}\x1fholdout\x1f".encode()
-    order = sorted(
-        (sha256(start + key).digest(), place) for place, key in enumerate(keys_of(rows)) if alone[place]
-    )
-    return [(place, rows[place]) for _, place in order[: SPARE * how.rows_of(len(rows))]]
+    digests = np.frombuffer(b"".join(sha256(start + key).digest() for key in keys_of(rows)), dtype="S32")
+    places = np.flatnonzero(alone)
+    order = places[np.argsort(digests[places], kind="stable")]
+    return [(place, rows[place]) for place in order[: SPARE * how.rows_of(len(rows))].tolist()]
 
 
 def _without(
@@ -132,11 +129,12 @@ def _without(
 
 
 def _given_away(
-    every: Sequence[Example], candidates: Mapping[str, Sequence[tuple[int, Example]]]
+    every: Sequence[Example], candidates: Mapping[str, Sequence[tuple[int, Example]]], compared: Compared
 ) -> set[str]:
     """Ids of the candidates that another row gives away. No other row has a candidate's id; its place may be
     that of many, on one line."""
-    found = leaks_of(every, {"holdout": [row for some in candidates.values() for _, row in some]})
+    judged = {"holdout": [row for some in candidates.values() for _, row in some]}
+    found = leaks_of(every, judged, lambda _: compared.texts())
     return {leak.other_id for leak in found if leak.train_id != leak.other_id}
 
 

@@ -20,13 +20,15 @@ THINKING = ("reasoning_content", "thinking", "reasoning")
 """Fields of an assistant turn that hold what it thought. Sources: `reasoning_content` of DeepSeek's and
 Qwen's templates, `thinking` of gpt-oss's, `reasoning` of vLLM."""
 
-_OF_A_ROW = (
-    *("messages", "system", "tools", "ability", "split"),
-    *("type", "idx", "question_format", "choices", "answer"),
+_OF_A_ROW = frozenset(
+    ("messages", "system", "tools", "ability", "split", "type", "idx", "question_format", "choices", "answer")
 )
-_OF_A_TURN = ("role", "content", *LEARNT)
-_OF_A_ROLE = {"assistant": ("tool_calls", *THINKING), "tool": ("name", "tool_call_id")}
-"""What a turn of this role may hold besides."""
+_OF_A_TURN = frozenset(("role", "content", *LEARNT))
+_OF_A_ROLE = {
+    "assistant": _OF_A_TURN | {"tool_calls", *THINKING},
+    "tool": _OF_A_TURN | {"name", "tool_call_id"},
+}
+"""What a turn of this role may hold; of another, _OF_A_TURN."""
 
 _HARMLESS_WORDS = """
     id uid uuid hash index row_id prompt_id conversation_id message_id source origin dataset url license
@@ -67,7 +69,9 @@ def unread_keys(keyed: Mapping[str, object], turn: int = 0) -> tuple[str, ...]:
 
     Errors: RowError of kind meaning for a key that would change what the row says.
     """
-    own = (*_OF_A_TURN, *_OF_A_ROLE.get(str(keyed.get("role")), ())) if turn else _OF_A_ROW
+    own = _OF_A_ROLE.get(str(keyed.get("role")), _OF_A_TURN) if turn else _OF_A_ROW
+    if keyed.keys() <= own:
+        return ()
     unread = []
     for key, value in keyed.items():
         name = key.lower()
@@ -88,6 +92,8 @@ def is_learnt(turn: Mapping[str, object], role: str, number: int) -> bool:
     Errors: RowError of kind mark for a mark that is neither yes nor no, for two that disagree, and for a user
     turn that is to be learnt.
     """
+    if turn.keys().isdisjoint(LEARNT):
+        return role == "assistant"
     said: dict[str, bool] = {}
     for key in LEARNT:
         value = turn.get(key)

@@ -8,14 +8,19 @@ of its own, question and answer together; few-shot demos are left out.
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from unicodedata import category, normalize
+from functools import cache
+from itertools import chain
+from typing import Any
+from unicodedata import category, combining, normalize
 
 from doitune.ability import OUT_OF_DOMAIN
 from doitune.data.example import Example
 from doitune.data.message import Message
+from doitune.data.rows import ROWS_AT_ONCE
 from doitune.data.shingles import SHINGLE_CHARACTERS, covered
 from doitune.system.doing import doing
 
@@ -48,11 +53,50 @@ class _Kept(dict[int, "int | None"]):
 
 _KEPT = _Kept()
 
+_PLAIN = (
+    *((0, 0x2FF), (0x401, 0x45F), (0x2000, 0x206F), (0x2190, 0x22FF), (0x2460, 0x25FF)),
+    *((0x3000, 0x3096), (0x30A1, 0x30FA), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xFF01, 0xFF5E)),
+)
+"""Characters, first and last, that no other one among them composes with: NFKC takes each by itself."""
+
+_DROPPED, _NOT_PLAIN = 0xFFFFFFFE, 0xFFFFFFFF
+
 
 def normalised(text: str) -> str:
     """The text as it is compared: "Ｗhat  is\\t1+1？" and "what is 1+1" are the same. Symbols such as +
     and = stay."""
     return normalize("NFKC", text).casefold().translate(_KEPT)
+
+
+def normalised_all(texts: Sequence[str]) -> list[str]:
+    """`normalised` of each text; those of plain characters alone together, by a table."""
+    import numpy as np
+
+    table = _table()
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    codes = table[codes]
+    ends = np.cumsum([0, *map(len, texts)])
+    kept = np.concatenate(([0], np.cumsum(codes < _DROPPED)))[ends].tolist()
+    other = np.concatenate(([0], np.cumsum(codes == _NOT_PLAIN)))[ends]
+    together = codes[codes < _DROPPED].tobytes().decode("utf-32-le")
+    return [
+        normalised(text) if odd else together[start:end]
+        for text, odd, start, end in zip(texts, np.diff(other), kept, kept[1:])
+    ]
+
+
+@cache
+def _table() -> Any:
+    """What each character of a plain text becomes; _DROPPED, or _NOT_PLAIN where that is more than one, or
+    may depend on what stands beside it."""
+    import numpy as np
+
+    table = np.full(sys.maxunicode + 1, _NOT_PLAIN, dtype=np.uint32)
+    for code in chain.from_iterable(range(first, last + 1) for first, last in _PLAIN):
+        found = normalised(chr(code))
+        if len(found) < 2 and not any(map(combining, normalize("NFKC", chr(code)))):
+            table[code] = ord(found) if found else _DROPPED
+    return table
 
 
 def whole_text(example: Example) -> str:
@@ -77,19 +121,30 @@ def duplicates(examples: Iterable[Example]) -> Iterator[tuple[Example, Example, 
             yield example, twin, example.messages == twin.messages
 
 
-def leaks_of(chosen: Iterable[Example], judged_on: Mapping[str, Iterable[Example]]) -> list[Leak]:
+def whole_texts(rows: Sequence[Example]) -> Iterator[str]:
+    """`whole_text` of each row."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE]
+        yield from normalised_all([said_by(row.messages) for row in part])
+
+
+def leaks_of(
+    chosen: Iterable[Example],
+    judged_on: Mapping[str, Iterable[Example]],
+    texts_of: Callable[[Sequence[Example]], Iterable[str]] = whole_texts,
+) -> list[Leak]:
     """Every pair of a chosen train row and a judged row that it gives away, by judged row, the fullest
     coverage first.
 
-    `judged_on`: rows by suite. Of one judged row at most MAX_LEAKS_A_ROW pairs are
-    reported. Memory: about 50 bytes a character of the judged side.
+    `judged_on`: rows by suite. `texts_of` gives what `whole_texts` gives. Of one judged row at most
+    MAX_LEAKS_A_ROW pairs are reported. Memory: about 50 bytes a character of the judged side.
     """
     train = chosen if isinstance(chosen, Sequence) else list(chosen)
     doing(f"looking for judged rows in {len(train):,} rows")
     others = [(suite, example) for suite, examples in judged_on.items() for example in examples]
     best: dict[tuple[int, int], float] = {}
     texts, owners = _judged_texts([example for _, example in others])
-    for text, row, coverage in _pairs(map(whole_text, train), len(train), texts):
+    for text, row, coverage in _pairs(texts_of(train), len(train), texts):
         key = (owners[text], row)
         best[key] = max(coverage, best.get(key, 0.0))
     found: dict[int, list[tuple[float, int]]] = defaultdict(list)

@@ -50,6 +50,8 @@ class Message:
     @property
     def said(self) -> str:
         """All that the turn says, thoughts and calls included."""
+        if not (self.thinking or self.calls):
+            return self.content
         return self._with_calls("\n".join(text for text in (self.thinking, self.content) if text))
 
     def _with_calls(self, text: str) -> str:

@@ -8,10 +8,10 @@ its turns afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Literal
 
 from doitune.data.jsonl import RowError, shown
@@ -113,11 +113,15 @@ class RowForm:
 
     def named(self, row: Mapping[str, object]) -> Mapping[str, object]:
         """The row under the names that are read: known keys in small letters, its ability under `ability`."""
-        names = _names(self, tuple(row))
+        names = self._names(tuple(row))
         if names is None:
             return row
         own = {"ability": row[self.ability_column]} if self.ability_column in row else {}
         return {new: row[old] for old, new in names} | own
+
+    @cached_property
+    def _names(self) -> Callable[[tuple[str, ...]], tuple[tuple[str, str], ...] | None]:
+        return lru_cache(maxsize=1024)(partial(_names, self))  # rows have the same few sets of keys
 
     def as_row(self, row: dict[str, object]) -> dict[str, object]:
         """The row in our form, its other keys as they were. Errors: RowError of kind form, messages, role,
@@ -131,11 +135,8 @@ class RowForm:
         turns, taken = (read(row), _TAKEN[form]) if read else _pairs(row, self.columns)
         own = row.get("ability")
         if self.ability and own not in (None, self.ability):
-            raise RowError(
-                "ability",
-                f"`ability` is {shown(own)}, but every row was declared {self.ability}",
-                "declare one of the two",
-            )
+            problem = f"`ability` is {shown(own)}, but every row was declared {self.ability}"
+            raise RowError("ability", problem, "declare one of the two")
         others = {key: value for key, value in row.items() if key not in taken}
         return {**others, "messages": turns, **({"ability": self.ability} if self.ability else {})}
 
@@ -143,13 +144,12 @@ class RowForm:
 def say_form(form: RowForm, row: Mapping[str, object]) -> str:
     """The form of a row in words, with what is read otherwise than it stands there. Errors: as `of`."""
     kind = form.of(row)
-    notes = [f"`{old}` as `{new}`" for old, new in _names(form, tuple(row)) or () if old != new]
+    notes = [f"`{old}` as `{new}`" for old, new in form._names(tuple(row)) or () if old != new]
     if kind == "pairs" and not all(form.columns) and form.named(row).get(CONTEXT):
         notes.append(f"`{CONTEXT}` before the question")
     return f"{kind} ({', '.join(notes)})" if notes else kind
 
 
-@lru_cache(maxsize=1024)  # the rows of a file have the same few sets of keys
 def _names(form: RowForm, keys: tuple[str, ...]) -> tuple[tuple[str, str], ...] | None:
     """Each key of a row, but that of the ability's own column, with the name that it is read by; None where
     every key is read as it is."""

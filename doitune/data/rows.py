@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Numbers = NDArray[np.int64]
+    Numbers = NDArray[np.integer[Any]]
 
 KEY_BYTES = 32
+ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,10 @@ class Rows(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.starts)
 
+    def __iter__(self) -> Iterator[Example]:
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            yield from _block(self, slice(start, start + ROWS_AT_ONCE))
+
     @overload
     def __getitem__(self, place: int) -> Example: ...
     @overload
@@ -74,6 +79,22 @@ class Rows(Sequence[Example]):
         data = self.stores[self.store[number]].read(int(self.starts[number]), int(self.sizes[number]))
         ability, name = self.names[self.abilities[number]], self.ids[number].decode()
         return _unpacked(data, name, ability)
+
+
+def _block(rows: Rows, some: slice) -> Iterator[Example]:
+    """Some of the rows; what lies end to end is read at once."""
+    starts, sizes, store = rows.starts[some], rows.sizes[some], rows.store[some]
+    if (store == store[0]).all() and (starts[1:] == starts[:-1] + sizes[:-1]).all():
+        first = int(starts[0])
+        whole = rows.stores[store[0]].read(first, int(sizes.sum()))
+        spans = zip((starts - first).tolist(), (starts - first + sizes).tolist(), strict=True)
+        texts = (whole[start:end] for start, end in spans)
+    else:
+        places = zip(store.tolist(), starts.tolist(), sizes.tolist(), strict=True)
+        texts = (rows.stores[number].read(start, size) for number, start, size in places)
+    names = zip(rows.ids[some].tolist(), rows.abilities[some].tolist(), strict=True)
+    for text, (name, ability) in zip(texts, names, strict=True):
+        yield _unpacked(text, name.decode(), rows.names[ability])
 
 
 def together(parts: Iterable[Sequence[Example]]) -> Sequence[Example]:
@@ -91,8 +112,8 @@ def _joined(parts: list[Rows]) -> Rows:
 
     names = tuple(dict.fromkeys(name for part in parts for name in part.names))
     stores = tuple(dict.fromkeys(store for part in parts for store in part.stores))
-    places = [np.array([stores.index(one) for one in part.stores]) for part in parts]
-    numbers = [np.array([names.index(one) for one in part.names]) for part in parts]
+    places = [np.array([stores.index(one) for one in part.stores], dtype=np.int32) for part in parts]
+    numbers = [np.array([names.index(one) for one in part.names], dtype=np.int32) for part in parts]
     return Rows(
         stores,
         np.concatenate([known[part.store] for part, known in zip(parts, places, strict=True)]),
@@ -132,7 +153,7 @@ class RowsWriter:
 
     def __init__(self, store: Scratch) -> None:
         self._store = store
-        self._starts, self._sizes, self._abilities = array("q"), array("q"), array("q")
+        self._starts, self._sizes, self._abilities = array("q"), array("i"), array("i")
         self._ids: list[str] = []
         self._keys = bytearray()
         self._names: dict[str, int] = {}
@@ -152,13 +173,12 @@ class RowsWriter:
         content, repeated rows `-2`, `-3`."""
         import numpy as np
 
-        starts, sizes, abilities = (
-            np.array(one, dtype=np.int64) for one in (self._starts, self._sizes, self._abilities)
-        )
+        starts = np.array(self._starts, dtype=np.int64)
+        sizes, abilities = (np.array(one, dtype=np.int32) for one in (self._sizes, self._abilities))
         ids = np.array([name.encode() for name in self._named()] or [], dtype=np.bytes_)
         keys = np.frombuffer(bytes(self._keys), dtype=f"S{KEY_BYTES}")
         names = tuple(self._names)
-        return Rows((self._store,), np.zeros_like(starts), starts, sizes, names, abilities, ids, keys)
+        return Rows((self._store,), np.zeros_like(sizes), starts, sizes, names, abilities, ids, keys)
 
     def _named(self) -> list[str]:
         count = Counter(self._ids)
@@ -201,14 +221,18 @@ def open_rows(folder: Path, name: str) -> Rows:
     store = Scratch.of(folder / f"{name}.rows.data")
     names = tuple(json.loads((folder / f"{name}.rows.names.json").read_text(encoding="utf-8")))
     arrays = open_arrays(folder, f"{name}.rows")
-    return Rows((store,), np.zeros_like(arrays["starts"]), names=names, **arrays)
+    return Rows((store,), np.zeros_like(arrays["sizes"]), names=names, **arrays)
+
+
+_write = json.JSONEncoder(ensure_ascii=False).encode
+_read = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # what `decode` calls
 
 
 def _packed(example: Example) -> bytes:
     """All of an example but its id and ability."""
     turns = [_turn(one) for one in example.messages]
     rest = [example.form, example.place, example.label, example.options, example.choices, example.unread]
-    return json.dumps([turns, *rest], ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return _write([turns, *rest]).encode("utf-8", "surrogatepass")
 
 
 def _turn(one: Message) -> list[Any]:
@@ -219,7 +243,7 @@ def _turn(one: Message) -> list[Any]:
 
 
 def _unpacked(data: bytes, name: str, ability: str) -> Example:
-    turns, form, place, label, options, choices, unread = json.loads(data.decode("utf-8", "surrogatepass"))
+    (turns, form, place, label, options, choices, unread), _ = _read(data.decode("utf-8", "surrogatepass"), 0)
     messages = tuple(_message(*turn) for turn in turns)
     return Example(name, ability, messages, form, place, label, tuple(options), tuple(choices), tuple(unread))
 

@@ -7,9 +7,9 @@ one of the n - ceil(0.8 n) + 1 rarest).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from doitune.system.doing import doing
 
@@ -27,6 +27,8 @@ _CHUNK_CHARACTERS = 4_000_000
 _MAX_CANDIDATES = 1000
 _MULTIPLIER = 0x9E3779B97F4A7C15
 _SIEVE_BITS = 24
+_BLOCK = 1 << 15
+_FEW_HOLDERS = 1 << 14
 
 
 def covered(texts: Sequence[str], train: Iterable[str], count: int) -> Iterator[tuple[int, int, float]]:
@@ -78,9 +80,7 @@ def _postings(index: _Index, train: Iterable[str], count: int) -> _Postings:
     found: list[Places] = []
     for start, part in _chunks(train):
         doing("looking for judged rows: rows", start, count)
-        digests, rows = _digests(part, start)
-        likely = index.sieve[_sieve_place(digests)]
-        digests, rows = digests[likely], rows[likely]
+        digests, rows = _digests(part, start, lambda digests: index.sieve[_sieve_place(digests)])
         places = np.minimum(np.searchsorted(index.words, digests), len(index.words) - 1)
         hit = index.words[places] == digests
         found.append(_distinct(places[hit] * count + rows[hit]))
@@ -99,7 +99,15 @@ def _counts(shingles: Places, probes: Places, needed: int, postings: _Postings) 
     import numpy as np
 
     rows, counts = _candidates(probes, postings)
-    for step, shingle in enumerate(shingles[len(probes) :], len(probes) + 1):
+    rest = shingles[len(probes) :]
+    starts, ends = postings.starts[rest], postings.starts[rest + 1]
+    if len(rows) and int((ends - starts).sum()) <= _FEW_HOLDERS:
+        spans = zip(starts.tolist(), ends.tolist(), strict=True)
+        holders = np.concatenate([rows[:0], *(postings.rows[start:end] for start, end in spans)])
+        places = np.minimum(np.searchsorted(rows, holders), len(rows) - 1)
+        counts = counts + np.bincount(places[rows[places] == holders], minlength=len(rows))
+        rest = rest[:0]
+    for step, shingle in enumerate(rest, len(probes) + 1):
         possible = counts >= needed - (len(shingles) - step + 1)
         rows, counts = rows[possible], counts[possible]
         if not len(rows):
@@ -149,24 +157,46 @@ def _chunks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         yield start, part
 
 
-def _digests(texts: Sequence[str], first: int) -> tuple[Words, Places]:
-    """The digest of every shingle of the texts, and the place of its text (counted from `first`)."""
+def _digests(
+    texts: Sequence[str], first: int, likely: Callable[[Words], Any] | None = None
+) -> tuple[Words, Places]:
+    """The digest of every shingle of the texts, and the place of its text (counted from `first`); of those
+    alone that are `likely`, where that is given."""
     import numpy as np
 
-    characters = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(
-        np.uint64
-    )
-    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    characters = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
     count = max(len(characters) - SHINGLE_CHARACTERS + 1, 0)
-    digests = np.zeros(count, dtype=np.uint64)
-    for step in range(SHINGLE_CHARACTERS if count else 0):
-        digests *= np.uint64(_MULTIPLIER)
-        digests += characters[step : step + count]
+    digests = np.empty(count, dtype=np.uint64)
+    for start in range(0, count, _BLOCK):
+        end = min(start + _BLOCK, count)
+        digests[start:end] = _rolled(characters[start : end + SHINGLE_CHARACTERS - 1].astype(np.uint64))
+    places = np.arange(count) if likely is None else np.flatnonzero(likely(digests))
+    every = np.repeat(np.arange(len(texts)), np.diff(ends, prepend=0)) if likely is None else None
+    owners = np.searchsorted(ends, places, side="right") if every is None else every[:count]
+    inside = places + SHINGLE_CHARACTERS <= ends[owners]
+    return digests[places[inside]], owners[inside] + first
+
+
+def _rolled(characters: Words) -> Words:
+    """The digest of every run of SHINGLE_CHARACTERS: a polynomial, from shorter runs, mixed."""
+
+    import numpy as np
+
+    def behind(first: Words, characters: int, second: Words, more: int) -> Words:
+        """Of runs of `characters` and the runs of `more` behind each."""
+        count = len(second) - characters
+        found = first[:count] * np.uint64(pow(_MULTIPLIER, more, 1 << 64))
+        found += second[characters:]
+        return found
+
+    two = behind(characters, 1, characters, 1)
+    four = behind(two, 2, two, 2)
+    eight = behind(four, 4, four, 4)
+    digests = behind(behind(eight, 8, four, 4), 12, characters, 1)
     digests ^= digests >> np.uint64(32)
     digests *= np.uint64(_MULTIPLIER)
-    owners = np.repeat(np.arange(len(texts)), lengths)
-    inside = owners[:count] == owners[SHINGLE_CHARACTERS - 1 :][:count]
-    return digests[inside], owners[:count][inside] + first
+    return digests
 
 
 def _sieve_place(digests: Words) -> Words:

@@ -95,7 +95,7 @@ def _with_row(row: Mapping[str, object], messages: list[Message]) -> tuple[Messa
             )
         messages.insert(0, Message("system", _checked_text(system, "`system`")))
     tools = read_tools(row.get("tools"))
-    return (replace(messages[0], tools=tools), *messages[1:])
+    return (replace(messages[0], tools=tools), *messages[1:]) if tools else tuple(messages)
 
 
 def _message(turn: object, number: int, before: list[Message]) -> Message:
@@ -118,8 +118,8 @@ def _message(turn: object, number: int, before: list[Message]) -> Message:
 
 def _role(turn: Mapping[str, object], number: int, last: Message | None) -> Role:
     """Who speaks. RowError where nobody is named, or another is due."""
-    role = next((known for known in _ROLES if known == turn.get("role")), None)
-    if role is None:
+    role = turn.get("role")
+    if role not in _ROLES:
         said = shown(turn.get("role")) if "role" in turn else "missing"
         known = f"{', '.join(f'`{one}`' for one in _ROLES[:-1])} and `{_ROLES[-1]}`"
         raise RowError("role", f"the role of turn {number} is {said}", f"roles are {known}")

@@ -25,30 +25,46 @@ ROWS_AT_ONCE = 1024
 CHECKED_EVERY = 500
 """Of quick rows, one in so many is encoded the long way, too, the first of each part among them."""
 
+SLOW_ROWS = 1000
+"""So many rows take seconds one by one: then it is said."""
+
 Part = tuple[Sequence["Example"], list[Sequence["Message"] | None], "Future[list[list[int]]]"]
 """Examples, the chats of those that may be quick, and the ids of these."""
 
 
-def encode_rows(examples: Sequence[Example], template: Template) -> EncodedRows:
-    """The rows encoded, and the template's law proved on each. Errors: as `encode_all` and `prove_law`."""
-    quick = Quick(template) if template.kind == "model" else None
+def encode_rows(
+    examples: Sequence[Example], template: Template, notes: list[str] | None = None
+) -> EncodedRows:
+    """The rows encoded, and the template's law proved on each; a sentence is added to `notes` where many are
+    not quick. Errors: as `encode_all` and `prove_law`."""
+    most_ids = max(len(template.tokenizer), template.rows, max(template.control_ids, default=0) + 1)
+    id_type = EncodedWriter(most_ids).id_type
+    quick = Quick(template, id_type, len(examples)) if template.kind == "model" else None
     try:
-        return _encode_rows(examples, template, quick)
+        found, slow = _encode_rows(examples, template, quick, EncodedWriter(most_ids))
     except _NotAlike:
-        return _encode_rows(examples, template, None)
+        found, slow = _encode_rows(examples, template, None, EncodedWriter(most_ids))
+    if notes is not None and template.kind == "model" and slow >= SLOW_ROWS:
+        notes.append(
+            f"{slow:,} of {len(examples):,} rows are rendered one by one, which takes several times as long: "
+            "the base's chat template is not known to write them as it writes others of their roles"
+        )
+    return found
 
 
 class _NotAlike(Exception):
     """A row that is another the long way: nothing is certain of this template."""
 
 
-def _encode_rows(examples: Sequence[Example], template: Template, quick: Quick | None) -> EncodedRows:
-    most_ids = max(len(template.tokenizer), template.rows, max(template.control_ids, default=0) + 1)
-    found = EncodedWriter(most_ids)
-    share = RETOKENISED_ROWS / max(1, len(examples))
+def _encode_rows(
+    examples: Sequence[Example], template: Template, quick: Quick | None, found: EncodedWriter
+) -> tuple[EncodedRows, int]:
+    """The rows, and how many of them are not quick."""
+    share, slow_rows = RETOKENISED_ROWS / max(1, len(examples)), 0
     doing("encoding and proving rows", 0, len(examples))
     for part, rows in _parts(examples, quick):
         slow = [place for place, row in enumerate(rows) if row is None]
+        slow_rows += len(slow)
         checked = [place for place, row in enumerate(rows) if row is not None][::CHECKED_EVERY]
         long = dict(zip(slow, _the_long_way([part[one] for one in slow], template, share), strict=True))
         again = _the_long_way([part[one] for one in checked], template, share)
@@ -60,7 +76,7 @@ def _encode_rows(examples: Sequence[Example], template: Template, quick: Quick |
             else:
                 found.add(row.ids, row.runs)
         doing("encoding and proving rows", len(found), len(examples))
-    return found.rows()
+    return found.rows(), slow_rows
 
 
 def _is_alike(row: Row | None, encoded: Encoded) -> bool:
@@ -84,13 +100,13 @@ def _parts(
     starts = range(0, len(examples), ROWS_AT_ONCE)
     if quick is None:
         for start in starts:
-            part = examples[start : start + ROWS_AT_ONCE]
+            part = list(examples[start : start + ROWS_AT_ONCE])
             yield part, [None] * len(part)
         return
     with ThreadPoolExecutor(1) as cutter:
         waiting: list[Part] = []
         for start in starts:
-            waiting.append(_begun(examples[start : start + ROWS_AT_ONCE], quick, cutter))
+            waiting.append(_begun(list(examples[start : start + ROWS_AT_ONCE]), quick, cutter))
             if len(waiting) > 1:
                 yield _done(waiting.pop(0), quick)
         for begun in waiting:

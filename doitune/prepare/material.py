@@ -160,7 +160,8 @@ def _prepared(
     leaks = judged_leaks(chosen.examples, corpus, judged)
     if leaks and not recipe.data.allow_leaks:
         refuse_leaks(leaks)
-    encoded = encode_rows(chosen.examples, template)
+    slow: list[str] = []
+    encoded = encode_rows(chosen.examples, template, slow)
     limit = row_limit(recipe.train.max_tokens, context)
     drops = recipe.data.on_overlong == "drop"
     examples, encoded, overlong = fit(chosen.examples, encoded, limit, drops=drops)
@@ -191,6 +192,7 @@ def _prepared(
             *say_everything(recipe.data, ledger),
             *say_kept_out(corpus),
             *_say_read(examples, template),
+            *slow,
             *beyond_training(encoded, context),
         ),
         corpus.parted.ids(),

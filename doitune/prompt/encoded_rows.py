@@ -125,6 +125,7 @@ class EncodedWriter:
 
     def __init__(self, most_ids: int = 1 << 32) -> None:
         self.ids, self.id_bytes = Scratch(), 2 if most_ids <= 1 << 16 else 4
+        self.id_type = f"u{self.id_bytes}"
         self.lengths, self.runs, self.run_counts = array("q"), array("q"), array("q")
         self.digests = bytearray()
 
@@ -136,9 +137,11 @@ class EncodedWriter:
         import numpy as np
 
         numbers = np.asarray(ids)
-        if len(numbers) and int(numbers.max()) >> 8 * self.id_bytes:
-            raise RuntimeError(f"the id {numbers.max()} has more than {self.id_bytes} bytes")
-        data = numbers.astype(f"u{self.id_bytes}").tobytes()
+        if numbers.dtype != self.id_type:
+            if len(numbers) and int(numbers.max()) >> 8 * self.id_bytes:
+                raise RuntimeError(f"the id {numbers.max()} has more than {self.id_bytes} bytes")
+            numbers = numbers.astype(self.id_type)
+        data = numbers.tobytes()
         flat = [one for run in runs for one in run]
         self.ids.add(data)
         self.lengths.append(len(data) // self.id_bytes)
@@ -173,14 +176,13 @@ class EncodedWriter:
 
 def runs_of(row: Encoded) -> list[Run]:
     """The runs of a row's trained tokens."""
+    trained = bytes(map(IGNORED.__ne__, (*row.labels, IGNORED)))
     runs: list[Run] = []
-    start = -1
-    for at, label in enumerate((*row.labels, IGNORED)):
-        if label != IGNORED and start < 0:
-            start = at
-        elif label == IGNORED and start >= 0:
-            runs.append((start, at))
-            start = -1
+    start = trained.find(1)
+    while start >= 0:
+        end = trained.find(0, start)
+        runs.append((start, end))
+        start = trained.find(1, end)
     return runs
 
 

@@ -4,12 +4,12 @@ question."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from doitune.data.example import Message
 from doitune.errors import DataError, ModelError
 from doitune.prompt.encode import decode_all, encode_questions
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.prompt.encoded_rows import runs_of
 from doitune.prompt.rendering import CURE
 from doitune.prompt.speech import last_question, says, spoken
 from doitune.prompt.template import Template
@@ -134,7 +134,7 @@ def _otherwise(trained: str, content: str, template: Template, place: str) -> Mo
 
 def _trained_runs(whole: Encoded) -> list[tuple[int, ...]]:
     """The ids of each trained part, in order."""
-    return [tuple(run) for trained, run in groupby(whole.labels, IGNORED.__ne__) if trained]
+    return [whole.labels[start:end] for start, end in runs_of(whole)]
 
 
 def _prove_questions(

@@ -19,16 +19,20 @@ from doitune.errors import DataError
 from doitune.prompt.encode import decode_all
 from doitune.prompt.parts import Parts
 from doitune.prompt.speech import says, spoken
+from doitune.prompt.spelling import Spelling
 from doitune.prompt.template import Template
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Numbers = NDArray[np.int64]
+    Numbers = NDArray[np.unsignedinteger[Any]]
 
 MOST_SHAPES = 1000
 """Shapes that are kept; rows of further ones are left to `encode_all`."""
+
+SPELT_ROWS = 10_000
+"""From so many rows on a table of what each token says is made, which takes as long as to decode these."""
 
 STAND_IN = "好"
 """A content to see a shape's control tokens by."""
@@ -41,11 +45,11 @@ class Mark(NamedTuple):
     controls: int
     tail: tuple[int, ...]
 
-    def find(self, ids: Numbers, controls: Numbers) -> int:
+    def find(self, ids: Sequence[int], controls: Sequence[int]) -> int:
         """Where it is in a row whose control tokens stand at `controls`; -1 where the tail is another."""
-        start = int(controls[self.controls - 1]) + 1
+        start = controls[self.controls - 1] + 1
         end = start + len(self.tail)
-        return end if tuple(ids[start:end].tolist()) == self.tail else -1
+        return end if tuple(ids[start:end]) == self.tail else -1
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,12 @@ class Row(NamedTuple):
 
 
 class Quick:
-    """Encodes rows of one `model` template."""
+    """Encodes rows of one `model` template. `id_type`: numpy's name for the numbers that ids are. `rows`: how
+    many there will be."""
 
-    def __init__(self, template: Template) -> None:
-        self.template = template
+    def __init__(self, template: Template, id_type: str = "u4", rows: int = 0) -> None:
+        self.template, self.id_type = template, id_type
+        self._spelling = Spelling(template) if rows >= SPELT_ROWS else None
         self.names = _names(template)
         self._literals = re.compile("|".join(map(re.escape, self.names.values())) or "(?!)")
         self._shapes: dict[tuple[tuple[str, bool], ...], Shape | None] = {}
@@ -104,19 +110,19 @@ class Quick:
         """The rows of chats whose texts (see `text`) are cut as `cut`; None for what is not certain."""
         import numpy as np
 
-        ids = np.array(list(chain.from_iterable(cut)), dtype=np.int64)
-        starts = np.concatenate(([0], np.cumsum([len(one) for one in cut])))
+        ids = np.fromiter(chain.from_iterable(cut), dtype=np.int64)
+        starts = np.cumsum([0, *map(len, cut)])
         at = np.flatnonzero(self._control[ids])
-        first = np.searchsorted(at, starts)
-        found = [
-            _row(self.shape(chat), ids[start:end], at[begin:stop] - start, self.template)
-            for chat, start, end, begin, stop in zip(
-                chats, starts[:-1], starts[1:], first[:-1], first[1:], strict=True
-            )
-        ]
-        runs = [one.ids[start : end - 1].tolist() for one in found if one for start, end in one.runs]
-        said = iter(decode_all(runs, self.template))
-        return [one if one and _reads(said, chat) else None for one, chat in zip(found, chats, strict=True)]
+        first = np.searchsorted(at, starts).tolist()
+        where = (at - np.repeat(starts[:-1], np.diff(first))).tolist()
+        numbers, begins = ids.astype(self.id_type), starts.tolist()
+        found = []
+        for place, chat in enumerate(chats):
+            controls = where[first[place] : first[place + 1]]
+            runs = _runs(self.shape(chat), cut[place], controls, self.template)
+            begin = begins[place]
+            found.append(Row(numbers[begin : begin + runs[-1][1]], runs) if runs else None)
+        return _proved(found, chats, cut, self.template, self._spelling)
 
 
 def _table(template: Template) -> Any:
@@ -129,22 +135,46 @@ def _table(template: Template) -> Any:
     return known
 
 
-def _row(shape: Shape | None, ids: Numbers, controls: Numbers, template: Template) -> Row | None:
-    """A row of a shape whose control tokens stand at `controls`."""
-    if shape is None or tuple(ids[controls].tolist()) != shape.controls:
-        return None
+def _runs(
+    shape: Shape | None, ids: Sequence[int], controls: Sequence[int], template: Template
+) -> tuple[tuple[int, int], ...]:
+    """The trained runs of a row of a shape, whose control tokens stand at `controls`; () where it is not
+    certain."""
+    if shape is None or tuple([ids[at] for at in controls]) != shape.controls:
+        return ()
     runs = []
     for begins, over in shape.turns:
-        start, end = begins.find(ids, controls), int(controls[begins.controls]) + 1
+        start, end = begins.find(ids, controls), controls[begins.controls] + 1
         if start < 0 or start >= end - 1 or over.find(ids, controls) < 0:
-            return None
+            return ()
         runs.append((start, end))
-    whole = ids[: runs[-1][1]]
-    if template.rows and int(whole.max()) >= template.rows:
-        return None
-    if len(whole) > 1 and whole[0] == whole[1] == template.tokenizer.bos_token_id:
-        return None
-    return Row(whole, tuple(runs))
+    if template.rows and max(ids[: runs[-1][1]]) >= template.rows:
+        return ()
+    if runs[-1][1] > 1 and ids[0] == ids[1] == template.tokenizer.bos_token_id:
+        return ()
+    return tuple(runs)
+
+
+def _proved(
+    rows: list[Row | None],
+    chats: Sequence[Sequence[Message]],
+    cut: Sequence[Sequence[int]],
+    template: Template,
+    spelling: Spelling | None,
+) -> list[Row | None]:
+    """The rows; None for those whose trained tokens do not read as their learnt turns say."""
+    asked: list[Sequence[int]] = []
+    unsure: list[int] = []
+    for place, row in enumerate(rows):
+        runs = [cut[place][start : end - 1] for start, end in row.runs] if row else []
+        pairs = zip(runs, _learnt(chats[place]) if runs else (), strict=True)
+        if not spelling or not all(spelling.is_said(run, turn.content.strip()) for run, turn in pairs):
+            unsure.append(place)
+            asked += runs
+    said = iter(decode_all(asked, template) if asked else ())
+    for place in unsure:
+        rows[place] = rows[place] if rows[place] and _reads(said, chats[place]) else None
+    return rows
 
 
 def _reads(said: Iterator[str], chat: Sequence[Message]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -67,7 +68,7 @@ class Template:
         """The token that ends a turn."""
         return self.stop_ids[0]
 
-    @property
+    @cached_property
     def unknown_id(self) -> int | None:
         """The token of text that the tokenizer does not know; None without one, or where it has a role."""
         unknown: int | None = self.tokenizer.unk_token_id
