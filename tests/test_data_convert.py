@@ -138,7 +138,7 @@ LINE = b'{"question": "q", "answer": "a"}\n'
         (b"\xef\xbb\xbf [" + LINE + b"]", ".jsonl"),
         (b"question,answer\nq,a\n", ".csv"),
         (b"question\tanswer\nq\ta\n", ".tsv"),
-        (gzip.compress(LINE), ".jsonl.gz"),
+        (gzip.compress(LINE, mtime=0), ".jsonl.gz"),
     ],
 )
 def test_rows_from_stdin_are_a_file_named_after_what_they_say(
