@@ -346,7 +346,10 @@ DAMAGED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("kind", list(DAMAGED))
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(one, marks=pytest.mark.slow) if one == "millions of pieces" else one for one in DAMAGED],
+)
 def test_a_damaged_or_hostile_file_ends_quickly(kind: str, chinese: bytes, tmp_path: Path) -> None:
     """Tried in a child first; a shortfall is loud: tokenizer.json is not taken in its place unasked."""
     folder = folder_of(tmp_path / "base", chinese)

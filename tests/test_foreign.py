@@ -58,9 +58,7 @@ def planned(
     )
 
 
-@pytest.mark.parametrize(
-    "kind", [kind if kind == "mixtral" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
-)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS])
 def test_a_plan_is_what_is_simulated(kind: str, tmp_path: Path) -> None:
     """One sum of terms: the simulated peak, context and fragmentation. Trap: a term counted twice, or by
     the closed form of another block."""

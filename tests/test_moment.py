@@ -124,6 +124,7 @@ def _moments(runs: Path) -> list[str]:
     return [json.loads(path.read_text(encoding="utf-8"))["moment"] for path in found]
 
 
+@pytest.mark.slow
 def test_a_run_is_asked_and_exported_at_its_own_moment(desk: Desk) -> None:
     """Trap: "trained with another encoder" a second later, for every command."""
     run, out = _run(desk), desk.folder / "merged"

@@ -167,6 +167,7 @@ def test_an_allowed_change_is_said_and_written_down(stopped: Run) -> None:
     assert len(stopped.checkpoints.all()) == 4
 
 
+@pytest.mark.slow
 def test_more_epochs_need_a_rate_that_does_not_know_the_end(tiny_recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="depends on how many steps"):
         resume(

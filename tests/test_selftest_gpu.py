@@ -60,6 +60,7 @@ for part in (lambda: gpu_part.measure(setting, folder / "base", None), lambda: g
 """
 
 
+@pytest.mark.slow
 def test_unsloth_is_begun_before_transformers_in_every_part(tmp_path: Path) -> None:
     """Trap: a helper that imports transformers before `begin`: Unsloth refuses to come second, and no part
     of it would run on any card."""

@@ -182,6 +182,7 @@ def raw(served: Served, request: str, *headers: str, body: str = "") -> tuple[in
     return int(first.split()[1]), dict(one.lower().split(": ", 1) for one in rest), text
 
 
+@pytest.mark.slow
 def test_who_hangs_up_before_all_is_sent_is_no_bug() -> None:
     made = Served("demo")
     host, port = made.url.split("/")[2].split(":")

@@ -49,6 +49,7 @@ def counts(recipe: Resolved) -> dict[str, int]:
     return {name: line.kept for name, line in picked.ledger.lines.items()}
 
 
+@pytest.mark.slow
 def test_each_row_is_there_once_and_its_id_says_its_file(tmp_path: Path) -> None:
     a, b = rows(tmp_path / "x" / "a.jsonl", 0, 4), rows(tmp_path / "y" / "a.jsonl", 10, 5)
     folder = rows(tmp_path / "more" / "c.jsonl", 20, 6).parent

@@ -192,7 +192,9 @@ def profiled_rise(step: RealStep) -> int:
     return max(accumulate(size for _, size in changes))
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow) if "peak in" in one else one for one in TINY]
+)
 def test_a_simulated_step_is_what_a_real_one_allocates(
     name: str, byte_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
