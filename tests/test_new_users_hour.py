@@ -38,14 +38,27 @@ TOOL: Row = {
 }
 
 
+NOUNS = [
+    *("users", "orders", "invoices", "parcels", "drivers", "teachers", "lessons", "tickets", "rivers"),
+    *("bridges", "patients", "doctors", "nurses", "engines", "sensors", "readings", "authors", "novels"),
+    *("chapters", "recipes", "spices", "kitchens", "gardens", "flowers"),
+]
+THINGS = [
+    *("台灯", "雨伞", "书包", "手表", "耳机", "键盘", "水壶", "毛巾", "相机", "地毯", "沙发", "窗帘"),
+    *("茶具", "花瓶", "自行车", "帐篷", "睡袋", "望远镜", "吉他", "画板", "跑鞋", "围巾", "手套", "雪橇"),
+]
+"""Words that make each question unlike the others: rows that give each other away are never kept out."""
+
+
 def pairs() -> list[tuple[str, str, str]]:
     """Ability, question, answer."""
     found = []
-    for number in range(EACH):
-        order = f"订单{7301 + 17 * number}"
-        found.append(("客服", f"{order}什么时候到？", f"您好，{order}预计{number % 5 + 2}天内送达。"))
-        table = f"table_{number}"
-        found.append(("sql", f"Count the rows of {table}.", f"SELECT COUNT(*) FROM {table};"))
+    for number, (noun, thing) in enumerate(zip(NOUNS, THINGS, strict=True)):
+        found.append(
+            ("客服", f"我买的{thing}坏了，怎么办？", f"{thing}七天内可以退换，请寄回第{number + 1}号仓库。")
+        )
+        other = NOUNS[(7 * number + 3) % EACH]
+        found.append(("sql", f"List {noun} with their {other}.", f"SELECT * FROM {noun} JOIN {other};"))
     return found
 
 
@@ -242,9 +255,7 @@ def test_a_new_users_hour(smollm2: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert desk.run("resume", "last")["step"] == 4
     prove_ids(run, model, chats_of(kind), [TOOL] if kind == "tools" else None)
     ledger = json.loads((run / "ledger.json").read_text(encoding="utf-8"))
-    assert {name: ledger[name]["trained"] for name in ("客服", "sql")} == dict.fromkeys(
-        ("客服", "sql"), EACH - 2
-    )
+    assert [ledger[name]["trained"] for name in ("客服", "sql")] == [EACH - 2, EACH - 2]
     evaluations = desk.run("eval", "last")["evaluations"]
     assert [one["checkpoint"] == "base" for one in evaluations] == [True, False]
     assert all(
