@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -357,7 +357,8 @@ def desk(
 
     def type_(words: list[str]) -> None:
         monkeypatch.setattr(sys, "argv", ["doitune", *words])
-        monkeypatch.setattr(sys, "stdin", StringIO())  # pytest's own may not be read
+        typed = TextIOWrapper(BytesIO(b"1+1=?\n"))  # pytest's own may not be read
+        monkeypatch.setattr(sys, "stdin", typed)
         with pytest.raises(SystemExit) as left:
             main()
         shown = capsys.readouterr()

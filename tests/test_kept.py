@@ -146,6 +146,7 @@ def test_two_processes_that_prepare_the_same_rows_at_once_both_end_right(
             [sys.executable, "-c", KEEPS, str(rows), str(tiny_base), *pair],
             stdout=subprocess.PIPE,
             text=True,
+            cwd=tmp_path,  # the doitune of this process, not that of a checkout beside it
         )
         for pair in (marks, marks[::-1])
     ]
