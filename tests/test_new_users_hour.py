@@ -270,5 +270,6 @@ def test_a_new_users_hour(smollm2: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert {"README.md", "adapter_model.safetensors"} <= {
         path.name for path in (desk.folder / "adapter").iterdir()
     }
-    done = desk.run("export", "last", "--out", "merged")
+    # in bf16 near ties of so small a model turn over, more than the 2 % of its tokens that an export may lose
+    done = desk.run("export", "last", "--out", "merged", "--dtype", "fp32")
     assert (desk.folder / "merged" / "chat_template.jinja").is_file(), done
