@@ -12,12 +12,12 @@ from typing import Any
 
 from doitune.base.folder import LEFT, TAKEN, Base, find_whole
 from doitune.base.pins import pin, pinned_commit
-from doitune.base.record import git_sha1, write_record
+from doitune.base.record import write_record
 from doitune.base.trust import refuse_lookalike, refuse_moved
-from doitune.data.bring import OnProgress, Progress
+from doitune.data.bring import OnProgress, Progress, differs
 from doitune.data.hubs import RemoteFile, counting_bar, files_of, quieten_client
 from doitune.errors import ModelError
-from doitune.system.disk import file_sha256, need_room
+from doitune.system.disk import need_room
 from doitune.system.doing import doing
 
 PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
@@ -215,24 +215,12 @@ def _bring_whole(wanted: HubFiles, file: RemoteFile, on_bytes: Callable[[int], N
                     tqdm_class=counting_bar(on_bytes),
                 )
             )
-        problem = _differs(path, file)
+        problem = differs(path, file)
         if not problem:
             return
     raise ModelError(
         f"{file.path} of {wanted.name} came damaged twice: {problem}",
         "run the same command again, or set HF_ENDPOINT to a mirror",
-    )
-
-
-def _differs(path: Path, file: RemoteFile) -> str:
-    """What is wrong with a file; "" when it is as listed."""
-    size = path.stat().st_size
-    if size != file.bytes:
-        return f"{size:,} bytes instead of {file.bytes:,}"
-    if file.sha256:
-        return "" if file_sha256(path) == file.sha256 else "its sha256 is not the listed one"
-    return (
-        "" if not file.git_sha1 or git_sha1(path) == file.git_sha1 else "its git digest is not the listed one"
     )
 
 

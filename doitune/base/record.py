@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 from doitune.base.folder import RECORD, Base, find_whole
 from doitune.base.headers import read_header
+from doitune.data.bring import git_sha1
 from doitune.errors import ModelError
 from doitune.system.disk import file_sha256, write_json
 from doitune.system.doing import counted
@@ -138,12 +138,6 @@ def _against_record(recorded: Mapping[str, Any], files: list[Path]) -> Iterator[
     for name in here:
         if name not in recorded:
             yield Difference(name, "is not in the record")
-
-
-def git_sha1(path: Path) -> str:
-    """The digest by which git, and so the hub, names a small file."""
-    data = path.read_bytes()
-    return sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _blob(path: Path) -> str:

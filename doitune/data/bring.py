@@ -6,12 +6,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha1, sha256
+from hashlib import sha1
 from pathlib import Path
 
 from doitune.data.checksums import origin_of
 from doitune.data.hubs import Hub, Listing, RemoteFile
 from doitune.errors import DataError
+from doitune.system.disk import file_sha256
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ def _already(file: RemoteFile, staging: Path, final: Path) -> bool:
     if not (file.sha256 or file.git_sha1):
         return False
     target, before = staging / file.path, final / file.path
-    if target.is_file() and not _differs(target, file):
+    if target.is_file() and not differs(target, file):
         return True
-    if not before.is_file() or _differs(before, file):
+    if not before.is_file() or differs(before, file):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(before, target)
@@ -72,7 +73,7 @@ def _bring_whole(
     """One file with the digest that the hub lists; asked for once more when other bytes came."""
     for again in (False, True):
         hub.bring(file, revision, staging, on_bytes, again)
-        problem = _differs(staging / file.path, file)
+        problem = differs(staging / file.path, file)
         if not problem:
             return
     (staging / file.path).unlink(missing_ok=True)
@@ -82,20 +83,22 @@ def _bring_whole(
     )
 
 
-def _differs(path: Path, file: RemoteFile) -> str:
-    """What is wrong with a file that came; "" when it is as listed."""
+def differs(path: Path, file: RemoteFile) -> str:
+    """What is wrong with a file; "" when it is as listed."""
     size = path.stat().st_size
     if size != file.bytes:
         return f"{size:,} bytes instead of {file.bytes:,}"
-    content = path.read_bytes()
-    if file.sha256 and sha256(content).hexdigest() != file.sha256:
-        return "its sha256 is not the listed one"
-    if (
-        file.git_sha1
-        and sha1(b"blob %d\0" % size + content, usedforsecurity=False).hexdigest() != file.git_sha1
-    ):
-        return "its git digest is not the listed one"
-    return ""
+    if file.sha256:
+        return "" if file_sha256(path) == file.sha256 else "its sha256 is not the listed one"
+    return (
+        "" if not file.git_sha1 or git_sha1(path) == file.git_sha1 else "its git digest is not the listed one"
+    )
+
+
+def git_sha1(path: Path) -> str:
+    """The digest by which git, and so the hub, names a small file."""
+    data = path.read_bytes()
+    return sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def drop_others(staging: Path, wanted: set[str]) -> None:
