@@ -27,7 +27,7 @@ HEAVY = {
     *("torch", "transformers", "peft", "bitsandbytes", "datasets", "accelerate", "tokenizers", "safetensors"),
     *("unsloth", "numpy", "pynvml", "sentencepiece", "scipy"),
 }
-HEAVY_PLACES = ("backends", "memory.simulation", "demo.making")
+HEAVY_PLACES = ("backends", "memory.simulation", "demo.making", "growth.fit")
 """Only here may a module import heavy libraries as it is imported; elsewhere an import stands inside the
 function that needs it."""
 LIGHT_MODULES = {

@@ -1,0 +1,1 @@
+"""How fast each ability learns, why, and what budget that suggests."""
