@@ -1,0 +1,195 @@
+"""Which curves of an ability agree with its scores: Bayes by adaptive importance sampling.
+
+Rounds of draws from a proposal (a t distribution around the last round's, and the prior beside it, so that no
+weight grows without bound) are weighted by prior times likelihood over proposal. A fit is refused below 100
+effective draws. Everything is seeded: the same scores give the same curves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import lgamma, log, pi
+
+import numpy as np
+
+from doitune.growth.fit.curve import CENTRES, DEVIATIONS, FLOOR, SHAPES, Draws
+from doitune.growth.fit.noise import PRECISION_WEIGHTS, PRECISIONS, log_likelihoods
+
+FEWEST_EFFECTIVE = 100
+"""Draws that a posterior must be worth."""
+
+FIRST, EACH, ROUNDS, ENOUGH, KEPT = 4000, 2500, 8, 700, 1000
+"""Draws of the prior, and of each later round; rounds at most, and effective draws at which they end; draws
+that are kept."""
+
+OFF = 0.15
+"""The part of a proposal that is the prior."""
+
+FREEDOM = 6
+"""Degrees of freedom of the t distribution."""
+
+GRID = 2001
+"""Scores at which a cell's likelihood is kept."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One score of an ability: `own` rows of it and `others` rows in the run, `right` (fractions allowed) of
+    `items` questions."""
+
+    own: float
+    others: float
+    right: float
+    items: int
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """`draws` of an ability's curve and how many independent ones they are worth. Below FEWEST_EFFECTIVE
+    nothing may be concluded from them: `is_enough`."""
+
+    draws: Draws
+    effective: float
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether conclusions may be drawn."""
+        return self.effective >= FEWEST_EFFECTIVE
+
+
+def fit(seen: Sequence[Seen], floor: float, spread: float = 0.0, seed: int = 0) -> Posterior:
+    """The curves that agree with at least one score. `floor`: the score expected without rows, 0..1, known
+    up to `spread` (a standard deviation, on top of the prior's)."""
+    dice = np.random.default_rng(seed)
+    widths = DEVIATIONS.copy()
+    widths[FLOOR] = np.hypot(widths[FLOOR], spread)
+    cells = _Cells.of(seen)
+    target = _Target(cells, floor, widths)
+    drawn = target.prior(dice, FIRST)
+    weights, best = target.likelihood(drawn), None
+    for turn in range(ROUNDS):
+        proposal = _Proposal.around(drawn, _tempered(weights, 150 if turn == 0 else 400), widths)
+        drawn = proposal.draw(dice, EACH, floor)
+        weights = target.likelihood(drawn) + target.log_prior(drawn) - proposal.log_density(drawn)
+        worth = _effective(weights)
+        if best is None or worth > best[0]:
+            best = (worth, drawn, weights)
+        if worth >= ENOUGH:
+            break
+    assert best is not None
+    worth, drawn, weights = best
+    shares = np.exp(weights - weights.max())
+    at = (np.arange(KEPT) + dice.random()) / KEPT
+    places = np.searchsorted(np.cumsum(shares) / shares.sum(), at).clip(0, len(shares) - 1)
+    return Posterior(drawn.take(dice.permutation(places)), worth)
+
+
+def _effective(weights: np.ndarray) -> float:
+    shares = np.exp(weights - weights.max())
+    return float(shares.sum() ** 2 / (shares**2).sum())
+
+
+def _tempered(weights: np.ndarray, least: float) -> np.ndarray:
+    """Shares by log `weights`, raised to the highest power up to 1 that leaves `least` effective draws."""
+    low, high = 0.0, 1.0
+    if _effective(weights) < least:
+        for _ in range(25):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _effective(weights * middle) >= least else (low, middle)
+    else:
+        low = 1.0
+    shares = np.exp(low * (weights - weights.max()))
+    return shares / shares.sum()
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Distinct budgets, [cells], and the log likelihood of all scores at each, [precisions, cells, GRID], by
+    the expected score in equal steps from 0 to 1."""
+
+    own: np.ndarray
+    others: np.ndarray
+    table: np.ndarray
+
+    @classmethod
+    def of(cls, seen: Sequence[Seen]) -> _Cells:
+        budgets = sorted({(one.own, one.others) for one in seen})
+        expected = np.clip(np.linspace(0, 1, GRID), 0.003, 0.997)
+        table = np.zeros((len(PRECISIONS), len(budgets), GRID))
+        for one in seen:
+            at = budgets.index((one.own, one.others))
+            table[:, at] += log_likelihoods(one.right, one.items, expected)
+        own, others = np.array(budgets, dtype=float).T
+        return cls(own, others, table)
+
+
+@dataclass(frozen=True)
+class _Target:
+    cells: _Cells
+    floor: float
+    widths: np.ndarray
+
+    def prior(self, dice: np.random.Generator, count: int) -> Draws:
+        parameters = CENTRES + self.widths * dice.standard_normal((count, len(CENTRES)))
+        shapes = dice.integers(0, len(SHAPES), count)
+        precisions = dice.choice(len(PRECISIONS), count, p=PRECISION_WEIGHTS)
+        return Draws(parameters, shapes, precisions, self.floor)
+
+    def log_prior(self, drawn: Draws) -> np.ndarray:
+        weights = np.log(PRECISION_WEIGHTS / len(SHAPES))
+        return _log_normal(drawn.parameters, self.widths) + weights[drawn.precisions]
+
+    def likelihood(self, drawn: Draws) -> np.ndarray:
+        """[draws]: the log likelihood of all scores, between the grid's points as a line."""
+        at = drawn.scores(self.cells.own, self.cells.others) * (GRID - 1)
+        below = np.clip(at.astype(int), 0, GRID - 2)
+        rows = drawn.precisions[:, None] * len(self.cells.own) + np.arange(len(self.cells.own))
+        flat, places = self.cells.table.reshape(-1), rows * GRID + below
+        return (flat[places] + (at - below) * (flat[places + 1] - flat[places])).sum(1)
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    """Around `centre` with the Cholesky `factor` of its spread; shares of the shapes and the precisions."""
+
+    centre: np.ndarray
+    factor: np.ndarray
+    widths: np.ndarray
+    shapes: np.ndarray
+    precisions: np.ndarray
+
+    @classmethod
+    def around(cls, drawn: Draws, shares: np.ndarray, widths: np.ndarray) -> _Proposal:
+        centre = shares @ drawn.parameters
+        apart = drawn.parameters - centre
+        spread = (apart.T * shares) @ apart * 1.2 + np.diag((0.05 * widths) ** 2)
+        shapes = np.bincount(drawn.shapes, shares, len(SHAPES)) + 0.1
+        precisions = np.bincount(drawn.precisions, shares, len(PRECISIONS)) + 0.2 * PRECISION_WEIGHTS
+        factor = np.linalg.cholesky(spread)
+        return cls(centre, factor, widths, shapes / shapes.sum(), precisions / precisions.sum())
+
+    def draw(self, dice: np.random.Generator, count: int, floor: float) -> Draws:
+        size = len(self.centre)
+        scale = np.sqrt(dice.chisquare(FREEDOM, (count, 1)) / FREEDOM)
+        parameters = self.centre + dice.standard_normal((count, size)) / scale @ self.factor.T
+        off = dice.random(count) < OFF
+        parameters[off] = CENTRES + self.widths * dice.standard_normal((int(off.sum()), size))
+        shapes = dice.choice(len(SHAPES), count, p=self.shapes)
+        precisions = dice.choice(len(PRECISIONS), count, p=self.precisions)
+        return Draws(parameters, shapes, precisions, floor)
+
+    def log_density(self, drawn: Draws) -> np.ndarray:
+        size = len(self.centre)
+        apart = np.linalg.solve(self.factor, (drawn.parameters - self.centre).T)
+        whole = lgamma((FREEDOM + size) / 2) - lgamma(FREEDOM / 2) - size / 2 * log(FREEDOM * pi)
+        near = whole - np.log(np.diag(self.factor)).sum()
+        near = near - (FREEDOM + size) / 2 * np.log1p((apart**2).sum(0) / FREEDOM)
+        mixed = np.logaddexp(log(1 - OFF) + near, log(OFF) + _log_normal(drawn.parameters, self.widths))
+        return mixed + np.log(self.shapes[drawn.shapes]) + np.log(self.precisions[drawn.precisions])
+
+
+def _log_normal(parameters: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """[draws]: the log density of the priors' normals."""
+    whole = np.log(widths).sum() + len(widths) / 2 * log(2 * pi)
+    return -0.5 * (((parameters - CENTRES) / widths) ** 2).sum(1) - whole
