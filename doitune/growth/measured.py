@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Design = Literal["equal", "latin", "leave_one_out", "single_source", "settings", "advised"]
+Design = Literal["equal", "latin", "leave_one_out", "single_source", "settings", "recipe", "advised"]
 """Why a run is in the family: the same rows of each ability; rows as a Latin square deals them; one ability
-without rows; only one ability with rows; other hyper-parameters; a budget that `advise` gave."""
+without rows; only one ability with rows; other hyper-parameters; the budget of a recipe that the plan names;
+a budget that `advise` gave."""
 Construction = Literal["curated", "synthetic", "mix"]
 Split = Literal["valid", "test"]
 
@@ -58,7 +59,7 @@ class Growth:
 
     `abilities`: those that have rows, in their order; `titles`: what each set is called; `base`: the scores
     of the untrained model, by model, split and set; `stock`: by ability, the rows that the corpus has to
-    learn from; `out_of_domain`: sets that no rows teach.
+    learn from; `out_of_domain`: sets that no rows teach; `unfinished`: members that are not measured yet.
     """
 
     name: str
@@ -68,3 +69,4 @@ class Growth:
     members: tuple[Measured, ...]
     base: Mapping[str, Mapping[Split, Mapping[str, Score]]] = field(default_factory=dict)
     out_of_domain: tuple[str, ...] = ()
+    unfinished: tuple[Member, ...] = ()
