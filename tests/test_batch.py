@@ -17,7 +17,6 @@ from doitune.prompt.batch import (
     flatten,
     pack,
     pad,
-    steps,
     trained_tokens,
 )
 from doitune.prompt.encoded import IGNORED, Encoded
@@ -37,45 +36,35 @@ def _cost(groups: list[list[int]], lengths: list[int]) -> int:
     )
 
 
-NAMES = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=40, unique=True)
+NAMES = st.lists(st.binary(min_size=1, max_size=8), min_size=1, max_size=40, unique=True)
 
 
 @settings(deadline=None)
 @given(NAMES, st.integers(0, 5), st.integers(0, 5))
 def test_an_epoch_is_a_permutation_and_follows_the_names_not_their_places(
-    names: list[str], seed: int, epoch: int
+    names: list[bytes], seed: int, epoch: int
 ) -> None:
     """The same names in another file order are learnt from in the same order. Trap: a shuffle of places."""
-    order = epoch_order(names, seed, epoch)
+    order = epoch_order(names, seed, epoch).tolist()
     assert sorted(order) == list(range(len(names)))
     turned = names[::-1]
     assert [turned[place] for place in epoch_order(turned, seed, epoch)] == [names[place] for place in order]
-    assert epoch_order(names, seed, epoch) == order
+    assert epoch_order(names, seed, epoch).tolist() == order
 
 
 def test_epochs_and_seeds_differ() -> None:
-    names = [f"curated/math#{number}" for number in range(50)]
-    orders = {tuple(epoch_order(names, seed, epoch)) for seed in range(3) for epoch in range(3)}
+    names = [b"curated/math#%d" % number for number in range(50)]
+    orders = {tuple(epoch_order(names, seed, epoch).tolist()) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
     assert tuple(range(50)) not in orders
 
 
 def test_equal_names_all_take_part() -> None:
     """Rows with one id (a corpus read twice) stand beside each other, by place; none is lost."""
-    order = epoch_order(["a", "b", "a", "c", "a"], 1, 0)
+    order = epoch_order([b"a", b"b", b"a", b"c", b"a"], 1, 0).tolist()
     assert sorted(order) == [0, 1, 2, 3, 4]
     at = [order.index(place) for place in (0, 2, 4)]
     assert at == list(range(at[0], at[0] + 3))
-
-
-@settings(deadline=None)
-@given(st.integers(0, 200), st.integers(1, 70))
-def test_steps_partition_the_epoch(examples: int, size: int) -> None:
-    order = list(range(examples))[::-1]
-    cut = steps(order, size)
-    assert [place for members in cut for place in members] == order
-    assert all(len(members) == size for members in cut[:-1])
-    assert all(1 <= len(members) <= size for members in cut[-1:])
 
 
 @settings(deadline=None)

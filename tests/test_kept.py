@@ -38,7 +38,7 @@ def planned(rows: Path, base: Path, *sets: str) -> Any:
 
 def said(found: Any) -> list[Any]:
     parts = [found.examples, found.encoded, found.ledger.to_json(), found.valid, found.valid_encoded]
-    parts += [found.leaks, found.kept_out, found.data_sha256, found.judged_sha256, found.course.ids]
+    parts += [found.leaks, found.kept_out, found.data_sha256, found.judged_sha256, found.course.ids.tolist()]
     return [list(one) if index < 2 else one for index, one in enumerate(parts)]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from typing import Any
 
 from doitune.ability import INSTRUCTIONS
@@ -20,6 +19,7 @@ from doitune.data.forms import implied_form
 from doitune.data.leaks import leaks_of
 from doitune.data.rows import keys_of, taken, together
 from doitune.data.sources import SYNTHETIC, TEST, VALID
+from doitune.system.arrays import digests
 from doitune.system.doing import doing
 
 Rows = Mapping[str, Sequence[Example]]
@@ -113,10 +113,9 @@ def _candidates(rows: Sequence[Example], how: Holdout, alone: Any) -> list[tuple
     content."""
     import numpy as np
 
-    start = f"{how.seed}\x1fholdout\x1f".encode()
-    digests = np.frombuffer(b"".join(sha256(start + key).digest() for key in keys_of(rows)), dtype="S32")
+    mixed = digests(f"{how.seed}\x1fholdout\x1f".encode(), keys_of(rows))
     places = np.flatnonzero(alone)
-    order = places[np.argsort(digests[places], kind="stable")]
+    order = places[np.argsort(mixed[places], kind="stable")]
     return [(place, rows[place]) for place in order[: SPARE * how.rows_of(len(rows))].tolist()]
 
 
@@ -124,8 +123,11 @@ def _without(
     rows: Sequence[Example], candidates: Sequence[tuple[int, Example]], out: set[str]
 ) -> Sequence[Example]:
     """The rows less those of the candidates that are kept out, whose ids are `out`."""
-    numbers = {number for number, row in candidates if row.id in out}
-    return taken(rows, [number for number in range(len(rows)) if number not in numbers]) if numbers else rows
+    import numpy as np
+
+    left = np.ones(len(rows), dtype=bool)
+    left[[number for number, row in candidates if row.id in out]] = False
+    return rows if left.all() else taken(rows, np.flatnonzero(left))
 
 
 def _given_away(

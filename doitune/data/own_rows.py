@@ -104,10 +104,10 @@ class _Seen:
 
 def _of_kind(rows: Rows, general: bool) -> Rows:
     """The rows of the ability `synthetic`, or the others."""
-    kinds = [name == INSTRUCTIONS.name for name in rows.names]
-    return rows.at(
-        [place for place, number in enumerate(rows.abilities.tolist()) if kinds[number] == general]
-    )
+    import numpy as np
+
+    kinds = np.array([name == INSTRUCTIONS.name for name in rows.table.names], dtype=bool)
+    return rows.at(kinds[rows.column("abilities")] == general)
 
 
 def ability_slips(

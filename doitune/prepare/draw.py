@@ -177,11 +177,11 @@ def drawn(resolved: Resolved) -> dict[str, Any]:
     chosen, _ = draw(recipe)
     ids = ids_of(chosen.examples)
     ledger = chosen.ledger.with_trained(count_by_ability(chosen.examples))
-    order = epoch_order(ids, recipe.train.seed, 0)
+    order = epoch_order((name.encode() for name in ids), recipe.train.seed, 0)
     return {
         "schema": "doitune.draw/1",
         "recipe": resolved.name,
-        "ids": [ids[place] for place in order],
+        "ids": [ids[place] for place in order.tolist()],
         "ledger": ledger.to_json(),
     }
 

@@ -14,7 +14,7 @@ from doitune.backends.tokenizer import recipe_template
 from doitune.data.declared import as_declared
 from doitune.data.keys import name_unread
 from doitune.data.leaks import Leak
-from doitune.data.rows import Rows, ids_of
+from doitune.data.rows import Rows, id_bytes
 from doitune.errors import DataError
 from doitune.prepare.account import count_rows, rates
 from doitune.prepare.draw import (
@@ -129,7 +129,7 @@ def _as_kept(made: Material) -> Kept | None:
 def _as_material(found: Kept, recipe: Recipe, template: Template) -> Material:
     """The material that was kept."""
     known = found.document
-    course = Course(tuple(ids_of(found.examples)), recipe.train)
+    course = Course(id_bytes(found.examples), recipe.train)
     rates(recipe.train, course.total_steps)
     return Material(
         found.examples,
@@ -169,7 +169,7 @@ def _prepared(
         raise DataError("no example is left to learn from", "raise train.max_tokens")
     ledger = chosen.ledger.with_trained(count_by_ability(examples), count_by_ability(overlong))
     count_rows(ledger, encoded)
-    course = Course(tuple(ids_of(examples)), recipe.train)
+    course = Course(id_bytes(examples), recipe.train)
     rates(recipe.train, course.total_steps)
     validated = validation_rows(corpus, recipe.train.validation_rows_per_ability, recipe.data.seed)
     valid = as_declared(validated, recipe.declared_forms)

@@ -74,7 +74,7 @@ def fit(
         raise DataError.of([Problem(problems[0].place, problems[0].problem, cure), *problems[1:]])
     if not long:
         return examples, rows, []
-    kept = (lengths <= limit.tokens).nonzero()[0].tolist()
+    kept = (lengths <= limit.tokens).nonzero()[0]
     return taken(examples, kept), rows.at(kept), [examples[one] for one in long]
 
 

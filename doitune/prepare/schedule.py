@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from doitune.prompt.batch import epoch_order, steps
+from doitune.prompt.batch import epoch_order
+from doitune.system.arrays import each
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import TrainSection
@@ -24,12 +25,12 @@ def total_steps(section: TrainSection, examples: int) -> int:
     return whole if section.max_steps is None else min(whole, section.max_steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Course:
-    """Which examples each optimiser step learns from: a pure function of their ids and of a recipe's `train`
-    section."""
+    """Which examples each optimiser step learns from: a pure function of their ids (an array of bytes) and of
+    a recipe's `train` section. The last step of an epoch may be smaller."""
 
-    ids: tuple[str, ...]
+    ids: Any
     section: TrainSection
 
     @property
@@ -45,15 +46,14 @@ class Course:
     def members(self, step: int) -> tuple[int, ...]:
         """Places of the examples of step `step` (from 0)."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        return self._epoch(epoch)[place]
+        count = self.section.examples_per_step
+        return tuple(self.order(epoch)[place * count : (place + 1) * count].tolist())
 
-    def _epoch(self, epoch: int) -> list[tuple[int, ...]]:
+    def order(self, epoch: int) -> Any:
+        """Places of all examples in the order of an epoch (from 0), int64."""
         known = self.__dict__.get("_known")
         if known is None or known[0] != epoch:
-            known = (
-                epoch,
-                steps(epoch_order(self.ids, self.section.seed, epoch), self.section.examples_per_step),
-            )
+            known = (epoch, epoch_order(each(self.ids), self.section.seed, epoch))
             object.__setattr__(self, "_known", known)
         return known[1]
 

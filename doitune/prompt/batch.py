@@ -7,12 +7,12 @@ backend; *sorted* pads examples of like length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from doitune.prompt.encoded import IGNORED, Encoded
+from doitune.system.arrays import digests
 
 if TYPE_CHECKING:
     import torch
@@ -43,20 +43,12 @@ class Batch:
         return Batch(self.ids.to(device), self.labels.to(device), self.lengths, self.members, self.packed)
 
 
-def epoch_order(ids: Sequence[str], seed: int, epoch: int) -> list[int]:
-    """The places of `ids` in the order in which `epoch` (from 0) learns from them: a pure function of ids,
-    seed and epoch."""
+def epoch_order(ids: Iterable[bytes], seed: int, epoch: int) -> Any:
+    """The places of `ids` in the order in which `epoch` (from 0) learns from them, int64: a pure function of
+    ids, seed and epoch."""
     import numpy as np
 
-    keys = b"".join(sha256(f"{seed}\x1f{epoch}\x1f{name}".encode()).digest() for name in ids)
-    return np.argsort(np.frombuffer(keys, dtype="S32"), kind="stable").tolist()
-
-
-def steps(order: Sequence[int], examples_per_step: int) -> list[tuple[int, ...]]:
-    """The epoch cut into optimiser steps; the last one may be smaller and is kept."""
-    return [
-        tuple(order[start : start + examples_per_step]) for start in range(0, len(order), examples_per_step)
-    ]
+    return np.argsort(digests(f"{seed}\x1f{epoch}\x1f".encode(), ids), kind="stable")
 
 
 def pack(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:

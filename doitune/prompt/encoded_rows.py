@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Numbers = NDArray[np.int64]
+    Numbers = NDArray[np.integer[Any]]
 
 Run = tuple[int, int]
 """Where a run of trained tokens starts, and where it is over."""
@@ -126,7 +126,7 @@ class EncodedWriter:
     def __init__(self, most_ids: int = 1 << 32) -> None:
         self.ids, self.id_bytes = Scratch(), 2 if most_ids <= 1 << 16 else 4
         self.id_type = f"u{self.id_bytes}"
-        self.lengths, self.runs, self.run_counts = array("q"), array("q"), array("q")
+        self.lengths, self.runs, self.run_counts = array("i"), array("i"), array("i")
         self.digests = bytearray()
 
     def __len__(self) -> int:
@@ -157,8 +157,8 @@ class EncodedWriter:
         """All that was added."""
         import numpy as np
 
-        lengths, counts = (np.array(one, dtype=np.int64) for one in (self.lengths, self.run_counts))
-        runs = np.array(self.runs, dtype=np.int64).reshape(-1, 2)
+        lengths, counts = (np.array(one, dtype=np.int32) for one in (self.lengths, self.run_counts))
+        runs = np.array(self.runs, dtype=np.int32).reshape(-1, 2)
         sums = np.concatenate(([0], np.cumsum(runs[:, 1] - runs[:, 0])))
         over = np.cumsum(counts)
         return EncodedRows(
@@ -168,7 +168,7 @@ class EncodedWriter:
             runs=runs,
             run_starts=over - counts,
             run_counts=counts,
-            trained=sums[over] - sums[over - counts],
+            trained=(sums[over] - sums[over - counts]).astype(np.int32),
             digests=np.frombuffer(bytes(self.digests), dtype=f"S{DIGEST_BYTES}"),
             id_bytes=self.id_bytes,
         )

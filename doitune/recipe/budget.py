@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
-from hashlib import sha256
 from random import Random
 from typing import Any, Literal
 
 from doitune.ability import NAMES, known_near, place_of
 from doitune.data.example import Example
-from doitune.data.rows import ids_of, keys_of, taken, together
+from doitune.data.rows import id_bytes, keys_of, taken, together
 from doitune.data.sources import FULL
 from doitune.errors import DataError, Problem
+from doitune.system.arrays import digests
 
 Shortfall = Literal["stop", "take_all"]
 Leftover = Literal["spread", "drop"]
@@ -188,11 +188,8 @@ def _nested(ability: str, rows: Sequence[Example], seed: int, amount: int) -> Se
     """The first `amount` of rows of an ability by a digest of seed, ability and content; equal rows by id."""
     import numpy as np
 
-    start = f"{seed}\x1f{ability}\x1f".encode()
-    digests = b"".join(sha256(start + key).digest() for key in keys_of(rows))
-    ids = np.array([name.encode() for name in ids_of(rows)] or [], dtype=np.bytes_)
-    order = np.lexsort((ids, np.frombuffer(digests, dtype="S32")))
-    return taken(rows, order[:amount].tolist())
+    order = np.lexsort((id_bytes(rows), digests(f"{seed}\x1f{ability}\x1f".encode(), keys_of(rows))))
+    return taken(rows, order[:amount])
 
 
 def _as_released(

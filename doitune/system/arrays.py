@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +26,22 @@ def open_arrays(folder: Path, name: str) -> dict[str, Any]:
         one: np.frombuffer((folder / f"{name}.{one}").read_bytes(), dtype=kind).reshape(shape)
         for one, (kind, shape) in forms.items()
     }
+
+
+AT_ONCE = 65536
+
+
+def each(array: Any) -> Iterator[Any]:
+    """Every entry as Python's own number or bytes; no list of all is made."""
+    for start in range(0, len(array), AT_ONCE):
+        yield from array[start : start + AT_ONCE].tolist()
+
+
+def digests(start: bytes, names: Iterable[bytes]) -> Any:
+    """The sha256 of `start` and each name, as an array of 32 bytes each: an order that is theirs alone."""
+    import numpy as np
+
+    found = bytearray()
+    for name in names:
+        found += sha256(start + name).digest()
+    return np.frombuffer(found, dtype="S32")

@@ -67,7 +67,7 @@ class Gradients:
         self.material, self.model = material, model
         self.team, self.signals = team or Team(), signals or Asked()
         self.course = material.course
-        self.lengths: list[int] = rows_of(material.encoded).lengths.tolist()
+        self.lengths = rows_of(material.encoded).lengths
         self.tensors = [parameter for _, parameter in model.trainable()]
 
     def encoded(self, step: int) -> list[Encoded]:

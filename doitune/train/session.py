@@ -28,6 +28,7 @@ from doitune.run.layout import DONE, EXAMPLES, KEPT_OUT, LEDGER, ORIGIN, RECIPE,
 from doitune.run.log import VALIDATION
 from doitune.run.model import load_model
 from doitune.system import faults
+from doitune.system.arrays import each
 from doitune.system.disk import make_folder, need_room, prove_folder
 from doitune.system.signals import Asked, StopAsked, deferred
 from doitune.system.units import MIB, several
@@ -202,9 +203,9 @@ def _begin(run: Run, plan: Plan, record: dict[str, Any]) -> None:
     faults.reach("start.folder")
     prove_folder(run.folder)
     course = plan.material.course
-    order = [course.ids[place] for step in range(course.steps_per_epoch) for place in course.members(step)]
+    order = b"".join(name + b"\n" for name in each(course.ids[course.order(0)]))
     run.write_json(LEDGER, plan.material.ledger.to_json())
-    run.write(EXAMPLES, "".join(f"{name}\n" for name in order))
+    run.write(EXAMPLES, order.decode())
     if plan.material.kept_out:
         run.write_json(KEPT_OUT, {"schema": "doitune.kept-out/1", **plan.material.kept_out})
     run.write_json(ORIGIN, record)

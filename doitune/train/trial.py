@@ -156,7 +156,7 @@ def longest_step(gradients: Gradients, at: Standing) -> Largest:
 
 def _largest_of(gradients: Gradients, order: Order) -> Largest:
     """The largest micro-batch of the order's step."""
-    lengths = [gradients.lengths[place] for place in gradients.course.members(order.step)]
+    lengths = gradients.lengths[list(gradients.course.members(order.step))].tolist()
     group = largest(lengths, share(lengths, order, gradients.team.size), packed=order.packed)
     return Largest(order, positions_of([lengths[place] for place in group], packed=order.packed))
 
