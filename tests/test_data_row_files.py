@@ -317,6 +317,10 @@ BROKEN: dict[str, tuple[str | bytes | None, str]] = {
     "mixed.jsonl": (PLAIN + GB_LINES, ":8: a byte"),
     "gb.jsonl": (GB_LINES, ":1: a byte (0xb5) is not UTF-8; it may be GB18030"),
     "gb.json": (json.dumps(PAIRS, ensure_ascii=False, indent=1).encode("gb18030"), ":3: a byte"),
+    "on one line.json": (
+        f'[{ROW}, {ROW}, {{"question": 5, "answer": "a"}}]',
+        ":1: row 3 of this line: ",
+    ),
     "utf16 be.jsonl": (b"\xfe\xff" + lines(PAIRS).encode("utf-16-be"), "the file is UTF-16"),
     "utf16 bare.jsonl": (lines([{"question": "q", "answer": "a"}]).encode("utf-16-le"), "looks like UTF-16"),
     "utf32.json": (json.dumps(PAIRS).encode("utf-32"), "the file is UTF-32"),

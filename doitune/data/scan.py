@@ -74,8 +74,9 @@ class Reading:
         """The rows of each split; all of `split`, where the file has an ability."""
         writers = {split: RowsWriter(self.store) for split in SPLITS}
         findings: dict[Split, list[Finding]] = {split: [] for split in SPLITS}
-        number = 0
-        for count, (number, line) in enumerate(rows(self.path)):
+        number = on_line = 0
+        for count, (begins, line) in enumerate(rows(self.path)):
+            number, on_line = begins, on_line + 1 if begins == number else 1
             if count % SAID_EVERY == 0 and count:
                 doing(f"reading {self.path.name}: rows", count)
             concerned: tuple[Split, ...] = SPLITS
@@ -87,10 +88,9 @@ class Reading:
                     _draft(row, place, self.ability, f"{self.id_prefix}/", concerned[0])
                 )
             except RowError as error:
+                problem = error.problem if on_line == 1 else f"row {on_line} of this line: {error.problem}"
                 for split in concerned:
-                    findings[split].append(
-                        Finding(error.kind, str(self.path), number, error.problem, error.hint)
-                    )
+                    findings[split].append(Finding(error.kind, str(self.path), number, problem, error.hint))
         if not number:
             hint = "fetch or write it again, or delete it"
             empty = Finding("empty_file", str(self.path), 0, "the file holds no row", hint)
