@@ -361,6 +361,18 @@ def test_a_model_whose_loss_depends_on_its_neighbours_is_refused_before_step_one
         choose_arrangement(training)
 
 
+def test_no_reply_is_asked_for_where_no_validation_is_wanted(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: half a minute after the last step for a figure that nobody asked for."""
+    training = _training(tiny_recipe, tmp_path)
+    recipe = training.setup.recipe
+    section = recipe.train.model_copy(update={"validation_rows_per_ability": 0})
+    setup = replace(training.setup, recipe=recipe.model_copy(update={"train": section}))
+    monkeypatch.setattr(setup.model, "generate", lambda *_, **__: pytest.fail("asked"))
+    assert reply_endings(setup) == {"asked": 0, "ended": 0, "max_new_tokens": 0, "marked": False}
+
+
 def test_a_lack_of_memory_at_the_end_does_not_undo_a_training(tiny_recipe: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     training = _training(

@@ -38,7 +38,7 @@ Checkpoints = Annotated[
 ]
 Limit = Annotated[
     float | None,
-    typer.Option("--limit", help="At most this many questions of each set, or a share below 1."),
+    typer.Option("--limit", help="A seeded sample: at most this many questions of each set, or a share."),
 ]
 Shots = Annotated[
     str | None,

@@ -79,7 +79,7 @@ def cut(prompts: Sequence[Prompt], limits: Limits, *, shares: bool = True) -> li
     `shares`: whether the model can go on from a prefix. The prompts of a batch share the same ones.
     """
     groups: dict[tuple[object, ...], list[Prompt]] = {}
-    for prompt in _with_prefixes(prompts) if shares and not limits.exact else prompts:
+    for prompt in with_prefixes(prompts) if shares and not limits.exact else prompts:
         item = prompt.item
         kind: tuple[object, ...] = (
             (item.way, item.options, item.max_new_tokens) if item.way != "rank" else (item.way,)
@@ -100,7 +100,7 @@ def cut(prompts: Sequence[Prompt], limits: Limits, *, shares: bool = True) -> li
     return batches
 
 
-def _with_prefixes(prompts: Sequence[Prompt]) -> list[Prompt]:
+def with_prefixes(prompts: Sequence[Prompt]) -> list[Prompt]:
     """The prompts with `shared` set: the start that a set's letter questions (of as many shots) have in
     common; a ranking's whole question."""
     groups: dict[tuple[object, ...], list[Prompt]] = {}

@@ -1,5 +1,5 @@
-"""Whether replies depend on what is in their batch: at the start of an evaluation a few questions are asked
-together and one at a time.
+"""Whether replies depend on what is in their batch: at the start of an evaluation a few questions of each way
+of asking are asked together and one at a time.
 
 Padding on the wrong side, a mask that a kernel ignores or a cache that rows share show in no error, only in
 other replies. Rounding alone may part two replies where two tokens are nearly as likely; both tokens' losses
@@ -9,6 +9,7 @@ distinguish such a tie from a fault.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.backends.out_of_memory import in_parts, once_more
 from doitune.errors import CheckpointError
+from doitune.evals.ask import ask_batch, with_prefixes
 from doitune.prompt.batch import pad
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.run.layout import BATCHING
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.backends.written import Written
     from doitune.evals.prompts import Prompt
+    from doitune.evals.task import Reply
     from doitune.prompt.template import Template
 
 SCHEMA = "doitune.batching/1"
 QUESTIONS, TOKENS = 8, 32
 TIE_NATS = {"float32": 1e-3}
 TIE_NATS_HALF = 0.25
-"""Two tokens whose losses are no further apart are a tie, by the dtype of the products."""
+"""Two tokens whose losses are no further apart are a tie, by the dtype of the products; so are two options by
+their scores, two candidates by their loss a token."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,28 @@ def read_batching(folder: Path) -> Batching | None:
 def compare_batching(
     model: LoadedModel, template: Template, prompts: Sequence[Prompt], batch_tokens: int
 ) -> Batching:
-    """Greedy replies of at most TOKENS tokens to up to QUESTIONS written questions of different lengths,
-    together and one at a time. Leaves the model in evaluation mode."""
-    chosen = _choose(prompts, batch_tokens)
+    """Up to QUESTIONS questions of each way of asking, of different lengths, together and one at a time:
+    greedy replies of at most TOKENS tokens, the options' scores, the candidates' losses. Leaves the model in
+    evaluation mode."""
+    model.training(False)
+    found = [_compare_written(model, template, _choose(prompts, "write", batch_tokens))]
+    found += [
+        _compare_scored(model, template, _choose(prompts, way, batch_tokens)) for way in ("letters", "rank")
+    ]
+    return Batching(
+        sum(one.asked for one in found),
+        sum(one.same for one in found),
+        sum(one.ties for one in found),
+        tuple(name for one in found for name in one.parted),
+    )
+
+
+_SAYING = "asking a few questions together and one at a time"
+
+
+def _compare_written(model: LoadedModel, template: Template, chosen: Sequence[Prompt]) -> Batching:
     if len(chosen) < 2:
         return Batching(0, 0, 0)
-    model.training(False)
     room = min(TOKENS, *(prompt.item.max_new_tokens for prompt in chosen))
 
     def written(part: Sequence[Prompt]) -> list[Written]:
@@ -105,10 +125,9 @@ def compare_batching(
             )
         )
 
-    saying = "asking a few questions together and one at a time"
-    doing(saying)
+    doing(_SAYING)
     together = in_parts(written, chosen)
-    apart = [written([prompt])[0] for prompt in counted(saying, chosen)]
+    apart = [written([prompt])[0] for prompt in counted(_SAYING, chosen)]
     same, ties, parted = 0, 0, []
     for prompt, one, other in zip(chosen, together, apart, strict=True):
         if _whole(one) == _whole(other):
@@ -120,19 +139,60 @@ def compare_batching(
     return Batching(len(chosen), same, ties, tuple(parted))
 
 
-def _choose(prompts: Sequence[Prompt], batch_tokens: int) -> list[Prompt]:
-    """Written questions from the shortest to the longest that all fit a batch of the evaluation."""
-    written = sorted(
-        (one for one in prompts if one.item.way == "write" and not one.too_long),
-        key=lambda one: (one.length, one.item.id),
-    )
-    fitting = [one for one in written if one.length * QUESTIONS <= batch_tokens]
+def _compare_scored(model: LoadedModel, template: Template, chosen: Sequence[Prompt]) -> Batching:
+    """The chosen as an evaluation asks them, from the start that they share, and each whole by itself."""
+    if len(chosen) < 2:
+        return Batching(0, 0, 0)
+    doing(_SAYING)
+    parts: dict[tuple[object, ...], list[Prompt]] = {}
+    for prompt in with_prefixes(chosen) if model.shares_prefix else chosen:
+        start = (prompt.ids[: prompt.shared], prompt.rows[-1].ids[: prompt.released_shared])
+        parts.setdefault(start, []).append(prompt)
+    together = {item.id: reply for part in parts.values() for item, reply in ask_batch(model, template, part)}
+    counts, parted = Counter[str](), []
+    for prompt in counted(_SAYING, chosen):
+        [(item, alone)] = ask_batch(model, template, [prompt])
+        verdict = _alike(_scores(together[item.id]), _scores(alone), model.compute_dtype)
+        counts[verdict] += 1
+        parted += [item.id] if verdict == "parted" else []
+    return Batching(len(chosen), counts["same"], counts["tie"], tuple(parted))
+
+
+def _scores(reply: Reply) -> list[tuple[float, ...]]:
+    """What decides, the more the better: of the options, of the bare letters, of the candidates."""
+    candidates = tuple(-one.loss / max(1, one.tokens) for one in reply.candidates)
+    return [row for row in (reply.option_scores, reply.released_scores, candidates) if row]
+
+
+def _alike(one: list[tuple[float, ...]], other: list[tuple[float, ...]], dtype: str) -> str:
+    """same, tie or parted: in fp32 by every score, in half precision by the best one."""
+    nats, found = TIE_NATS.get(dtype, TIE_NATS_HALF), "same"
+    for row, again in zip(one, other, strict=True):
+        if dtype in TIE_NATS:
+            if not all(abs(a - b) <= nats for a, b in zip(row, again, strict=True)):
+                return "parted"
+        elif (best := row.index(max(row))) != (now := again.index(max(again))):
+            if not (row[best] - row[now] <= nats and again[now] - again[best] <= nats):
+                return "parted"
+            found = "tie"
+    return found
+
+
+def _choose(prompts: Sequence[Prompt], way: str, batch_tokens: int) -> list[Prompt]:
+    """Questions of one way, of a kind that can be asked together, from the shortest to the longest that all
+    fit a batch of the evaluation."""
+    kinds: dict[tuple[object, ...], list[Prompt]] = {}
+    for one in prompts:
+        if one.item.way == way and not one.too_long:
+            kind = (one.item.set, one.item.options, one.shots, one.released_shots)
+            kinds.setdefault(kind if way == "letters" else (), []).append(one)
+    largest = max(kinds.values(), key=len) if kinds else []
+    some = sorted(largest, key=lambda one: (one.length, one.item.id))
+    rows = max((len(one.rows) for one in some), default=1)
+    fitting = [one for one in some if rows * one.length * QUESTIONS <= batch_tokens]
     if len(fitting) < QUESTIONS:
-        return (
-            written[:QUESTIONS]
-            if len(written) * max((one.length for one in written), default=0) <= batch_tokens
-            else fitting
-        )
+        most = max((one.length for one in some), default=0)
+        return some[:QUESTIONS] if rows * len(some) * most <= batch_tokens else fitting
     return [fitting[place * (len(fitting) - 1) // (QUESTIONS - 1)] for place in range(QUESTIONS)]
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from doitune.backends.out_of_memory import OutOfMemory, in_parts
-from doitune.data.rows import ids_of, together
+from doitune.data.rows import id_bytes, together
 from doitune.prompt.encode import encode_questions
 from doitune.prompt.encoded_rows import answer_tokens, rows_of
 from doitune.prompt.template import Template
@@ -72,8 +72,10 @@ def ask_endings(
 
 def reply_endings(setup: Setup) -> dict[str, Any]:
     """Whether the model ends its replies, as done.json has it; reported where too few end. Validation
-    rows are asked, else trained ones."""
+    rows are asked, else trained ones; none where the recipe wants no validation."""
     material = setup.material
+    if not setup.recipe.train.validation_rows_per_ability:
+        return {"asked": 0, "ended": 0, "max_new_tokens": 0, "marked": False}
     names = list(material.valid)
     examples = together([material.valid[name] for name in names]) or material.examples
     encoded = [one for name in names for one in material.valid_encoded[name]] or material.encoded
@@ -90,10 +92,11 @@ def reply_endings(setup: Setup) -> dict[str, Any]:
 def _short(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[tuple[Example, int]]:
     """ASKED rows and the tokens of their answers: spread over those with short answers, or the shortest
     there are."""
-    answers = answer_tokens(rows_of(encoded))
-    order = sorted(zip(answers, ids_of(examples), range(len(examples)), strict=True))
-    short = [one for one in order if one[0] <= SHORT_ANSWER_TOKENS]
-    chosen = order[:ASKED]
-    if len(short) >= ASKED:
-        chosen = [short[place * len(short) // ASKED] for place in range(ASKED)]
-    return [(examples[place], tokens) for tokens, _, place in chosen]
+    import numpy as np
+
+    answers = np.array(answer_tokens(rows_of(encoded)))
+    order = np.lexsort((id_bytes(examples), answers))
+    short = int((answers <= SHORT_ANSWER_TOKENS).sum())
+    places = [place * short // ASKED for place in range(ASKED)] if short >= ASKED else range(ASKED)
+    chosen = order[places[: len(order)]].tolist()
+    return [(examples[place], int(answers[place])) for place in chosen]
