@@ -99,7 +99,7 @@ def test_each_shell_is_given_its_script(shell: str) -> None:
     assert f"_DOITUNE_COMPLETE=complete_{shell}" in done.stdout
 
 
-GROUPS = "base", "data", "recipes", "runs", "selftest"
+GROUPS = "base", "data", "grow", "recipes", "runs", "selftest"
 
 
 def typed(*words: str) -> subprocess.CompletedProcess[str]:

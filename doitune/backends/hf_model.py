@@ -14,7 +14,8 @@ from doitune.backends import documents
 from doitune.backends.adapter import Adapter
 from doitune.backends.finite import refuse_not_finite
 from doitune.backends.head import Head
-from doitune.backends.loaded import LoadedModel, Loss, Prefix, Tokens
+from doitune.backends.loaded import LoadedModel, LoadRequest, Loss, Prefix, Tokens
+from doitune.backends.lora import again
 from doitune.backends.loss import batch_loss, recomputed_losses
 from doitune.backends.prefix import PrefixLayer, proved_prefix
 from doitune.backends.reply import ReplyWatcher
@@ -32,6 +33,9 @@ class HfModel(LoadedModel):
         self.decoder = self.base.get_decoder()
         self.head = Head(self.base, adapter.rows)
         self.packs = self.base.config._attn_implementation == documents.NAME
+
+    def renewed(self, request: LoadRequest) -> LoadedModel | None:
+        return _renewed(self, request)
 
     def hidden(self, batch: Batch, prefix: Prefix | None = None) -> torch.Tensor:
         """Last hidden states [rows, T, H] of a padded or packed batch, or of what follows `prefix`."""
@@ -77,6 +81,17 @@ class HfModel(LoadedModel):
         how = _greedy(max_new_tokens, watcher)
         out: torch.Tensor = self.base.generate(input_ids=ids, attention_mask=mask, **how)
         return out[:, ids.shape[1] :]
+
+
+def _renewed(spent: HfModel, request: LoadRequest) -> HfModel | None:
+    if request.new_rows or spent.adapter.rows is not None:
+        return None  # added rows stand in the base's own embedding and head
+    adapter = again(spent.adapter, request, spent.tokenizer)
+    model = type(spent)(spent.name, adapter, spent.tokenizer, spent.device)
+    model.compute_dtype = spent.compute_dtype
+    model.context_tokens, model.window_tokens = spent.context_tokens, spent.window_tokens
+    prove_head(model)
+    return model
 
 
 def _arrangement(batch: Batch, prefix: Prefix | None) -> dict[str, Any]:

@@ -83,6 +83,11 @@ class LoadedModel(Writer):
     def read(self, ids: Sequence[int]) -> Prefix:
         """Run a prefix, without gradient. Only where `shares_prefix`."""
 
+    def renewed(self, request: LoadRequest) -> LoadedModel | None:
+        """The same base, as it was loaded, with the fresh adapter of another request; this one is spent.
+        None, and nothing has changed, where the backend cannot give the base back as it was."""
+        return None
+
     def training(self, on: bool) -> None:
         """Training mode, with dropout and gradient checkpointing, or evaluation mode."""
         self.adapter.peft.train(on)

@@ -12,6 +12,7 @@ from doitune.backends.adapter import Adapter
 from doitune.backends.loaded import LoadRequest
 from doitune.backends.token_rows import TokenRows, add_rows
 from doitune.errors import ModelError
+from doitune.system.doing import doing
 
 
 def adapt(model: Any, request: LoadRequest, tokenizer: Any) -> Adapter:
@@ -34,7 +35,16 @@ def adapt(model: Any, request: LoadRequest, tokenizer: Any) -> Adapter:
     train_alone(adapted, rows)
     if request.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    elif getattr(model, "is_gradient_checkpointing", False):  # of the adapter before this one
+        model.gradient_checkpointing_disable()
     return Adapter(adapted, rows)
+
+
+def again(adapter: Adapter, request: LoadRequest, tokenizer: Any) -> Adapter:
+    """A fresh adapter in the place of another, as on a base that was just loaded; neither may have token
+    rows of its own."""
+    doing("putting an adapter on the base")
+    return adapt(adapter.peft.unload(), request, tokenizer)
 
 
 def freeze(model: Any, request: LoadRequest, tokenizer: Any) -> TokenRows | None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from doitune.backends.hf_model import HfModel
-from doitune.backends.loaded import Loss, Prefix
+from doitune.backends.loaded import LoadRequest, Loss, Prefix
 from doitune.backends.loss import frozen_head_losses
 from doitune.backends.reply import ReplyWatcher
 from doitune.errors import ModelError
@@ -89,6 +89,9 @@ class UnslothModel(HfModel):
         super().__init__(*parts)
         self.engine = UnslothDecoder(self.name, self.adapter.peft, self.decoder)
         self.packs = True
+
+    def renewed(self, request: LoadRequest) -> None:
+        """Unsloth's forward stands in the layers that it has patched for one adapter."""
 
     def hidden(self, batch: Batch, prefix: Prefix | None = None) -> torch.Tensor:
         if prefix is not None:

@@ -12,6 +12,7 @@ from doitune.cli.data import data_app
 from doitune.cli.evaluation import compare, evaluate, score
 from doitune.cli.export import export
 from doitune.cli.group import HELP, Group, show_version
+from doitune.cli.grow import grow_app
 from doitune.cli.init import init
 from doitune.cli.machine import doctor
 from doitune.cli.plan import plan
@@ -54,6 +55,7 @@ app.command()(serve)
 app.command()(export)
 app.command()(push)
 app.command()(doctor)
+app.add_typer(grow_app, name="grow")
 app.add_typer(base_app, name="base")
 app.add_typer(data_app, name="data")
 app.add_typer(recipes_app, name="recipes")

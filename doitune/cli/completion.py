@@ -25,6 +25,13 @@ def recipes(incomplete: str) -> list[str]:
     return _starting(recipe_names(), incomplete)
 
 
+def plans(incomplete: str) -> list[str]:
+    """The plans of families that are built in."""
+    from doitune.recipe.files import recipes_folder
+
+    return _starting(sorted(path.stem for path in (recipes_folder() / "plans").glob("*.yaml")), incomplete)
+
+
 def models(incomplete: str) -> list[str]:
     """The base models that have a file."""
     from doitune.recipe.files import model_names

@@ -41,7 +41,7 @@ class LiveLine(Activity):
     they are doing beside is shown, too."""
 
     def __init__(self) -> None:
-        self.screen = _until_unread()
+        self.screen = until_unread()
         super().__init__(live=self.screen.is_terminal)
         self.label = ""
         self.last_line = -float("inf")
@@ -103,7 +103,7 @@ class TrainingDisplay(Activity):
     lines elsewhere."""
 
     def __init__(self) -> None:
-        self.screen = _until_unread()
+        self.screen = until_unread()
         super().__init__(live=self.screen.is_terminal and not os.environ.get("NO_COLOR"))
         self.left, self.curve = _Left(), Curve()
         self.last_line = -float("inf")
@@ -173,7 +173,7 @@ class _Left:
         return (now - self.started) / max(1, log.step - self.first_step) * (log.total_steps - log.step)
 
 
-def _until_unread() -> Console:
+def until_unread() -> Console:
     """stderr of work that does not end because a pager was closed: nothing more is shown."""
     screen = err()
 

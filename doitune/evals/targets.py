@@ -226,10 +226,6 @@ def _folder(place: Path, suite: str, checkpoint: str, task: Task, loaded: _Loade
 
 
 def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgress) -> list[Evaluation]:
-    from doitune.backends.pick import begin
-    from doitune.backends.tokenizer import tokenizer_template
-    from doitune.run.model import load_model
-
     if request.model:
         raise UsageError(
             f"--model says where a run's base is, and {target} is a base itself",
@@ -239,19 +235,32 @@ def _base_target(target: str, request: Request, runs: Path, on_progress: OnProgr
     recipe = resolve("own", model=target, corpus=corpus).recipe
     if not corpus and set(request.suites or recipe.eval.suite) & set(CORPUS_SUITES):
         raise UsageError("a base has no corpus of its own to be asked from", "name one: --corpus NAME|PATH")
+    return evaluate_untrained(
+        recipe, request, lambda base: runs / BASES / base.folder.name, target=target, on_progress=on_progress
+    )
+
+
+def evaluate_untrained(
+    recipe: Recipe, request: Request, place: Callable[[Base], Path], *, target: str, on_progress: OnProgress
+) -> list[Evaluation]:
+    """Ask a recipe's base, as the recipe asks, before any training. `place`: where the evaluations of this
+    base are kept. Errors: UsageError, CheckpointError, DataError."""
+    from doitune.backends.pick import begin
+    from doitune.backends.tokenizer import tokenizer_template
+    from doitune.run.model import load_model
+
     tasks = requested_tasks(recipe, request)
     base = find_base(recipe.model.name, recipe.model.revision)
     begin(recipe.model.backend, base)
     template = tokenizer_template(base, recipe.prompt)
     _refuse_same_letters(tasks, template)
     _, model = load_model(recipe, base, template.new_rows, training=False)
-    place = runs / BASES / base.folder.name
     loaded = _Loaded(target, recipe, base, model, template, request, on_progress)
     with model.without_adapter():
         return [
             _evaluated(_as_begun(loaded, folder), task, folder)
             for task, folder in (
-                (task, _folder(place, suite, BASE, task, loaded)) for suite, task in tasks.items()
+                (task, _folder(place(base), suite, BASE, task, loaded)) for suite, task in tasks.items()
             )
         ]
 

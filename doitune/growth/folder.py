@@ -43,7 +43,7 @@ class Record:
     `abilities`: those that have rows; `titles`, where they are not those of `ability.py`; `stock`: rows to
     learn from, by ability (with `synthetic`, where there are); `suites`: what each member is asked;
     `recipes`: by a member's name its recipe, whole; `bases`: by model the recipe that the untrained model is
-    asked by.
+    asked by; `threads`: of a process that makes members without a card (other numbers round otherwise).
     """
 
     name: str
@@ -54,6 +54,7 @@ class Record:
     members: tuple[Member, ...]
     recipes: Mapping[str, str] = field(default_factory=dict)
     bases: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The document of growth.json."""
@@ -74,6 +75,7 @@ class Record:
             members=tuple(members),
             recipes=read["recipes"],
             bases=read["bases"],
+            threads=int(read["threads"]),
         )
 
 
@@ -106,8 +108,9 @@ def read_record(folder: Path) -> Record:
 
 
 def folder_name(model: str) -> str:
-    """A model's name as a part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
+    """A model's name as a part of a file's name: of a path its last part, of a hub name both."""
+    path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    return re.sub(r"[^\w.-]+", "-", Path(model).name if path else model).strip("-.") or "model"
 
 
 def run_of(folder: Path, member: str) -> Run:

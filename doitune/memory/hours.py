@@ -107,7 +107,7 @@ def work_of(recipe: Recipe) -> Work:
     train = recipe.train
     rows, why = 0, "the corpus is not here"
     try:
-        if all(_is_here(one.place) for one in recipe.data.corpora):
+        if all(is_here(one.place) for one in recipe.data.corpora):
             rows, turns = _counted(recipe)
     except (DoituneError, OSError) as error:
         why = f"the corpus cannot serve: {str(error).splitlines()[0]}"
@@ -128,7 +128,7 @@ def work_of(recipe: Recipe) -> Work:
     return Work(rows, round(share * tokens * train.epochs), steps, how)
 
 
-def _is_here(corpus: str) -> bool:
+def is_here(corpus: str) -> bool:
     """Whether the corpus can be read without fetching or making it."""
     from doitune.data.cache import corpora_folder
     from doitune.data.hub_rows import hub_rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -21,6 +21,8 @@ from doitune.recipe.nodes import Fields, Items, Node, Scalar, quote
 from doitune.recipe.values import Unreadable, amount_of, value_of
 from doitune.recipe.yaml_text import MAX_PROBLEMS, raise_all
 
+T = TypeVar("T", bound=Section)
+
 _LIMITS = {
     "greater_than": ("must be above {}", "gt"),
     "greater_than_equal": ("must be at least {}", "ge"),
@@ -32,9 +34,10 @@ _LIMITS = {
 @dataclass
 class _Reading:
     """The problems found so far; `shown` names the file of fields that are missing, `declared` are the
-    abilities of the recipe's own."""
+    abilities of the recipe's own, `whole` is what the file is."""
 
     shown: str
+    whole: type[Section] = Recipe
     declared: frozenset[str] = frozenset()
     problems: list[Problem] = field(default_factory=list)
 
@@ -59,11 +62,22 @@ def read_recipe(tree: Fields, shown: str) -> Recipe:
     """The recipe that a merged tree says. `shown` names the file of fields that are missing. Errors:
     RecipeError with all problems."""
     abilities = tree.entries.get("abilities")
-    reading = _Reading(shown, frozenset(abilities.entries if isinstance(abilities, Fields) else ()))
+    declared = frozenset(abilities.entries if isinstance(abilities, Fields) else ())
+    reading = _Reading(shown, declared=declared)
     recipe = _section(reading, _Part(Recipe, tree))
     raise_all(sorted(reading.problems, key=_line))
     assert isinstance(recipe, Recipe)
     return recipe
+
+
+def read_section(kind: type[T], tree: Fields, shown: str) -> T:
+    """What a tree says of another kind of file than a recipe, read as strictly. Errors: RecipeError with all
+    problems."""
+    reading = _Reading(shown, kind)
+    found = _section(reading, _Part(kind, tree))
+    raise_all(sorted(reading.problems, key=_line))
+    assert isinstance(found, kind)
+    return found
 
 
 def _section(reading: _Reading, part: _Part) -> Section:
@@ -113,7 +127,7 @@ def _value(reading: _Reading, part: _Part, key: str, node: Node) -> Any:
     except Unreadable as error:
         near = _nearest(node.text, error.words) if isinstance(node, Scalar) else ""
         asked = f"did you mean `{near}`?" if near else f"{error.wanted} is wanted"
-        reading.report(node.place, f"`{name}` is {_shown(node)}; {asked}", _meaning(name))
+        reading.report(node.place, f"`{name}` is {_shown(node)}; {asked}", _meaning(reading, name))
         return None
 
 
@@ -169,7 +183,7 @@ def _report_unknown(reading: _Reading, part: _Part, key: str, node: Node) -> Non
         reading.report(node.place, problem)
         return
     known = _names(part.kind)
-    elsewhere = (one.name for one in field_help() if one.name.endswith("." + key))
+    elsewhere = (one.name for one in field_help(reading.whole) if one.name.endswith("." + key))
     near = _nearest(key, known) or next(elsewhere, "")
     if near and part.kind is BudgetSection and is_ability_name(key):
         hint = f"an ability of your own that is called so is declared: `abilities: {{{key}: }}`"
@@ -196,11 +210,11 @@ def _report_invalid(reading: _Reading, part: _Part, detail: ErrorDetails) -> Non
     if detail["type"] == "default_factory_not_called":
         return  # it needs a field that is broken and reported
     if detail["type"] == "missing":
-        hint = _meaning(name) or "write it, or extend a recipe that has it"
+        hint = _meaning(reading, name) or "write it, or extend a recipe that has it"
         reading.report(reading.shown, f"`{name}` is missing", hint)
     elif detail["input"] is not None:  # None: reported already as unreadable
         written = _shown(node) if node else quote(str(detail["input"]))
-        reading.report(place, f"`{name}` is {written}; it {_limit(detail)}", _meaning(name))
+        reading.report(place, f"`{name}` is {written}; it {_limit(detail)}", _meaning(reading, name))
 
 
 def _one_for_each_field(error: ValidationError) -> list[ErrorDetails]:
@@ -236,8 +250,8 @@ def _nearest(word: str, known: list[str]) -> str:
     return next(iter(difflib.get_close_matches(word[:80], known, 1, 0.6)), "")
 
 
-def _meaning(name: str) -> str:
-    return next((one.meaning for one in field_help() if one.name == name), "")
+def _meaning(reading: _Reading, name: str) -> str:
+    return next((one.meaning for one in field_help(reading.whole) if one.name == name), "")
 
 
 def _shown(node: Node) -> str:

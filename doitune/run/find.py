@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import time
 from pathlib import Path
 
 from doitune.errors import UsageError
 from doitune.run.default import RUNS
-from doitune.run.folder import Run
+from doitune.run.folder import NAME_FORM, Run
 from doitune.run.layout import RECIPE
 from doitune.system.paths import as_argument
+
+_STAMP = re.compile(r"[0-9]{8}-[0-9]{6}")
+"""What NAME_FORM writes."""
 
 
 def list_runs(runs: Path) -> list[Run]:
@@ -19,8 +24,11 @@ def list_runs(runs: Path) -> list[Run]:
 
 
 def _when(run: Run) -> tuple[str, int, str]:
-    """Time, number among those of the same second (`...-10` is after `...-2`), recipe."""
+    """Time, number among those of the same second (`...-10` is after `...-2`), recipe. A run that has another
+    name, as the members of a family do, began when its recipe was written."""
     stamp, number = run.folder.name[:15], run.folder.name[15:].removeprefix("-")
+    if not _STAMP.fullmatch(stamp):
+        stamp, number = time.strftime(NAME_FORM, time.localtime((run.folder / RECIPE).stat().st_mtime)), ""
     return stamp, int(number) if number.isdecimal() else 1, run.name
 
 

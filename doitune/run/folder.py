@@ -160,6 +160,23 @@ def refuse_lost(run: Run) -> None:
     )
 
 
+def named_run(runs: Path, recipe_name: str, name: str) -> Run:
+    """A run directory called `name`, new, or left by a start that died before the run was begun; closed to
+    other users. UsageError where it is a run already."""
+    parent = runs / recipe_name
+    make_folder(parent)
+    folder = parent / name
+    try:
+        folder.mkdir(mode=PRIVATE, exist_ok=True)
+        sync_folder(parent)
+    except OSError as error:
+        raise disk_error(parent, error) from error
+    if (folder / RECIPE).exists():
+        raise UsageError(f"{folder} is a run already", resume_command(folder))
+    make_folder(folder / CHECKPOINTS)
+    return Run(folder.resolve())
+
+
 def create_run(runs: Path, recipe_name: str, now: float | None = None) -> Run:
     """A new run directory, closed to other users; its name is the time, made with `mkdir` so that two
     starts at once get two names."""

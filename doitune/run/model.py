@@ -3,6 +3,8 @@ run's checkpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from doitune.backends.loaded import LoadRequest
@@ -20,7 +22,7 @@ from doitune.run.places import its_base
 from doitune.system.doing import doing
 
 if TYPE_CHECKING:
-    from doitune.backends.loaded import LoadedModel
+    from doitune.backends.loaded import Backend, LoadedModel
     from doitune.prompt.template import Template
     from doitune.recipe.fields import Recipe
 
@@ -44,7 +46,42 @@ def load_model(recipe: Recipe, base: Base, new_rows: int, *, training: bool) -> 
         max_tokens=recipe.train.max_tokens,
         gradient_checkpointing=training and _checkpoints_gradients(recipe),
     )
-    return name, backend.load(request)
+    if _keeper is None:
+        return name, backend.load(request)
+    return name, _keeper.model(name, backend, request)
+
+
+class _Keeper:
+    """The base that this process loaded last, to be given out again with another adapter."""
+
+    def __init__(self) -> None:
+        self.kind: tuple[object, ...] = ()
+        self.kept: LoadedModel | None = None
+
+    def model(self, name: str, backend: Backend, request: LoadRequest) -> LoadedModel:
+        """A model for the request: on the kept base where it is the same one, loaded and computing alike."""
+        base = request.base
+        kind = (name, base.folder.resolve(), base.revision, request.quantise, request.compute_dtype)
+        kept, self.kept = self.kept, None
+        found = kept.renewed(request) if kept is not None and kind == self.kind else None
+        del kept  # two bases may not fit one card
+        self.kind, self.kept = kind, found or backend.load(request)
+        return self.kept
+
+
+_keeper: _Keeper | None = None
+
+
+@contextmanager
+def one_base() -> Iterator[None]:
+    """Inside, a base is loaded once for all the trainings and evaluations that use it one after another, each
+    with a fresh adapter of its own seed; only the model that was loaded last may be used."""
+    global _keeper
+    before, _keeper = _keeper, _Keeper()
+    try:
+        yield
+    finally:
+        _keeper = before
 
 
 def _checkpoints_gradients(recipe: Recipe) -> bool:

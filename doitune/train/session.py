@@ -21,7 +21,7 @@ from doitune.prompt.moment import now
 from doitune.recipe.resolve import Resolved, freeze
 from doitune.run.changes import Change, Wishes, recipe_changes, recorded, with_changes
 from doitune.run.encoder import moment_of, refuse_lost_moment
-from doitune.run.folder import Run, create_run, refuse_lost, sweep_run
+from doitune.run.folder import Run, create_run, named_run, refuse_lost, sweep_run
 from doitune.run.folder import resolved as recipe_of
 from doitune.run.full_disk import Patience
 from doitune.run.layout import DONE, EXAMPLES, KEPT_OUT, LEDGER, ORIGIN, RECIPE, SUPERSEDED
@@ -59,9 +59,10 @@ def start(
     judged: Judged | None = None,
     wait_minutes: float = 0.0,
     card: Card | None = None,
+    called: str = "",
 ) -> Run:
     """Train a recipe in a new run directory under `runs`; returns the finished run. `wait_minutes`: how long
-    to wait for room on a full disk.
+    to wait for room on a full disk. `called`: the directory's name; else the time is.
 
     `card`: one that the training has to fit as well as the one that is here. Errors: FitError before anything
     is downloaded.
@@ -74,8 +75,9 @@ def start(
     with joined() as team:
         loaded = _load(team, resolved, judged, now())
         plan, record = loaded.plan, {**loaded.origin(), "recipe": recorded(loaded.plan.recipe)}
-        run = create_run(runs, resolved.name)
+        run = named_run(runs, resolved.name, called) if called else create_run(runs, resolved.name)
         with run.lock(), stoppable(run):
+            sweep_run(run)
             setup = _setup(loaded, run, scorer, on_event, wait_minutes)
             _begin(setup.run, plan, record)
             with tracked(setup) as setup:

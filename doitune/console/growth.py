@@ -1,0 +1,143 @@
+"""A family of runs: what a plan would take, how far it is, and what it measured."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from doitune.console.activity import Activity
+from doitune.console.progress import until_unread
+from doitune.console.screen import duration, safe, say, show_table, styled
+from doitune.system.doing import Doing
+from doitune.system.paths import as_argument
+from doitune.system.units import several, size_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from doitune.growth.family.outlook import Outlook
+    from doitune.growth.family.run import Running, Standing
+    from doitune.growth.family.worker import Answer
+    from doitune.growth.measured import Growth
+    from doitune.growth.table import Cell, Table
+
+MOST_SHOWN = 12
+"""Runs under way that a terminal shows; the rest is a count."""
+
+
+class FamilyDisplay(Activity):
+    """The runs that are under way, and how long all takes: lines that are written over on a terminal, plain
+    lines elsewhere. What has ended stays as a line."""
+
+    def __init__(self) -> None:
+        self.screen = until_unread()
+        super().__init__(live=self.screen.is_terminal)
+        self.status: Any = None
+
+    def __call__(self, standing: Standing) -> None:
+        """Show how far it is."""
+        with self.lock:
+            for answer in standing.ended:
+                self.screen.print(safe(_ended(answer, standing)))
+                self.pace.said()
+            self.pace.hear(Doing(_summary(standing)))
+            if self.live:
+                shown = standing.running[:MOST_SHOWN]
+                more = len(standing.running) - len(shown)
+                lines = [_summary(standing), *(f"  {_running(one)}" for one in shown)]
+                self._draw([*lines, f"  and {more} more"] if more else lines)
+
+    def show(self, line: str) -> None:
+        if self.live:
+            self._draw([line])
+        else:
+            self.screen.print(safe(line))
+
+    def _draw(self, lines: Sequence[str]) -> None:
+        from rich.live import Live
+
+        if self.status is None:
+            self.status = Live(console=self.screen, transient=True, auto_refresh=False)
+            self.status.start()
+        width = max(20, self.screen.width - 1)
+        self.status.update(styled(("\n".join(safe(line)[:width] for line in lines), "")), refresh=True)
+
+    def close(self) -> None:
+        if self.status is not None:
+            self.status.stop()
+            self.status = None
+
+
+def _summary(standing: Standing) -> str:
+    left = "" if standing.seconds_left is None else f", about {duration(standing.seconds_left)} left"
+    now = f", {len(standing.running)} under way" if standing.running else ""
+    return f"{standing.done} of {several(standing.total, 'run')} done{now}{left}"
+
+
+def _running(one: Running) -> str:
+    step = f"step {one.step}/{one.total_steps}  " if one.step else ""
+    return f"{one.title}: {step}{one.said}"
+
+
+def _ended(answer: Answer, standing: Standing) -> str:
+    count = f"{standing.done} of {standing.total}"
+    if answer.exit_code:
+        return f"failed: {answer.piece.title}: {answer.problem}"
+    return f"done ({count}): {answer.piece.title}"
+
+
+def show_outlook(found: Outlook) -> None:
+    """What a plan would take."""
+    rows = [
+        [one.name, one.design, f"{one.rows:,}", f"{one.steps:,}", "done" if one.done else ""]
+        for one in found.members
+    ]
+    show_table(["run", "design", "rows", "steps", ""], rows, title=f"plan {found.name}", right=(2, 3))
+    many = several(len(found.members), "run")
+    say(f"{many} and {several(found.bases, 'untrained base')}, {found.done} done; {found.places}")
+    for line in found.hours_said:
+        say(line)
+    say(f"disk: {size_of(found.disk_bytes)} for all checkpoints that stay")
+    for note in found.notes:
+        say(f"note: {note}")
+
+
+def show_growth(growth: Growth, measured: Sequence[Table], folder: Path) -> None:
+    """What was measured, and what to do next."""
+    for table in measured:
+        _show(table)
+    if not measured:
+        say("no run with equal rows of each ability has been measured")
+    others = [one for one in growth.members if one.member.design != "equal"]
+    if others:
+        kinds = dict.fromkeys(one.member.design for one in others)
+        counts = [f"{sum(one.member.design == kind for one in others)} {_words(kind)}" for kind in kinds]
+        say(f"beside them: {', '.join(counts)}")
+    for one in growth.unfinished:
+        say(f"not measured: {one.name}")
+    place = shlex.quote(as_argument(folder))
+    if not growth.unfinished:
+        say(f"see it: doitune report {place}")
+        say(f"next: doitune advise {place} --total ROWS")
+
+
+def _words(design: str) -> str:
+    return design.replace("_", "-")
+
+
+def _show(table: Table) -> None:
+    columns = ["ability", "chance", "untrained", *table.budgets]
+    rows = [
+        [one.title, f"{100 * one.chance:.0f}", _said(one.base), *(_said(found) for found in one.cells)]
+        for one in table.lines
+    ]
+    unit = "all rows" if table.construction == "synthetic" else "rows of each ability"
+    seeds = max((found.runs for one in table.lines for found in one.cells if found), default=1)
+    more = f", {seeds} seeds together" if seeds > 1 else ""
+    title = f"{table.model}, {table.construction}, % right on {table.split} [95 %] by {unit}{more}"
+    show_table(columns, rows, title=title, right=range(1, len(columns)))
+
+
+def _said(one: Cell | None) -> str:
+    return "" if one is None else f"{100 * one.score:.1f} [{100 * one.low:.0f}-{100 * one.high:.0f}]"
