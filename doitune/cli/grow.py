@@ -16,7 +16,9 @@ from doitune.errors import UsageError
 from doitune.run.default import RUNS
 
 if TYPE_CHECKING:
+    from doitune.growth.family.outlook import Outlook
     from doitune.growth.family.plan import Plan
+    from doitune.growth.family.run import OnStanding
 
 RUN = "run"
 """The command that `doitune grow PLAN` means."""
@@ -83,13 +85,19 @@ def grow(
 
     Example: doitune grow run demo --quick
     """
+    from doitune.console import growth as console
+    from doitune.console import progress, screen
+
     if on != "local":
         raise UsageError(f"--on {on!r} is no place for runs", "local")
     typed = _Typed(plan, quick, models or [], options.corpora(corpus), sets or [], name, at_once, runs)
     if dry_run:
-        _outlook(typed, as_json=as_json)
+        with progress.LiveLine():
+            seen = _outlook(typed)
+        screen.show_json(seen.to_json()) if as_json else console.show_outlook(seen)
         return
-    _work(typed, wait_for_disk)
+    with console.FamilyDisplay() as display:
+        _work(typed, display, wait_for_disk)
     _show(typed.folder, as_json=as_json)
 
 
@@ -154,35 +162,30 @@ class _Typed:
         return shlex.join([*words, *([] if self.runs == RUNS else ["--runs", str(self.runs)])])
 
 
-def _outlook(typed: _Typed, *, as_json: bool) -> None:
-    from doitune.console import growth as console
-    from doitune.console import progress, screen
+def _outlook(typed: _Typed) -> Outlook:
     from doitune.growth.family.expand import expand
     from doitune.growth.family.local import describe, places
     from doitune.growth.family.outlook import look_ahead
 
-    with progress.LiveLine():
-        where = places(typed.at_once)
-        record = expand(typed.read(), typed.folder.name, threads=where.threads, published=True)
-        seen = look_ahead(typed.folder, record, describe(where), where.at_once)
-    screen.show_json(seen.to_json()) if as_json else console.show_outlook(seen)
+    where = places(typed.at_once)
+    record = expand(typed.read(), typed.folder.name, threads=where.threads, published=True)
+    return look_ahead(typed.folder, record, describe(where), where.at_once)
 
 
-def _work(typed: _Typed, minutes: float) -> None:
+def _work(typed: _Typed, on_standing: OnStanding, minutes: float) -> None:
     """Everything that is left. Errors: Stopped; those of the first run that failed."""
-    from doitune.console.growth import FamilyDisplay
     from doitune.growth.family.expand import expand
     from doitune.growth.family.local import Local, places
     from doitune.growth.family.plan import text_of
     from doitune.growth.family.run import begin, failure, held, work
     from doitune.system.signals import last_words
 
-    with FamilyDisplay() as display, held(typed.folder):
+    with held(typed.folder):
         plan, where = typed.read(), places(typed.at_once)
         record = expand(plan, typed.folder.name, threads=where.threads)
         record = begin(typed.folder, record, text_of(plan))
         engine = Local(typed.folder, replace(where, threads=record.threads), minutes)
-        failed = work(typed.folder, record, engine, display, typed.again)
+        failed = work(typed.folder, record, engine, on_standing, typed.again)
         last_words()
     if failed:
         raise failure(failed, typed.again)

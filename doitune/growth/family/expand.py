@@ -39,7 +39,7 @@ def expand(plan: Plan, name: str, *, threads: int = 1, published: bool = False) 
     named = {one: _named(plan, one, published) for one in section.designs.recipes}
     planned = members_of(section, models, abilities, named)
     members = tuple(one.member for one in planned)
-    _refuse_short(plan, members, stock)
+    _refuse_short(plan, [one.member for one in planned if not one.recipe], stock)
     _refuse_same_names(members)
     recipes = {
         one.member.name: freeze(replace(_of_member(plan, one), name=name))
@@ -152,13 +152,12 @@ def _named(plan: Plan, recipe: str, published: bool) -> Named:
 
 
 def _refuse_short(plan: Plan, members: Sequence[Member], stock: Mapping[str, int]) -> None:
-    """RecipeError for a number that is above the rows that there are, with its line; unless the recipe takes
-    what is there."""
+    """DataError for a number that is above the rows that there are, with its line; unless the recipe takes
+    what is there. What a named recipe lacks is its own budget's to say."""
     asked: dict[str, int] = {}
     for member in members:
-        if member.design not in ("recipe", "advised"):
-            for name, rows in (*member.rows.items(), (INSTRUCTIONS.name, member.synthetic)):
-                asked[name] = max(rows, asked.get(name, 0))
+        for name, rows in (*member.rows.items(), (INSTRUCTIONS.name, member.synthetic)):
+            asked[name] = max(rows, asked.get(name, 0))
     problems = [
         Problem(
             plan.place_of(str(count)),

@@ -24,6 +24,7 @@ from doitune.system.units import GIB
 FLOPS_A_THREAD = 3e10
 """Products a second of one core in fp32, as the demo's trainings reach them: assumed for other bases."""
 
+CPU = "this CPU"
 SCHEMA = "doitune.grow-outlook/1"
 
 
@@ -41,7 +42,7 @@ class MemberOutlook:
 @dataclass(frozen=True)
 class Outlook:
     """`hours`: of all runs that are left, one after another, by the card (or the CPU) that they were worked
-    out for; `places`: how many are made at once, in words."""
+    out for; `is_here`: whether that is in this machine; `places`: how many are made at once, in words."""
 
     name: str
     members: tuple[MemberOutlook, ...]
@@ -51,6 +52,7 @@ class Outlook:
     hours: Mapping[str, float]
     disk_bytes: float
     notes: tuple[str, ...]
+    is_here: bool = True
 
     @property
     def done(self) -> int:
@@ -63,7 +65,7 @@ class Outlook:
         many = self.at_once
         return [
             f"about {_time(hours)} of training on {card}"
-            + (f", {_time(hours / many)} with {many} at once" if many > 1 else "")
+            + (f", {_time(hours / many)} with {many} at once" if many > 1 and self.is_here else "")
             + "; questions are not counted"
             for card, hours in self.hours.items()
         ]
@@ -109,7 +111,10 @@ def look_ahead(growth: Path, record: Record, places: str, at_once: int) -> Outlo
             notes += [one for one in said if one not in notes]
             for card, some in more.items():
                 hours[card] = hours.get(card, 0.0) + some
-    return Outlook(record.name, members, len(record.bases), places, at_once, hours, disk, tuple(notes))
+    is_here = find_card() is not None or CPU in hours
+    return Outlook(
+        record.name, members, len(record.bases), places, at_once, hours, disk, tuple(notes), is_here
+    )
 
 
 def _rows(member: Member) -> int:
@@ -143,7 +148,7 @@ def _of_model(
     paces = {one.card: one.tokens_per_second for one in seen.paces}
     notes = [f"{seen.work.how}; {a_row:,.0f} tokens a row"]
     if find_card() is None:
-        paces = paces or {"this CPU": _on_cores(plan, a_row, threads)}
+        paces = paces or {CPU: _on_cores(plan, a_row, threads)}
         if seen.paces:
             notes.append("no card is here: the hours are those of the card named")
     elif not paces:
@@ -167,4 +172,4 @@ def _on_cores(plan: MemoryPlan, row_tokens: float, threads: int) -> float:
 def _time(hours: float) -> str:
     if hours < 1.5 / 60:
         return "a minute"
-    return f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:,.1f} hours"
+    return f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:,.{0 if hours > 10 else 1}f} hours"
