@@ -313,3 +313,24 @@ def test_scores_that_are_lost_are_asked_again_and_nothing_is_trained(made: Path,
     do(growth, record, piece)
     assert is_done(growth, record, piece) and (growth / piece.name / METRICS).read_bytes() == log
     assert read_growth(growth).members == read_growth(made).members
+
+
+def test_advice_is_confirmed_by_runs_of_its_own(made: Path, tmp_path: Path) -> None:
+    from doitune.growth.family.confirm import confirming, verdict
+    from doitune.run.model import one_base
+
+    advice = tmp_path / "advised.yaml"
+    advice.write_text("extends: own\ndata: {budget: {biology: 12, code: 4}}\n", encoding="utf-8")
+    growth = tmp_path / "runs" / "small-confirm"
+    with held(growth):
+        record = begin(growth, confirming(made, str(advice), name=growth.name, seeds=1), "# advised\n")
+    with one_base():
+        for piece in pieces_of(record):
+            do(growth, record, piece)
+    found, measured = verdict(growth), read_growth(growth)
+    assert found.seeds == (1,) and found.together.mean.n == 32 and not measured.unfinished
+    shares = {one.member.design: dict(one.rows) for one in measured.members}
+    assert shares == {"equal": dict.fromkeys(FOUR, 4), "advised": {"biology": 12, "code": 4}}
+    rights = [sum(score.right for score in one.scores["test"].values()) for one in measured.members]
+    assert found.together.mean.difference == pytest.approx((rights[1] - rights[0]) / 32)
+    assert found.to_json(growth)["pairs"][0]["set"] == "mean"

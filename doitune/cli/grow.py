@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from doitune.growth.family.outlook import Outlook
     from doitune.growth.family.plan import Plan
     from doitune.growth.family.run import OnStanding
+    from doitune.growth.folder import Record
 
 RUN = "run"
 """The command that `doitune grow PLAN` means."""
@@ -88,8 +90,7 @@ def grow(
     from doitune.console import growth as console
     from doitune.console import progress, screen
 
-    if on != "local":
-        raise UsageError(f"--on {on!r} is no place for runs", "local")
+    _refuse_place(on)
     typed = _Typed(plan, quick, models or [], options.corpora(corpus), sets or [], name, at_once, runs)
     if dry_run:
         with progress.LiveLine():
@@ -97,8 +98,61 @@ def grow(
         screen.show_json(seen.to_json()) if as_json else console.show_outlook(seen)
         return
     with console.FamilyDisplay() as display:
-        _work(typed, display, wait_for_disk)
+        _work(_Work(typed.folder, typed.again, at_once, wait_for_disk), _expanded(typed), display)
     _show(typed.folder, as_json=as_json)
+
+
+@grow_app.command("confirm")
+def confirm(
+    growth: Annotated[
+        str,
+        typer.Argument(metavar="GROWTH", help="The measured family: its folder, or its name under --runs."),
+    ],
+    advice: Annotated[
+        str,
+        typer.Argument(metavar="ADVICE.yaml", help="A recipe with the budget that `doitune advise` wrote."),
+    ],
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many pairs of runs.")] = 3,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Which of the family's models. Default: its first.")
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="What the new family is called. Default: GROWTH-confirm.")
+    ] = "",
+    on: On = "local",
+    at_once: AtOnce = None,
+    runs: Runs = RUNS,
+    wait_for_disk: WaitForDisk = WAIT_MINUTES,
+    as_json: Json = False,
+) -> None:
+    """Run an advised budget and equal shares of the same total, with other seeds than the measured ones, and
+    say by a paired test on the test questions which is better.
+
+    Example: doitune grow confirm demo advised.yaml --seeds 3
+    """
+    from doitune.console import growth as console
+    from doitune.console import screen
+    from doitune.growth.family.confirm import confirming, verdict
+    from doitune.growth.folder import find_growth
+
+    _refuse_place(on)
+    measured = find_growth(growth, runs)
+    folder = runs / (name or f"{measured.name}-confirm")
+    words = ["doitune", "grow", "confirm", growth, advice, "--seeds", str(seeds)]
+    words += [
+        part for flag, value in (("--model", model), ("--name", name)) if value for part in (flag, value)
+    ]
+    words += ["--at-once", str(at_once)] if at_once else []
+    again = shlex.join([*words, *([] if runs == RUNS else ["--runs", str(runs)])])
+
+    def expanded(threads: int) -> tuple[Record, str]:
+        record = confirming(measured, advice, name=folder.name, seeds=seeds, model=model)
+        return record, f"# {again}\n{Path(advice).read_text(encoding='utf-8')}"
+
+    with console.FamilyDisplay() as display:
+        _work(_Work(folder, again, at_once, wait_for_disk), expanded, display)
+        found = verdict(folder)
+    screen.show_json(found.to_json(folder)) if as_json else console.show_confirmed(found)
 
 
 @grow_app.command("plans")
@@ -172,34 +226,61 @@ def _outlook(typed: _Typed) -> Outlook:
     return look_ahead(typed.folder, record, describe(where), where.at_once)
 
 
-def _work(typed: _Typed, on_standing: OnStanding, minutes: float) -> None:
+@dataclass(frozen=True)
+class _Work:
+    """A family that is to be made: its folder, the command that goes on with it, and how it is made."""
+
+    folder: Path
+    again: str
+    at_once: int | None
+    wait_minutes: float
+
+
+def _refuse_place(on: str) -> None:
+    if on != "local":
+        raise UsageError(f"--on {on!r} is no place for runs", "local")
+
+
+def _expanded(typed: _Typed) -> Callable[[int], tuple[Record, str]]:
+    """What makes the family of a plan, and its plan's text, for a number of threads."""
+
+    def expanded(threads: int) -> tuple[Record, str]:
+        from doitune.growth.family.expand import expand
+        from doitune.growth.family.plan import text_of
+
+        plan = typed.read()
+        return expand(plan, typed.folder.name, threads=threads), text_of(plan)
+
+    return expanded
+
+
+def _work(asked: _Work, expanded: Callable[[int], tuple[Record, str]], on_standing: OnStanding) -> None:
     """Everything that is left. Errors: Stopped; those of the first run that failed."""
-    from doitune.growth.family.expand import expand
     from doitune.growth.family.local import Local, places
-    from doitune.growth.family.plan import text_of
     from doitune.growth.family.run import begin, failure, held, work
     from doitune.system.signals import last_words
 
-    with held(typed.folder):
-        plan, where = typed.read(), places(typed.at_once)
-        record = expand(plan, typed.folder.name, threads=where.threads)
-        record = begin(typed.folder, record, text_of(plan))
-        engine = Local(typed.folder, replace(where, threads=record.threads), minutes)
-        failed = work(typed.folder, record, engine, on_standing, typed.again)
+    with held(asked.folder):
+        where = places(asked.at_once)
+        record = begin(asked.folder, *expanded(where.threads))
+        engine = Local(asked.folder, replace(where, threads=record.threads), asked.wait_minutes)
+        failed = work(asked.folder, record, engine, on_standing, asked.again)
         last_words()
     if failed:
-        raise failure(failed, typed.again)
+        raise failure(failed, asked.again)
 
 
 def _show(folder: Path, *, as_json: bool) -> None:
     from doitune.console import growth as console
     from doitune.console import screen
+    from doitune.growth.contrast import sweep
     from doitune.growth.folder import read_growth
     from doitune.growth.table import tables, to_json
 
     found = read_growth(folder)
-    measured = tables(found)
+    tried = sweep(folder, found)
     if as_json:
-        screen.show_json(to_json(found, folder))
+        screen.show_json({**to_json(found, folder), "tried": [one.to_json() for one in tried]})
     else:
-        console.show_growth(found, measured, folder)
+        console.show_growth(found, tables(found), folder)
+        console.show_tried(tried)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.console.activity import Activity
 from doitune.console.progress import until_unread
+from doitune.console.scores import show_comparisons
 from doitune.console.screen import duration, safe, say, show_table, styled
 from doitune.system.doing import Doing
 from doitune.system.paths import as_argument
@@ -16,6 +17,8 @@ from doitune.system.units import several, size_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from doitune.evals.compare import Pair
+    from doitune.growth.contrast import Contrast, Tried
     from doitune.growth.family.outlook import Outlook
     from doitune.growth.family.run import Running, Standing
     from doitune.growth.family.worker import Answer
@@ -120,6 +123,66 @@ def show_growth(growth: Growth, measured: Sequence[Table], folder: Path) -> None
     if not growth.unfinished:
         say(f"see it: doitune report {place}")
         say(f"next: doitune advise {place} --total ROWS")
+
+
+def show_confirmed(found: Contrast) -> None:
+    """Advice against equal shares: each seed, each ability, and what it comes to."""
+    rows = [
+        [str(seed), *_points(one), f"{one.mcnemar_p:.3g}"]
+        for seed, one in zip(found.seeds, found.each, strict=True)
+    ]
+    columns = ["seed", "equal shares", "advised", "difference", "95 % interval", "p"]
+    show_table(columns, rows, title=f"mean % right on {found.together.suite}", right=range(6))
+    show_comparisons([found.together])
+    mean = found.together.mean
+    verdict = {"better": "the advice is better", "worse": "the advice is worse"}.get(
+        mean.verdict, mean.verdict
+    )
+    say(
+        f"{verdict}: {100 * mean.difference:+.1f} points [{100 * mean.low:+.1f}, {100 * mean.high:+.1f}], "
+        f"p {mean.mcnemar_p:.2g}; above equal shares in {found.better} of {several(len(found.each), 'seed')}"
+    )
+
+
+def show_tried(tried: Sequence[Tried]) -> None:
+    """Settings that were tried, against the recipe's own."""
+    if not tried:
+        return
+    rows = [
+        [
+            ("* " if one.best else "") + " ".join(one.settings),
+            f"{100 * one.own_valid:.1f}",
+            f"{100 * one.valid:.1f}",
+            *_points(one.contrast.together.mean),
+            f"{one.holm_p:.3g}",
+            f"{one.contrast.better} of {len(one.contrast.each)}",
+        ]
+        for one in tried
+    ]
+    columns = [
+        "tried",
+        "own, valid",
+        "valid",
+        "own, test",
+        "test",
+        "difference",
+        "95 % interval",
+        "p",
+        "seeds up",
+    ]
+    show_table(columns, rows, title="settings against the recipe's own, mean % right", right=range(1, 9))
+    best = next((one for one in tried if one.best), None)
+    said = f"* the best on valid, chosen before test was looked at: {' '.join(best.settings)}" if best else ""
+    say(f"{said or 'none is above the recipe on valid'}; p: exact paired test, Holm-corrected over all tried")
+
+
+def _points(one: Pair) -> list[str]:
+    return [
+        f"{100 * one.score_a:.1f}",
+        f"{100 * one.score_b:.1f}",
+        f"{100 * one.difference:+.1f}",
+        f"[{100 * one.low:+.1f}, {100 * one.high:+.1f}]",
+    ]
 
 
 def _words(design: str) -> str:
