@@ -71,14 +71,19 @@ def test_the_likelihood_is_the_beta_binomial_and_takes_fractions() -> None:
 
 
 def test_a_fit_is_the_same_every_time_and_refuses_too_few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = [Seen(rows, 9 * rows, right, 100) for rows, right in zip(BUDGETS, (30, 45, 60, 65))]
-    first, second = fit(seen, 0.25), fit(seen, 0.25)
+    seen = tuple(Seen(rows, 9 * rows, right, 100) for rows, right in zip(BUDGETS, (30, 45, 60, 65)))
+    first = fit(seen, 0.25)
+    fit.cache_clear()
+    second = fit(seen, 0.25)
+    assert first is not second
     assert first.is_enough
     assert (first.draws.parameters == second.draws.parameters).all()
     monkeypatch.setattr("doitune.growth.fit.posterior.EACH", 90)
+    fit.cache_clear()
     assert not fit(seen, 0.25).is_enough
     curve = conclude(measured()).curves[0]
     assert not curve.line and curve.slope is None and "fewer than 100" in curve.thin
+    fit.cache_clear()
 
 
 def test_curves_follow_the_truth_and_stop_at_twice_the_largest_budget() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from zlib import crc32
 
 import numpy as np
 
@@ -128,7 +129,7 @@ def fit_one(growth: Growth, setting: Setting, name: str, split: Split) -> Fit:
         seen.append(Seen(own, others, min(score.right, score.items), score.items))
         budgets.add(own)
     thin = _too_thin(budgets - {0.0})
-    posterior = None if thin else fit(seen, floor, spread)
+    posterior = None if thin else fit(tuple(seen), floor, spread, crc32(name.encode()))
     if posterior is not None and not posterior.is_enough:
         thin = f"the curve is worth {posterior.effective:.0f} draws, fewer than 100: no curve agrees well"
         posterior = None

@@ -1,14 +1,15 @@
 """Which curves of an ability agree with its scores: Bayes by adaptive importance sampling.
 
-Rounds of draws from a proposal (a t distribution around the last round's, and the prior beside it, so that no
-weight grows without bound) are weighted by prior times likelihood over proposal. A fit is refused below 100
-effective draws. Everything is seeded: the same scores give the same curves.
+Rounds of draws from a proposal (t distributions around the last round's, and the prior beside them, so that
+no weight grows without bound) are weighted by prior times likelihood over proposal. A fit is refused below
+100 effective draws. Everything is seeded: the same scores give the same curves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import lgamma, log, pi
 
 import numpy as np
@@ -19,11 +20,14 @@ from doitune.growth.fit.noise import PRECISION_WEIGHTS, PRECISIONS, log_likeliho
 FEWEST_EFFECTIVE = 100
 """Draws that a posterior must be worth."""
 
-FIRST, EACH, ROUNDS, ENOUGH, KEPT = 4000, 2500, 8, 700, 1000
+FIRST, EACH, ROUNDS, ENOUGH, KEPT = 5000, 5000, 8, 450, 1000
 """Draws of the prior, and of each later round; rounds at most, and effective draws at which they end; draws
 that are kept."""
 
-OFF = 0.15
+KERNELS = 100
+"""Draws of a round that the next one lies around."""
+
+OFF = 0.08
 """The part of a proposal that is the prior."""
 
 FREEDOM = 6
@@ -58,7 +62,8 @@ class Posterior:
         return self.effective >= FEWEST_EFFECTIVE
 
 
-def fit(seen: Sequence[Seen], floor: float, spread: float = 0.0, seed: int = 0) -> Posterior:
+@lru_cache(maxsize=512)
+def fit(seen: tuple[Seen, ...], floor: float, spread: float = 0.0, seed: int = 0) -> Posterior:
     """The curves that agree with at least one score. `floor`: the score expected without rows, 0..1, known
     up to `spread` (a standard deviation, on top of the prior's)."""
     dice = np.random.default_rng(seed)
@@ -69,7 +74,7 @@ def fit(seen: Sequence[Seen], floor: float, spread: float = 0.0, seed: int = 0) 
     drawn = target.prior(dice, FIRST)
     weights, best = target.likelihood(drawn), None
     for turn in range(ROUNDS):
-        proposal = _Proposal.around(drawn, _tempered(weights, 150 if turn == 0 else 400), widths)
+        proposal = _Proposal.around(dice, drawn, _tempered(weights, 150 if turn == 0 else 400), widths)
         drawn = proposal.draw(dice, EACH, floor)
         weights = target.likelihood(drawn) + target.log_prior(drawn) - proposal.log_density(drawn)
         worth = _effective(weights)
@@ -151,42 +156,60 @@ class _Target:
 
 @dataclass(frozen=True)
 class _Proposal:
-    """Around `centre` with the Cholesky `factor` of its spread; shares of the shapes and the precisions."""
+    """Kernels around draws that were believed in, so that it bends where the posterior does.
 
-    centre: np.ndarray
+    `centres`: [kernels, 7]; `factor`: the Cholesky factor of a kernel's spread; `shapes`: [kernels, shapes],
+    the chances of each shape there; `precisions`: theirs everywhere.
+    """
+
+    centres: np.ndarray
     factor: np.ndarray
     widths: np.ndarray
     shapes: np.ndarray
     precisions: np.ndarray
 
     @classmethod
-    def around(cls, drawn: Draws, shares: np.ndarray, widths: np.ndarray) -> _Proposal:
-        centre = shares @ drawn.parameters
-        apart = drawn.parameters - centre
-        spread = (apart.T * shares) @ apart * 1.2 + np.diag((0.05 * widths) ** 2)
-        shapes = np.bincount(drawn.shapes, shares, len(SHAPES)) + 0.1
+    def around(
+        cls, dice: np.random.Generator, drawn: Draws, shares: np.ndarray, widths: np.ndarray
+    ) -> _Proposal:
+        """West's smoothing: kernels are drawn towards the mean as much as their own spread adds."""
+        size = len(widths)
+        mean = shares @ drawn.parameters
+        apart = drawn.parameters - mean
+        spread = (apart.T * shares) @ apart + np.diag((0.03 * widths) ** 2)
+        narrow = (4 / (KERNELS * (size + 2))) ** (1 / (size + 4))
+        places = dice.choice(len(shares), KERNELS, p=shares)
+        centres = mean + np.sqrt(1 - narrow**2) * apart[places]
+        everywhere = np.bincount(drawn.shapes, shares, len(SHAPES)) + 0.1
+        shapes = 0.7 * np.eye(len(SHAPES))[drawn.shapes[places]] + 0.3 * everywhere / everywhere.sum()
         precisions = np.bincount(drawn.precisions, shares, len(PRECISIONS)) + 0.2 * PRECISION_WEIGHTS
-        factor = np.linalg.cholesky(spread)
-        return cls(centre, factor, widths, shapes / shapes.sum(), precisions / precisions.sum())
+        factor = narrow * np.linalg.cholesky(spread)
+        return cls(centres, factor, widths, shapes, precisions / precisions.sum())
 
     def draw(self, dice: np.random.Generator, count: int, floor: float) -> Draws:
-        size = len(self.centre)
+        size = len(self.widths)
+        kernels = dice.integers(0, len(self.centres), count)
         scale = np.sqrt(dice.chisquare(FREEDOM, (count, 1)) / FREEDOM)
-        parameters = self.centre + dice.standard_normal((count, size)) / scale @ self.factor.T
+        parameters = self.centres[kernels] + dice.standard_normal((count, size)) / scale @ self.factor.T
         off = dice.random(count) < OFF
         parameters[off] = CENTRES + self.widths * dice.standard_normal((int(off.sum()), size))
-        shapes = dice.choice(len(SHAPES), count, p=self.shapes)
+        shapes = (dice.random((count, 1)) > np.cumsum(self.shapes[kernels], axis=1)[:, :-1]).sum(1)
+        shapes[off] = dice.integers(0, len(SHAPES), int(off.sum()))
         precisions = dice.choice(len(PRECISIONS), count, p=self.precisions)
         return Draws(parameters, shapes, precisions, floor)
 
     def log_density(self, drawn: Draws) -> np.ndarray:
-        size = len(self.centre)
-        apart = np.linalg.solve(self.factor, (drawn.parameters - self.centre).T)
+        size = len(self.widths)
+        here = np.linalg.solve(self.factor, drawn.parameters.T).T
+        there = np.linalg.solve(self.factor, self.centres.T).T
+        squares = (here**2).sum(1)[:, None] + (there**2).sum(1) - 2 * here @ there.T
+        near = (1 + np.maximum(squares, 0) / FREEDOM) ** (-(FREEDOM + size) / 2)
         whole = lgamma((FREEDOM + size) / 2) - lgamma(FREEDOM / 2) - size / 2 * log(FREEDOM * pi)
-        near = whole - np.log(np.diag(self.factor)).sum()
-        near = near - (FREEDOM + size) / 2 * np.log1p((apart**2).sum(0) / FREEDOM)
-        mixed = np.logaddexp(log(1 - OFF) + near, log(OFF) + _log_normal(drawn.parameters, self.widths))
-        return mixed + np.log(self.shapes[drawn.shapes]) + np.log(self.precisions[drawn.precisions])
+        whole -= np.log(np.diag(self.factor)).sum()
+        mixed = (near * self.shapes[:, drawn.shapes].T).mean(1)
+        off = _log_normal(drawn.parameters, self.widths) - log(len(SHAPES))
+        found = np.logaddexp(log(1 - OFF) + whole + np.log(mixed + 1e-300), log(OFF) + off)
+        return found + np.log(self.precisions[drawn.precisions])
 
 
 def _log_normal(parameters: np.ndarray, widths: np.ndarray) -> np.ndarray:
