@@ -19,9 +19,10 @@ from doitune.run.default import RUNS
 if TYPE_CHECKING:
     from doitune.growth.family.outlook import Outlook
     from doitune.growth.family.plan import Plan
-    from doitune.growth.family.run import OnStanding
+    from doitune.growth.family.run import Engine, OnStanding
     from doitune.growth.folder import Record
 
+PLACES = "local", "ray"
 RUN = "run"
 """The command that `doitune grow PLAN` means."""
 
@@ -51,7 +52,14 @@ AtOnce = Annotated[
         "--at-once", min=1, help="Runs made at the same time. Default: one a card; without cards, one a core."
     ),
 ]
-On = Annotated[str, typer.Option("--on", help="local: this machine's cards or cores.")]
+On = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        help="local: this machine's cards or cores; ray: the cluster of RAY_ADDRESS, or of this machine "
+        "(pip install 'doitune[cluster]').",
+    ),
+]
 
 
 @grow_app.command(RUN)
@@ -91,14 +99,14 @@ def grow(
     from doitune.console import progress, screen
 
     _refuse_place(on)
-    typed = _Typed(plan, quick, models or [], options.corpora(corpus), sets or [], name, at_once, runs)
+    typed = _Typed(plan, quick, models or [], options.corpora(corpus), sets or [], name, on, at_once, runs)
     if dry_run:
         with progress.LiveLine():
             seen = _outlook(typed)
         screen.show_json(seen.to_json()) if as_json else console.show_outlook(seen)
         return
     with console.FamilyDisplay() as display:
-        _work(_Work(typed.folder, typed.again, at_once, wait_for_disk), _expanded(typed), display)
+        _work(_Work(typed.folder, typed.again, on, at_once, wait_for_disk), _expanded(typed), display)
     _show(typed.folder, as_json=as_json)
 
 
@@ -142,6 +150,7 @@ def confirm(
     words += [
         part for flag, value in (("--model", model), ("--name", name)) if value for part in (flag, value)
     ]
+    words += ["--on", on] if on != PLACES[0] else []
     words += ["--at-once", str(at_once)] if at_once else []
     again = shlex.join([*words, *([] if runs == RUNS else ["--runs", str(runs)])])
 
@@ -150,7 +159,7 @@ def confirm(
         return record, f"# {again}\n{Path(advice).read_text(encoding='utf-8')}"
 
     with console.FamilyDisplay() as display:
-        _work(_Work(folder, again, at_once, wait_for_disk), expanded, display)
+        _work(_Work(folder, again, on, at_once, wait_for_disk), expanded, display)
         found = verdict(folder)
     screen.show_json(found.to_json(folder)) if as_json else console.show_confirmed(found)
 
@@ -182,6 +191,7 @@ class _Typed:
     corpora: list[str]
     sets: list[str]
     name: str
+    on: str
     at_once: int | None
     runs: Path
 
@@ -212,6 +222,7 @@ class _Typed:
         for flag, values in (("--model", self.models), ("--corpus", self.corpora), ("--set", self.sets)):
             words += [part for value in values for part in (flag, value)]
         words += ["--name", self.name] if self.name else []
+        words += ["--on", self.on] if self.on != PLACES[0] else []
         words += ["--at-once", str(self.at_once)] if self.at_once else []
         return shlex.join([*words, *([] if self.runs == RUNS else ["--runs", str(self.runs)])])
 
@@ -228,17 +239,28 @@ def _outlook(typed: _Typed) -> Outlook:
 
 @dataclass(frozen=True)
 class _Work:
-    """A family that is to be made: its folder, the command that goes on with it, and how it is made."""
+    """A family that is to be made: its folder, the command that goes on with it, and where it is made."""
 
     folder: Path
     again: str
+    on: str
     at_once: int | None
     wait_minutes: float
 
+    def engine(self, threads: int) -> Engine:
+        """Where its pieces are done. Errors: FitError."""
+        from doitune.growth.family.local import Local, places
+
+        if self.on == "ray":
+            from doitune.growth.family.cluster import Cluster
+
+            return Cluster(self.folder, threads, self.at_once, self.wait_minutes)
+        return Local(self.folder, places(self.at_once, threads), self.wait_minutes)
+
 
 def _refuse_place(on: str) -> None:
-    if on != "local":
-        raise UsageError(f"--on {on!r} is no place for runs", "local")
+    if on not in PLACES:
+        raise UsageError(f"--on {on!r} is no place for runs", f"one of {', '.join(PLACES)}")
 
 
 def _expanded(typed: _Typed) -> Callable[[int], tuple[Record, str]]:
@@ -256,15 +278,13 @@ def _expanded(typed: _Typed) -> Callable[[int], tuple[Record, str]]:
 
 def _work(asked: _Work, expanded: Callable[[int], tuple[Record, str]], on_standing: OnStanding) -> None:
     """Everything that is left. Errors: Stopped; those of the first run that failed."""
-    from doitune.growth.family.local import Local, places
+    from doitune.growth.family.local import places
     from doitune.growth.family.run import begin, failure, held, work
     from doitune.system.signals import last_words
 
     with held(asked.folder):
-        where = places(asked.at_once)
-        record = begin(asked.folder, *expanded(where.threads))
-        engine = Local(asked.folder, replace(where, threads=record.threads), asked.wait_minutes)
-        failed = work(asked.folder, record, engine, on_standing, asked.again)
+        record = begin(asked.folder, *expanded(places(asked.at_once).threads))
+        failed = work(asked.folder, record, asked.engine(record.threads), on_standing, asked.again)
         last_words()
     if failed:
         raise failure(failed, asked.again)

@@ -72,6 +72,11 @@ class _Keeper:
 _keeper: _Keeper | None = None
 
 
+def keeps_one_base() -> bool:
+    """Whether this process is inside `one_base`."""
+    return _keeper is not None
+
+
 @contextmanager
 def one_base() -> Iterator[None]:
     """Inside, a base is loaded once for all the trainings and evaluations that use it one after another, each
