@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from doitune.cli.advise import advise, show
 from doitune.cli.bases import base_app
 from doitune.cli.chat import chat
 from doitune.cli.data import data_app
@@ -55,6 +56,8 @@ app.command()(serve)
 app.command()(export)
 app.command()(push)
 app.command()(doctor)
+app.command()(advise)
+grow_app.command("show")(show)
 app.add_typer(grow_app, name="grow")
 app.add_typer(base_app, name="base")
 app.add_typer(data_app, name="data")
