@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from doitune.growth.family.outlook import Outlook
     from doitune.growth.family.plan import Plan
     from doitune.growth.family.run import Engine, OnStanding
+    from doitune.growth.family.worker import Answer
     from doitune.growth.folder import Record
 
 PLACES = "local", "ray"
@@ -106,8 +107,10 @@ def grow(
         screen.show_json(seen.to_json()) if as_json else console.show_outlook(seen)
         return
     with console.FamilyDisplay() as display:
-        _work(_Work(typed.folder, typed.again, on, at_once, wait_for_disk), _expanded(typed), display)
-    _show(typed.folder, as_json=as_json)
+        work = _Work(typed.folder, typed.again, on, at_once, wait_for_disk)
+        failed = _work(work, _expanded(typed), display)
+    _show(typed.folder, failed, as_json=as_json)
+    _end(work, failed, as_json=as_json)
 
 
 @grow_app.command("confirm")
@@ -159,7 +162,8 @@ def confirm(
         return record, f"# {again}\n{Path(advice).read_text(encoding='utf-8')}"
 
     with console.FamilyDisplay() as display:
-        _work(_Work(folder, again, on, at_once, wait_for_disk), expanded, display)
+        work = _Work(folder, again, on, at_once, wait_for_disk)
+        _end(work, _work(work, expanded, display))
         found = verdict(folder)
     screen.show_json(found.to_json(folder)) if as_json else console.show_confirmed(found)
 
@@ -276,21 +280,32 @@ def _expanded(typed: _Typed) -> Callable[[int], tuple[Record, str]]:
     return expanded
 
 
-def _work(asked: _Work, expanded: Callable[[int], tuple[Record, str]], on_standing: OnStanding) -> None:
-    """Everything that is left. Errors: Stopped; those of the first run that failed."""
+def _work(
+    asked: _Work, expanded: Callable[[int], tuple[Record, str]], on_standing: OnStanding
+) -> list[Answer]:
+    """Everything that is left; the pieces that failed. Errors: Stopped."""
     from doitune.growth.family.local import places
-    from doitune.growth.family.run import begin, failure, held, work
+    from doitune.growth.family.run import begin, held, work
     from doitune.system.signals import last_words
 
     with held(asked.folder):
         record = begin(asked.folder, *expanded(places(asked.at_once).threads))
         failed = work(asked.folder, record, asked.engine(record.threads), on_standing, asked.again)
         last_words()
+    return failed
+
+
+def _end(asked: _Work, failed: list[Answer], *, as_json: bool = False) -> None:
+    """The error of a family whose pieces failed; with a document that has it already, its exit code alone."""
+    from doitune.growth.family.run import failure
+
+    if failed and as_json:
+        raise typer.Exit(failed[0].exit_code)
     if failed:
         raise failure(failed, asked.again)
 
 
-def _show(folder: Path, *, as_json: bool) -> None:
+def _show(folder: Path, failed: list[Answer], *, as_json: bool) -> None:
     from doitune.console import growth as console
     from doitune.console import screen
     from doitune.growth.contrast import sweep
@@ -300,7 +315,8 @@ def _show(folder: Path, *, as_json: bool) -> None:
     found = read_growth(folder)
     tried = sweep(folder, found)
     if as_json:
-        screen.show_json({**to_json(found, folder), "tried": [one.to_json() for one in tried]})
+        more = {"tried": [one.to_json() for one in tried], "failed": [one.to_json() for one in failed]}
+        screen.show_json({**to_json(found, folder), **more})
     else:
         console.show_growth(found, tables(found), folder)
         console.show_tried(tried)

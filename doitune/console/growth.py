@@ -44,7 +44,7 @@ class FamilyDisplay(Activity):
             for answer in standing.ended:
                 self.screen.print(safe(_ended(answer, standing)))
                 self.pace.said()
-            self.pace.hear(Doing(_summary(standing)))
+            self.pace.hear(Doing("" if self.live else _summary(standing)))
             if self.live:
                 shown = standing.running[:MOST_SHOWN]
                 more = len(standing.running) - len(shown)
@@ -73,7 +73,7 @@ class FamilyDisplay(Activity):
 
 
 def _summary(standing: Standing) -> str:
-    left = "" if standing.seconds_left is None else f", about {duration(standing.seconds_left)} left"
+    left = f", about {duration(standing.seconds_left)} left" if standing.seconds_left else ""
     now = f", {len(standing.running)} under way" if standing.running else ""
     return f"{standing.done} of {several(standing.total, 'run')} done{now}{left}"
 

@@ -94,6 +94,8 @@ class Local:
     def close(self) -> None:
         """Every process ends: those that work save first."""
         for one in self.workers.values():
+            if one.piece is None:
+                one.process.kill()  # nothing is to be saved, and libraries take seconds to end
             with suppress(OSError):
                 one.process.stdin.close()  # type: ignore[union-attr]
         for one in self.workers.values():
