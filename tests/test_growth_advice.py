@@ -105,6 +105,11 @@ def test_what_cannot_be_is_refused() -> None:
         advise(measured(), 10_001)
     with pytest.raises(UsageError, match="no ability cooking"):
         advise(measured(), TOTAL, Goal(("cooking",)))
+    with pytest.raises(DataError, match="no finished run"):
+        advise(replace(measured(), members=()), TOTAL)
+    unasked = tuple(replace(run, scores={"test": run.scores["test"]}) for run in measured().members)
+    with pytest.raises(UsageError, match="asked on valid"):
+        advise(replace(measured(), members=unasked), TOTAL)
     with pytest.raises(UsageError, match="no runs of 13b"):
         advise(measured(), TOTAL, model="13b")
 

@@ -152,6 +152,20 @@ def test_too_few_budgets_give_no_curve_but_a_reason() -> None:
     assert not found.groups
 
 
+def test_a_fall_is_said_that_no_curve_follows() -> None:
+    """As with synthetic rows in the paper: better at first, worse with more."""
+    assert not any(curve.falls for curve in concluded().curves)
+    last = max(
+        (run for run in measured().members if run.member.design == "equal"), key=lambda run: run.rows["math"]
+    )
+    worse = {name: Score(1.0, 100, score.chance) for name, score in last.scores["test"].items()}
+    members = tuple(
+        replace(run, scores={"test": worse}) if run is last else run for run in measured().members
+    )
+    curves = conclude(replace(measured(), members=members)).curves
+    assert {curve.name for curve in curves if curve.falls} >= {"biology", "history", "chinese"}
+
+
 def test_sizes_and_constructions_are_compared() -> None:
     """A second model that is better by ten points at twice the size, and synthetic rows that teach nothing."""
     equal = [run for run in measured().members if run.member.design == "equal"]

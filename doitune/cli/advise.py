@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from doitune.cli import completion
 from doitune.cli.options import Json, Runs
 from doitune.errors import DataError, DoituneError, Problem, UsageError
 from doitune.run.default import RUNS
+from doitune.system.units import several
 
 if TYPE_CHECKING:
     from doitune.growth.fit.advice import Advice
     from doitune.growth.measured import Growth
 
 GrowthName = Annotated[
-    str, typer.Argument(metavar="GROWTH", help="A family of runs: its folder, or its name under --runs.")
+    str,
+    typer.Argument(
+        metavar="GROWTH",
+        help="A family of runs: its folder, or its name under --runs.",
+        autocompletion=completion.growths,
+    ),
 ]
 Of = Annotated[Literal["valid", "test"], typer.Option("--split", help="Whose scores it rests on.")]
 OUT = Path("advised.yaml")
@@ -72,18 +79,22 @@ def advise(
         advice = advise_on(measured, total, goal, model, split)
     if advice.verdict == "thin":
         raise _too_thin(advice, measured)
+    _note_unfinished(measured)
     write_result(out, recipe_text(folder, advice))
     if as_json:
-        document = {
-            "schema": "doitune.advice/1",
-            "growth": measured.name,
-            **asdict(advice),
-            "recipe": str(out),
-        }
-        screen.show_json(document)
+        named = {"schema": "doitune.advice/1", "growth": measured.name, "recipe": str(out)}
+        screen.show_json({**named, **asdict(advice)})
         return
-    place = shlex.quote(as_argument(folder))
-    conclusions.show_advice(advice, said(advice, measured.name), Path(shlex.quote(as_argument(out))), place)
+    flag = f" --model {shlex.quote(model)}" if model else ""
+    place, written = (shlex.quote(as_argument(path)) for path in (folder, out))
+    conclusions.show_advice(advice, said(advice, measured.name), written, place, flag)
+
+
+def _note_unfinished(growth: Growth) -> None:
+    from doitune.console import screen
+
+    if growth.unfinished:
+        screen.note(f"{several(len(growth.unfinished), 'run')} of {growth.name} not measured yet")
 
 
 def _too_thin(advice: Advice, growth: Growth) -> DoituneError:
@@ -91,9 +102,9 @@ def _too_thin(advice: Advice, growth: Growth) -> DoituneError:
     hint = f"ask for fewer rows, or measure more and larger budgets (`doitune grow pilot`){left}"
     alike: dict[str, list[str]] = {}
     for reason in advice.reasons:
-        name, _, why = reason.rpartition(": ")
-        alike.setdefault(why, []).append(name)
-    problems = [f"{', '.join(names)}: {why}" if any(names) else why for why, names in alike.items()]
+        name, colon, why = reason.partition(": ")
+        alike.setdefault(why or name, []).extend([name] if colon else [])
+    problems = [f"{', '.join(names)}: {why}" if names else why for why, names in alike.items()]
     return DataError.of(Problem("too thin to advise", problem, hint) for problem in problems)
 
 
@@ -116,8 +127,13 @@ def show(
     with progress.LiveLine():
         doing("reading what the runs scored")
         measured = read_growth(folder)
+        if not measured.members:
+            raise DataError(
+                f"no run of {measured.name} is measured yet", "`doitune grow PLAN` goes on with it"
+            )
         doing("fitting curves")
         found = conclude(measured, split)
+    _note_unfinished(measured)
     if as_json:
         screen.show_json({"schema": "doitune.conclusions/1", **asdict(found)})
     else:

@@ -48,6 +48,14 @@ def runs(ctx: typer.Context, incomplete: str) -> list[str]:
     return _starting(["last", *names] if names else [], incomplete)
 
 
+def growths(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Families of runs, under the folder that `--runs` names."""
+    from doitune.growth.folder import GROWTH
+
+    folder = Path(ctx.params.get("runs") or RUNS)
+    return _starting(sorted(path.parent.name for path in folder.glob(f"*/{GROWTH}")), incomplete)
+
+
 def targets(ctx: typer.Context, incomplete: str) -> list[str]:
     """What can be asked: runs, and the base that is built in."""
     return [*runs(ctx, incomplete), *_starting(["demo"], incomplete)]

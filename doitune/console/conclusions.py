@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from doitune.console.screen import say, show_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from doitune.growth.fit.advice import Advice
     from doitune.growth.fit.conclude import Conclusions
     from doitune.growth.fit.curves import Curve
@@ -73,6 +71,9 @@ def _show_curves(found: Conclusions, curves: list[Curve]) -> None:
     thin = {one.thin for one in curves if one.thin}
     for reason in sorted(thin):
         say(f"no curve: {reason}")
+    falling = ", ".join(one.title for one in curves if one.falls)
+    if falling:
+        say(f"lower at {high:,.0f} rows than at fewer, which no curve here follows: {falling}")
 
 
 def _show_sizes(found: Conclusions) -> None:
@@ -103,8 +104,11 @@ def _rows(one: Interval | None) -> str:
     return f"{value} [{low} to {high}]"
 
 
-def show_advice(advice: Advice, sentences: tuple[str, ...], written: Path, place: str) -> None:
-    """The budget beside equal shares, and what to do with it. `place`: the growth, as a command names it."""
+def show_advice(
+    advice: Advice, sentences: tuple[str, ...], written: str, place: str, model: str = ""
+) -> None:
+    """The budget beside equal shares, and what to do with it. `place`: the growth, `model`: a flag, as a
+    command names them."""
     rows = [
         [
             one.name,
@@ -121,5 +125,5 @@ def show_advice(advice: Advice, sentences: tuple[str, ...], written: Path, place
         say(sentence)
     say(f"wrote {written}")
     if advice.verdict == "advised":
-        say(f"confirm it: doitune grow confirm {place} {written}")
+        say(f"confirm it: doitune grow confirm {place} {written}{model}")
     say(f"next: doitune train {written}")

@@ -89,6 +89,9 @@ def advise(
     """
     setting = _setting(growth, model)
     _refuse(growth, total, goal)
+    if not any(run.scores.get(split) for run in growth.members):
+        other = "test" if split == "valid" else "valid"
+        raise UsageError(f"no run of {growth.name} was asked on {split}", f"try --split {other}")
     names = goal.names or growth.abilities
     fits = {name: fit_one(growth, setting, name, split) for name in growth.abilities}
     equal, _ = share_out(total, {name: growth.stock.get(name, 0) for name in growth.abilities})
@@ -114,7 +117,11 @@ def _setting(growth: Growth, model: str) -> Setting:
     models = [one.model for one in settings(growth) if one.construction == "curated"]
     if model in models or (len(models) == 1 and not model):
         return Setting(model or models[0], "curated")
-    listed = ", ".join(models) or "none"
+    if not models:
+        raise DataError(
+            f"{growth.name} has no finished run on curated rows", "`doitune grow PLAN` makes them"
+        )
+    listed = ", ".join(models)
     problem = f"no runs of {model} on curated rows" if model else "runs of several models"
     raise UsageError(f"{growth.name}: {problem}; its models are {listed}", "name one with --model")
 

@@ -11,10 +11,13 @@ import numpy as np
 from doitune.growth.fit.fits import Fit, Setting, floor_of, own_rows, runs_of, scores_of, total
 from doitune.growth.fit.interval import Interval
 from doitune.growth.fit.noise import expected
-from doitune.growth.measured import Construction, Design, Growth, Split
+from doitune.growth.measured import Construction, Design, Growth, Score, Split
 
 BEYOND = 2
 """A curve is drawn to this many times the largest budget measured, and no further."""
+
+SURELY = 0.995
+"""With this probability a fall is one."""
 
 STEPS = 48
 DRAWS = 2000
@@ -49,7 +52,9 @@ class Curve:
 
     `line` is empty and `thin` says why where the runs are too few. `reach`: smallest and largest equal budget
     measured, rows of each ability; `slope`: points per doubling on average over the reach; `last`: over its
-    last doubling; `gained`: points over the floor at its end. `base`: the untrained model's score.
+    last doubling; `gained`: points over the floor at its end. `base`: the untrained model's score. `falls`:
+    the score at the largest equal budget lies beyond doubt below that at a smaller one, which no line
+    here can follow.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Curve:
     last: Interval | None
     gained: Interval | None
     effective: float
+    falls: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ def curve(growth: Growth, fit: Fit, split: Split) -> Curve:
         last=Interval.of(last_slopes(growth, fit)) if known else None,
         gained=Interval.of(gains(growth, fit)) if known else None,
         effective=fit.posterior.effective if fit.posterior else 0.0,
+        falls=_falls(growth, fit.setting, fit.name, split),
     )
 
 
@@ -131,6 +138,21 @@ def points(growth: Growth, setting: Setting, name: str, split: Split) -> tuple[P
         rate = score.right / score.items
         found.append(Point(run.member.name, run.member.design, rows, own, rate, around.low, around.high))
     return tuple(found)
+
+
+def _falls(growth: Growth, setting: Setting, name: str, split: Split) -> bool:
+    """Whether the largest equal budget scored worse than a smaller one, beyond items and seeds."""
+    scores: dict[int, list[Score]] = {}
+    for run in runs_of(growth, setting):
+        score = scores_of(run, split).get(name)
+        if run.member.design == "equal" and score is not None and score.items:
+            scores.setdefault(total(run), []).append(score)
+    if len(scores) < 2:
+        return False
+    dice = np.random.default_rng(3)
+    *before, last = (expected(dice, scores[rows], DRAWS) for rows in sorted(scores))
+    best = max(before, key=lambda drawn: float(drawn.mean()))
+    return bool((last < best).mean() > SURELY)
 
 
 def _line(growth: Growth, fit: Fit) -> tuple[At, ...]:
