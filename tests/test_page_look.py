@@ -7,18 +7,23 @@ import json
 import random
 import re
 import subprocess
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_page import CHROMIUM, make_run, served
+from test_report_growth import confirming, contrast_of, family
 
 from doitune.ability import NAMES, OUT_OF_DOMAIN
 from doitune.data.example import Message
 from doitune.evals import saved
 from doitune.evals.evaluate import score_folder
 from doitune.evals.task import Item, Reply, Task, Verdict
+from doitune.report.growth.confirmed import confirmed
+from doitune.report.growth.page import page as growth_page
+from doitune.report.growth.read import of_growth
 from doitune.report.page import page
 from doitune.report.style import STYLE
 from doitune.run.folder import Run
@@ -170,6 +175,26 @@ def test_nothing_runs_over_breaks_or_touches(
     for width in WIDTHS:
         found = look(served[0], tmp_path, width, scheme)
         assert found["dark"] is (scheme == "dark") and found["titles"] == 3 * len(NAMES), found
+        assert not found["over"] and not found["broken"] and not found["touching"], (width, found)
+        assert found["wide"] == 0 if width > 1000 else found["wide"] > 3, (width, found["wide"])
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("scheme", list(SCHEMES))
+def test_a_familys_page_neither(
+    tmp_path: Path, served: tuple[str, list[str]], scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traps: a number of a scatter on another, rows of a budget beyond the picture, a title of 50 letters."""
+    monkeypatch.setattr("doitune.report.growth.confirmed.verdict", lambda _: contrast_of())
+    growth = family(synthetic=True)
+    confirming(tmp_path / "grown", growth)
+    whole = replace(of_growth(growth), confirmed=confirmed(tmp_path / "grown", growth))
+    (tmp_path / "page.html").write_text(growth_page(whole), encoding="utf-8")
+    for width in WIDTHS:
+        found = look(served[0], tmp_path, width, scheme)
+        panels = len(growth.abilities) + 1 + len(growth.out_of_domain)
+        assert found["dark"] is (scheme == "dark") and found["titles"] == panels, found
         assert not found["over"] and not found["broken"] and not found["touching"], (width, found)
         assert found["wide"] == 0 if width > 1000 else found["wide"] > 3, (width, found["wide"])
 

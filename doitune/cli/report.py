@@ -9,26 +9,44 @@ import typer
 
 from doitune.cli import completion
 from doitune.cli.options import Json, Runs
+from doitune.errors import UsageError
 from doitune.run.default import RUNS
+
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...",
+        help="Runs: `last`, a part of a name, a folder. Or one family of `doitune grow`: its name or folder.",
+        autocompletion=completion.runs,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="The file to write. Default: report.html in the first run or the family."),
+]
+Plots = Annotated[
+    Path | None,
+    typer.Option(
+        "--plots",
+        metavar="DIR",
+        help="Of a family: where its figures go as SVG and (extra `plots`) PNG. Default: figures/ in the "
+        "family; none with --out.",
+    ),
+]
+AsText = Annotated[bool, typer.Option("--text", help="Of a family: draw the curves here, and write nothing.")]
 
 
 def report(
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN...",
-            help="Runs: `last`, a part of a name, a folder.",
-            autocompletion=completion.runs,
-        ),
-    ],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The file to write. Default: report.html in the first run.")
-    ] = None,
+    names: Names,
+    out: Out = None,
+    plots: Plots = None,
+    as_text: AsText = False,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """One self-contained HTML page: recipe, data, curves, scores with intervals, paired comparison, wrong
-    answers to read, provenance.
+    answers to read, provenance. Of a family of runs: how each ability grew, what explains it, who teaches
+    whom, and what an advised budget brought; --json has every number of it.
 
     Example: doitune report last --out report.html
     """
@@ -37,6 +55,18 @@ def report(
     from doitune.run.find import find_run
     from doitune.system.publish import write_result
 
+    families = [name for name in names if _family(name, runs)]
+    if families:
+        if len(names) > 1:
+            raise UsageError(f"{families[0]} is a family of runs: it has a page of its own", "name it alone")
+        if as_text and (as_json or out or plots):
+            raise UsageError("--text writes nothing but to the terminal", "leave out --out, --plots, --json")
+        folder = _family(names[0], runs)
+        assert folder is not None
+        _report_family(folder, out, plots, as_text=as_text, as_json=as_json)
+        return
+    if as_text or plots:
+        raise UsageError("--text and --plots are for a family of runs", "name what `doitune grow` made")
     found = [find_run(name, runs) for name in names]
     with progress.LiveLine():
         written, text = out or default_path(found), page(found)
@@ -47,3 +77,45 @@ def report(
         screen.show_json({"schema": "doitune.report-page/1", **about})
     else:
         screen.say(f"wrote {written}: open it in a browser")
+
+
+def _family(name: str, runs: Path) -> Path | None:
+    """The folder of the family that is meant; None for a run."""
+    from doitune.growth.folder import is_growth
+
+    return next((folder for folder in (Path(name), runs / name) if name.strip() and is_growth(folder)), None)
+
+
+def _report_family(
+    folder: Path, out: Path | None, plots: Path | None, *, as_text: bool, as_json: bool
+) -> None:
+    from doitune.console import progress, screen
+    from doitune.report.growth.document import document
+    from doitune.report.growth.files import Written, write_figures
+    from doitune.report.growth.page import page
+    from doitune.report.growth.read import FIGURES, PAGE, view
+    from doitune.system.publish import write_result
+
+    with progress.LiveLine():
+        found = view(folder)
+    if as_text:
+        from doitune.console.growth_curves import show_growth_curves
+
+        show_growth_curves(found)
+        return
+    written = out or folder / PAGE
+    figures = plots or (None if out else folder / FIGURES)
+    with progress.LiveLine():
+        text = page(found)
+        write_result(written, text)
+        drawn = write_figures(found, figures) if figures else Written((), ())
+    if as_json:
+        paths = [str(path) for path in drawn.paths]
+        about = {"path": str(written), "bytes": len(text.encode()), "figures": paths}
+        screen.show_json(document(found, {**about, "notes": list(drawn.notes)}))
+        return
+    screen.say(f"wrote {written}: open it in a browser")
+    if figures:
+        screen.say(f"wrote {len(drawn.paths)} figures to {figures}")
+    for note in drawn.notes:
+        screen.say(f"note: {note}")

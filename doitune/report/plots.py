@@ -1,27 +1,30 @@
-"""Plots as inline SVG: curves over steps, and scores with their intervals. Colours come from the page's
-style, so they follow its scheme."""
+"""Plots of a run as inline SVG: curves over steps, and scores with their intervals."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from doitune.report.html import Html, join, tag
+from doitune.report.drawing import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Drawing,
+    Place,
+    label,
+    path,
+    rule,
+    short,
+    ticks,
+    upright,
+)
+from doitune.report.html import Html, tag
 from doitune.report.read import Point, Scored
 from doitune.run.layout import BASE
-from doitune.system.visible import visible
-
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 48, 24, 12, 26
-NARROW = 380
-"""Pixels: what a plot is wide on a screen, and on a narrow one, where its text is as large."""
 
 ROW, NAMES, NARROW_NAMES, TITLE = 30, 190, 160, 20
 """Pixels: the height of a set's row, the width that its name has, and the height that a title has."""
-
-
-def both_widths(draw: Callable[[int], Html]) -> Html:
-    """A plot as it is drawn for a screen and for a narrow one; the page's style shows one of them."""
-    return join((tag("div", draw(WIDTH), class_="broad"), tag("div", draw(NARROW), class_="narrow")))
 
 
 def curves(
@@ -41,34 +44,30 @@ def curves(
     values = sorted(point.value for point in both)
     low = values[0]
     high = values[min(len(values) - 1, int(0.995 * len(values)))]  # one spike must not flatten the rest
-    steps, ticks = _ticks(0, last), _ticks(low, high)
-    low, high = min(low, ticks[0]), max(high, ticks[-1])
+    steps, levels = ticks(0, last), ticks(low, high)
+    low, high = min(low, levels[0]), max(high, levels[-1])
     top = TOP + (TITLE if title else 0)
 
-    def at(point: Point) -> tuple[float, float]:
+    def at(point: Point) -> Place:
         across = LEFT + (width - LEFT - RIGHT) * point.step / max(1, last)
         share = (min(point.value, high) - low) / (high - low or 1)
         return across, height - BOTTOM - (height - top - BOTTOM) * share
 
-    parts = [_label(LEFT - 6, at(Point(0, tick))[1] + 4, f"{tick:g}", "end") for tick in ticks]
-    parts += [_rule(LEFT, width - RIGHT, at(Point(0, tick))[1]) for tick in ticks]
+    parts = [label(LEFT - 6, at(Point(0, tick))[1] + 4, f"{tick:g}", "end") for tick in levels]
+    parts += [rule(LEFT, width - RIGHT, at(Point(0, tick))[1]) for tick in levels]
     parts += [
-        _label(at(Point(int(tick), low))[0], height - 8, f"{tick:g}", "middle")
+        label(at(Point(int(tick), low))[0], height - 8, f"{tick:g}", "middle")
         for tick in steps
         if tick <= last
     ]
     if len(loss) > 1:
-        parts += [_path(loss, at, "faint"), _path(_smooth(loss), at, "curve")]
+        parts += [path([*map(at, loss)], "faint"), path([*map(at, _smooth(loss))], "curve")]
     if len(validation) > 1:
-        parts.append(_path(validation, at, "second"))
+        parts.append(path([*map(at, validation)], "second"))
     parts += [_dot(point, *at(point)) for point in validation]
     if title:
-        parts.append(_label(LEFT, TOP, title, "start", "name title"))
-    return _picture(parts, width, height, title or "loss over steps")
-
-
-def _picture(parts: Sequence[Html], width: int, height: int, label: str) -> Html:
-    return tag("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=label)
+        parts.append(label(LEFT, TOP, title, "start", "name title"))
+    return Drawing(tuple(parts), width, height, title or "loss over steps").inline()
 
 
 def _dot(point: Point, x: float, y: float) -> Html:
@@ -89,23 +88,19 @@ def intervals(scored: Sequence[Scored], width: int = WIDTH) -> Html:
 
     for tick in range(0, 101, 20):
         x = across(tick / 100)
-        parts += [_upright(x, TOP, height - BOTTOM, "axis"), _label(x, height - 8, f"{tick} %", "middle")]
+        parts += [upright(x, TOP, height - BOTTOM), label(x, height - 8, f"{tick} %", "middle")]
     for row, first in enumerate(sets):
         middle = TOP + ROW * (row + 0.5)
-        name = _short(first.title)
-        parts.append(_label(names - 10, middle + 4, name, "end", "name"))
-        parts.append(_upright(across(first.chance), middle - 11, middle + 11, "chance"))
+        name = short(first.title)
+        parts.append(label(names - 10, middle + 4, name, "end", "name"))
+        parts.append(upright(across(first.chance), middle - 11, middle + 11, "chance"))
         for number, one in enumerate(scored):
             cell = next((found for found in one.table.sets if found.name == first.name), None)
             if cell is not None:
                 lane = middle + 8 * (number - (len(scored) - 1) / 2)
                 places = [across(share) for share in (cell.low, cell.score, cell.high)]
                 parts.append(_span(places, lane, one.checkpoint))
-    return _picture(parts, width, height, "scores with 95 % intervals")
-
-
-def _upright(x: float, top: float, bottom: float, style: str) -> Html:
-    return tag("line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=f"{top:.1f}", y2=f"{bottom:.1f}", class_=style)
+    return Drawing(tuple(parts), width, height, "scores with 95 % intervals").inline()
 
 
 def _span(places: Sequence[float], y: float, checkpoint: str) -> Html:
@@ -117,11 +112,6 @@ def _span(places: Sequence[float], y: float, checkpoint: str) -> Html:
     return tag("g", tag("title", checkpoint), line, dot)
 
 
-def _path(points: Sequence[Point], at: Callable[[Point], tuple[float, float]], style: str) -> Html:
-    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(at, points))
-    return tag("polyline", points=places, class_=style)
-
-
 def _smooth(points: Sequence[Point]) -> list[Point]:
     """A running mean over a fortieth of the run, corrected at its start."""
     keep = 1 - 1 / max(1.0, len(points) / 40)
@@ -130,27 +120,3 @@ def _smooth(points: Sequence[Point]) -> list[Point]:
         mean, weight = keep * mean + (1 - keep) * point.value, keep * weight + (1 - keep)
         found.append(Point(point.step, mean / weight))
     return found
-
-
-def _ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers from at or below `low` to at or above `high`."""
-    span = max(high - low, 1e-9)
-    size = 10.0 ** math.floor(math.log10(span / most))
-    size *= next(factor for factor in (1, 2, 5, 10, 20) if span / (size * factor) <= most)
-    first, last = math.floor(low / size), math.ceil(high / size)
-    return [round(number * size, 10) for number in range(first, min(last, first + 2 * most) + 1)]
-
-
-def _label(x: float, y: float, text: str, anchor: str, style: str = "") -> Html:
-    named = {"class_": style} if style else {}
-    return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, **named)
-
-
-def _rule(left: float, right: float, y: float) -> Html:
-    return tag("line", x1=f"{left:.1f}", x2=f"{right:.1f}", y1=f"{y:.1f}", y2=f"{y:.1f}", class_="axis")
-
-
-def _short(name: str, most: int = 26) -> str:
-    """A label of at most `most` characters: a hidden one counts as the code that is shown for it."""
-    name = visible(name)
-    return name if len(name) <= most else name[: most - 1] + "…"

@@ -9,8 +9,9 @@ from doitune.ability import title_of
 from doitune.errors import RecipeError
 from doitune.recipe.nodes import Fields, Items, Node, Scalar
 from doitune.recipe.yaml_text import read_bytes
+from doitune.report.drawing import both_widths
 from doitune.report.html import Html, cut, table, tag
-from doitune.report.plots import both_widths, curves
+from doitune.report.plots import curves
 from doitune.report.read import Point, RunView
 from doitune.run.layout import RECIPE
 

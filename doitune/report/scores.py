@@ -9,8 +9,9 @@ from doitune.ability import title_of
 from doitune.evals.compare import Comparison, Pair
 from doitune.evals.report import Mean, SetScore
 from doitune.evals.saved import Line
+from doitune.report.drawing import both_widths
 from doitune.report.html import Html, cut, join, percent, table, tag
-from doitune.report.plots import both_widths, intervals
+from doitune.report.plots import intervals
 from doitune.report.read import Scored, Suite
 
 

@@ -47,6 +47,30 @@ svg .dot{fill:var(--mark)}
 svg .base{stroke:var(--base);fill:var(--base)}
 svg .tuned{stroke:var(--tuned);fill:var(--tuned)}
 svg .chance{stroke:var(--bad);stroke-dasharray:3 3}
+svg .untrained{stroke:var(--base);stroke-width:1.5;stroke-dasharray:1 3}
+svg .s0{color:var(--tuned)}
+svg .s1{color:var(--mark)}
+svg .s2{color:var(--good)}
+svg .s3{color:var(--bad)}
+svg .s4{color:var(--base)}
+svg .line{stroke:currentColor;stroke-width:2;stroke-linejoin:round;fill:none}
+svg .dash{stroke-dasharray:5 4}
+svg .band{fill:currentColor;fill-opacity:.17}
+svg .beyond{fill-opacity:.08}
+svg .bare.band{fill-opacity:0}
+svg circle.dot{fill:currentColor;stroke:var(--paper);stroke-width:.75}
+svg .ring{fill:none;stroke:currentColor;stroke-width:1.5}
+svg .span{stroke:currentColor;stroke-width:2.5}
+svg .whisker{stroke:var(--base);stroke-width:1;stroke-opacity:.55}
+svg .lesson{fill:var(--tuned)}
+svg .harm{fill:var(--bad)}
+svg .tiny{font-size:9px}
+svg .strong{font-weight:700}
+svg .taught{stroke:var(--ink);stroke-width:1.5}
+svg .none{fill:var(--panel)}
+svg .paper{fill:var(--paper)}
+svg .bar-base{fill:var(--base)}
+svg .bar-tuned{fill:var(--tuned)}
 details{border:1px solid var(--line);border-radius:.5rem;margin:.4rem 0;padding:.1rem .8rem}
 summary{cursor:pointer;padding:.4rem 0;overflow-wrap:anywhere}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0 .8rem;
@@ -56,5 +80,9 @@ dt{color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere}
 @media (max-width:40rem){dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}
 .small-plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr));gap:.5rem 1.25rem}
-@media print{details{border:0;padding:0}main{max-width:none;padding:0}}
+.panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(15.5rem,1fr));gap:.5rem 1rem}
+.papers{background:var(--panel);border-radius:.6rem;padding:0 1.2rem 1rem}
+section.papers{border-top:0;padding-top:0}
+.papers .wide th:first-child,.papers .wide td:first-child{background:var(--panel)}
+@media print{figure,.panels svg{break-inside:avoid}details{border:0;padding:0}main{max-width:none;padding:0}}
 """

@@ -1,0 +1,1 @@
+"""A family of runs in pictures: one page, figures as files, one document."""

@@ -1,0 +1,107 @@
+"""An advised budget held against equal shares: what was foretold of either from the measured family, and what
+the runs of the confirming family scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from doitune.errors import DoituneError
+from doitune.growth.contrast import Contrast
+from doitune.growth.family.confirm import verdict
+from doitune.growth.fit.fits import Setting, fit_one
+from doitune.growth.fit.interval import Interval
+from doitune.growth.folder import is_growth, read_growth
+from doitune.growth.measured import Growth, Measured
+from doitune.system.doing import doing
+
+BESIDE = "-confirm"
+"""What `doitune grow confirm` puts behind a growth's name."""
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """Of one ability: rows of equal shares and as advised; the scores (0..1) that the measured family's
+    curves expect of either, None without a curve; those that came, over all seeds, None where none did."""
+
+    name: str
+    equal_rows: int
+    advised_rows: int
+    equal: Interval | None
+    advised: Interval | None
+    equal_came: float | None
+    advised_came: float | None
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """`family`: the confirming one's name; `done`, `planned`: its runs; `gain`: points that the curves expect
+    of the advised budget over equal shares; `found`: the paired verdict, None until every run is measured
+    (or where the questions cannot be paired, for the reason in `lacking`)."""
+
+    family: str
+    model: str
+    total: int
+    done: int
+    planned: int
+    foreseen: tuple[Foreseen, ...]
+    gain: Interval | None
+    found: Contrast | None
+    lacking: str
+
+
+def confirmed(folder: Path, growth: Growth) -> Confirmed | None:
+    """The confirmation of a growth: the family beside it that is named after it. None without one."""
+    beside = folder.resolve().with_name(f"{folder.resolve().name}{BESIDE}")
+    if not is_growth(beside):
+        return None
+    doing("reading the runs that confirm the advice")
+    tried = read_growth(beside)
+    planned = [one.member for one in tried.members] + list(tried.unfinished)
+    rows = {one.design == "advised": one.rows for one in planned}
+    if len(rows) < 2:
+        return None
+    found, lacking = None, ""
+    try:
+        found = verdict(beside) if not tried.unfinished else None
+    except DoituneError as error:
+        lacking = str(error)
+    foreseen, gain = _foreseen(growth, tried, planned[0].model, (rows[False], rows[True]))
+    total = sum(rows[True].values())
+    return Confirmed(
+        tried.name, planned[0].model, total, len(tried.members), len(planned), foreseen, gain, found, lacking
+    )
+
+
+def _foreseen(
+    growth: Growth, tried: Growth, model: str, rows: tuple[Mapping[str, int], Mapping[str, int]]
+) -> tuple[tuple[Foreseen, ...], Interval | None]:
+    """From the curves on valid, which advice rests on: what came is scored on test."""
+    import numpy as np
+
+    totals = np.array([sum(one.values()) for one in rows], dtype=float)
+    found: list[Foreseen] = []
+    gains = []
+    for name in growth.abilities:
+        doing("foretelling the scores of the advised budget", len(found), len(growth.abilities))
+        fit = fit_one(growth, Setting(model, "curated"), name, "valid")
+        own = np.array([one.get(name, 0) for one in rows], dtype=float)
+        drawn = fit.known.draws.scores(own, totals - own) if fit.posterior else None
+        spans = [None, None] if drawn is None else [Interval.of(drawn[:, at]) for at in (0, 1)]
+        if drawn is not None:
+            gains.append(100 * (drawn[:, 1] - drawn[:, 0]))
+        came = [_came(tried, name, is_advised=which) for which in (False, True)]
+        found.append(Foreseen(name, int(own[0]), int(own[1]), *spans, *came))
+    whole = Interval.of(np.mean(gains, axis=0)) if len(gains) == len(growth.abilities) else None
+    return tuple(found), whole
+
+
+def _came(tried: Growth, name: str, *, is_advised: bool) -> float | None:
+    """The mean test score of an ability over the seeds of one budget."""
+
+    def is_of(one: Measured) -> bool:
+        return (one.member.design == "advised") == is_advised and name in one.scores.get("test", {})
+
+    scores = [one.scores["test"][name] for one in tried.members if is_of(one)]
+    return sum(one.right / max(1, one.items) for one in scores) / len(scores) if scores else None
