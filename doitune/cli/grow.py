@@ -288,8 +288,9 @@ def _work(
     from doitune.growth.family.run import begin, held, work
     from doitune.system.signals import last_words
 
+    asked_for = expanded(places(asked.at_once).threads)
     with held(asked.folder):
-        record = begin(asked.folder, *expanded(places(asked.at_once).threads))
+        record = begin(asked.folder, *asked_for)
         failed = work(asked.folder, record, asked.engine(record.threads), on_standing, asked.again)
         last_words()
     return failed

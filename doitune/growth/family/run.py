@@ -90,15 +90,12 @@ class _Account:
     costs: Mapping[Piece, _Cost]
     todo: list[Piece]
     done: int
+    total: int
     begun: dict[Piece, float] = field(default_factory=dict)
     tries: dict[Piece, int] = field(default_factory=dict)
     failed: list[Answer] = field(default_factory=list)
     worked_units: float = 0.0
     worked_seconds: float = 0.0
-
-    @property
-    def total(self) -> int:
-        return self.done + len(self.todo) + len(self.begun) + len(self.failed)
 
 
 def begin(growth: Path, record: Record, plan_text: str) -> Record:
@@ -140,7 +137,7 @@ def work(growth: Path, record: Record, engine: Engine, on_standing: OnStanding, 
     """
     pieces = pieces_of(record)
     left = [one for one in pieces if not is_done(growth, record, one)]
-    account = _Account(growth, _costs(record), left, len(pieces) - len(left))
+    account = _Account(growth, _costs(record), left, len(pieces) - len(left), len(pieces))
     signals = Asked()
     try:
         with deferred(signals):
