@@ -110,7 +110,10 @@ def _too_thin(advice: Advice, growth: Growth) -> DoituneError:
 
 def show(
     growth: GrowthName,
-    split: Of = "test",
+    split: Annotated[
+        Literal["valid", "test"] | None,
+        typer.Option("--split", help="Whose scores. Default: test, where it was asked."),
+    ] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -120,20 +123,20 @@ def show(
     """
     from doitune.console import conclusions, progress, screen
     from doitune.growth.fit.conclude import conclude
-    from doitune.growth.folder import find_growth, read_growth
-    from doitune.system.doing import doing
+    from doitune.growth.folder import find_growth
+    from doitune.report.growth.read import view
 
     folder = find_growth(growth, runs)
     with progress.LiveLine():
-        doing("reading what the runs scored")
-        measured = read_growth(folder)
-        if not measured.members:
-            raise DataError(
-                f"no run of {measured.name} is measured yet", "`doitune grow PLAN` goes on with it"
-            )
-        doing("fitting curves")
-        found = conclude(measured, split)
-    _note_unfinished(measured)
+        seen = view(folder)
+        if not seen.growth.members:
+            problem = f"no run of {seen.growth.name} is measured yet"
+            raise DataError(problem, "`doitune grow PLAN` goes on with it")
+        asked = split or seen.found.split
+        found = seen.found
+        if asked != found.split:
+            found = conclude(seen.growth, asked, seen.parameters)
+    _note_unfinished(seen.growth)
     if as_json:
         screen.show_json({"schema": "doitune.conclusions/1", **asdict(found)})
     else:

@@ -68,12 +68,14 @@ def _show_curves(found: Conclusions, curves: list[Curve]) -> None:
     )
     columns = ["ability", f"% at {high:,.0f}", "points a doubling", "rows to half the gain"]
     show_table([*columns, "% without own rows", "group"], rows, title=title, right=range(1, 5))
-    thin = {one.thin for one in curves if one.thin}
-    for reason in sorted(thin):
-        say(f"no curve: {reason}")
+    for reason in dict.fromkeys(one.thin for one in curves if one.thin):
+        say(f"no curve of {', '.join(one.title for one in curves if one.thin == reason)}: {reason}")
     falling = ", ".join(one.title for one in curves if one.falls)
     if falling:
-        say(f"lower at {high:,.0f} rows than at fewer, which no curve here follows: {falling}")
+        say(
+            f"lower at {high:,.0f} rows than at fewer, which no curve here follows: {falling}; "
+            "had these runs steps enough for their rows?"
+        )
 
 
 def _show_sizes(found: Conclusions) -> None:
