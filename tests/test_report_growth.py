@@ -24,7 +24,9 @@ from doitune.evals.compare import Side, compare
 from doitune.evals.report import Outcome
 from doitune.growth.contrast import Contrast
 from doitune.growth.fit.curves import BEYOND
+from doitune.growth.folder import Record, read_record
 from doitune.growth.measured import Growth, Measured, Member, Score
+from doitune.recipe.resolve import freeze, resolve
 from doitune.report.drawing import Doublings, wide
 from doitune.report.growth import files, papers
 from doitune.report.growth.confirmed import Confirmed, confirmed
@@ -33,6 +35,7 @@ from doitune.report.growth.gallery import sheets, small_multiples
 from doitune.report.growth.page import page
 from doitune.report.growth.panels import HEIGHT, TOP, WIDTH, axes
 from doitune.report.growth.read import GrowthView, of_growth
+from doitune.system.disk import write_json
 
 TITLES = {
     "biology": "生物与科学",
@@ -241,7 +244,7 @@ def test_advice_is_held_against_what_came(tmp_path: Path, monkeypatch: pytest.Mo
     growth = family()
     assert confirmed(tmp_path / "grown", growth) is None
     advised = confirming(tmp_path / "grown", growth)
-    found = confirmed(tmp_path / "grown", growth)
+    assert (found := confirmed(tmp_path / "grown", growth)) is not None
     assert isinstance(found, Confirmed) and found.found is None and "evaluat" in found.lacking
     monkeypatch.setattr("doitune.report.growth.confirmed.verdict", lambda _: contrast_of())
     found = confirmed(tmp_path / "grown", growth)
@@ -253,6 +256,23 @@ def test_advice_is_held_against_what_came(tmp_path: Path, monkeypatch: pytest.Mo
     assert "The advised budget" in text and "Confirmed on test: +10.0 points" in text and "121 → 192" in text
     assert {"budgets", "confirmed"} <= set(sheets(whole, growth.titles, 720))
     assert json.loads(json.dumps(document(whole, {})))["confirmed"]["pairs"][0]["difference"] > 0.09
+
+
+def test_advice_is_shown_before_it_is_tried(tmp_path: Path, tiny_recipe: Path) -> None:
+    """Both budgets and what is foretold of them; another one than was tried is not called confirmed."""
+    growth, folder = family(), tmp_path / "grown"
+    tried = confirming(folder, growth)
+    whole = Record(**{**vars(read_record(folder)), "bases": {"demo": freeze(resolve(str(tiny_recipe)))}})
+    write_json(folder / "growth.json", whole.to_json())
+    path = tmp_path / "advised.yaml"
+    for rows, done in ((tried, 4), (dict.fromkeys(worlds.NAMES, 20) | {"math": 90}, 0)):
+        budget = json.dumps(rows).replace('"', "")
+        path.write_text(f"extends: own\ndata: {{budget: {budget}}}\n", encoding="utf-8")
+        found = confirmed(folder, growth, path)
+        assert found is not None and found.done == done and found.gain is not None
+        assert {one.name: one.advised_rows for one in found.foreseen} == rows
+    text = page(replace(of_growth(growth), confirmed=found))
+    assert "27 → 90" in text and "doitune grow confirm runs it" in text and "Confirmed on test" not in text
 
 
 @pytest.mark.parametrize("width", [380, 720])

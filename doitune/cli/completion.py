@@ -56,6 +56,11 @@ def growths(ctx: typer.Context, incomplete: str) -> list[str]:
     return _starting(sorted(path.parent.name for path in folder.glob(f"*/{GROWTH}")), incomplete)
 
 
+def reported(ctx: typer.Context, incomplete: str) -> list[str]:
+    """What has a page: families and runs."""
+    return [*growths(ctx, incomplete), *runs(ctx, incomplete)]
+
+
 def targets(ctx: typer.Context, incomplete: str) -> list[str]:
     """What can be asked: runs, and the base that is built in."""
     return [*runs(ctx, incomplete), *_starting(["demo"], incomplete)]

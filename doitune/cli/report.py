@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ Names = Annotated[
     typer.Argument(
         metavar="RUN...",
         help="Runs: `last`, a part of a name, a folder. Or one family of `doitune grow`: its name or folder.",
-        autocompletion=completion.runs,
+        autocompletion=completion.reported,
     ),
 ]
 Out = Annotated[
@@ -33,6 +34,14 @@ Plots = Annotated[
         "family; none with --out.",
     ),
 ]
+Advice = Annotated[
+    Path | None,
+    typer.Option(
+        "--advice",
+        metavar="ADVICE.yaml",
+        help="Of a family: show this budget of `doitune advise` beside equal shares, confirmed or not.",
+    ),
+]
 AsText = Annotated[bool, typer.Option("--text", help="Of a family: draw the curves here, and write nothing.")]
 
 
@@ -40,6 +49,7 @@ def report(
     names: Names,
     out: Out = None,
     plots: Plots = None,
+    advice: Advice = None,
     as_text: AsText = False,
     runs: Runs = RUNS,
     as_json: Json = False,
@@ -63,10 +73,12 @@ def report(
             raise UsageError("--text writes nothing but to the terminal", "leave out --out, --plots, --json")
         folder = _family(names[0], runs)
         assert folder is not None
-        _report_family(folder, out, plots, as_text=as_text, as_json=as_json)
+        _report_family(folder, _Asked(out, plots, advice, as_text, as_json))
         return
-    if as_text or plots:
-        raise UsageError("--text and --plots are for a family of runs", "name what `doitune grow` made")
+    if as_text or plots or advice:
+        raise UsageError(
+            "--text, --plots and --advice are for a family of runs", "name what `doitune grow` made"
+        )
     found = [find_run(name, runs) for name in names]
     with progress.LiveLine():
         written, text = out or default_path(found), page(found)
@@ -86,9 +98,18 @@ def _family(name: str, runs: Path) -> Path | None:
     return next((folder for folder in (Path(name), runs / name) if name.strip() and is_growth(folder)), None)
 
 
-def _report_family(
-    folder: Path, out: Path | None, plots: Path | None, *, as_text: bool, as_json: bool
-) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line says of a family's report."""
+
+    out: Path | None
+    plots: Path | None
+    advice: Path | None
+    as_text: bool
+    as_json: bool
+
+
+def _report_family(folder: Path, asked: _Asked) -> None:
     from doitune.console import progress, screen
     from doitune.report.growth.document import document
     from doitune.report.growth.files import Written, write_figures
@@ -97,19 +118,19 @@ def _report_family(
     from doitune.system.publish import write_result
 
     with progress.LiveLine():
-        found = view(folder)
-    if as_text:
+        found = view(folder, asked.advice)
+    if asked.as_text:
         from doitune.console.growth_curves import show_growth_curves
 
         show_growth_curves(found)
         return
-    written = out or folder / PAGE
-    figures = plots or (None if out else folder / FIGURES)
+    written = asked.out or folder / PAGE
+    figures = asked.plots or (None if asked.out else folder / FIGURES)
     with progress.LiveLine():
         text = page(found)
         write_result(written, text)
         drawn = write_figures(found, figures) if figures else Written((), ())
-    if as_json:
+    if asked.as_json:
         paths = [str(path) for path in drawn.paths]
         about = {"path": str(written), "bytes": len(text.encode()), "figures": paths}
         screen.show_json(document(found, {**about, "notes": list(drawn.notes)}))

@@ -57,8 +57,8 @@ def show_growth_curves(view: GrowthView) -> None:
         f"expected at equal rows, {beyond} beyond what was measured; {SIGNS['chance']} guessing"
     )
     show_conclusions(view.found)
-    for unfinished in view.growth.unfinished:
-        say(f"not measured: {unfinished.name}")
+    if view.growth.unfinished:
+        say(f"not measured: {', '.join(one.name for one in view.growth.unfinished)}")
 
 
 def _joined(lines: Sequence[Text | None]) -> Text:
@@ -86,7 +86,7 @@ def _plot(view: GrowthView, one: Curve, among: Sequence[Curve], form: tuple[int,
     lines = [Text.assemble((title, "bold"), " ", (group, "cyan"))]
     for row in range(HIGH):
         level = high - (high - low) * row / (HIGH - 1)
-        mark = f"{100 * level:4.0f} " if row in (0, HIGH - 1, HIGH // 2) else " " * AXIS
+        mark = f"{abs(round(100 * level)):4} " if row in (0, HIGH - 1, HIGH // 2) else " " * AXIS
         lines.append(Text.assemble((mark, "dim"), *canvas.row(row)))
     first, last = f"{span[0]:,.0f}", f"{span[1]:,.0f} rows"
     gap = width - AXIS - NONE - len(first) - len(last)

@@ -3,17 +3,17 @@ the runs of the confirming family scored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from doitune.errors import DoituneError
 from doitune.growth.contrast import Contrast
-from doitune.growth.family.confirm import verdict
+from doitune.growth.family.confirm import confirming, verdict
 from doitune.growth.fit.fits import Setting, fit_one
 from doitune.growth.fit.interval import Interval
 from doitune.growth.folder import is_growth, read_growth
-from doitune.growth.measured import Growth, Measured
+from doitune.growth.measured import Growth, Measured, Member
 from doitune.system.doing import doing
 
 BESIDE = "-confirm"
@@ -36,9 +36,10 @@ class Foreseen:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """`family`: the confirming one's name; `done`, `planned`: its runs; `gain`: points that the curves expect
-    of the advised budget over equal shares; `found`: the paired verdict, None until every run is measured
-    (or where the questions cannot be paired, for the reason in `lacking`)."""
+    """`family`: the confirming one's name; `done`, `planned`: its runs (none is done before it is begun);
+    `gain`: points that the curves expect of the advised budget over equal shares; `found`: the paired
+    verdict, None until every run is measured (or where the questions cannot be paired, for the reason in
+    `lacking`)."""
 
     family: str
     model: str
@@ -51,26 +52,42 @@ class Confirmed:
     lacking: str
 
 
-def confirmed(folder: Path, growth: Growth) -> Confirmed | None:
-    """The confirmation of a growth: the family beside it that is named after it. None without one."""
+def confirmed(folder: Path, growth: Growth, advice: Path | None = None) -> Confirmed | None:
+    """The confirmation of a growth: the family beside it that is named after it; of another `advice` (a
+    recipe) what is foretold alone. None without either. Errors: RecipeError for what is no advice."""
     beside = folder.resolve().with_name(f"{folder.resolve().name}{BESIDE}")
-    if not is_growth(beside):
+    asked = None
+    if advice is not None:
+        asked = confirming(folder, str(advice), name=beside.name, seeds=1).members
+    if is_growth(beside):
+        doing("reading the runs that confirm the advice")
+        tried = read_growth(beside)
+        planned = [one.member for one in tried.members] + list(tried.unfinished)
+        rows = _budgets(planned)
+        if len(rows) == 2 and (asked is None or rows[True] == _budgets(asked)[True]):
+            return _tried(beside, growth, tried, planned)
+    if asked is None:
         return None
-    doing("reading the runs that confirm the advice")
-    tried = read_growth(beside)
-    planned = [one.member for one in tried.members] + list(tried.unfinished)
-    rows = {one.design == "advised": one.rows for one in planned}
-    if len(rows) < 2:
-        return None
+    return _tried(beside, growth, replace(growth, members=(), unfinished=()), asked)
+
+
+def _budgets(members: Sequence[Member]) -> dict[bool, Mapping[str, int]]:
+    """Rows by ability, as advised (True) and of equal shares."""
+    return {one.design == "advised": one.rows for one in members}
+
+
+def _tried(beside: Path, growth: Growth, tried: Growth, planned: Sequence[Member]) -> Confirmed:
+    """What is foretold of both budgets, and what the members of `tried` scored, all of them or none."""
+    rows = _budgets(planned)
     found, lacking = None, ""
     try:
-        found = verdict(beside) if not tried.unfinished else None
+        found = verdict(beside) if tried.members and not tried.unfinished else None
     except DoituneError as error:
         lacking = str(error)
     foreseen, gain = _foreseen(growth, tried, planned[0].model, (rows[False], rows[True]))
     total = sum(rows[True].values())
     return Confirmed(
-        tried.name, planned[0].model, total, len(tried.members), len(planned), foreseen, gain, found, lacking
+        beside.name, planned[0].model, total, len(tried.members), len(planned), foreseen, gain, found, lacking
     )
 
 

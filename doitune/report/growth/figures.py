@@ -26,7 +26,7 @@ from doitune.report.drawing import (
 from doitune.report.growth.read import GrowthView
 from doitune.report.html import Html, tag
 
-ROW, NAMES, NARROW_NAMES = 26, 200, 132
+ROW, NAMES, NARROW_NAMES = 26, 200, 146
 SCATTER, SCATTER_LOW = 250, 34
 """Pixels: the height of a row; the width of names; the height of a scatter and of what lies under it."""
 
@@ -167,7 +167,7 @@ def _key(view: GrowthView, names: Mapping[str, str], width: float, top: float) -
 def matrix_drawing(view: GrowthView, found: Partners, names: Mapping[str, str], width: int) -> Drawing:
     """A row for each ability that listens, a column for each that teaches it alone: % of the gain."""
     abilities = view.growth.abilities
-    left = NARROW_NAMES - 20 if width <= NARROW else NAMES
+    left = NARROW_NAMES - 34 if width <= NARROW else NAMES
     side = min(44.0, (width - left - 6) / len(abilities))
     high = min(28.0, side)
     tiny = "tiny" if side < 34 else ""
@@ -204,8 +204,9 @@ def matrix_drawing(view: GrowthView, found: Partners, names: Mapping[str, str], 
 
 @dataclass(frozen=True)
 class Lane:
-    """A row of a figure: intervals with their styles, marks with their kinds, styles and tips; values are on
-    the figure's scale."""
+    """A row of a figure: intervals with their styles, marks with their kinds, styles and tips (as many as
+    there are intervals: each on its own), bars with their styles and texts; values are on the figure's
+    scale."""
 
     name: str
     spans: tuple[tuple[Interval, str], ...] = ()
@@ -238,6 +239,8 @@ def lanes_drawing(lanes: Sequence[Lane], unit: str, what: str, width: int) -> Dr
             y = middle + 8 * (number - (len(lane.spans) - 1) / 2)
             parts.append(rule(scale(span.low), scale(span.high), y, f"span {style}"))
             parts.append(mark("dot", (scale(span.value), y), style))
-        for value, kind, style, tip in lane.marks:
-            parts.append(mark(kind, (scale(value), middle), style, tip))
+        beside = len(lane.marks) == len(lane.spans)  # each on its own interval
+        for number, (value, kind, style, tip) in enumerate(lane.marks):
+            y = middle + 8 * (number - (len(lane.marks) - 1) / 2) if beside else middle
+            parts.append(mark(kind, (scale(value), y), style, tip))
     return Drawing(tuple(parts), width, high + 24, what)

@@ -13,6 +13,7 @@ from doitune.report.growth.panels import legend
 from doitune.report.growth.read import GrowthView
 from doitune.report.html import Html, document, join, tag
 from doitune.report.style import STYLE
+from doitune.system.units import several
 
 POINTS = (
     "Every mark is one run, where it was measured; nothing is smoothed. Across: own rows of the ability, "
@@ -34,8 +35,9 @@ def page(view: GrowthView) -> str:
     )
     parts: list[Html] = [tag("h1", growth.name), tag("p", said, class_="soft"), _cards(view)]
     if growth.unfinished:
-        names = ", ".join(one.name for one in growth.unfinished)
-        parts.append(tag("p", f"Not measured yet: {names}.", class_="mark small"))
+        count = several(len(growth.unfinished), "run")
+        link = tag("a", "their names", href=f"#{tables.RUNS}")
+        parts.append(tag("p", f"Not measured yet: {count} (", link, ").", class_="mark small"))
     panels, pictures = small_multiples(view, growth.titles), figures(view, growth.titles)
     parts += _growth(view, panels)
     parts += tables.groups(view)
@@ -199,6 +201,7 @@ def _verdict(one: Confirmed) -> Sequence[Html]:
             tag("p", f"{text}, {mean.verdict}; above equal shares in {one.found.better} of {seeds} seeds.")
         )
     else:
-        why = one.lacking or f"{one.done} of {one.planned} runs of {one.family} are measured"
+        begun = f"{one.done} of {one.planned} runs of {one.family} are measured"
+        why = one.lacking or (begun if one.done else "doitune grow confirm runs it against equal shares")
         parts.append(tag("p", f"Not confirmed yet: {why}.", class_="mark"))
     return parts

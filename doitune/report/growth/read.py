@@ -48,12 +48,13 @@ class GrowthView:
         return self.growth.titles.get(name, name)
 
 
-def view(folder: Path) -> GrowthView:
-    """All that a growth's directory says so far. Errors: CheckpointError for a damaged one."""
+def view(folder: Path, advice: Path | None = None) -> GrowthView:
+    """All that a growth's directory says so far, and what it foretells of an advised recipe. Errors:
+    CheckpointError for a damaged one, RecipeError for what is no advice."""
     doing("reading the runs of the growth")
     growth = read_growth(folder)
     known = of_growth(growth, _parameters(folder, growth))
-    return replace(known, confirmed=confirmed(folder, growth))
+    return replace(known, confirmed=confirmed(folder, growth, advice))
 
 
 def of_growth(growth: Growth, parameters: Mapping[str, int] | None = None) -> GrowthView:

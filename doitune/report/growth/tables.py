@@ -14,6 +14,9 @@ from doitune.report.growth.read import GrowthView
 from doitune.report.html import Html, percent, table, tag
 from doitune.system.units import several
 
+RUNS = "runs"
+"""The page's own name for its part about runs."""
+
 
 def between(one: Interval | None, form: str = ".1f", times: float = 1.0) -> object:
     """A value and its interval."""
@@ -79,10 +82,13 @@ def sensitivities(view: GrowthView) -> list[Html]:
     columns = ["set", *(head for head, _ in named), "runs", "guessing %", "untrained %"]
     columns += ["points per doubling", "last doubling", "over rows"]
     parts = [tag("h3", "Sensitivity to rows"), table(columns, rows, left=1 + len(named))]
+    if falling := ", ".join(dict.fromkeys(one.title for one in curves if one.falls)):
+        said = f"Lower at the most rows than at fewer, which no curve here follows: {falling}."
+        parts.append(tag("p", said, class_="mark small"))
     if thin := [one for one in curves if one.thin]:
-        said = (f"{one.title}, {one.construction} rows of {one.model}: {one.thin}" for one in thin)
+        lines = (f"{one.title}, {one.construction} rows of {one.model}: {one.thin}" for one in thin)
         why = tag("summary", f"why {several(len(thin), 'set')} have no curve")
-        parts.append(tag("details", why, tag("ul", *(tag("li", line) for line in said))))
+        parts.append(tag("details", why, tag("ul", *(tag("li", line) for line in lines))))
     return parts
 
 
@@ -169,7 +175,7 @@ def claim(view: GrowthView) -> list[Html]:
 
 def members(view: GrowthView) -> list[Html]:
     """Every run of the family; what is not finished is named first."""
-    growth, parts = view.growth, [tag("h2", "Runs")]
+    growth, parts = view.growth, [tag("h2", "Runs", id=RUNS)]
     if growth.unfinished:
         names = ", ".join(one.name for one in growth.unfinished)
         parts.append(tag("p", f"Not measured yet, {len(growth.unfinished)}: {names}.", class_="mark"))
