@@ -201,6 +201,18 @@ def test_a_familys_page_neither(
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_on_paper_no_table_is_cut(tmp_path: Path, served: tuple[str, list[str]]) -> None:
+    """Trap: a box that scrolls on a screen ends at the edge of A4 (718 pixels between usual margins)."""
+    text = growth_page(of_growth(family()))
+    assert text.count("@media print{.wide{overflow:visible}") == 1
+    printed = text.replace("@media print{.wide{overflow:visible}", "@media all{")
+    (tmp_path / "page.html").write_text(printed, encoding="utf-8")
+    found = look(served[0], tmp_path, 718, "light")
+    assert found["wide"] == 0 and not found["over"] and not found["touching"], found
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_the_look_is_seen_to_be_wrong(tmp_path: Path, served: tuple[str, list[str]]) -> None:
     """The trap of the test above: one that cannot fail."""
     wrong = (

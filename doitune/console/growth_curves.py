@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 LEAST, MOST, HIGH, AXIS, MOST_BESIDE = 30, 46, 7, 5, 3
 """Columns of a plot at least and at most, its rows, the columns of its axis, and plots beside each other."""
 
-NONE = 3
-"""Columns before the first rows, for runs without any."""
+NONE, SPARSE = 3, 3
+"""Columns before the first rows, for runs without any; half columns from dot to dot beyond what was
+measured."""
 
 BLANK = 0x2800
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
@@ -122,7 +123,7 @@ class _Canvas:
             self.cells[level, column] = (SIGNS["chance"], "dim red")
         for before, after in zip(one.line, one.line[1:]):
             steps = 2 * self.width // max(1, len(one.line)) + 2
-            for step in range(0, steps, 3 if after.extrapolated else 1):
+            for step in range(steps):
                 part = step / steps
                 rows = before.rows * (after.rows / before.rows) ** part
                 score = before.score.value + part * (after.score.value - before.score.value)
@@ -139,6 +140,8 @@ class _Canvas:
             self.cells[min(HIGH - 1, int(down)), self._column(rows, self.width)] = (sign, "blue")
             return
         column, row = self._column(rows, 2 * self.width), min(4 * HIGH - 1, int(4 * down))
+        if beyond and column % SPARSE:
+            return
         place = (row // 4, column // 2)
         known = self.cells.get(place, ("", ""))[0]
         bits = ord(known) - BLANK if known and BLANK <= ord(known) < BLANK + 256 else 0

@@ -84,5 +84,8 @@ dd{margin:0;overflow-wrap:anywhere}
 .papers{background:var(--panel);border-radius:.6rem;padding:0 1.2rem 1rem}
 section.papers{border-top:0;padding-top:0}
 .papers .wide th:first-child,.papers .wide td:first-child{background:var(--panel)}
-@media print{figure,.panels svg{break-inside:avoid}details{border:0;padding:0}main{max-width:none;padding:0}}
+@media print{.wide{overflow:visible}table{font-size:.7rem}th,.figure{white-space:normal}
+th,td{padding:.2rem .3rem}td.text{min-width:4rem}
+.panels{grid-template-columns:repeat(3,1fr)}h2,h3{break-after:avoid}tr{break-inside:avoid}
+figure,.panels svg{break-inside:avoid}details{border:0;padding:0}main{max-width:none;padding:0}}
 """
