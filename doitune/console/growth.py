@@ -134,6 +134,8 @@ def show_confirmed(found: Contrast) -> None:
     columns = ["seed", "equal shares", "advised", "difference", "95 % interval", "p"]
     show_table(columns, rows, title=f"mean % right on {found.together.suite}", right=range(6))
     show_comparisons([found.together])
+    if found.each[1:]:
+        say("n: answers of all seeds; those of one question are one draw")
     mean = found.together.mean
     verdict = {"better": "the advice is better", "worse": "the advice is worse"}.get(
         mean.verdict, mean.verdict
