@@ -466,9 +466,3 @@ def test_another_base_than_the_one_that_was_trained_on(world: World, tmp_path: P
     (base / WEIGHTS).write_bytes(data)
     with pytest.raises(CheckpointError, match=r"trained on another base: model\.safetensors"):
         export(run, tmp_path / "merged")
-
-
-def test_there_is_no_other_format_yet(tmp_path: Path) -> None:
-    shell = Desk(tmp_path)
-    ended = shell.do("export", "last", "--to", "gguf", "--out", str(tmp_path / "x"), "--runs", str(tmp_path))
-    assert ended.code == 2 and "no export to 'gguf' yet" in ended.said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from doitune.console.screen import say, show_table
 from doitune.system.paths import as_argument
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 VALUES = {"nf4": "the base's 4-bit values", "own": "the base's own weights"}
 """What export.json calls the values that an adapter was trained on, or merged into."""
+
+
+def show_any(found: AdapterExport | Export) -> None:
+    """What came of one format."""
+    if found.document["to"] == "adapter":
+        show_adapter(cast("AdapterExport", found))
+    else:
+        show = show_gguf if found.document["to"] == "gguf" else show_export
+        show(cast("Export", found))
 
 
 def show_export(found: Export) -> None:
@@ -58,6 +67,33 @@ def show_export(found: Export) -> None:
     if found.same:
         say(f"talk to it: {shlex.join(['doitune', 'chat', as_argument(found.folder)])}")
         say(f"next: {shlex.join(['doitune', 'base', 'check', as_argument(found.folder)])}")
+
+
+def show_gguf(found: Export) -> None:
+    """A line for each file: what llama.cpp makes of it beside the trained model; then what is not so."""
+    document, rows = found.document, []
+    for name, one in document["files"].items():
+        pair, score = one["parity"], one["evaluation"]
+        scores = f"{100 * score['before']:.1f} -> {100 * score['after']:.1f}" if score else ""
+        same = f"{100 * pair['agreement']:.1f}"
+        no_worse = score["no_worse"] if score else "not asked"
+        chats = f"{one['prompt']['chats']} of {one['prompt']['chats']}"
+        rows.append([name, size_of(one["bytes"]), chats, same, f"{pair['kl_nats']:.3g}", scores, no_worse])
+    columns = ["file", "size", "chats with equal ids", "same likeliest %", "mean KL (nats)", "score"]
+    title = f"{document['run']} {document['checkpoint']}, in llama.cpp"
+    show_table([*columns, "no worse than 2 points"], rows, title=title, right=range(1, 6))
+    for text in (*document["left_out"], *document["problems"]):
+        say(text)
+    if (ollama := document.get("ollama")) is not None:
+        asked = f"{ollama['otherwise']} of {ollama['chats']} chats would be asked otherwise by it"
+        say(f"Modelfile is of {ollama['modelfile_of']}: {asked}, since Ollama's templates cannot trim blanks")
+        say("it was not tried in Ollama itself")
+    verdict = "may be called the trained model" if found.same else "NOT the same model"
+    whole = ", ".join(
+        name for name, one in document["files"].items() if one["quant"] in ("f16", "bf16", "f32")
+    )
+    say(f"{whole}: {verdict}" if whole else "quantised files are judged by their score alone")
+    say(f"the files are in {found.folder}{', as an earlier export left them' if found.again else ''}")
 
 
 def show_adapter(found: AdapterExport) -> None:

@@ -46,6 +46,9 @@ class AdapterExport:
     folder: Path
     document: dict[str, Any]
 
+    def refuse_other(self) -> None:
+        """Nothing: its weights are the checkpoint's own bytes."""
+
     @property
     def files(self) -> dict[str, int]:
         """Bytes of each file that belongs to the adapter, by name."""

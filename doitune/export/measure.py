@@ -102,9 +102,9 @@ def measure(source: Source, merged: Base, trial: Trial, work: Path, listener: Li
     Errors: FitError where the merged model does not fit this machine.
     """
     rows = fitting(trial.rows, source.base.size("vocabulary") + source.template.new_rows)
-    questions = _Questions(trial.task, work, listener.questions)
+    questions = Questions(trial.task, work, listener.questions)
     listener.note("asking the model as it was trained")
-    trained, before = _trained(source, rows, questions)
+    trained, before = ask_trained(source, rows, questions)
     answers = {"trained": trained}
     reason = _why_no_unquantised(source, merged, trained)
     if not reason:
@@ -129,7 +129,7 @@ def measure(source: Source, merged: Base, trial: Trial, work: Path, listener: Li
 
 
 @dataclass(frozen=True)
-class _Questions:
+class Questions:
     """The task that both models answer; replies are kept in a folder of each side's below `work`."""
 
     task: Task | None
@@ -153,7 +153,9 @@ class _Questions:
         )
 
 
-def _trained(source: Source, rows: Sequence[Encoded], questions: _Questions) -> tuple[Answers, Report | None]:
+def ask_trained(
+    source: Source, rows: Sequence[Encoded], questions: Questions
+) -> tuple[Answers, Report | None]:
     """The model as it was trained: what it says to the rows, and its scores."""
     recipe, model, template, _ = open_trained(source.run, str(source.checkpoint.step))
     answers = ask(model, rows)
@@ -175,7 +177,7 @@ def _unquantised(source: Source, rows: Sequence[Encoded]) -> Answers:
 
 
 def _merged(
-    source: Source, merged: Base, rows: Sequence[Encoded], questions: _Questions
+    source: Source, merged: Base, rows: Sequence[Encoded], questions: Questions
 ) -> tuple[Answers, Report | None]:
     """The folder as anybody loads it: no row of its own, no adapter, its own tokenizer."""
     if lacking := _lacking_memory(merged):

@@ -164,19 +164,22 @@ def exported_template(folder: Path, template: Template) -> Template:
     )
 
 
-def _rendered(template: Template, messages: Sequence[Message], open_turn: bool) -> list[int]:
-    """A chat as a plain library makes it of the folder: text by the chat template, then ids, by sentencepiece
-    where `template` cuts by it. Somebody else's template runs in its own process."""
-    tokenizer = template.tokenizer
+def rendered_text(template: Template, messages: Sequence[Message], open_turn: bool) -> str:
+    """A chat as the template of an exported folder writes it. Somebody else's runs in its own process."""
     if template.renderer is not None:
         turns, tools = as_turns(spoken(messages, template.manner), template.manner)
-        text = template.renderer.texts([(turns, open_turn, tools)])[0]
-    else:
-        chat = [{"role": one.role, "content": one.content} for one in messages]
-        text = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=open_turn))
+        return str(template.renderer.texts([(turns, open_turn, tools)])[0])
+    chat = [{"role": one.role, "content": one.content} for one in messages]
+    return str(template.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=open_turn))
+
+
+def _rendered(template: Template, messages: Sequence[Message], open_turn: bool) -> list[int]:
+    """A chat as a plain library makes it of the folder: text by the chat template, then ids, by sentencepiece
+    where `template` cuts by it."""
+    text = rendered_text(template, messages, open_turn)
     if template.cut:
         return template.text_ids([text])[0]
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return list(template.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _doit_files(template: Template, folder: Path) -> dict[str, bytes]:
