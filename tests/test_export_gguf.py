@@ -27,9 +27,10 @@ from doitune.export.gguf.vocabulary import BYTE, CONTROL, CUTS, NORMAL, read_voc
 from doitune.export.tokenizer import CHATS, exported_template, exported_tokens
 from doitune.prompt.template import Template, open_template
 
+ROWS = find_base("demo").size("vocabulary")
 SIZES = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "vocab_size": 2154, "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3, "initializer_range": 0.2,
+    "vocab_size": ROWS, "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3, "initializer_range": 0.2,
 }  # fmt: skip
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 64, "rope_theta": 500000.0}  # fmt: skip
@@ -55,8 +56,8 @@ def merged_folder(folder: Path, kind: str = "llama") -> tuple[Path, Template]:
     AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **{**SIZES, **more})).save_pretrained(folder)
     base = find_base("demo")
     tokenizer = load_tokenizer(base.folder)
-    template = open_template(tokenizer, kind="doit", tokens="reuse", vocabulary_rows=2154)
-    for file, content in exported_tokens(template, base.folder, 2154).items():
+    template = open_template(tokenizer, kind="doit", tokens="reuse", vocabulary_rows=ROWS)
+    for file, content in exported_tokens(template, base.folder, ROWS).items():
         (folder / file).write_bytes(content)
     return folder, template
 
@@ -72,7 +73,7 @@ def test_the_vocabulary_has_roles_blanks_and_the_order_of_merges(tmp_path: Path)
     file = read_back(folder, "f16", tmp_path / "x.gguf")
     said = {name.removeprefix("tokenizer.ggml."): field.contents() for name, field in file.fields.items()}
     tokens, types, scores = said["tokens"], said["token_type"], said["scores"]
-    assert len(tokens) == len(types) == len(scores) == 2154
+    assert len(tokens) == len(types) == len(scores) == ROWS
     assert {types[one] for one in (template.user_id, template.assistant_id, template.end_id)} == {CONTROL}
     assert (said["add_bos_token"], said["add_eos_token"], said["add_space_prefix"]) == (False, False, False)
     assert said["model"] == "llama" and "▁" in tokens and " " not in tokens
@@ -210,7 +211,7 @@ def test_tokenizers_that_llama_cpp_cannot_follow_are_refused_with_the_reason(tmp
     spoilt["pre_tokenizer"]["pattern"] = {"Regex": "."}  # cuts inside its own pieces
     (folder / "tokenizer.json").write_text(json.dumps(spoilt))
     with pytest.raises(ModelError, match="has no cut"):
-        read_vocabulary(folder, 2154)
+        read_vocabulary(folder, ROWS)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "phi3"}))
     with pytest.raises(ModelError, match="model_type 'phi3' is not written here"):
@@ -270,7 +271,7 @@ def test_llama_cpp_computes_what_transformers_does(tmp_path: Path, kind: str) ->
     with torch.no_grad():
         wanted = model(torch.tensor([ids])).logits[0].log_softmax(-1)
     with running(tmp_path / "x.gguf", 512) as server:
-        asked = LlamaCppModel(server, template.tokenizer, 2154)
+        asked = LlamaCppModel(server, template.tokenizer, ROWS)
         for length in (1, 7, 60):
             assert (asked.asker.log_probs(ids[:length]) - wanted[length - 1]).abs().max() < 2e-3
         assert asked.asker.log_probs(ids, [5, 7]).tolist() == pytest.approx(

@@ -43,6 +43,7 @@ ALWAYS = 1000.0
 character. The distribution is that before the addition."""
 
 _READER = "xllamacpp"
+INSTALL = "pip install 'doitune[gguf]'"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _end(process: subprocess.Popen[str]) -> str:
 def why_no_reader() -> str | None:
     """Why no GGUF can be read here, or None."""
     if find_spec(_READER) is None:
-        return f"the package {_READER} is not installed: pip install 'doitune[gguf]'"
+        return f"the package {_READER} is not installed"
     return None
 
 
@@ -96,7 +97,7 @@ def running(path: Path, context_tokens: int) -> Iterator[Server]:
     """llama.cpp with the file, for as long as the block lasts. Errors: UsageError without xllamacpp,
     ModelError."""
     if reason := why_no_reader():
-        raise UsageError(reason.split(":")[0], "pip install 'doitune[gguf]'")
+        raise UsageError(reason, INSTALL)
     key = secrets.token_hex(16)
     order = {
         "path": str(path),

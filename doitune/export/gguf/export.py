@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doitune.backends.llama_cpp import why_no_reader
+from doitune.backends.llama_cpp import INSTALL, why_no_reader
 from doitune.base.folder import REPORT, find_whole
 from doitune.base.make import ROOM
 from doitune.errors import DiskError, UsageError
@@ -101,9 +101,8 @@ def _refuse_unable(files: Files) -> list[str]:
         raise UsageError(f"--quant {','.join(unknown)!r} is not one of {', '.join(QUANTS)}", "--quant f16")
     need_gguf()
     if reason := why_no_reader():
-        raise UsageError(
-            f"a GGUF is not called the trained model before llama.cpp has read it: {reason}", "that"
-        )
+        problem = f"a GGUF is not called the trained model before llama.cpp has read it: {reason}"
+        raise UsageError(problem, INSTALL)
     return find_quantiser(files.llama_cpp) if any(kind in K_QUANTS for kind in files.quants) else []
 
 
