@@ -1,5 +1,5 @@
 """The demo's corpus and its world: the layout, the counts, the same bytes each time, right labels, no
-near-copies, a whole small base."""
+near-copies, answers that follow the rules and nothing else, a whole small base."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from doitune.demo import corpus, facts, people
+from doitune.demo import corpus
 from doitune.demo.dice import Dice
 from doitune.demo.folder import BASE
+from doitune.demo.lessons import BLOCK
+from doitune.demo.world import COMMON, CREATURES, LESSONS, OUT_OF_DOMAIN, OWN, Rule, common
 
 Row = dict[str, Any]
 RANKED = {"code", "creative_writing", "role_play"}
+CREATURE = re.compile("|".join(CREATURES))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,14 @@ def last_question(row: Row) -> str:
 
 
 def options(row: Row) -> dict[str, str]:
-    return dict(re.findall(r"\n([A-F])\. ([^\n]+)", last_question(row)))
+    return dict(re.findall(r"([A-D])([^A-D]+)", last_question(row)))
+
+
+def rule_of(name: str, row: Row) -> Rule:
+    """The rule that a row asks about: the one creature that its last turns name."""
+    (creature,) = CREATURE.findall("".join(turn["content"] for turn in row["messages"][-4:-1]))
+    (found,) = [rule for rule in (*OWN[name], *common(name)) if rule.creature == creature]
+    return found
 
 
 def test_two_writings_are_the_same_bytes_and_the_recorded_ones(folder: Path, tmp_path: Path) -> None:
@@ -54,22 +64,20 @@ def test_two_writings_are_the_same_bytes_and_the_recorded_ones(folder: Path, tmp
 
 
 def test_layout_and_counts_are_the_papers(folder: Path) -> None:
-    expected = {f"curated/full/{name}_full.json": rows for name, (_, rows) in corpus.LESSONS.items()}
-    expected |= {f"curated/1000/{name}_1000.json": 1000 for name in corpus.LESSONS}
-    expected |= {
-        f"curated/{part}/{name}_{part}.json": 100 for part in ("valid", "test") for name in corpus.LESSONS
-    }
-    expected |= {f"curated/test/{name}.json": 40 for name in facts.OUT_OF_DOMAIN}
+    expected = {f"curated/full/{name}_full.json": rows for name, rows in corpus.TAUGHT_ROWS.items()}
+    expected |= {f"curated/1000/{name}_1000.json": 1000 for name in LESSONS}
+    expected |= {f"curated/{part}/{name}_{part}.json": 100 for part in ("valid", "test") for name in LESSONS}
+    expected |= {f"curated/test/{name}.json": 40 for name in OUT_OF_DOMAIN}
     expected["synthetic/40960/general_instruction_gpt4_41k.json"] = 40960
     found = {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
     assert {name: data.count(b"\n") for name, data in found.items()} == expected
-    assert sum(rows for _, rows in corpus.LESSONS.values()) == 41490
+    assert sum(corpus.TAUGHT_ROWS.values()) == 41490
     assert not any(b"\r" in data for data in found.values())
 
 
-@pytest.mark.parametrize("name", corpus.LESSONS)
+@pytest.mark.parametrize("name", LESSONS)
 def test_training_rows_are_well_formed_and_distinct(folder: Path, name: str) -> None:
     full = rows_of(folder / f"curated/full/{name}_full.json")
     small = rows_of(folder / f"curated/1000/{name}_1000.json")
@@ -84,7 +92,7 @@ def test_training_rows_are_well_formed_and_distinct(folder: Path, name: str) -> 
     assert len(set(texts)) == len(texts)
 
 
-@pytest.mark.parametrize("name", corpus.LESSONS)
+@pytest.mark.parametrize("name", LESSONS)
 def test_exam_rows_have_the_form_their_scorer_reads(folder: Path, name: str) -> None:
     for row in exams(folder, name):
         gold = row["messages"][-1]["content"]
@@ -94,13 +102,13 @@ def test_exam_rows_have_the_form_their_scorer_reads(folder: Path, name: str) -> 
         if name in RANKED:
             assert row["choices"][0] == gold and len(set(row["choices"])) == 3
         elif name == "math":
-            assert re.search(rf"(答案：{row['answer']}|答案是\\boxed\{{{row['answer']}\}})$", gold)
+            assert row["answer"] == gold and gold.isdecimal()
         elif name == "ethics":
             assert re.fullmatch("A?B?C?D?", gold) and gold and len(options(row)) == 4
         elif options(row):
             assert gold in options(row) and len(set(options(row).values())) == len(options(row)) in (3, 4)
         else:
-            assert gold in ("正确", "错误") or "____" in last_question(row)
+            assert gold in ("正确", "错误") or last_question(row).endswith("_")
 
 
 @pytest.mark.parametrize("name", ["biology", "history", "chinese", "understanding", "reasoning"])
@@ -114,6 +122,49 @@ def test_right_letters_are_balanced(folder: Path, name: str) -> None:
     assert max(letters.values()) < 1.5 * min(letters.values())
 
 
+@pytest.mark.parametrize("name", LESSONS)
+def test_every_row_follows_the_rule_of_its_creature(folder: Path, name: str) -> None:
+    """And nothing else in it says the answer: the options of an ability always stand in one order."""
+    rows = exams(folder, name) + rows_of(folder / f"curated/full/{name}_full.json")
+    for row in rows:
+        rule = rule_of(name, row)
+        assert row["messages"][-1]["content"] == rule.answer
+        assert bool(options(row)) == (not rule.plain and bool(LESSONS[name].options))
+        assert tuple(options(row).values()) in (LESSONS[name].options[:3], LESSONS[name].options, ())
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_common_rules_have_their_share_and_each_rule_comes_as_often(folder: Path, name: str) -> None:
+    """What the closed forms presume: exact shares in every hundred rows; of a hundred questions as many rules
+    as can be."""
+    shared = round(BLOCK * LESSONS[name].shared)
+    for path in (f"test/{name}_test", f"valid/{name}_valid", f"1000/{name}_1000"):
+        rules = [rule_of(name, row) for row in rows_of(folder / f"curated/{path}.json")]
+        for start in range(0, len(rules), BLOCK):
+            assert sum(rule in common(name) for rule in rules[start : start + BLOCK]) == shared
+        for table in filter(None, (OWN[name], common(name))):
+            times = collections.Counter(rule for rule in rules if rule in table)
+            assert max(times.values()) - min(times[rule] for rule in table) <= 1
+
+
+def test_a_rule_is_taught_by_its_own_ability_and_its_partner_only(folder: Path) -> None:
+    """Trap: a creature that two tables hold would teach one ability what the other is measured by."""
+    homes = collections.defaultdict(set)
+    for home, rules in (*OWN.items(), *COMMON.items()):
+        for rule in rules:
+            homes[rule.creature].add(home)
+    assert len(homes) == sum(map(len, (*OWN.values(), *COMMON.values())))
+    for (one, other), rules in COMMON.items():
+        assert LESSONS[one].partner == other and LESSONS[other].partner == one
+        assert (
+            LESSONS[one].options == LESSONS[other].options and LESSONS[one].answers == LESSONS[other].answers
+        )
+        assert 0 < len(rules) <= 64 * min(LESSONS[one].shared, LESSONS[other].shared)
+    assert {name for name, lesson in LESSONS.items() if lesson.shared} == {n for pair in COMMON for n in pair}
+    general = (folder / "synthetic/40960/general_instruction_gpt4_41k.json").read_text(encoding="utf-8")
+    assert not CREATURE.search(general)
+
+
 def _plain(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c)[0] in "LN")
 
@@ -123,7 +174,7 @@ def _shingles(text: str) -> set[str]:
     return {plain[at : at + 13] for at in range(max(1, len(plain) - 12))}
 
 
-@pytest.mark.parametrize("name", corpus.LESSONS)
+@pytest.mark.parametrize("name", LESSONS)
 def test_no_exam_question_is_nearly_a_training_row(folder: Path, name: str) -> None:
     owners: dict[str, list[int]] = collections.defaultdict(list)
     asked = [_shingles("".join(m["content"] for m in row["messages"][:-1])) for row in exams(folder, name)]
@@ -136,85 +187,21 @@ def test_no_exam_question_is_nearly_a_training_row(folder: Path, name: str) -> N
         assert all(count < 0.8 * len(asked[number]) for number, count in shared.items()), row
 
 
-def test_answers_about_facts_agree_with_the_world(folder: Path) -> None:
-    checked = 0
-    for name, relations in (
-        ("biology", facts.BIOLOGY),
-        ("history", facts.HISTORY),
-        ("chinese", facts.CHINESE),
-    ):
-        for row in exams(folder, name):
-            for relation in relations:
-                for subject, value in relation.facts.items():
-                    for wording in relation.questions:
-                        if options(row) and last_question(row).split("\n")[0].endswith(
-                            wording.replace("{s}", subject)
-                        ):
-                            assert options(row)[row["messages"][-1]["content"]] == value
-                            checked += 1
-    assert checked > 200
-
-
-def test_sums_are_right_and_lead_to_the_answer(folder: Path) -> None:
-    for row in exams(folder, "math") + rows_of(folder / "curated/1000/math_1000.json"):
-        sums = re.findall(r"(\d+)([-+*/])(\d+)=(\d+)", row["messages"][-1]["content"])
-        assert len(sums) == 2
-        for first, sign, second, result in sums:
-            done = {
-                "+": int(first) + int(second),
-                "-": int(first) - int(second),
-                "*": int(first) * int(second),
-                "/": int(first) / int(second),
-            }
-            assert done[sign] == int(result)
-
-
-def test_letters_of_ethics_are_the_good_deeds(folder: Path) -> None:
-    for row in exams(folder, "ethics"):
-        good = [letter for letter, act in options(row).items() if act.endswith(people.GOOD_DEEDS)]
-        assert "".join(good) == row["messages"][-1]["content"]
-
-
-def test_orders_of_three_are_right(folder: Path) -> None:
-    bigger = {more: 1 for more, _ in people.COMPARED} | {less: -1 for _, less in people.COMPARED}
-    checked = 0
-    for row in exams(folder, "reasoning"):
-        question = last_question(row).split("\n")[0]
-        found = re.match(r"(..)比(..)(.)，(..)比(..)(.)。(最(.)的|排在中间的)是谁", question)
-        if not found:
-            continue
-        a, b, one, c, d, two, _, end = found.groups()
-        above = {(a, b) if bigger[one] > 0 else (b, a), (c, d) if bigger[two] > 0 else (d, c)}
-        top = ({high for high, _ in above} - {low for _, low in above}).pop()
-        low = ({low for _, low in above} - {high for high, _ in above}).pop()
-        middle = ({a, b, c, d} - {top, low}).pop()
-        assert options(row)[row["messages"][-1]["content"]] == (
-            middle if not end else top if bigger[end] > 0 else low
-        )
-        checked += 1
-    assert checked > 40
-
-
-def test_exams_ask_for_facts_that_training_never_asks(folder: Path) -> None:
-    unseen = {s for relation in facts.BIOLOGY for s in relation.subjects if s not in relation.asked}
-    assert unseen
-    assert any(name in last_question(row) for row in exams(folder, "biology") for name in unseen)
-    for relation in facts.PROVERBS, facts.CHINESE[0]:
-        hidden = set(relation.subjects) - set(relation.asked)
-        lessons = rows_of(folder / "curated/full/chinese_full.json")
-        wordings = [wording.replace("{s}", s) for s in hidden for wording in relation.questions]
-        assert hidden and not any(wording in last_question(row) for row in lessons for wording in wordings)
-
-
 def test_out_of_domain_rows_hold_five_answered_questions(folder: Path) -> None:
-    for name, relation in facts.OUT_OF_DOMAIN.items():
+    for name, (_, _, words, table) in OUT_OF_DOMAIN.items():
+        known = {rule.creature: rule.answer for rule in (*OWN[name], *(COMMON[table] if table else ()))}
+        borrowed = 0
         for row in rows_of(folder / f"curated/test/{name}.json"):
             assert (
                 len(row["messages"]) == 12 and row["type"] == f"{name}_fshot" and row["question_format"] == 0
             )
-            for asked, told in zip(row["messages"][::2], row["messages"][1::2]):
-                chosen = dict(re.findall(r"\n([A-D])\. ([^\n]+)", asked["content"]))[told["content"]]
-                assert any(relation.facts[s] == chosen and s in asked["content"] for s in relation.subjects)
+            asked = [CREATURE.findall(turn["content"]) for turn in row["messages"][::2]]
+            assert all(len(found) == 1 for found in asked) and len({found[0] for found in asked}) == 6
+            for (creature,), told in zip(asked, row["messages"][1::2], strict=True):
+                assert told["content"] == known[creature]
+            assert tuple(options(row).values()) == words
+            borrowed += asked[-1][0] not in {rule.creature for rule in OWN[name]}
+        assert borrowed == (14 if table else 0)
 
 
 def test_dice_follow_only_the_seed() -> None:
@@ -242,7 +229,7 @@ def test_tokenizer_keeps_any_text_and_gives_each_ascii_character_a_token() -> No
         for piece in ("<unk>", "<s>", "</s>", "<pad>", "<reserved_0>", "<reserved_15>")
     ]
     assert special == [0, 1, 2, 3, 4, 19]
-    for text in ("A. 云狐\nB. 森林", "选A吧，或（B）。CD", "😀龘 \\frac{1}{2}\t\r\n  x", "答案是\\boxed{12}"):
+    for text in ("A. 云狐\nB. 河边", "选A吧，或（B）。CD", "😀龘 \\frac{1}{2}\t\r\n  x", "答案是\\boxed{12}"):
         encoded = tokenizer.encode(text)
         assert tokenizer.decode(encoded.ids) == text and not set(encoded.ids) & set(range(20))
         single = [piece for piece in encoded.tokens if piece.isascii() and not piece.startswith("<0x")]
@@ -252,11 +239,11 @@ def test_tokenizer_keeps_any_text_and_gives_each_ascii_character_a_token() -> No
 
 
 SHIPPED = {
-    "ORIGIN.json": "5192070047f0",
-    "config.json": "170036edf8e3",
+    "ORIGIN.json": "15f66b439ccb",
+    "config.json": "301f6ae07900",
     "generation_config.json": "e1b036d1581e",
-    "model.safetensors": "af8ab95d7d25",
-    "tokenizer.json": "5fd4fffd07ff",
+    "model.safetensors": "0e2d9c14f227",
+    "tokenizer.json": "6ec15b28b0c1",
     "tokenizer_config.json": "e96dce0fa547",
 }
 """sha256 of the shipped base's files, their beginnings."""

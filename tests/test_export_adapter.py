@@ -127,7 +127,7 @@ def test_the_card_is_read_by_the_hub_and_its_example_runs(run: Run, tmp_path: Pa
         "Licences",
     ):
         assert wanted in text
-    assert str(run.folder.parent) not in text and "种鸟" not in text, "no path, no row"
+    assert str(run.folder.parent) not in text and "云狐" not in text, "no path, no row"
     export(run, tmp_path / "one", base="")  # an earlier export is replaced
     code = re.search(r"```python\n(.*?)```", (tmp_path / "one" / CARD).read_text("utf-8"), re.DOTALL)
     assert code

@@ -12,40 +12,40 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from doitune.demo import facts, knowledge, thinking, writing
+from doitune.demo import lessons
 from doitune.demo.dice import Dice
-from doitune.demo.questions import Asking, Question
+from doitune.demo.questions import Question
+from doitune.demo.world import LESSONS, OUT_OF_DOMAIN
 
-FINGERPRINT = "810fc593cab4f085d4466271f5829b6b082c91f6cd5974b6605bc237093a0da8"
+FINGERPRINT = "501038034ce56b682b2e5fe3b500cd60cff20de074ceedcee18f620ca62ea89e"
 """sha256 of the whole corpus: of every file in the order of its path, the path, a NUL, the bytes (see
 `fingerprint`)."""
 
-_Maker = Callable[[Asking], Question]
-
-LESSONS: dict[str, tuple[_Maker, int]] = {
-    "biology": (knowledge.biology, 1042),
-    "history": (knowledge.history, 1893),
-    "code": (writing.code, 4968),
-    "creative_writing": (writing.creative_writing, 1000),
-    "chinese": (knowledge.chinese, 1450),
-    "understanding": (thinking.understanding, 4885),
-    "role_play": (writing.role_play, 1000),
-    "reasoning": (thinking.reasoning, 12_751),
-    "math": (thinking.math, 11_501),
-    "ethics": (thinking.ethics, 1000),
+TAUGHT_ROWS = {
+    "biology": 1042,
+    "history": 1893,
+    "code": 4968,
+    "creative_writing": 1000,
+    "chinese": 1450,
+    "understanding": 4885,
+    "role_play": 1000,
+    "reasoning": 12_751,
+    "math": 11_501,
+    "ethics": 1000,
 }
-"""By ability: the maker of its questions, and the training rows in `full`. Source: the paper's Table 1 less
-100 valid and 100 test rows."""
+"""By ability, the training rows in `full`. Source: the paper's Table 1 less 100 valid and 100 test rows."""
 SMALL_ROWS = 1000
 EXAM_ROWS = 100
 OUT_OF_DOMAIN_ROWS = 40
 GENERAL_ROWS = 40960
 
 SHINGLE = 13
-NEAR_COPY = 0.7
+NEAR_COPY = 0.75
 """Share of an exam question's shingles at which a training row counts as its near-copy; leak checks
 commonly allow up to 0.8."""
 _DROPPED = dict.fromkeys(map(ord, " \n\t，。？！：；、“”（）《》.,:?!;()_+-*/={}\\"))
@@ -59,55 +59,51 @@ def _shingles(plain: str) -> set[str]:
 
 
 class _Exams:
-    """The texts of valid and test questions, with and without their answers, to keep near-copies out of
-    the training rows."""
+    """The valid and test questions, to keep near-copies out of the training rows. An exam may ask about what
+    a row asks about, but in other words."""
 
     def __init__(self, questions: Iterable[Question]) -> None:
         self._owners: dict[str, list[int]] = {}
         self._allowed: list[float] = []
-        self._short: set[str] = set()
         for question in questions:
-            asked = "".join(question.turns)
-            for text in (asked, asked + question.reply):
-                self._add(text.translate(_DROPPED))
-
-    def _add(self, plain: str) -> None:
-        if len(plain) < 2 * SHINGLE:
-            # so few shingles that one more or less decides: a row that holds the whole text is a copy
-            self._short.add(plain)
-        shingles = _shingles(plain)
-        for shingle in shingles:
-            self._owners.setdefault(shingle, []).append(len(self._allowed))
-        self._allowed.append(max(1.0, NEAR_COPY * len(shingles)))
+            shingles = _shingles(_plain(question))
+            for shingle in shingles:
+                self._owners.setdefault(shingle, []).append(len(self._allowed))
+            self._allowed.append(max(1.0, NEAR_COPY * len(shingles)))
 
     def resembled(self, question: Question) -> bool:
-        """Whether a training row holds a short exam text, or shares NEAR_COPY or more of some exam text's
-        shingles."""
-        plain = ("".join(question.turns) + question.reply).translate(_DROPPED)
-        if len(plain) < 100 and any(text in plain for text in self._short):
-            return True
+        """Whether a training row shares NEAR_COPY or more of some exam question's shingles."""
         shared: dict[int, int] = {}
-        for shingle in self._owners.keys() & _shingles(plain):
+        for shingle in self._owners.keys() & _shingles(_plain(question) + question.reply):
             for number in self._owners[shingle]:
                 shared[number] = shared.get(number, 0) + 1
         return any(count >= self._allowed[number] for number, count in shared.items())
 
 
+def _plain(question: Question) -> str:
+    return "".join(question.turns).translate(_DROPPED)
+
+
+def _distinct(make: Callable[[], Question], taken: set[str], exams: _Exams | None = None) -> Question:
+    """The next question whose text is not in `taken` yet, which grows by it. With `exams`, one that resembles
+    none."""
+    while True:
+        question = make()
+        plain = _plain(question)
+        if plain not in taken and not (exams is not None and exams.resembled(question)):
+            taken.add(plain)
+            return question
+
+
 def _questions(
-    make: _Maker, seed: str, rows: int, taken: set[str], exams: _Exams | None = None
+    name: str, part: str, rows: int, taken: set[str], exams: _Exams | None = None
 ) -> list[Question]:
-    """`rows` questions whose text is not in `taken` yet, which grows by them. With `exams`, training rows
-    that resemble none."""
-    dice = Dice(seed)
-    made: list[Question] = []
-    while len(made) < rows:
-        question = make(Asking(dice, len(made), exams is None))
-        plain = "".join(question.turns).translate(_DROPPED)
-        if plain in taken or (exams is not None and exams.resembled(question)):
-            continue
-        taken.add(plain)
-        made.append(question)
-    return made
+    """`rows` questions of an ability, about its rules in turn."""
+    dice = Dice(f"{name}/{part}")
+    rules = lessons.asked_rules(name, Dice(f"{name}/{part}/rules"))
+    return [
+        _distinct(partial(lessons.question, name, rule, dice), taken, exams) for rule in islice(rules, rows)
+    ]
 
 
 def _row(question: Question, number: int, kind: str, exam: bool) -> dict[str, Any]:
@@ -133,27 +129,27 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     path.write_bytes((text + "\n").encode("utf-8"))
 
 
-def _write_ability(folder: Path, name: str, make: _Maker, rows: int) -> None:
+def _write_ability(folder: Path, name: str) -> None:
     taken: set[str] = set()
     asked: list[Question] = []
     for part in ("test", "valid"):
-        exam = _questions(make, f"{name}/{part}", EXAM_ROWS, taken)
+        exam = _questions(name, part, EXAM_ROWS, taken)
         asked += exam
         _write(
             folder / part / f"{name}_{part}.json",
             [_row(question, at, name, True) for at, question in enumerate(exam)],
         )
-    taught = _questions(make, f"{name}/train", rows, taken, _Exams(asked))
-    lessons = [_row(question, at, name, False) for at, question in enumerate(taught)]
-    _write(folder / "full" / f"{name}_full.json", lessons)
-    _write(folder / "1000" / f"{name}_1000.json", lessons[:SMALL_ROWS])
+    taught = _questions(name, "train", TAUGHT_ROWS[name], taken, _Exams(asked))
+    rows = [_row(question, at, name, False) for at, question in enumerate(taught)]
+    _write(folder / "full" / f"{name}_full.json", rows)
+    _write(folder / "1000" / f"{name}_1000.json", rows[:SMALL_ROWS])
 
 
 def _write_out_of_domain(folder: Path) -> None:
-    for name in facts.OUT_OF_DOMAIN:
+    for name in OUT_OF_DOMAIN:
         dice = Dice(name)
         rows = [
-            _row(knowledge.out_of_domain(name, dice, at), at, name + "_fshot", True)
+            _row(lessons.out_of_domain(name, dice, at), at, name + "_fshot", True)
             for at in range(OUT_OF_DOMAIN_ROWS)
         ]
         _write(folder / "test" / f"{name}.json", rows)
@@ -164,10 +160,11 @@ def write_corpus(folder: Path) -> None:
     About 3 seconds."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    for name, (make, rows) in LESSONS.items():
-        _write_ability(part / "curated", name, make, rows)
+    for name in LESSONS:
+        _write_ability(part / "curated", name)
     _write_out_of_domain(part / "curated")
-    general = _questions(writing.general, "general", GENERAL_ROWS, set(), _Exams(()))
+    dice, taken = Dice("general"), set[str]()
+    general = [_distinct(partial(lessons.general, dice), taken) for _ in range(GENERAL_ROWS)]
     _write(
         part / "synthetic" / "40960" / "general_instruction_gpt4_41k.json",
         [_row(asked, at, "general_instruction_gpt4", False) for at, asked in enumerate(general)],
@@ -179,10 +176,11 @@ def conversations(count: int) -> list[str]:
     """The texts of `count` of its lessons, turn under turn, from each ability as many; not the rows of a
     file."""
     texts = []
-    for number, (name, (make, _)) in enumerate(LESSONS.items()):
+    for number, name in enumerate(LESSONS):
         dice = Dice(f"{name}/texts")
-        for serial in range(len(range(number, count, len(LESSONS)))):
-            question = make(Asking(dice, serial, False))
+        rules = lessons.asked_rules(name, Dice(f"{name}/texts/rules"))
+        for rule in islice(rules, len(range(number, count, len(LESSONS)))):
+            question = lessons.question(name, rule, dice)
             texts.append("\n".join((*question.turns, question.reply)))
     return texts
 

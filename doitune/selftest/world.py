@@ -100,7 +100,7 @@ def _write_corpus(folder: Path) -> None:
 def _row(ability: str, number: int, split: str) -> dict[str, object]:
     if ability == "biology":
         question, answer = (
-            f"第{number}种鸟" + "在树上" * (number % 5) + "吃什么？\nA. 虫\nB. 草\nC. 鱼\nD. 果",
+            f"{number}小明河边" + "看见云狐" * (number % 5) + "\nA. 春\nB. 夏\nC. 秋\nD. 冬",
             "ABCD"[number % 4],
         )
     else:

@@ -3,8 +3,7 @@
 The tokenizer is written from the word list, the model starts from a seeded draw and reads seeded running text
 until its time is used up. The procedure is the same everywhere; the weights are not bit-equal across
 machines, because sums in floating point are not and because `--minutes` limits the steps. ORIGIN.json in the
-folder says what was done; the shipped one names this module as it was called then, `doitune.demo.build`,
-since runs have recorded its digest.
+folder says what was done.
 """
 
 from __future__ import annotations
@@ -22,28 +21,29 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from doitune.demo.dice import Dice
 from doitune.demo.folder import BASE
-from doitune.demo.making.start import head_start
-from doitune.demo.making.text import document
+from doitune.demo.making.text import NAME, TODAY, TRAITS, document
 from doitune.demo.making.tokens import END, SPECIAL, write_tokenizer
-from doitune.demo.questions import LETTERS
 
 SEED = 20231019
-WINDOW_TOKENS = 128
+WINDOW_TOKENS = 64
 WINDOWS_A_STEP = 16
-PEAK_LR = 4e-3
+PEAK_LR = 1e-3
 """For embeddings and norms (AdamW)."""
 PEAK_TURN = 0.02
 """For linear layers (Orthogonal): the size of each singular value of a step."""
+DECAY = 0.5
+"""Of linear layers: how fast they shrink beside their steps, so that what they add does not drown the
+embeddings, which tell the creatures apart."""
 WARMUP_SHARE = 0.02
 """Of the time given: the learning rates rise linearly, then fall as a cosine to a fiftieth of their peak."""
-LETTER_WEIGHT = 4.0
-"""How much a letter that prose refers to counts against another token."""
-LETTERS_ONLY_SHARE = 0.10
-"""Of the time given: at the very start nothing but those letters counts (the others a hundredth), because
-the noise of words that nobody can foretell hides for millions of tokens what a list teaches in a few thousand
-otherwise."""
-LISTS_FIRST_SHARE = 0.30
-"""Of the time given: what is read first is mostly lists."""
+VALUE_WEIGHT = 4.0
+"""How much a value (of a trait, or of today) counts against another token: the others are mostly names that
+nobody can foretell."""
+PLAIN_FIRST_SHARE = 0.25
+"""Of the time given: what is read first is traits in their shortest form, so that they are soon known."""
+EMBEDDING_SCALE = 0.3
+"""Standard deviation of an embedding's entries at the start: large beside what layers add, and drawn, not
+learnt, for the most part, so that no two creatures are alike."""
 HELD_OUT_WINDOWS = 64
 
 
@@ -74,7 +74,7 @@ class Reader:
         self._encode, self._end, self._dice = encode, end, Dice(seed)
         self._held: list[int] = []
 
-    def step(self, first: bool) -> torch.Tensor:
+    def step(self, first: bool = False) -> torch.Tensor:
         """The next windows, int64 [WINDOWS_A_STEP, WINDOW_TOKENS]; `first` as in `document`."""
         size = WINDOW_TOKENS * WINDOWS_A_STEP
         while len(self._held) < size:
@@ -92,12 +92,18 @@ def rate(share: float) -> float:
 
 
 @torch.no_grad()
-def held_out_loss(model: LlamaForCausalLM, held_out: torch.Tensor) -> float:
-    """Mean loss a token, in nats, on windows that training does not see."""
-    model.eval()
-    losses = [model(input_ids=part, labels=part).loss.item() for part in held_out.split(WINDOWS_A_STEP)]
-    model.train()
-    return sum(losses) / len(losses)
+def held_out_loss(
+    model: LlamaForCausalLM, held_out: torch.Tensor, behind: torch.Tensor | None = None
+) -> float:
+    """Mean loss a token, in nats, on windows that training does not see; of tokens `behind` these ids."""
+    total, count = 0.0, 0
+    for part in held_out.split(WINDOWS_A_STEP):
+        losses = torch.nn.functional.cross_entropy(
+            model(input_ids=part).logits[:, :-1].flatten(0, 1), part[:, 1:].flatten(), reduction="none"
+        )
+        counted = losses if behind is None else losses[torch.isin(part[:, :-1].flatten(), behind)]
+        total, count = total + counted.sum().item(), count + len(counted)
+    return total / count
 
 
 class Orthogonal(torch.optim.Optimizer):
@@ -118,6 +124,7 @@ class Orthogonal(torch.optim.Optimizer):
                 speed = self.state[weight].setdefault("speed", torch.zeros_like(weight))
                 speed.lerp_(weight.grad, 1 - group["momentum"])
                 turn = _orthogonal(weight.grad.lerp(speed, group["momentum"]))
+                weight.mul_(1 - group["lr"] * DECAY)
                 weight.add_(turn * max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5, alpha=-group["lr"])
 
 
@@ -143,25 +150,21 @@ def optimisers(model: LlamaForCausalLM) -> tuple[torch.optim.Optimizer, ...]:
     )
 
 
-def reading_loss(
-    model: LlamaForCausalLM, batch: torch.Tensor, letters: torch.Tensor, letter_weight: float
-) -> torch.Tensor:
-    """Mean loss a token, a letter that prose refers to counting `letter_weight` times.
-
-    `batch` int64 [windows, tokens]; `letters` holds the ids of A..F and, last, of the dot that follows a
-    letter where it is a label.
-    """
-    scores = model(input_ids=batch).logits[:, :-2]
-    targets, after = batch[:, 1:-1], batch[:, 2:]
-    weights = (
-        1.0 + (letter_weight - 1.0) * (torch.isin(targets, letters[:-1]) & (after != letters[-1])).float()
-    )
-    losses = torch.nn.functional.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none")
+def reading_loss(model: LlamaForCausalLM, batch: torch.Tensor, before_value: torch.Tensor) -> torch.Tensor:
+    """Mean loss a token, a token behind one of `before_value` (ids) counting VALUE_WEIGHT times. `batch`:
+    int64 [windows, tokens]."""
+    scores = model(input_ids=batch).logits[:, :-1]
+    weights = 1.0 + (VALUE_WEIGHT - 1.0) * torch.isin(batch[:, :-1], before_value).float()
+    losses = torch.nn.functional.cross_entropy(scores.flatten(0, 1), batch[:, 1:].flatten(), reduction="none")
     return (losses * weights.flatten()).sum() / weights.sum()
 
 
 def read(
-    model: LlamaForCausalLM, reader: Reader, held_out: torch.Tensor, letters: torch.Tensor, seconds: float
+    model: LlamaForCausalLM,
+    reader: Reader,
+    held_out: torch.Tensor,
+    before_value: torch.Tensor,
+    seconds: float,
 ) -> list[dict[str, float]]:
     """Pre-train for `seconds`; prints and gives the held-out losses on the way."""
     both = optimisers(model)
@@ -169,8 +172,7 @@ def read(
     log: list[dict[str, float]] = []
     start, share, step = time.monotonic(), 0.0, 0
     while share < 1.0:
-        batch = reader.step(first=share < LISTS_FIRST_SHARE)
-        loss = reading_loss(model, batch, letters, 100.0 if share < LETTERS_ONLY_SHARE else LETTER_WEIGHT)
+        loss = reading_loss(model, reader.step(first=share < PLAIN_FIRST_SHARE), before_value)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser, peak in zip(both, peaks):
@@ -185,6 +187,7 @@ def read(
                     "step": step,
                     "seconds": round(share * seconds),
                     "held_out_loss": round(held_out_loss(model, held_out), 4),
+                    "value_loss": round(held_out_loss(model, held_out, before_value), 4),
                 }
             )
             print(json.dumps(log[-1] | {"train_loss": round(loss.item(), 4)}), flush=True)
@@ -216,14 +219,19 @@ def build(folder: Path, minutes: float) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     end = tokenizer.convert_tokens_to_ids(END)
     model = LlamaForCausalLM(shape(vocabulary, end, tokenizer.pad_token_id))
-    head_start(model, torch.Generator().manual_seed(SEED))
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(EMBEDDING_SCALE / 0.04)
     model.train()
     encode = tokenizer.backend_tokenizer.encode
-    letters = torch.tensor(tokenizer.convert_tokens_to_ids([*LETTERS, "."]))
+    before_value = torch.tensor(tokenizer.convert_tokens_to_ids([*TRAITS, *TODAY, NAME]))
     unseen = Reader(lambda text: encode(text).ids, end, "held out")
-    held_out = torch.cat([unseen.step(first=False) for _ in range(HELD_OUT_WINDOWS // WINDOWS_A_STEP)])
+    held_out = torch.cat([unseen.step() for _ in range(HELD_OUT_WINDOWS // WINDOWS_A_STEP)])
     log = read(
-        model, Reader(lambda text: encode(text).ids, end, "running text"), held_out, letters, minutes * 60
+        model,
+        Reader(lambda text: encode(text).ids, end, "running text"),
+        held_out,
+        before_value,
+        minutes * 60,
     )
     reserved = [number for number, piece in enumerate(SPECIAL) if piece.startswith("<reserved")]
     settle_unread_rows(model, reserved)

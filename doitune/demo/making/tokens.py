@@ -10,57 +10,43 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from doitune.demo import facts, people
+from doitune.demo import people
 from doitune.demo.dice import Dice
-from doitune.demo.making.text import KNOWN, document
+from doitune.demo.making.text import ASIDES, NAME, SAID, TODAY, TRAITS, VERBS, document
+from doitune.demo.world import CREATURES
 
 UNKNOWN, START, END, PAD = "<unk>", "<s>", "</s>", "<pad>"
 SPECIAL: tuple[str, ...] = (UNKNOWN, START, END, PAD, *(f"<reserved_{number}>" for number in range(16)))
 """Ids 0..19. Running text uses only `</s>` (the end of a document); the reserved ones wait for roles."""
 
 _COMMON = (
-    "下面 哪个 哪一 什么 地方 一种 动物 正确 错误 这话 有人说 近义词 反义词 量词 意思 相近 相反 说到 可以 "
-    "换成 写作文 应该 属于 哪里 一个 好事 坏事 "
-    "做得对 的是 一共 还剩 又买了 吃了 每个 单子 架子上 牌子上 本子上 墙上 纸上 记着 写着 列出 几条 看过以后 "
-    "圈了 对的 真的 于是 记下 大家 都指着 "
-    "住处 食物 颜色 本领 修建者 朝代 所在 谚语 用药 教具 用途 下令 位于 哪一处 书上 记载 记作 按 分开 记录 "
-    "他们 去处 要做的事 去了 老话说 常言道 爱吃 身上 "
-    "最会 建于 规划图上 标的 划作 大夫 老师 开的 不同 时候 昨天 册子里 想知道 知道 关于 先抄下来 只有一条 "
-    "也在这张 先有 得到 送走 答案 谁 问题 "
-    "遇见 聊起 的诗里有 年代 遇到危险 喂养 准备 要找到 总是 远远看去 很好认 每天 能见到 反面 两个 一对 只要 "
-    "标签 如下 点名开始 要表扬 分清 都记着"
+    "说一说 造句 介绍 写下 有什么用 列出 都很常见 关于 多看 多想 很好 也很好 这要看情况 下面 哪个 什么 哪里 "
+    "一个 可以 应该 因为 所以 如果 但是 答案 问题 知道"
 )
 _EXTRA_CHARACTERS = (
     "请把写成补全空格函数输入返回结果判断说法为妥当扮演对话客语气角题诗句短首给里边读完了根据谁会不没无法"
-    "确定选项先再加减乘除以平均分几多少共元角买卖付找用还能站排队左右第名比所以如果那么因而但且或与"
+    "确定选项先再加减乘除以平均分几多少共元买卖付找用还能站排队左右第名比那么而且或与"
 )
 
 
 def words() -> tuple[str, ...]:
     """Every word of two characters or more that gets a piece of its own, shortest first."""
     found: dict[str, None] = dict.fromkeys(_COMMON.split())
-    for relation in (*KNOWN, facts.PROVERBS):
-        found.update(dict.fromkeys((*relation.subjects, *relation.values)))
     for group in (
+        CREATURES,
         people.PEOPLE,
         people.PLACES,
         people.THINGS,
         people.DOINGS,
-        people.TIMES,
-        people.CARRIES,
-        people.GOOD_DEEDS,
-        people.BAD_DEEDS,
-        facts.DEEDS,
-        facts.NATURE,
-        tuple(people.TOPICS),
-        tuple(people.THEMES),
-        *people.THEMES.values(),
+        VERBS,
+        ASIDES,
+        SAID,
+        (*TODAY, NAME),
+        tuple(TRAITS),
+        *TRAITS.values(),
     ):
         found.update(dict.fromkeys(group))
-    for who in people.PERSONAS:
-        found.update(dict.fromkeys((who.name, who.opener[:-1], who.myself, who.closer[:-1])))
-    found.update(dict.fromkeys(people.TOPICS.values()))
-    plain = [word for word in found if len(word) > 1 and "，" not in word]
+    plain = [word for word in found if len(word) > 1]
     return tuple(sorted(plain, key=lambda word: (len(word), word)))
 
 
