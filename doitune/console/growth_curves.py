@@ -50,7 +50,8 @@ def show_growth_curves(view: GrowthView) -> None:
             plots = [_plot(view, one, among, (across, fine)) for one in among]
             for start in range(0, len(plots), beside):
                 for lines in zip_longest(*plots[start : start + beside]):
-                    screen.print(_joined(lines), soft_wrap=True)
+                    text = _joined(lines)
+                    screen.print(text, soft_wrap=True)
     line = "dots" if fine else SIGNS["line"]
     beyond = "sparse dots" if fine else SIGNS["beyond"]
     say(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.backends.out_of_memory import in_parts, once_more
-from doitune.errors import CheckpointError
+from doitune.errors import CheckpointError, FitError
 from doitune.evals.ask import ask_batch, with_prefixes
 from doitune.prompt.batch import pad
 from doitune.prompt.encoded import IGNORED, Encoded
@@ -143,6 +143,13 @@ def _compare_scored(model: LoadedModel, template: Template, chosen: Sequence[Pro
     """The chosen as an evaluation asks them, from the start that they share, and each whole by itself."""
     if len(chosen) < 2:
         return Batching(0, 0, 0)
+    try:
+        return _both_ways(model, template, chosen)
+    except FitError:  # of one question: the evaluation says it, once what fits is answered
+        return Batching(0, 0, 0)
+
+
+def _both_ways(model: LoadedModel, template: Template, chosen: Sequence[Prompt]) -> Batching:
     doing(_SAYING)
     parts: dict[tuple[object, ...], list[Prompt]] = {}
     for prompt in with_prefixes(chosen) if model.shares_prefix else chosen:
