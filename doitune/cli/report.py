@@ -114,7 +114,8 @@ def _report_family(folder: Path, asked: _Asked) -> None:
     from doitune.report.growth.document import document
     from doitune.report.growth.files import Written, write_figures
     from doitune.report.growth.page import page
-    from doitune.report.growth.read import FIGURES, PAGE, view
+    from doitune.report.growth.read import FIGURES, view
+    from doitune.run.layout import PAGE
     from doitune.system.publish import write_result
 
     with progress.LiveLine():

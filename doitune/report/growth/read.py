@@ -19,8 +19,8 @@ from doitune.run.layout import RECIPE
 from doitune.system.doing import doing
 from doitune.system.paths import from_home
 
-PAGE, FIGURES = "report.html", "figures"
-"""In a growth's directory: the page, and the folder of the figures beside it."""
+FIGURES = "figures"
+"""In a growth's directory: the folder of the figures beside its page."""
 
 
 @dataclass(frozen=True)
