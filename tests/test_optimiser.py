@@ -35,6 +35,30 @@ def test_the_rate_starts_at_the_peak_and_ends_at_the_end_rate(schedule: str, war
     assert found[0] > 0, "no step is made in vain"
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "polynomial"])
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_no_step_is_spent_at_rate_0(schedule: str, warmup: int) -> None:
+    """Where `end_rate` is 0 it is reached one step after the last, as transformers' own schedules have it
+    (without a warm-up, where they begin at rate 0); a rate above 0 is that of the last step. Trap: a last
+    step that moves nothing; an older run, which made it, resumed at other rates."""
+    from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
+
+    found = rates(10, schedule=schedule, warmup_steps=warmup, end_rate=0.0)
+    assert len(found) == 10 and min(found) > 0
+    older = rates(10, schedule=schedule, warmup_steps=warmup, end_rate=0.0, end_rate_at="last_step")
+    assert older[-1] == 0 < older[-2]
+    assert older[:-1] == rates(9, schedule=schedule, warmup_steps=warmup, end_rate=0.0)
+    theirs = {"linear": get_linear_schedule_with_warmup, "cosine": get_cosine_schedule_with_warmup}
+    if schedule in theirs and not warmup:
+        optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+        scheduler, made = theirs[schedule](optimiser, 0, 10), []
+        for _ in range(10):
+            made.append(scheduler.get_last_lr()[0])
+            optimiser.step()
+            scheduler.step()
+        assert found == pytest.approx(made)
+
+
 def test_the_ways_between_the_ends() -> None:
     """Half-way values by hand: linear the middle, cosine the middle, a square a quarter."""
     middle = {

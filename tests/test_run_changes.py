@@ -55,7 +55,7 @@ OTHER: dict[str, str] = {
     "data.source": "curated/full", "data.budget.math": "7", "data.budget.leftover": "drop", "data.select": "paper", "data.seed": "1",
     "data.on_shortfall": "take_all", "data.on_overlong": "drop", "data.allow_leaks": "true",
     "data.holdout": "0.1", "data.holdout_rows": "9",
-    "train.examples_per_step": "4", "train.epochs": "3", "train.max_steps": "7", "train.learning_rate": "2e-2", "train.end_rate": "1e-5",
+    "train.examples_per_step": "4", "train.epochs": "3", "train.max_steps": "7", "train.learning_rate": "2e-2", "train.end_rate": "1e-5", "train.end_rate_at": "after_last_step",
     "train.schedule": "cosine", "train.polynomial_power": "2", "train.warmup_steps": "1", "train.optimizer": "adamw", "train.beta1": "0.8",
     "train.beta2": "0.99", "train.eps": "1e-7", "train.weight_decay": "0.1", "train.clip_norm": "0.5", "train.max_tokens": "255",
     "train.tokens_per_micro_batch": "512", "train.arrangement": "sorted", "train.gradient_checkpointing": "always", "train.seed": "1",
@@ -132,6 +132,22 @@ def test_a_run_of_before_a_field_goes_on(stopped: Run) -> None:
     (stopped.folder / RECIPE).write_text("".join(lines), encoding="utf-8")
     resume(Run(stopped.folder), scorer=None, on_event=_quiet)
     assert stopped.done() is not None
+
+
+def test_an_older_run_keeps_its_step_at_rate_0(stopped: Run) -> None:
+    """A run of before `train.end_rate_at` that ends at rate 0 goes on by the rates it began with. Trap: the
+    field's default is another thing, and no resume would say so."""
+    path, origin = stopped.folder / RECIPE, stopped.read_json("origin.json")
+    began = resolve(str(path), overrides=["train.end_rate=0", "train.end_rate_at=last_step"])
+    lines = [line for line in freeze(began).splitlines(True) if "end_rate_at:" not in line]
+    path.write_text("".join(lines), encoding="utf-8")
+    older = {key: value for key, value in recorded(began.recipe).items() if key != "train.end_rate_at"}
+    stopped.write_json("origin.json", {**origin, "recipe": older})
+    assert resolve(str(path)).recipe.train.end_rate_at == "after_last_step"
+    assert resolved(stopped).recipe.train == began.recipe.train
+    resume(Run(stopped.folder), scorer=None, on_event=_quiet)
+    made = stopped.log.lines("step")
+    assert made[-1]["step"] == made[-1]["total_steps"] and made[-1]["learning_rate"] == 0
 
 
 def test_a_field_that_the_record_lacks_counts_where_it_is_no_default(stopped: Run) -> None:

@@ -66,12 +66,12 @@ def rate_at(step: int, total_steps: int, section: TrainSection) -> float:
     """The learning rate of optimiser step `step` (from 0) of `total_steps`.
 
     Warm-up: (step + 1) / warmup_steps of the peak. Then from `learning_rate` at the first full step to
-    `end_rate` at the last one.
+    `end_rate` at the last one, or (`end_rate_at`) at the one that would come next.
     """
     peak, end = section.learning_rate, section.end_rate
     if step < section.warmup_steps:
         return peak * (step + 1) / (section.warmup_steps + 1)
-    way = total_steps - 1 - section.warmup_steps
+    way = total_steps - section.warmup_steps - (section.end_rate_at == "last_step")
     done = min(1.0, (step - section.warmup_steps) / way) if way > 0 else 0.0
     if section.schedule == "constant":
         return peak

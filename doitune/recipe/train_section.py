@@ -37,8 +37,12 @@ class Learning(Section):
     )
     end_rate: Annotated[float, Field(ge=0, le=1)] = Field(
         default_factory=lambda data: data.get("learning_rate", 1.0) / 10,
-        description="the rate at the last step; unless written, a tenth of learning_rate "
-        "(the paper: 1e-5 to 1e-6)",
+        description="the rate at the end; unless written, a tenth of learning_rate (the paper: 1e-5 to 1e-6)",
+    )
+    end_rate_at: Literal["last_step", "after_last_step"] = Field(
+        default_factory=lambda data: "last_step" if data.get("end_rate") else "after_last_step",
+        description="where end_rate is reached: unless written, at the last step; one step after it, as "
+        "transformers has it, where end_rate is 0, as a step at rate 0 learns nothing",
     )
     schedule: Literal["linear", "cosine", "polynomial", "constant"] = Field(
         default="linear", description="the way from learning_rate to end_rate"

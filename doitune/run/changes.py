@@ -27,6 +27,9 @@ ALLOWED = (
 """What a resume may change: no step that is still to come learns another thing for it, but on another
 `device`, by rounding."""
 
+BEFORE = {"train.end_rate_at": "last_step"}
+"""What was done before there was a field, where its default is another thing."""
+
 
 @dataclass(frozen=True)
 class Wishes:
@@ -73,8 +76,8 @@ def recipe_changes(
     before: Mapping[str, Any] | None, recipe: Recipe, keys: frozenset[str], run_name: str
 ) -> tuple[Change, ...]:
     """The fields that differ from the record of the run's start, all of them allowed; CheckpointError with
-    a diff of the others. A field that the record does not know, at its default, is a later doitune's: the
-    default of a new field is what was done before there was one."""
+    a diff of the others. A field that the record does not know is a later doitune's where it is at what was
+    done before there was one: its default, or what BEFORE says."""
     if not isinstance(before, Mapping):
         raise CheckpointError(
             f"{run_name} has no record of its recipe in origin.json", "start a new run from its recipe.yaml"
@@ -96,7 +99,7 @@ def recipe_changes(
 
 
 def _is_later(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    return key not in before and now[key] == default_of(key)
+    return key not in before and now[key] == BEFORE.get(key, default_of(key))
 
 
 def _refuse(changes: Sequence[Change], run_name: str) -> None:

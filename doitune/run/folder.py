@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import CheckpointError, UsageError
+from doitune.run.changes import BEFORE
 from doitune.run.checkpoint import Checkpoint
 from doitune.run.checkpoint_writer import write
 from doitune.run.checkpoints import Checkpoints, delete, sweep
@@ -102,10 +103,15 @@ class Run:
 
 
 def resolved(run: Run, overrides: tuple[str, ...] = ()) -> Resolved:
-    """The recipe of a run, resolved; training it repeats the run. Errors: those of `resolve`."""
+    """The recipe of a run, resolved; training it repeats the run. Errors: those of `resolve`.
+
+    Its recipe.yaml holds every field that there was: one that it lacks means what was done BEFORE it."""
     from doitune.recipe.resolve import resolve
 
-    return resolve(str(run.folder / RECIPE), name=run.folder.parent.name, overrides=overrides)
+    path, name = str(run.folder / RECIPE), run.folder.parent.name
+    found = resolve(path, name=name, overrides=overrides)
+    older = tuple(f"{key}={value}" for key, value in BEFORE.items() if found.origins[key] == "default")
+    return resolve(path, name=name, overrides=(*older, *overrides)) if older else found
 
 
 def save_checkpoint(run: Run, step: int, fill: Callable[[Path], None], wanted_bytes: int = 0) -> Checkpoint:
