@@ -16,6 +16,7 @@ from doitune.cli.group import HELP, Group, show_version
 from doitune.cli.grow import grow_app
 from doitune.cli.init import init
 from doitune.cli.machine import doctor
+from doitune.cli.manual import manual
 from doitune.cli.plan import plan
 from doitune.cli.push import push
 from doitune.cli.recipes import recipes_app
@@ -56,6 +57,7 @@ app.command()(serve)
 app.command()(export)
 app.command()(push)
 app.command()(doctor)
+app.command(name="help")(manual)
 app.command()(advise)
 grow_app.command("show")(show)
 app.add_typer(grow_app, name="grow")

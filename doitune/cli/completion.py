@@ -25,6 +25,13 @@ def recipes(incomplete: str) -> list[str]:
     return _starting(recipe_names(), incomplete)
 
 
+def topics(incomplete: str) -> list[str]:
+    """The pages of the manual."""
+    from doitune.console.manual import topic_names
+
+    return _starting(topic_names(), incomplete)
+
+
 def plans(incomplete: str) -> list[str]:
     """The plans of families that are built in."""
     from doitune.recipe.files import recipes_folder
