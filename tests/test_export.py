@@ -135,7 +135,7 @@ def test_a_merge_in_fp32_is_the_trained_model_to_rounding(run_fp32: Run, tmp_pat
     merged = plain_log_probs(folder, ids)
     assert (merged - adapter).abs().max() < 1e-4 < (adapter - base).abs().max() / 100
     assert {path.name for path in folder.iterdir()} == {
-        WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", RECORD, REPORT,
+        WEIGHTS, "README.md", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", RECORD, REPORT,
     }  # fmt: skip
     assert (
         file_sha256(folder / WEIGHTS) not in find_base(resolved(run_fp32).recipe.model.name).sha256().values()

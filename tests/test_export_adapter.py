@@ -26,12 +26,12 @@ from doitune.errors import ModelError, UsageError
 from doitune.evals.request import Request
 from doitune.evals.targets import evaluate_target
 from doitune.export.adapter import AdapterExport, export_adapter, hub_base, public_adapter
-from doitune.export.card import CARD
+from doitune.export.card.card import CARD
 from doitune.export.push import Parcel, Pushed, push
 from doitune.export.tokenizer import CHATS
 from doitune.prompt.encode import encode, encode_question
 from doitune.recipe.resolve import resolve
-from doitune.run.folder import Run
+from doitune.run.folder import Run, resolved
 from doitune.run.model import open_trained
 from doitune.selftest.world import make_world
 from doitune.train.session import start
@@ -75,7 +75,8 @@ def test_plain_libraries_answer_as_the_evaluation_does(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     run: Run = request.getfixturevalue(name)
-    found = export(run, tmp_path / "an adapter 一")
+    base = str(resolved(run).recipe.model.name)
+    found = export(run, tmp_path / "an adapter 一", base=base)  # a folder, which peft then finds by itself
     assert {*found.files} >= FILES
     folder = str(found.folder)
     _, model, template, _ = open_trained(run)
@@ -130,9 +131,10 @@ def test_the_card_is_read_by_the_hub_and_its_example_runs(run: Run, tmp_path: Pa
     assert str(run.folder.parent) not in text and "云狐" not in text, "no path, no row"
     export(run, tmp_path / "one", base="")  # an earlier export is replaced
     code = re.search(r"```python\n(.*?)```", (tmp_path / "one" / CARD).read_text("utf-8"), re.DOTALL)
-    assert code
+    assert code and 'base = "base"' in code[1], "by its name alone: a path would tell of this machine"
+    typed = code[1].replace('base = "base"', f"base = {resolved(run).recipe.model.name!r}")
     done = subprocess.run(
-        [sys.executable, "-c", code[1]],
+        [sys.executable, "-c", typed],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -276,7 +278,7 @@ def test_no_login_no_network_and_no_name(run: Run, hub: SmallHub, monkeypatch: p
 
 def test_an_adapter_apart_from_its_run_is_asked_as_the_run_is(world: Path, run: Run, tmp_path: Path) -> None:
     """The same questions, replies and scores, base and adapter; without a corpus it says what it lacks."""
-    folder = export(run, tmp_path / "adapter").folder
+    folder = export(run, tmp_path / "adapter", base=str(resolved(run).recipe.model.name)).folder
     corpus = (str(world.parent / "corpus"),)
     runs = run.folder.parents[1]
 
@@ -296,3 +298,8 @@ def test_an_adapter_apart_from_its_run_is_asked_as_the_run_is(world: Path, run: 
     assert own["adapter"]["identity"]["adapter_sha256"] != "none"
     with pytest.raises(UsageError, match="no corpus to be asked from"):
         evaluate_target(str(folder), Request(), runs=tmp_path, on_progress=lambda *_: None)
+    bare = export(run, tmp_path / "bare")
+    assert bare.base_folder == str(world.parent / "base")
+    with pytest.raises(ModelError, match="its base, 'base', is not here") as caught:
+        asked(str(bare.folder), tmp_path / "runs")
+    assert "--model FOLDER" in caught.value.hint

@@ -333,7 +333,7 @@ def test_an_export_is_measured_and_recognised(run: Any, tmp_path: Path) -> None:
         "not shown",
     )
     there = sorted(path.name for path in found.folder.iterdir())
-    assert there == ["Modelfile", "export.json", "model-f16.gguf", "model-q8_0.gguf"]
+    assert there == ["Modelfile", "README.md", "export.json", "model-f16.gguf", "model-q8_0.gguf"]
     assert not [path for path in (tmp_path / "o").iterdir() if path.name not in ("gguf", "merged")]
     assert str(tmp_path) not in (found.folder / "export.json").read_text("utf-8")
     before = (found.folder / "model-f16.gguf").stat().st_mtime_ns

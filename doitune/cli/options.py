@@ -110,7 +110,8 @@ BaseName = Annotated[
     typer.Option(
         "--base",
         metavar="OWNER/NAME[@COMMIT]",
-        help="Where others find the base of an adapter, if the run took it from a folder.",
+        help="Where others find the base of an adapter, if the run took it from a folder. "
+        "Without it an export names that folder without its path; a path given here is written as it is.",
     ),
 ]
 Json = Annotated[

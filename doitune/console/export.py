@@ -108,7 +108,8 @@ def show_adapter(found: AdapterExport) -> None:
     where = f"{base['name']} at {base['revision'] or 'its newest commit'}" if base["on_hub"] else base["name"]
     say(f"it names its base as {where}; README.md says how plain peft loads it")
     say(f"the adapter is in {found.folder}")
-    say(f"talk to it: {shlex.join(['doitune', 'chat', as_argument(found.folder)])}")
+    more = ["--model", found.base_folder] if found.base_folder else []
+    say(f"talk to it: {shlex.join(['doitune', 'chat', as_argument(found.folder), *more])}")
 
 
 def show_files(files: Mapping[str, int]) -> None:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from doitune.base.adapter import CONFIG, WEIGHTS
 from doitune.base.folder import REPORT, is_hub_name
 from doitune.errors import CheckpointError, ModelError, UsageError
-from doitune.export.card import CARD, NamedBase, model_card
+from doitune.export.card.card import write_card
+from doitune.export.card.handed import Handed, NamedBase, named_base
 from doitune.export.parts import open_parts
 from doitune.export.report import SCHEMA
 from doitune.export.source import Source, open_source
@@ -29,7 +30,7 @@ from doitune.system.disk import file_sha256, make_staging, staging_of, sync_file
 from doitune.system.doing import doing
 from doitune.system.paths import from_home
 from doitune.system.publish import alone, publish
-from doitune.system.secrets import redact, redacted
+from doitune.system.secrets import redacted
 
 if TYPE_CHECKING:
     from doitune.run.folder import Run
@@ -41,10 +42,12 @@ BASE_FORM = "OWNER/NAME or OWNER/NAME@COMMIT"
 
 @dataclass(frozen=True)
 class AdapterExport:
-    """A folder with an adapter that stands alone, and what its export.json says."""
+    """A folder with an adapter that stands alone, and what its export.json says. `base_folder`: where the
+    base is on this machine, which the folder does not say; "" where its name is enough."""
 
     folder: Path
     document: dict[str, Any]
+    base_folder: str = ""
 
     def refuse_other(self) -> None:
         """Nothing: its weights are the checkpoint's own bytes."""
@@ -60,36 +63,38 @@ def export_adapter(
 ) -> AdapterExport:
     """Write the adapter of a checkpoint as a folder of its own; an earlier export in `out` is replaced.
 
-    `base`: how others find the base, BASE_FORM; "": as the run found it. Errors: UsageError, CheckpointError,
-    ModelError, DiskError, LockedError.
+    `base`: how others find the base, BASE_FORM, or a folder, whose path is then written; "": as the run
+    found it, a folder by its name alone. Errors: UsageError, CheckpointError, ModelError, DiskError,
+    LockedError.
     """
-    named = hub_base(base) if base else None
+    named = _base_of(base) if base else None
     final = _folder(out)
     source = open_source(run, checkpoint)
+    named = named or named_base(source)
     with alone(final, str(final)):
         staging = staging_of(final)
         make_staging(staging)
         try:
-            found = _fill(staging, source, named or _as_found(source), final.name, on_note)
+            found = _fill(staging, source, named, final.name, on_note)
             for path in sorted(staging.iterdir()):
                 sync_file(path)
             publish(staging, final)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    return AdapterExport(final, found)
+    known = named.on_hub or Path(named.name).is_absolute() or source.base.name == "demo"
+    return AdapterExport(final, found, "" if known else str(source.base.folder))
 
 
 @contextmanager
 def public_adapter(
     run: Run, called: str, *, checkpoint: str = "best", base: str = "", on_note: OnNote
 ) -> Iterator[AdapterExport]:
-    """The same folder for others, for as long as the block lasts: it names no path of this machine.
-    `called`: its repository. Errors: as `export_adapter`."""
+    """The same folder for others, for as long as the block lasts. `called`: its repository. Errors: as
+    `export_adapter`."""
     named = hub_base(base) if base else None
     source = open_source(run, checkpoint)
-    named = named or _as_found(source)
+    named = named or named_base(source)
     if not named.on_hub:
-        named = NamedBase(Path(named.name).name if source.base.name != "demo" else "demo", "", False)
         on_note(
             f"the base of this run is no repository of the hub: the adapter calls it {named.name!r}, and who "
             f"uses it has to have it; --base {BASE_FORM.split()[0]} names one that has it"
@@ -107,11 +112,10 @@ def hub_base(text: str) -> NamedBase:
     return NamedBase(name, revision, True)
 
 
-def _as_found(source: Source) -> NamedBase:
-    base = source.base
-    if base.revision:
-        return NamedBase(base.name, base.revision, True)
-    return NamedBase(str(base.folder), "", False)
+def _base_of(text: str) -> NamedBase:
+    """The same, or a folder of this machine. UsageError."""
+    folder = from_home(text)
+    return NamedBase(str(folder.resolve()), "", False) if folder.is_dir() else hub_base(text)
 
 
 def _folder(wanted: Path) -> Path:
@@ -168,24 +172,25 @@ def _fill(folder: Path, source: Source, base: NamedBase, called: str, on_note: O
     trial = choose_trial(source, 0)
     doing("proving the tokenizer on chats")
     otherwise = prove_folder(folder, source.template, trial.chats)
-    write_whole(folder / CARD, redact(model_card(source, base, called, otherwise)))
-    files = {
+    document = redacted(
+        {
+            "schema": SCHEMA,
+            "same": True,
+            "problems": [],
+            "to": "adapter",
+            "run": source.run.name,
+            "checkpoint": source.checkpoint.folder.name,
+            "base": {"name": base.name, "revision": base.revision, "on_hub": base.on_hub},
+            "trained_against": "nf4" if source.quantised else "own",
+            "prompt": {"chats": len(trial.chats), "equal": True, "tokenizer_json_otherwise": otherwise},
+        }
+    )
+    write_card(folder, Handed(source, base, called, document))
+    document["files"] = {
         path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(folder.iterdir())
     }
-    document = {
-        "schema": SCHEMA,
-        "same": True,
-        "problems": [],
-        "to": "adapter",
-        "run": source.run.name,
-        "checkpoint": source.checkpoint.folder.name,
-        "base": {"name": base.name, "revision": base.revision, "on_hub": base.on_hub},
-        "trained_against": "nf4" if source.quantised else "own",
-        "prompt": {"chats": len(trial.chats), "equal": True, "tokenizer_json_otherwise": otherwise},
-        "files": files,
-    }
-    write_json(folder / REPORT, redacted(document))
+    write_json(folder / REPORT, document)
     return document
 
 

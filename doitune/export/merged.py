@@ -20,6 +20,8 @@ from doitune.base.sentencepiece import MODEL_FILE
 from doitune.base.tensors import EMBEDDING, HEAD
 from doitune.base.weights import open_weights
 from doitune.errors import CheckpointError, DiskError, UsageError
+from doitune.export.card.card import write_card
+from doitune.export.card.handed import Handed, named_base
 from doitune.export.measure import Listener, measure
 from doitune.export.parity import AGREEMENT
 from doitune.export.parts import open_parts
@@ -96,6 +98,7 @@ def export_merged(wish: Wish, listener: Listener | None = None) -> Export:
         if found is None:
             listener.note(f"{out} is written; now it is compared with the trained model")
             found = finish(out, _measured(source, order, made, trial, listener))
+        write_card(out, Handed(source, named_base(source), out.name, found.document), kept=found.again)
     return found
 
 
@@ -133,14 +136,19 @@ def _order(source: Source, wish: Wish, out: Path, chats: Sequence[Sequence[Messa
     if rows:
         parts = with_rows(parts, rows)
     ends = {"eos_token_id": source.template.end_id, "pad_token_id": source.template.pad_id}
-    parts = replace(parts, config={**parts.config, **ends})
+    parts = replace(parts, config={**_without_place(parts.config), **ends})
     prove_files(tokens, parts.config, source.template, chats)
-    base = {"part": "base", "name": source.base.name, "revision": source.base.revision}
+    base = {"part": "base", "name": source.base_name, "revision": source.base.revision}
     names = [{**base, "values": "nf4" if in_4_bits else "own"}, {"part": "adapter", "name": folder.name}]
     if rows:
         names.append({"part": "token rows", "sha256": file_sha256(stored)})
     files = {**tokens, REPORT: NOT_MEASURED}
-    return Order(source.base.name, parts, files, wish.dtype or own, out, tuple(names))
+    return Order(source.base_name, parts, files, wish.dtype or own, out, tuple(names))
+
+
+def _without_place(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A base's settings without the folder that somebody once saved it from."""
+    return {key: value for key, value in config.items() if key != "_name_or_path"}
 
 
 def _refuse_unknown(source: Source, wish: Wish) -> None:
@@ -196,7 +204,7 @@ def _measured(source: Source, order: Order, made: Made, trial: Trial, listener: 
         "to": "merged",
         "run": source.run.name,
         "checkpoint": source.checkpoint.folder.name,
-        "base": {"name": source.base.name, "revision": source.base.revision},
+        "base": {"name": source.base_name, "revision": source.base.revision},
         "merged_into": _into(order),
         "trained_against": "nf4" if source.quantised else "own",
         "dtype": order.dtype,

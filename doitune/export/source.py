@@ -32,6 +32,12 @@ class Source:
     template: Template
 
     @property
+    def base_name(self) -> str:
+        """What an export calls the base: a repository, `demo` or the name of its folder, never a path."""
+        known = self.base.revision or self.base.name == "demo"
+        return self.base.name if known else self.base.folder.name
+
+    @property
     def stored_in_4_bits(self) -> bool:
         """Whether the base is stored in NF4: its 16-bit weights are not here."""
         return bool(self.base.config.get("quantization_config"))

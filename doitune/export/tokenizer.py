@@ -28,6 +28,18 @@ KEPT = ("bos_token", "unk_token", "pad_token", "model_max_length")
 """What a `doit` tokenizer keeps of the base's tokenizer_config.json; everything else is in tokenizer.json,
 as it was in use."""
 
+PLACES = (
+    *(
+        "name_or_path",
+        "tokenizer_file",
+        "special_tokens_map_file",
+        "vocab_file",
+        "merges_file",
+        "added_tokens_file",
+    ),
+)
+"""Keys of a tokenizer_config.json that hold paths of the machine that wrote it."""
+
 CHATS: tuple[tuple[Message, ...], ...] = (
     PROBE_CHAT,
     PROBE_CHAT[:2],
@@ -42,7 +54,8 @@ text, code, both languages."""
 def exported_tokens(template: Template, folder: Path, rows: int) -> dict[str, bytes]:
     """The tokenizer's files by name, generation_config.json among them, and tokenizer.model where texts are
     cut by it. `folder`: the base's; `rows`: of its embedding. Errors: ModelError."""
-    files = read_tokens([folder], rows).files if template.kind == "model" else _doit_files(template, folder)
+    own = template.kind == "model"
+    files = _own_files(read_tokens([folder], rows).files) if own else _doit_files(template, folder)
     if template.cut:
         files[MODEL_FILE] = (folder / MODEL_FILE).read_bytes()
     return {**files, "generation_config.json": _json(_generation(template, folder))}
@@ -182,6 +195,17 @@ def _rendered(template: Template, messages: Sequence[Message], open_turn: bool) 
     return list(template.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def _own_files(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The base's own, but for the folders that its maker once saved it from. A template in a file of its own
+    stands in tokenizer_config.json too: TGI reads it there."""
+    name, jinja = "tokenizer_config.json", files.get("chat_template.jinja")
+    config = json.loads(files.get(name, b"{}"))
+    kept = {key: value for key, value in config.items() if key not in PLACES}
+    if jinja is not None and "chat_template" not in kept:
+        kept["chat_template"] = jinja.decode("utf-8")
+    return files if kept == config else {**files, name: _json(kept)}
+
+
 def _doit_files(template: Template, folder: Path) -> dict[str, bytes]:
     """tokenizer.json as it was in use, with the role tokens in it, and a tokenizer_config.json that adds
     nothing but the chat template."""
@@ -232,6 +256,7 @@ def _generation(template: Template, folder: Path) -> dict[str, Any]:
     begins = json.loads(path.read_text(encoding="utf-8")).get("bos_token_id")
     return {
         **({"bos_token_id": begins} if begins is not None else {}),
+        "do_sample": False,
         "eos_token_id": list(template.stop_ids),
         "pad_token_id": template.pad_id,
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from doitune.base.adapter import CONFIG, open_adapter
 from doitune.base.consistent import read_settings
 from doitune.base.find import find_base
+from doitune.base.folder import is_hub_name
 from doitune.errors import ModelError
 
 if TYPE_CHECKING:
@@ -45,7 +46,15 @@ def open_lone(folder: Path, moved_to: str = "") -> Lone:
     if not isinstance(name, str) or not name:
         raise ModelError("it names no base", "--model says where the base is", place=str(folder / CONFIG))
     revision = said.get("revision")
-    base = find_base(name, revision if isinstance(revision, str) and not moved_to else "")
+    try:
+        base = find_base(name, revision if isinstance(revision, str) and not moved_to else "")
+    except ModelError as error:
+        if moved_to or is_hub_name(name):
+            raise
+        place = str(folder / CONFIG)
+        raise ModelError(
+            f"its base, {name!r}, is not here", "--model FOLDER says where it is", place=place
+        ) from error
     begin("auto", base)
     template = _template(folder, base)
     how, notes = _request(folder, base)

@@ -19,6 +19,8 @@ from doitune.backends.llama_cpp import INSTALL, why_no_reader
 from doitune.base.folder import REPORT, find_whole
 from doitune.base.make import ROOM
 from doitune.errors import DiskError, UsageError
+from doitune.export.card.card import write_card
+from doitune.export.card.handed import Handed, named_base
 from doitune.export.gguf.file import TYPES, need_gguf, plan_file, write_file
 from doitune.export.gguf.measure import Bench, measure_file
 from doitune.export.gguf.modelfile import MODELFILE, count_unlike, modelfile, read_frame
@@ -137,7 +139,9 @@ class _Job:
         known = self._known()
         todo = [kind for kind in self.files.quants if _name(kind) not in known]
         if not todo and (not self.files.ollama or (self.folder / MODELFILE).is_file()):
-            return Export(self.folder, json.loads((self.folder / REPORT).read_text("utf-8")), again=True)
+            said = json.loads((self.folder / REPORT).read_text("utf-8"))
+            write_card(self.folder, self._handed(said), kept=True)
+            return Export(self.folder, said, again=True)
         if not known:
             write_whole(self.folder / REPORT, NOT_MEASURED)
         need_room(
@@ -154,8 +158,12 @@ class _Job:
         if self.files.ollama:
             document["ollama"] = _modelfile(self)
         write_json(self.folder / REPORT, document)
+        write_card(self.folder, self._handed(document))
         shutil.rmtree(work, ignore_errors=True)
         return Export(self.folder, document)
+
+    def _handed(self, document: Mapping[str, Any]) -> Handed:
+        return Handed(self.source, named_base(self.source), self.folder.name, document)
 
     def _known(self) -> dict[str, Any]:
         """Files of an earlier try that are whole and were measured by the same trial."""
@@ -207,7 +215,7 @@ def _document(job: _Job, known: Mapping[str, Any]) -> dict[str, Any]:
         "cure": CURE if problems else "",
         "run": job.source.run.name,
         "checkpoint": job.source.checkpoint.folder.name,
-        "base": {"name": job.source.base.name, "revision": job.source.base.revision},
+        "base": {"name": job.source.base_name, "revision": job.source.base.revision},
         "made_of": job.made_of,
         "trial": job.trial.identity,
         "written_by": f"gguf {version_of('gguf')}",
