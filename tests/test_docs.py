@@ -63,7 +63,13 @@ def test_options_of_a_command_in_a_sentence_are_its_own(name: str) -> None:
     """`doitune export RUN --to gguf,ollama [--quant f16]`, with what stands for values."""
     for code in inline(EVERY[name].read_text(encoding="utf-8")):
         words = re.sub(r"[\[\]]", "", code.replace("\\|", "|")).split()
-        if words[:1] != ["doitune"] or len(words) == 1 or words[1].startswith("-") or words[1].isupper():
+        if (
+            words[:1] != ["doitune"]
+            or len(words) == 1
+            or words[1].startswith("-")
+            or not words[1].isascii()
+            or words[1].isupper()
+        ):
             continue
         command = desk()
         for word in words[1:]:
@@ -116,6 +122,15 @@ def test_recipes_plans_and_programs_are_read(name: str, tmp_path: Path) -> None:
             assert not check([str(path)]), block.place
         else:
             assert block.language in ("bash", "text"), f"{block.place}: {block.language or 'no language'}"
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_files_that_a_page_names_are_there(name: str) -> None:
+    """Trap: a test is renamed, and the command that the manual gives for a figure finds nothing."""
+    text = EVERY[name].read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w/])((?:tests|doitune)/[\w/]+\.py)", text))
+    assert not [one for one in named if not (ROOT / one).is_file()]
+    assert named or name.split("/")[-1] != "measured.md"
 
 
 def anchor(title: str) -> str:
