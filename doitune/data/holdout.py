@@ -114,9 +114,9 @@ def _candidates(rows: Sequence[Example], how: Holdout, alone: Any) -> list[tuple
     import numpy as np
 
     mixed = digests(f"{how.seed}\x1fholdout\x1f".encode(), keys_of(rows))
-    places = np.flatnonzero(alone)
-    order = places[np.argsort(mixed[places], kind="stable")]
-    return [(place, rows[place]) for place in order[: SPARE * how.rows_of(len(rows))].tolist()]
+    order = np.argsort(mixed, kind="stable")
+    some = order[alone[order]][: SPARE * how.rows_of(len(rows))]
+    return [(place, rows[place]) for place in some.tolist()]
 
 
 def _without(

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
-from array import array
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from doitune.data.example import Example
 from doitune.data.message import Message, ToolCall, content_key
-from doitune.system.arrays import each, open_arrays, save_arrays
+from doitune.system.arrays import (
+    Column,
+    each,
+    gathered,
+    joined,
+    open_arrays,
+    repeated,
+    save_arrays,
+    settled,
+)
 from doitune.system.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -26,7 +37,7 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What is known in memory of rows on the disk.
+    """What is known of rows on the disk, in arrays that lie there too where there are many.
 
     Row i lies in `stores[store[i]]` at `starts[i]`, `sizes[i]` bytes long; its ability is
     `names[abilities[i]]`. `ids` are bytes of UTF-8, `keys` what `content_key` gives.
@@ -44,15 +55,14 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Rows(Sequence[Example]):
-    """Examples as a Sequence: those of a table at these places, in this order. A choice among many rows costs
-    four bytes for each that is chosen."""
+    """Examples as a Sequence: those of a table at these places, in this order."""
 
     table: Table
     places: Numbers
 
     def column(self, name: str) -> Any:
         """One column of the table, for these rows; made anew."""
-        return getattr(self.table, name)[self.places]
+        return gathered(getattr(self.table, name), self.places)
 
     def at(self, places: Any) -> Rows:
         """The rows at these places, in this order."""
@@ -60,16 +70,18 @@ class Rows(Sequence[Example]):
 
         chosen = np.asarray(places)
         chosen = chosen if chosen.dtype == bool else chosen.astype(np.int64)
-        return Rows(self.table, self.places[chosen])
+        return Rows(self.table, settled(self.places[chosen]))
 
     def by_ability(self) -> dict[str, Rows]:
         """The rows of each ability that has some, in the order in which these first come."""
         import numpy as np
 
         found = self.column("abilities")
-        numbers, first = np.unique(found, return_index=True)
-        names = self.table.names
-        return {names[number]: self.at(found == number) for number in numbers[np.argsort(first)]}
+        places = ((np.flatnonzero(found == number), name) for number, name in enumerate(self.table.names))
+        rows = sorted(
+            ((some[0], name, self.at(some)) for some, name in places if len(some)), key=itemgetter(0)
+        )
+        return {name: some for _, name, some in rows}
 
     def names_of(self) -> list[str]:
         """The ability of each row."""
@@ -126,24 +138,24 @@ def _joined(parts: list[Rows]) -> Rows:
     import numpy as np
 
     if all(part.table is parts[0].table for part in parts):
-        return Rows(parts[0].table, np.concatenate([part.places for part in parts]))
+        return Rows(parts[0].table, joined(part.places for part in parts))
     names = tuple(dict.fromkeys(name for part in parts for name in part.table.names))
     stores = tuple(dict.fromkeys(store for part in parts for store in part.table.stores))
     places = [np.array([stores.index(one) for one in part.table.stores], dtype=np.int32) for part in parts]
     numbers = [np.array([names.index(one) for one in part.table.names], dtype=np.int32) for part in parts]
 
     def column(name: str) -> Any:
-        return np.concatenate([part.column(name) for part in parts])
+        return joined(part.column(name) for part in parts)
 
     return whole(
         Table(
             stores,
-            np.concatenate([known[part.column("store")] for part, known in zip(parts, places, strict=True)]),
+            joined(gathered(known, part.column("store")) for part, known in zip(parts, places, strict=True)),
             column("starts"),
             column("sizes"),
             names,
-            np.concatenate(
-                [known[part.column("abilities")] for part, known in zip(parts, numbers, strict=True)]
+            joined(
+                gathered(known, part.column("abilities")) for part, known in zip(parts, numbers, strict=True)
             ),
             column("ids"),
             column("keys"),
@@ -155,7 +167,7 @@ def whole(table: Table) -> Rows:
     """All rows of a table."""
     import numpy as np
 
-    return Rows(table, np.arange(len(table.starts), dtype=np.int32))
+    return Rows(table, settled(np.arange(len(table.starts), dtype=np.int32)))
 
 
 def taken(rows: Sequence[Example], places: Sequence[int] | Numbers) -> Sequence[Example]:
@@ -200,9 +212,9 @@ class RowsWriter:
 
     def __init__(self, store: Scratch) -> None:
         self._store = store
-        self._starts, self._sizes, self._abilities = array("q"), array("i"), array("i")
+        self._starts, self._sizes, self._abilities = Column("i8"), Column("i4"), Column("i4")
+        self._keys = Column(f"S{KEY_BYTES}")
         self._ids = Texts()
-        self._keys = bytearray()
         self._names: dict[str, int] = {}
 
     def add(self, example: Example) -> None:
@@ -212,43 +224,56 @@ class RowsWriter:
         self._sizes.append(len(data))
         self._store.add(data)
         self._ids.add(example.id.encode())
-        self._keys += content_key(example.messages)
+        self._keys.add(content_key(example.messages))
         self._abilities.append(self._names.setdefault(example.ability, len(self._names)))
 
     def rows(self) -> Rows:
         """All that was added, with unique ids: those without an `idx` of their own get 16 hex digits of their
         content, repeated rows `-2`, `-3`."""
-        import numpy as np
-
-        starts = np.array(self._starts, dtype=np.int64)
-        sizes, abilities = (np.array(one, dtype=np.int32) for one in (self._sizes, self._abilities))
-        keys = np.frombuffer(bytes(self._keys), dtype=f"S{KEY_BYTES}")
+        starts, sizes, abilities, keys = (
+            one.as_array() for one in (self._starts, self._sizes, self._abilities, self._keys)
+        )
         ids = _named(self._ids.as_array(), keys)
-        names = tuple(self._names)
-        return whole(Table((self._store,), np.zeros_like(sizes), starts, sizes, names, abilities, ids, keys))
+        names, first = tuple(self._names), _first_store(sizes)
+        return whole(Table((self._store,), first, starts, sizes, names, abilities, ids, keys))
+
+
+def _first_store(sizes: Any) -> Any:
+    """The column of rows that all lie in the first store."""
+    import numpy as np
+
+    return np.broadcast_to(np.int32(0), len(sizes))
 
 
 class Texts:
     """Short texts, each a few bytes more than it has."""
 
     def __init__(self) -> None:
-        self._all, self._sizes = bytearray(), array("i")
+        self._all, self._sizes, self._longest = Scratch(), Column("i4"), 1
 
     def add(self, text: bytes) -> None:
         """One more text."""
-        self._all += text
+        self._all.add(text)
         self._sizes.append(len(text))
+        self._longest = max(self._longest, len(text))
 
     def as_array(self) -> Any:
         """All of them, padded to the longest."""
-        import numpy as np
-
-        found = np.zeros(len(self._sizes), dtype=f"S{max(self._sizes, default=1)}")
+        found, sizes = Column(f"S{self._longest}"), self._sizes.as_array()
         start = 0
-        for place, size in enumerate(self._sizes):
-            found[place] = bytes(self._all[start : start + size])
-            start += size
-        return found
+        for at in range(0, len(sizes), ROWS_AT_ONCE):
+            some = sizes[at : at + ROWS_AT_ONCE].tolist()
+            texts = self._all.read(start, sum(some))
+            ends = list(accumulate(some, initial=0))
+            found.add(
+                b"".join(texts[a:b].ljust(self._longest, b"\0") for a, b in zip(ends, ends[1:], strict=False))
+            )
+            start += len(texts)
+        return found.as_array()
+
+
+_LIKE_NAMED = re.compile(rb"#[0-9a-f]{16}(-[0-9]+)?$")
+"""An `idx` that may be what `_named` gives a row that has none."""
 
 
 def _named(drafts: Any, keys: Any) -> Any:
@@ -257,23 +282,24 @@ def _named(drafts: Any, keys: Any) -> Any:
 
     kept = ~np.char.endswith(drafts, b"#")
     if kept.any():
-        _, which, times = np.unique(drafts, return_inverse=True, return_counts=True)
-        kept &= times[which] == 1
+        kept &= ~repeated(drafts)
     if kept.all():
         return drafts
-    starts = np.frombuffer(keys.tobytes(), dtype=np.dtype((np.void, KEY_BYTES))).astype("V8")
-    _, which, times = np.unique(starts, return_inverse=True, return_counts=True)
-    repeated = times[which] > 1
-    taken_names = set(drafts[kept].tolist())
+    stays_with = zip(each(drafts), each(kept), strict=True)
+    taken_names = {draft for draft, stays in stays_with if stays and _LIKE_NAMED.search(draft)}
+    again = repeated(keys.view(np.uint64)[:: KEY_BYTES // 8])
+    repeats: dict[bytes, int] = {}
     found = Texts()
-    for draft, key, stays, again in zip(each(drafts), each(starts), each(kept), each(repeated), strict=True):
-        stem = b"%s#%s" % (draft.partition(b"#")[0], key.hex().encode())
-        name, repeat = draft if stays else stem, 1
-        while not stays and name in taken_names:
+    for draft, key, stays, is_again in zip(each(drafts), each(keys), each(kept), each(again), strict=True):
+        if stays:
+            found.add(draft)
+            continue
+        stem = b"%s#%s" % (draft.partition(b"#")[0], key.ljust(8, b"\0")[:8].hex().encode())
+        repeat = repeats.get(stem, 0) + 1
+        while (name := stem if repeat == 1 else b"%s-%d" % (stem, repeat)) in taken_names:
             repeat += 1
-            name = b"%s-%d" % (stem, repeat)
-        if again:
-            taken_names.add(name)
+        if is_again:
+            repeats[stem] = repeat
         found.add(name)
     return found.as_array()
 
@@ -290,19 +316,17 @@ def save_rows(rows: Rows, folder: Path, name: str) -> None:
     with (folder / f"{name}.rows.data").open("wb") as file:
         for store, start, size in zip(*spans, strict=True):
             file.write(rows.table.stores[store].read(start, size))
-    columns["starts"] = np.cumsum(columns["sizes"]) - columns["sizes"]
+    columns["starts"] = np.cumsum(columns["sizes"], dtype=np.int64) - columns["sizes"]
     save_arrays(folder, f"{name}.rows", columns)
     (folder / f"{name}.rows.names.json").write_text(json.dumps(rows.table.names), encoding="utf-8")
 
 
 def open_rows(folder: Path, name: str) -> Rows:
     """The rows that `save_rows` wrote. Errors: OSError, ValueError."""
-    import numpy as np
-
     store = Scratch.of(folder / f"{name}.rows.data")
     names = tuple(json.loads((folder / f"{name}.rows.names.json").read_text(encoding="utf-8")))
     arrays = open_arrays(folder, f"{name}.rows")
-    return whole(Table((store,), np.zeros_like(arrays["sizes"]), names=names, **arrays))
+    return whole(Table((store,), _first_store(arrays["sizes"]), names=names, **arrays))
 
 
 _write = json.JSONEncoder(ensure_ascii=False).encode

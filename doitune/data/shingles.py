@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from doitune.system.arrays import AT_ONCE, Column
 from doitune.system.doing import doing
 
 if TYPE_CHECKING:
@@ -77,16 +78,20 @@ class _Postings(NamedTuple):
 def _postings(index: _Index, train: Iterable[str], count: int) -> _Postings:
     import numpy as np
 
-    found: list[Places] = []
+    found = Column("i8")
     for start, part in _chunks(train):
         doing("looking for judged rows: rows", start, count)
         digests, rows = _digests(part, start, lambda digests: index.sieve[_sieve_place(digests)])
         places = np.minimum(np.searchsorted(index.words, digests), len(index.words) - 1)
         hit = index.words[places] == digests
-        found.append(_distinct(places[hit] * count + rows[hit]))
-    keys = _distinct(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+        found.add(_distinct(places[hit] * count + rows[hit]).tobytes())  # a row is in one part
+    keys = found.as_array(changed=True)
+    keys.sort()
     count = max(count, 1)
-    return _Postings(keys % count, np.searchsorted(keys // count, np.arange(len(index.words) + 1)))
+    starts = np.searchsorted(keys, np.arange(len(index.words) + 1) * count)
+    for at in range(0, len(keys), AT_ONCE):
+        keys[at : at + AT_ONCE] %= count
+    return _Postings(keys, starts)
 
 
 def _counts(shingles: Places, probes: Places, needed: int, postings: _Postings) -> Iterator[tuple[int, int]]:

@@ -22,6 +22,7 @@ from doitune.errors import DataError, Problem, UsageError
 from doitune.prompt.batch import epoch_order
 from doitune.recipe.budget import Ledger, Pick, pick
 from doitune.recipe.data_section import entry_of
+from doitune.system.arrays import Column, in_order
 
 if TYPE_CHECKING:
     from doitune.data.example import Example
@@ -62,31 +63,56 @@ def draw(recipe: Recipe) -> tuple[Pick, Corpus]:
 def _by_corpus(section: DataSection, corpus: Corpus, rows: Rows) -> Rows:
     """The rows less those beyond the budget of the corpus that they are from. Which stay depends on seed and
     row alone, so that a smaller budget's are among a larger one's. Errors: DataError for a shortfall."""
-    dropped: set[tuple[str, int]] = set()
+    left = rows
     for entry, one in zip(section.corpora, corpus.units, strict=True):
         if entry.budget is None:
             continue
         files = {str(path) for source in one.kept.sources() for path in one.kept.files(source).values()}
-        own = [
-            (sha256(f"{section.seed}\x1f{row.id}".encode()).digest(), name, number)
-            for name, found in rows.items()
-            for number, row in enumerate(found)
-            if row.place.rpartition(":")[0] in files
-        ]
+        own = _Own(f"{section.seed}\x1f".encode())
+        for place, row in enumerate(row for found in left.values() for row in found):
+            if row.place.rpartition(":")[0] in files:
+                own.add(place, row)
         if len(own) < entry.budget and section.on_shortfall == "stop":
             problem = (
                 f"{entry.place} has {len(own):,} rows to learn from, its budget asks for {entry.budget:,}"
             )
             raise DataError(problem, "lower its budget, or write data.on_shortfall: take_all")
-        order = sorted(own, key=lambda one: one[0])
-        dropped |= {(name, number) for _, name, number in order[entry.budget :]}
-    if not dropped:
-        return rows
-    left = {
-        name: taken(found, [number for number in range(len(found)) if (name, number) not in dropped])
-        for name, found in rows.items()
-    }
-    return {name: found for name, found in left.items() if found}
+        left = _less(left, own.beyond(entry.budget))
+    return left
+
+
+class _Own:
+    """Where the rows of one corpus stand among all, and what orders them."""
+
+    def __init__(self, start: bytes) -> None:
+        self._start, self._digests, self._places, self._count = start, Column("S32"), Column("i8"), 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, place: int, row: Example) -> None:
+        self._digests.add(sha256(self._start + row.id.encode()).digest())
+        self._places.append(place)
+        self._count += 1
+
+    def beyond(self, budget: int) -> Any:
+        """The places of those that come after the first `budget`."""
+        return self._places.as_array()[in_order(self._digests.as_array())[0][budget:]]
+
+
+def _less(rows: Rows, places: Any) -> Rows:
+    """The rows less those at these places among all; an ability that has none left is left out."""
+    import numpy as np
+
+    kept = np.ones(sum(map(len, rows.values())), dtype=bool)
+    kept[places] = False
+    left, start = {}, 0
+    for name, found in rows.items():
+        stays = np.flatnonzero(kept[start : start + len(found)])
+        start += len(found)
+        if len(stays):
+            left[name] = found if len(stays) == len(found) else taken(found, stays)
+    return left
 
 
 def say_everything(section: DataSection, ledger: Ledger) -> list[str]:

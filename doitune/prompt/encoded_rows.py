@@ -1,8 +1,7 @@
-"""EncodedRows: any number of encoded conversations on the disk, a few numbers of each in memory."""
+"""EncodedRows: any number of encoded conversations on the disk."""
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from doitune.prompt.encoded import IGNORED, Encoded
-from doitune.system.arrays import open_arrays, save_arrays
+from doitune.system.arrays import Column, gathered, in_order, open_arrays, save_arrays, settled
 from doitune.system.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -52,25 +51,24 @@ class EncodedRows(Sequence[Encoded]):
 
         chosen = np.asarray(places, dtype=np.int64)
         names = ("starts", "lengths", "run_starts", "run_counts", "trained", "digests")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+        return replace(self, **{name: gathered(getattr(self, name), chosen) for name in names})
 
     def ranked(self) -> EncodedRows:
         """The different rows, short ones first, of equal length in an order that is theirs alone."""
         import numpy as np
 
-        _, first = np.unique(self.digests, return_index=True)
+        order, is_first = in_order(self.digests)
+        first = order[is_first]
         return self.at(first[np.argsort(self.lengths[first], kind="stable")])
 
     @property
     def different(self) -> int:
         """How many rows are left where of equal ones one is."""
-        import numpy as np
-
-        return len(np.unique(self.digests))
+        return int(in_order(self.digests)[1].sum())
 
     def digest(self) -> str:
         """A digest of all rows in order."""
-        return blake2b(self.digests.tobytes()).hexdigest()
+        return blake2b(self.digests.data).hexdigest()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -114,7 +112,7 @@ def open_encoded(folder: Path, name: str) -> EncodedRows:
 
     (path,) = folder.glob(f"{name}.tokens*")
     arrays = open_arrays(folder, f"{name}.encoded")
-    starts = np.cumsum(arrays["lengths"]) - arrays["lengths"]
+    starts = settled(np.cumsum(arrays["lengths"], dtype=np.int64) - arrays["lengths"])
     return EncodedRows(
         Scratch.of(path), starts, id_bytes=int(path.suffix.removeprefix(".tokens")) // 8, **arrays
     )
@@ -126,11 +124,13 @@ class EncodedWriter:
     def __init__(self, most_ids: int = 1 << 32) -> None:
         self.ids, self.id_bytes = Scratch(), 2 if most_ids <= 1 << 16 else 4
         self.id_type = f"u{self.id_bytes}"
-        self.lengths, self.runs, self.run_counts = array("i"), array("i"), array("i")
-        self.digests = bytearray()
+        self._tokens = self._rows = self._runs = 0
+        self._columns = {name: Column("i4") for name in ("lengths", "runs", "run_counts", "trained")}
+        self._columns |= {name: Column("i8") for name in ("starts", "run_starts")}
+        self._digests = Column(f"S{DIGEST_BYTES}")
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self._rows
 
     def add(self, ids: Any, runs: Sequence[Run]) -> None:
         """One more row; `ids`: an array of numbers."""
@@ -144,10 +144,17 @@ class EncodedWriter:
         data = numbers.tobytes()
         flat = [one for run in runs for one in run]
         self.ids.add(data)
-        self.lengths.append(len(data) // self.id_bytes)
-        self.runs.extend(flat)
-        self.run_counts.append(len(runs))
-        self.digests += blake2b(data + repr(flat).encode(), digest_size=DIGEST_BYTES).digest()
+        columns = self._columns
+        columns["starts"].append(self._tokens)
+        columns["lengths"].append(len(numbers))
+        columns["runs"].extend(flat)
+        columns["run_starts"].append(self._runs)
+        columns["run_counts"].append(len(runs))
+        columns["trained"].append(sum(flat[1::2]) - sum(flat[::2]))
+        self._digests.add(blake2b(data + repr(flat).encode(), digest_size=DIGEST_BYTES).digest())
+        self._tokens += len(numbers)
+        self._runs += len(runs)
+        self._rows += 1
 
     def add_encoded(self, row: Encoded) -> None:
         """One more row."""
@@ -155,23 +162,9 @@ class EncodedWriter:
 
     def rows(self) -> EncodedRows:
         """All that was added."""
-        import numpy as np
-
-        lengths, counts = (np.array(one, dtype=np.int32) for one in (self.lengths, self.run_counts))
-        runs = np.array(self.runs, dtype=np.int32).reshape(-1, 2)
-        sums = np.concatenate(([0], np.cumsum(runs[:, 1] - runs[:, 0])))
-        over = np.cumsum(counts)
-        return EncodedRows(
-            ids=self.ids,
-            starts=np.cumsum(lengths) - lengths,
-            lengths=lengths,
-            runs=runs,
-            run_starts=over - counts,
-            run_counts=counts,
-            trained=(sums[over] - sums[over - counts]).astype(np.int32),
-            digests=np.frombuffer(bytes(self.digests), dtype=f"S{DIGEST_BYTES}"),
-            id_bytes=self.id_bytes,
-        )
+        columns = {name: one.as_array() for name, one in self._columns.items()}
+        columns["runs"] = columns["runs"].reshape(-1, 2)
+        return EncodedRows(self.ids, **columns, digests=self._digests.as_array(), id_bytes=self.id_bytes)
 
 
 def runs_of(row: Encoded) -> list[Run]:

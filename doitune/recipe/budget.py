@@ -18,7 +18,7 @@ from doitune.data.example import Example
 from doitune.data.rows import id_bytes, keys_of, taken, together
 from doitune.data.sources import FULL
 from doitune.errors import DataError, Problem
-from doitune.system.arrays import digests
+from doitune.system.arrays import digests, in_order
 
 Shortfall = Literal["stop", "take_all"]
 Leftover = Literal["spread", "drop"]
@@ -186,10 +186,20 @@ def pick(
 
 def _nested(ability: str, rows: Sequence[Example], seed: int, amount: int) -> Sequence[Example]:
     """The first `amount` of rows of an ability by a digest of seed, ability and content; equal rows by id."""
+    order, first = in_order(digests(f"{seed}\x1f{ability}\x1f".encode(), keys_of(rows)))
+    _order_equal_rows(order, first, id_bytes(rows))
+    return taken(rows, order[:amount])
+
+
+def _order_equal_rows(order: Any, first: Any, ids: Any) -> None:
+    """Bring places that follow a `first` of equal rows, and it, into the order of their ids."""
     import numpy as np
 
-    order = np.lexsort((id_bytes(rows), digests(f"{seed}\x1f{ability}\x1f".encode(), keys_of(rows))))
-    return taken(rows, order[:amount])
+    starts = np.flatnonzero(first & ~np.append(first[1:], True))
+    ends = np.flatnonzero(~first & np.append(first[1:], True)) + 1
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        some = order[start:end]
+        order[start:end] = some[np.argsort(ids[some], kind="stable")]
 
 
 def _as_released(

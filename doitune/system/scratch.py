@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from doitune.errors import DiskError
 from doitune.system.disk import disk_error, make_folder
@@ -23,9 +25,19 @@ def cache_folder() -> Path:
     return (cache if cache.is_absolute() else Path.home() / ".cache") / "doitune"
 
 
+@contextmanager
+def _cured() -> Iterator[None]:
+    """What the disk says, with what helps."""
+    try:
+        yield
+    except (OSError, DiskError) as error:
+        said = error if isinstance(error, DiskError) else disk_error(cache_folder(), error)
+        raise DiskError(said.problem, CACHE_CURE) from error
+
+
 class Scratch:
-    """Bytes that are added at the end and read anywhere; read by a call, not mapped, so that they take no
-    memory of this process. Errors: DiskError."""
+    """Bytes that are added at the end and read anywhere, by a call or as an array that is mapped, so that
+    they take no memory of this process. Errors: DiskError."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -42,32 +54,37 @@ class Scratch:
     @cached_property
     def _file(self) -> IO[bytes]:
         """Opened by the first byte."""
-        try:
+        with _cured():
             make_folder(cache_folder())
             return tempfile.TemporaryFile(dir=cache_folder(), buffering=MIB)
-        except OSError as error:
-            raise DiskError(disk_error(cache_folder(), error).problem, CACHE_CURE) from error
-        except DiskError as error:
-            raise DiskError(error.problem, CACHE_CURE) from error
 
     def add(self, data: bytes) -> None:
         """Add bytes at the end."""
-        try:
+        with _cured():
             self._file.write(data)  # a full buffer writes
-        except OSError as error:
-            raise DiskError(disk_error(cache_folder(), error).problem, CACHE_CURE) from error
         self.size += len(data)
         self._flushed = False
 
     def read(self, start: int, size: int) -> bytes:
         """`size` bytes from `start`."""
-        try:
-            if not self._flushed:
-                self._file.flush()
-                self._flushed = True
+        with _cured():
+            self._flush()
             found = os.pread(self._file.fileno(), size, start)
-        except OSError as error:
-            raise DiskError(disk_error(cache_folder(), error).problem, CACHE_CURE) from error
         if len(found) < size:
             raise RuntimeError(f"{len(found)} of {size} bytes at {start} of {self.size}")
         return found
+
+    def mapped(self, kind: Any, *, changed: bool = False) -> Any:
+        """All bytes as a numpy array; nothing is added afterwards. `changed`: it will be written to."""
+        import numpy as np
+
+        with _cured():
+            self._flush()
+            if not self.size:
+                return np.zeros(0, kind)
+            return np.memmap(self._file, kind, "r+" if changed else "r").view(np.ndarray)
+
+    def _flush(self) -> None:
+        if not self._flushed:
+            self._file.flush()
+            self._flushed = True

@@ -5,6 +5,8 @@ Rows of two turns, about 150 Chinese characters (log-normal), under the recipe's
 own chat template. Each figure is of a process of its own, which reads, parts, draws, looks for leaks, encodes, proves
 and orders an epoch, as a training does before its weights are loaded; its children (the template's renderer) are named
 apart. `cpu` is of all threads: on a machine that is busy with other things, rows a second of the clock are fewer.
+Memory is the process's own, looked at every 50 ms; in brackets with the pages of files that it maps, which the
+system takes back when it needs them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from itertools import islice
 from pathlib import Path
@@ -45,6 +48,14 @@ def write_rows(path: Path, count: int, source: Path | None) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def watch(own: list[int], over: threading.Event) -> None:
+    """Keep the most anonymous memory of this process, in bytes."""
+    while not over.wait(0.05):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        [now] = [int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:")]
+        own[0] = max(own[0], now)
+
+
 def once(path: str, model: str, template: str) -> None:
     """Prepare once and print what it took, as JSON."""
     import torch  # noqa: F401  # a training has it in memory, too
@@ -53,14 +64,20 @@ def once(path: str, model: str, template: str) -> None:
     from doitune.train.plan import plan_training
 
     sets = [f"prompt.template={template}", "data.on_overlong=drop"]
+    own, over = [0], threading.Event()
+    watcher = threading.Thread(target=watch, args=(own, over))
+    watcher.start()
     resolved = resolve("own", corpus=path, model=model, overrides=sets)
     wall, cpu = time.perf_counter(), time.process_time()
     material = plan_training(resolved).material
     material.course.members(0)
+    over.set()
+    watcher.join()
     took = {
         "rows": len(material.examples),
         "wall": time.perf_counter() - wall,
         "cpu": time.process_time() - cpu,
+        "own": own[0] / 2**30,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20,
         "cached": any("taken from the cache" in note for note in material.notes),
@@ -96,7 +113,8 @@ def main() -> None:
                     print(
                         f"{count:>9,} rows, {path.stat().st_size / 1e6:.0f} MB, {template:5} {when}: "
                         f"{found['wall']:.1f} s, {found['rows'] / found['wall']:,.0f} rows/s; cpu {found['cpu']:.1f} s "
-                        f"({1e6 * found['cpu'] / found['rows']:.0f} µs a row); peak memory {found['peak']:.2f} GiB, "
+                        f"({1e6 * found['cpu'] / found['rows']:.0f} µs a row); memory {found['own']:.2f} GiB "
+                        f"({found['peak']:.2f}), "
                         f"a child {found['child']:.2f} GiB; load {load:.1f}",
                         flush=True,
                     )
