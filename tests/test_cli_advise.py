@@ -67,6 +67,7 @@ def test_the_recipe_is_the_familys_own_with_the_advised_rows(run: Run, tmp_path:
     """Short where the plan's recipe is still what it was, whole where it is not; the same rows in both."""
     write(tmp_path / "runs" / "uneven", uneven())
     said = run("advise", "uneven", "--total", "1280")
+    first = " ".join(said.out.split())
     assert said.code == 0, said.err
     assert "points over equal shares" in said.out and "doitune grow confirm runs/uneven" in said.out
     text = Path("advised.yaml").read_text(encoding="utf-8")
@@ -89,6 +90,14 @@ def test_the_recipe_is_the_familys_own_with_the_advised_rows(run: Run, tmp_path:
     assert {one["name"]: one["rows"] for one in document["shares"] if one["rows"]} == rows
     assert "extends" not in Path("advised.yaml").read_text(encoding="utf-8")
     assert resolve("advised.yaml").recipe == recipe
+
+    losing = {
+        one["name"]
+        for one in document["shares"]
+        if one["equal_score"]["value"] - one["score"]["value"] >= 0.02
+    }
+    costs = first.partition("It costs ")[2].partition(" Other goals: --worst")[0]
+    assert losing and {name for name in rows if name in costs} == losing, "what the advice takes away is said"
 
 
 def test_no_reason_writes_equal_shares_and_thin_writes_nothing(run: Run, tmp_path: Path) -> None:

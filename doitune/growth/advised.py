@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from doitune.growth.fit.advice import Advice, Share
     from doitune.growth.fit.interval import Interval
 
+COSTS = 2
+"""Points that an ability is expected to lose are said from here on."""
+
 WIDTH = 100
 """Columns of a comment."""
 
@@ -53,11 +56,22 @@ def said(advice: Advice, growth: str) -> tuple[str, ...]:
             f"{advice.total:,} rows in equal shares: no reason to leave them.",
             f"The best other budget for {wanted} would bring {gain}, {ground}.",
         )
-    return (
-        f"{advice.total:,} rows as they raise {wanted} the most, {ground}.",
-        f"Expected: {gain}. Intervals are of 90 %, for the average of many runs; a single run varies beside "
-        "that.",
-    )
+    expected = f"Expected: {gain}. Intervals are of 90 %, for the average of many runs; a single one varies."
+    first = f"{advice.total:,} rows as they raise {wanted} the most, {ground}."
+    return (first, expected, *_costs(advice.shares))
+
+
+def _costs(shares: Sequence[Share]) -> tuple[str, ...]:
+    """A sentence for the abilities that are expected to score less than with equal shares."""
+    named = []
+    for one in shares:
+        if one.score is None or one.equal_score is None:
+            continue
+        lost = 100 * (one.equal_score.value - one.score.value)
+        if lost >= COSTS:
+            named.append(f"{one.name} {lost:.0f} points ({one.rows:,} rows for {one.equal_rows:,})")
+    cure = "Other goals: --worst raises the lowest score, --for counts the abilities that it names."
+    return (f"It costs {', '.join(named)}. {cure}",) if named else ()
 
 
 def points(gain: Interval) -> str:
