@@ -9,6 +9,7 @@ from bitsandbytes.nn import Params4bit
 
 from doitune.backends import four_bits
 from doitune.backends.four_bits import quantising_in_pieces
+from doitune.base import nf4
 
 
 @pytest.mark.parametrize(("outputs", "inputs"), [(64, 64), (130, 64), (97, 131), (257, 64 * 64)])
@@ -44,6 +45,19 @@ def test_pieces_make_the_bytes_of_the_whole(
         and parts.quant_state.shape == (outputs, inputs)
         and parts.quant_state.dtype == torch.bfloat16
     )
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(64, 64), (97, 131), (257, 96), (33, 64 * 64)])
+def test_values_rounded_in_pieces_are_those_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, outputs: int, inputs: int
+) -> None:
+    """Trap: a merge into other values than training computed with."""
+    monkeypatch.setattr(nf4, "ROUNDED_AT_ONCE", 4096)
+    dense = torch.randn(outputs, inputs, dtype=torch.bfloat16)
+    packed, state = functional.quantize_4bit(
+        dense.float(), blocksize=64, compress_statistics=True, quant_type="nf4"
+    )
+    assert torch.equal(nf4.rounded(dense), functional.dequantize_4bit(packed, state))
 
 
 def test_bitsandbytes_has_its_own_again() -> None:

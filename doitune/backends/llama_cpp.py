@@ -26,13 +26,15 @@ import torch
 from doitune.backends.loaded import LoadedModel, Loss, Prefix, Tokens
 from doitune.errors import ModelError, UsageError
 from doitune.prompt.encoded import IGNORED
+from doitune.system.units import GIB
 
 if TYPE_CHECKING:
     from doitune.backends.reply import ReplyWatcher
     from doitune.prompt.batch import Batch
 
-START_SECONDS, REQUEST_SECONDS = 300.0, 300.0
-"""How long a file may take to be read, and a request to be answered, before it counts as a hang."""
+PATIENCE_SECONDS, SECONDS_A_GIB = 300.0, 100.0
+"""How long a file may take to be read, and a request to be answered, before it counts as a hang: more for
+each GiB of the file, since a token is computed by reading all of it."""
 
 SOME = 512
 """Likeliest tokens that are asked for first where some tokens' own are wanted: a whole vocabulary is
@@ -42,6 +44,7 @@ ALWAYS = 1000.0
 """Added to a token's score so that it is written: llama.cpp shows no distribution where it writes a part of a
 character. The distribution is that before the addition."""
 
+CHILD = Path(__file__).with_name("llama_cpp_child.py")
 _READER = "xllamacpp"
 INSTALL = "pip install 'doitune[gguf]'"
 
@@ -59,20 +62,26 @@ class Server:
         try:
             found = self.client.post(f"/{what}", json=body)
         except httpx.TimeoutException:
-            raise _failed(self.path, f"it has not answered for {REQUEST_SECONDS:.0f} s") from None
+            raise _failed(self.path, f"it has not answered for {patience(self.path):.0f} s") from None
         except httpx.HTTPError as error:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(5)
             raise _failed(self.path, _end(self.process) or repr(error)) from None
         if found.status_code != 200:
-            raise _failed(self.path, f"it refused {what}: {found.text[:300]}")
+            raise _failed(self.path, f"it refused {what}: {' '.join(found.text.split())[:300]}")
         return found.json()
+
+
+def patience(path: Path) -> float:
+    """Seconds before a silence over this file counts as a hang."""
+    return PATIENCE_SECONDS + SECONDS_A_GIB * path.stat().st_size / GIB
 
 
 def _failed(path: Path, reason: str) -> ModelError:
     return ModelError(
         f"llama.cpp cannot use {path.name}: {reason}",
-        "the file is not called the trained model; another llama.cpp may read it",
+        f"the same command tries again; a newer llama.cpp may read it: pip install -U {_READER}; the merged "
+        "folder needs none: --to merged",
         place=str(path),
     )
 
@@ -93,19 +102,20 @@ def why_no_reader() -> str | None:
 
 
 @contextmanager
-def running(path: Path, context_tokens: int) -> Iterator[Server]:
-    """llama.cpp with the file, for as long as the block lasts. Errors: UsageError without xllamacpp,
-    ModelError."""
+def running(path: Path, context_tokens: int, adapter: Path | None = None) -> Iterator[Server]:
+    """llama.cpp with the file, and an adapter on it, for as long as the block lasts. Errors: UsageError
+    without xllamacpp, ModelError."""
     if reason := why_no_reader():
         raise UsageError(reason, INSTALL)
     key = secrets.token_hex(16)
     order = {
         "path": str(path),
+        "adapter": str(adapter or ""),
         "key": key,
         "context_tokens": context_tokens,
         "threads": torch.get_num_threads(),
     }
-    child = [sys.executable, str(Path(__file__).with_name("llama_cpp_child.py"))]
+    child = [sys.executable, str(CHILD)]
     silent = subprocess.DEVNULL  # llama.cpp's own words: how it ended is what can be said of them
     pipe = subprocess.PIPE
     process = subprocess.Popen(child, stdin=pipe, stdout=pipe, stderr=silent, text=True)
@@ -118,7 +128,7 @@ def running(path: Path, context_tokens: int) -> Iterator[Server]:
         address = _address(process, path)
         # trust_env: no proxy stands between a machine and itself
         with httpx.Client(
-            base_url=address, headers=headers, timeout=REQUEST_SECONDS, trust_env=False
+            base_url=address, headers=headers, timeout=patience(path), trust_env=False
         ) as client:
             yield Server(process, client, path)
     finally:
@@ -129,7 +139,7 @@ def running(path: Path, context_tokens: int) -> Iterator[Server]:
 def _address(process: subprocess.Popen[str], path: Path) -> str:
     """Where it listens, once the file is read. ModelError where it ends or hangs before."""
     assert process.stdout is not None
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + patience(path)
     while time.monotonic() < until:
         ready, _, _ = select.select([process.stdout], [], [], 1.0)
         line = process.stdout.readline() if ready else ""
@@ -138,7 +148,7 @@ def _address(process: subprocess.Popen[str], path: Path) -> str:
         if ready and not line:
             process.wait(5)
             raise _failed(path, _end(process))
-    raise _failed(path, f"it has not read the file within {START_SECONDS:.0f} s")
+    raise _failed(path, f"it has not read the file within {patience(path):.0f} s")
 
 
 class Asker:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import gcd
 from typing import TYPE_CHECKING
 
 from doitune.base.shard import ALIGNED
@@ -19,6 +20,9 @@ BLOCK = 64
 """Numbers that share one absmax; pieces must be multiples of it, but for the last."""
 ABSMAX_BLOCK = 256
 """Absmax values that share one of their own."""
+
+ROUNDED_AT_ONCE = 1 << 20
+"""Numbers of a matrix that `rounded` quantises at once."""
 
 QUANTISED = {
     "_load_in_4bit": True,
@@ -79,7 +83,7 @@ class Quantised:
         """
         count = self.shape[0] * self.shape[1]
         writer.add(name, "U8", (-(-count // 2), 1), self.codes(pieces))
-        parts = self._rest()
+        parts = self.rest()
         absmax, state = parts.pop("absmax"), bytes(parts.pop(STATE).tolist())
         writer.add(f"{name}.absmax", "U8", absmax.shape, [absmax])
         blanks = -(writer.place + len(state)) % ALIGNED
@@ -87,7 +91,7 @@ class Quantised:
         for key in sorted(parts):
             writer.add(f"{name}.{key}", "F32", parts[key].shape, [parts[key]])
 
-    def _rest(self) -> dict[str, torch.Tensor]:
+    def rest(self) -> dict[str, torch.Tensor]:
         """What bitsandbytes stores beside the codes, by its names."""
         import torch
         from bitsandbytes.functional import QuantState, get_4bit_type, quantize_blockwise
@@ -110,15 +114,15 @@ class Quantised:
 
 def rounded(matrix: torch.Tensor) -> torch.Tensor:
     """fp32 [outputs, inputs]: what a layer computes with once `matrix` is quantised as training does on
-    loading it."""
+    loading it. Some rows are quantised at once: bitsandbytes takes three times the matrix in fp32."""
     import torch
-    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    packed, state = quantize_4bit(
-        matrix.to(device).float(), blocksize=BLOCK, compress_statistics=True, quant_type="nf4"
-    )
-    return dequantize_4bit(packed, state).cpu()
+    made, width = Quantised((matrix.shape[0], matrix.shape[1]), torch.float32), matrix.shape[1]
+    whole = BLOCK // gcd(BLOCK, width)
+    pieces = matrix.split(max(1, ROUNDED_AT_ONCE // width // whole) * whole)
+    codes = torch.cat(list(made.codes(piece.to(device).float() for piece in pieces)))
+    return dequantised(codes, made.rest())
 
 
 def dequantised(codes: torch.Tensor, rest: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from doitune.export.merged import Wish
     from doitune.export.report import Export
 
-FORMATS = "merged", "adapter", "gguf", "ollama"
+FORMATS = "merged", "adapter", "gguf", "ollama", "gguf-adapter"
 To = Annotated[
     str,
     typer.Option(
         "--to",
         help="merged: one folder of safetensors that plain transformers loads. adapter: the adapter alone, "
         "that plain peft loads, with tokenizer, chat template and model card. gguf: the merged folder, and a "
-        "file for llama.cpp. ollama: the same with a Modelfile. Several, with commas: a folder each.",
+        "file for llama.cpp. ollama: the same with a Modelfile. gguf-adapter: the base's own F16 file and "
+        "the adapter beside it for llama.cpp's --lora. Several, with commas: a folder each.",
     ),
 ]
 Into = Annotated[
@@ -113,7 +114,7 @@ def _made(
     from doitune.export.merged import export_merged
 
     made: list[AdapterExport | Export] = []
-    places = {one: wish.out if formats == (one,) else wish.out / one for one in ("adapter", "merged")}
+    places = {one: wish.out if formats == (one,) else wish.out / one for one in FORMATS}
     if "adapter" in formats:
         place, note = places["adapter"], listener.note
         made.append(export_adapter(wish.run, place, checkpoint=wish.checkpoint, base=base, on_note=note))
@@ -124,6 +125,10 @@ def _made(
         made.append(export_gguf(Files(wish, quants, "ollama" in formats, how[1]), listener))
     elif "merged" in formats:
         made.append(export_merged(replace(wish, out=places["merged"]), listener))
+    if "gguf-adapter" in formats:
+        from doitune.export.gguf.lora import export_lora
+
+        made.append(export_lora(replace(wish, out=places["gguf-adapter"]), listener))
     return made
 
 

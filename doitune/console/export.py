@@ -24,7 +24,7 @@ def show_any(found: AdapterExport | Export) -> None:
     if found.document["to"] == "adapter":
         show_adapter(cast("AdapterExport", found))
     else:
-        show = show_gguf if found.document["to"] == "gguf" else show_export
+        show = {"gguf": show_gguf, "gguf-adapter": show_lora}.get(found.document["to"], show_export)
         show(cast("Export", found))
 
 
@@ -71,8 +71,35 @@ def show_export(found: Export) -> None:
 
 def show_gguf(found: Export) -> None:
     """A line for each file: what llama.cpp makes of it beside the trained model; then what is not so."""
-    document, rows = found.document, []
-    for name, one in document["files"].items():
+    document = found.document
+    _show_files_asked(document, document["files"])
+    if (ollama := document.get("ollama")) is not None:
+        asked = f"{ollama['otherwise']} of {ollama['chats']} chats would be asked otherwise by it"
+        say(f"Modelfile is of {ollama['modelfile_of']}: {asked}, since Ollama's templates cannot trim blanks")
+        say("it was not tried in Ollama itself")
+    verdict = "may be called the trained model" if found.same else "NOT the same model"
+    whole = ", ".join(
+        name for name, one in document["files"].items() if one["quant"] in ("f16", "bf16", "f32")
+    )
+    say(f"{whole}: {verdict}" if whole else "quantised files are judged by their score alone")
+    say(f"the files are in {found.folder}{', as an earlier export left them' if found.again else ''}")
+
+
+def show_lora(found: Export) -> None:
+    """The adapter on the base's own file beside the trained model, and what that is worth."""
+    document = found.document
+    asked = {name: one for name, one in document["files"].items() if "parity" in one}
+    _show_files_asked(document, asked)
+    if document["warning"]:
+        say(document["warning"])
+    where = ", as an earlier export left them" if found.again else ""
+    base = next(name for name in document["files"] if name not in asked)
+    say(f"the files are in {found.folder}{where}: llama-server -m {base} --lora {next(iter(asked))}")
+
+
+def _show_files_asked(document: Mapping[str, Any], files: Mapping[str, Any]) -> None:
+    rows = []
+    for name, one in files.items():
         pair, score = one["parity"], one["evaluation"]
         scores = f"{100 * score['before']:.1f} -> {100 * score['after']:.1f}" if score else ""
         same = f"{100 * pair['agreement']:.1f}"
@@ -84,16 +111,6 @@ def show_gguf(found: Export) -> None:
     show_table([*columns, "no worse than 2 points"], rows, title=title, right=range(1, 6))
     for text in (*document["left_out"], *document["problems"]):
         say(text)
-    if (ollama := document.get("ollama")) is not None:
-        asked = f"{ollama['otherwise']} of {ollama['chats']} chats would be asked otherwise by it"
-        say(f"Modelfile is of {ollama['modelfile_of']}: {asked}, since Ollama's templates cannot trim blanks")
-        say("it was not tried in Ollama itself")
-    verdict = "may be called the trained model" if found.same else "NOT the same model"
-    whole = ", ".join(
-        name for name, one in document["files"].items() if one["quant"] in ("f16", "bf16", "f32")
-    )
-    say(f"{whole}: {verdict}" if whole else "quantised files are judged by their score alone")
-    say(f"the files are in {found.folder}{', as an earlier export left them' if found.again else ''}")
 
 
 def show_adapter(found: AdapterExport) -> None:

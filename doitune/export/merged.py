@@ -105,17 +105,23 @@ def export_merged(wish: Wish, listener: Listener | None = None) -> Export:
 def _folder(wanted: Path) -> Path:
     """Where to write. UsageError for a folder with something else in it than an export of doitune; whose
     export it is, the merge finds out."""
+    out = resolved_out(wanted)
+    if out.exists() and not (out.is_dir() and ((out / RECORD).is_file() or not any(out.iterdir()))):
+        problem = f"{out} is there already, and is no export of doitune"
+        raise UsageError(problem, "name a new or an empty folder: --out DIR")
+    return out
+
+
+def resolved_out(wanted: Path) -> Path:
+    """`--out` as a whole path. UsageError for what no path can be."""
     try:
         out = from_home(wanted).resolve()
-        foreign = out.exists() and not (out.is_dir() and ((out / RECORD).is_file() or not any(out.iterdir())))
+        out.exists()
+        return out
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a null byte
         reason = getattr(error, "strerror", None) or error
         problem = f"--out {str(wanted)!r} cannot be written: {reason}"
         raise UsageError(problem, "name a folder of yours") from None
-    if foreign:
-        problem = f"{out} is there already, and is no export of doitune"
-        raise UsageError(problem, "name a new or an empty folder: --out DIR")
-    return out
 
 
 def _order(source: Source, wish: Wish, out: Path, chats: Sequence[Sequence[Message]]) -> Order:

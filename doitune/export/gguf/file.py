@@ -16,7 +16,8 @@ from doitune.base.make import PIECE, ROOM
 from doitune.base.weights import open_weights
 from doitune.data.bring import OnProgress, Progress
 from doitune.errors import DiskError, ModelError, UsageError
-from doitune.export.gguf.tensors import Stored, list_tensors, turn_factors, write_sizes
+from doitune.export.gguf.sizes import turn_factors, write_sizes
+from doitune.export.gguf.tensors import EMBEDDING, Stored, list_tensors
 from doitune.export.gguf.vocabulary import Vocabulary, read_vocabulary
 from doitune.system.disk import need_room
 
@@ -67,12 +68,14 @@ class Plan:
         return sum(map(self.bytes_of, self.tensors)) + HEADER_BYTES
 
 
-def plan_file(folder: Path, kind: str) -> Plan:
-    """All that the GGUF of a merged folder will be. Errors: UsageError without the extra, ModelError."""
+def plan_file(folder: Path, kind: str, weights: Weights | None = None) -> Plan:
+    """All that the GGUF of a merged folder will be; `weights`: those of another one under its tokenizer.
+    Errors: UsageError without the extra, ModelError."""
     need_gguf()
-    config, weights = read_config(folder), open_weights(folder, "model")
+    config, weights = read_config(folder), weights or open_weights(folder, "model")
     name, tensors = list_tensors(folder, config, weights)
-    vocabulary = read_vocabulary(folder, weights.table["model.embed_tokens.weight"].shape[0])
+    rows = next(one.shape[0] for one in tensors if one.name == EMBEDDING)
+    vocabulary = read_vocabulary(folder, rows)
     return Plan(folder, kind, name, config, vocabulary, tuple(tensors), weights)
 
 

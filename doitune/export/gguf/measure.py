@@ -3,6 +3,7 @@ its score on the same questions."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from doitune.evals.compare import compare as compare_sides
 from doitune.evals.compare import read_side
 from doitune.evals.evaluate import evaluate
 from doitune.evals.targets import limits_of
-from doitune.export.gguf.tensors import context_length
+from doitune.export.gguf.sizes import context_length
 from doitune.export.measure import Questions, ask_trained
 from doitune.export.parity import AGREEMENT, Answers, ask, compare
 from doitune.export.tokenizer import exported_template, rendered_text
@@ -69,6 +70,10 @@ class Bench:
         trained, before = ask_trained(source, rows, Questions(trial.task, work, listener.questions))
         template = exported_template(merged.folder, source.template)
         return cls(source, merged, trial, template, rows, trained, before, work)
+
+    def clear(self) -> None:
+        """Delete the replies that were kept, once all is measured."""
+        shutil.rmtree(self.work, ignore_errors=True)
 
     @property
     def context_tokens(self) -> int:
@@ -126,12 +131,15 @@ def _plain(template: Template, messages: Sequence[Message]) -> list[dict[str, An
     return [] if tools or any(set(turn) != {"role", "content"} for turn in turns) else turns
 
 
-def measure_file(path: Path, kind: str, bench: Bench, listener: Listener) -> dict[str, Any]:
-    """What export.json says of a file. ModelError for other prompt ids, or where llama.cpp ends or hangs."""
+def measure_file(
+    path: Path, kind: str, bench: Bench, listener: Listener, adapter: Path | None = None
+) -> dict[str, Any]:
+    """What export.json says of a file, with an `adapter` on it. ModelError for other prompt ids, or where
+    llama.cpp ends or hangs."""
     from doitune.backends.llama_cpp import LlamaCppModel, running
 
     doing(f"llama.cpp reads {kind}")
-    with running(path, bench.context_tokens) as server:
+    with running(path, bench.context_tokens, adapter) as server:
         prompt = prove_prompts(server, bench.source, bench.template, bench.trial)
         rows = bench.trained.log_probs.shape[1]
         model = LlamaCppModel(server, bench.template.tokenizer, rows)
