@@ -219,3 +219,26 @@ def test_defaults_of_the_table_of_settings_are_the_fields() -> None:
     assert {name: defaults[name] for name in plain if name != "data.holdout"} == {
         name: value for name, value in plain.items() if name != "data.holdout"
     }
+
+
+PICTURES = sorted((ROOT / "docs/pictures").glob("*.*g"))
+
+
+def test_pictures_are_small_and_fetch_nothing() -> None:
+    """Trap: rich's own SVG names a font on another server, and a page of an offline manual asks for it."""
+    assert len(PICTURES) > 3
+    for path in PICTURES:
+        assert path.stat().st_size < 150_000, path.name
+        if path.suffix == ".svg":
+            text = path.read_text(encoding="utf-8")
+            assert "font-face" not in text and "<script" not in text and "href" not in text, path.name
+            addresses = set(re.findall(r"https?://[^\s\"']+", text))
+            assert addresses == {"http://www.w3.org/2000/svg"}, addresses
+
+
+def test_every_picture_is_shown_in_both_languages() -> None:
+    for languages in ([*pages()], [in_chinese(page) for page in pages()]):
+        text = "".join(page.read_text(encoding="utf-8") for page in languages)
+        assert set(re.findall(r"!\[[^\]]+\]\([^)]*pictures/([\w.]+)\)", text)) == {
+            one.name for one in PICTURES
+        }
