@@ -127,6 +127,21 @@ def test_three_losses_of_zero_in_a_row_stop_a_run() -> None:
         resumed.see(4, 0.0, 1.0)
 
 
+def test_rows_known_by_heart_stop_no_run() -> None:
+    """Trap: an ability of two rules is learnt so well that float32 has no smaller loss, and the run dies."""
+    losses = [1.0, 1e-3, 1e-8, 1e-9, *[0.0] * 5, 1e-9, *[0.0] * 5]
+    watch, resumed = Watch(100), Watch(100, _lines(losses))
+    for step, loss in enumerate(losses, 1):
+        watch.see(step, loss, 1e-7)
+    assert not watch.see(16, 0.0, 1e-7) and not resumed.see(16, 0.0, 1e-7)
+    for one in (watch, resumed):
+        one.see(17, 0.5, 1.0)
+        one.see(18, 0.0, 1.0)
+        one.see(19, 0.0, 1.0)
+        with pytest.raises(DivergedError, match="steps 18 to 20"):
+            one.see(20, 0.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("total", "skipped", "stops"),
     [

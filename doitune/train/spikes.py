@@ -5,6 +5,7 @@ Its memory is the run's own metrics, so that a resumed run sees what an undistur
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ MOST_SHARE = 0.01
 """Steps that may be skipped: at most three in a row, at most 1 % of the run's. A short run may skip none."""
 
 ZERO_LOSSES = 3
+BY_HEART = 1e-4
+"""Nats a token: a loss that fell below this before it was 0 is of rows that are known by heart."""
+
 WINDOW, LEAST_KNOWN, FAR = 100, 20, 10
 """A spike is more than FAR median deviations above the median of the last WINDOW steps; at least
 LEAST_KNOWN must be known."""
@@ -51,7 +55,7 @@ class Watch:
             "loss": deque(maxlen=WINDOW),
             "grad_norm": deque(maxlen=WINDOW),
         }
-        self.zeros = 0
+        self.zeros, self.last = 0, math.inf
         self.skipped: list[int] = []
         for line in metrics:
             if line.get("event") == "step":
@@ -60,7 +64,8 @@ class Watch:
                 self.skipped.append(line["step"])
 
     def _remember(self, loss: float, grad_norm: float) -> None:
-        self.zeros = self.zeros + 1 if loss == 0 else 0
+        self.zeros = self.zeros + 1 if loss == 0 and self.last > BY_HEART else 0
+        self.last = loss or self.last
         self.known["loss"].append(loss)
         self.known["grad_norm"].append(grad_norm)
 
@@ -82,7 +87,7 @@ class Watch:
 
     def see(self, step: int, loss: float, grad_norm: float) -> list[Spike]:
         """Take note of a step that was made; its spikes. DivergedError after ZERO_LOSSES steps with a loss
-        of exactly 0."""
+        of exactly 0 that did not come there little by little."""
         values = {"loss": loss, "grad_norm": grad_norm}
         spikes = [_spike(self.known[what], step, what, value) for what, value in values.items()]
         self._remember(loss, grad_norm)
