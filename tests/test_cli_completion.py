@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from test_house import PACKAGE, PROGRAM, WATCHED, loaded_by
 
 from doitune import __version__
@@ -73,7 +74,7 @@ def test_names_are_offered_and_nothing_heavy_is_loaded(shell: str, folder: Path)
     for line, names in expected.items():
         found, loaded = offered(shell, line, folder)
         assert found == names, line
-        assert loaded <= {"yaml"}, line
+        assert not loaded, line
 
 
 def test_commands_are_offered(folder: Path) -> None:
@@ -115,7 +116,8 @@ def typed(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_alone_doitune_and_its_groups_show_their_help() -> None:
     """Trap: the help as an error on stderr, exit 2."""
-    assert {one.name for one in app.registered_groups} == set(GROUPS)
+    commands = typer.main.get_command(app).commands
+    assert {name for name, one in commands.items() if hasattr(one, "commands")} == set(GROUPS)
     for words in ((), *((name,) for name in GROUPS)):
         alone, asked, short = typed(*words), typed(*words, "--help"), typed(*words, "-h")
         assert alone.returncode == asked.returncode == short.returncode == 0

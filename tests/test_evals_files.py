@@ -13,7 +13,6 @@ from tiny_benchmarks import make_agieval, make_cmmlu, real
 from doitune.data.suites import BENCHMARKS
 from doitune.errors import DataError, UsageError
 from doitune.evals.request import Request
-from doitune.evals.suites import files
 from doitune.evals.suites.files import fetch, find, is_known, suite_file, task
 from doitune.evals.targets import evaluate_target
 
@@ -104,7 +103,7 @@ def test_fetching_what_cannot_be_fetched(tmp_path, monkeypatch):
     def unreachable(*_, **__):
         raise OSError("no route")
 
-    monkeypatch.setattr(files, "urlopen", unreachable)
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
     for suite in BENCHMARKS:
         with pytest.raises(DataError, match="cannot be fetched: no route"):

@@ -1,33 +1,50 @@
-"""The app `doitune` with its commands. Nothing heavy is imported before a command runs."""
+"""The app `doitune` with its commands. None is imported before it is asked for."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from doitune.cli.advise import advise, show
-from doitune.cli.bases import base_app
-from doitune.cli.chat import chat
-from doitune.cli.data import data_app
-from doitune.cli.evaluation import compare, evaluate, score
-from doitune.cli.export import export
-from doitune.cli.group import HELP, Group, show_version
-from doitune.cli.grow import grow_app
-from doitune.cli.init import init
-from doitune.cli.machine import doctor
-from doitune.cli.manual import manual
-from doitune.cli.plan import plan
-from doitune.cli.push import push
-from doitune.cli.recipes import recipes_app
-from doitune.cli.report import report
-from doitune.cli.selftest import selftest_app
-from doitune.cli.serve import serve
-from doitune.cli.training import resume, runs_app, train
+from doitune.cli.group import HELP, Group, Later, show_version
+
+COMMANDS = {
+    "init": "init:init",
+    "plan": "plan:plan",
+    "train": "training:train",
+    "resume": "training:resume",
+    "eval": "evaluation:evaluate",
+    "score": "evaluation:score",
+    "compare": "evaluation:compare",
+    "report": "report:report",
+    "chat": "chat:chat",
+    "serve": "serve:serve",
+    "export": "export:export",
+    "push": "push:push",
+    "doctor": "machine:doctor",
+    "help": "manual:manual",
+    "advise": "advise:advise",
+    "grow": "grow:grow_app",
+    "base": "bases:base_app",
+    "data": "data:data_app",
+    "recipes": "recipes:recipes_app",
+    "runs": "training:runs_app",
+    "selftest": "selftest:selftest_app",
+}
+"""Each command's module of `cli/` and its noun in it, in the order of the help."""
+
+
+class Doitune(Group):
+    """The commands, each made when it is asked for: a start pays for its own alone."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = Later(COMMANDS)
+
 
 app = typer.Typer(
     name="doitune",
-    cls=Group,
+    cls=Doitune,
     context_settings={"help_option_names": list(HELP)},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -42,27 +59,3 @@ def doitune(
     ] = False,
 ) -> None:
     """Fine-tune a language model on one card, ability by ability, and measure what each ability gained."""
-
-
-app.command()(init)
-app.command()(plan)
-app.command()(train)
-app.command()(resume)
-app.command(name="eval")(evaluate)
-app.command()(score)
-app.command()(compare)
-app.command()(report)
-app.command()(chat)
-app.command()(serve)
-app.command()(export)
-app.command()(push)
-app.command()(doctor)
-app.command(name="help")(manual)
-app.command()(advise)
-grow_app.command("show")(show)
-app.add_typer(grow_app, name="grow")
-app.add_typer(base_app, name="base")
-app.add_typer(data_app, name="data")
-app.add_typer(recipes_app, name="recipes")
-app.add_typer(runs_app, name="runs")
-app.add_typer(selftest_app, name="selftest")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import UserDict
+from importlib import import_module
 from typing import Any
 
 import typer
@@ -18,9 +20,32 @@ class Group(TyperGroup):
         return super().parse_args(ctx, args or ([] if ctx.resilient_parsing else [HELP[-1]]))
 
 
-def group(about: str) -> typer.Typer:
+class Later(UserDict[str, Any]):
+    """Commands by name, each imported and made when it is first taken out; until then `module:noun`."""
+
+    def __getitem__(self, name: str) -> Any:
+        found = super().__getitem__(name)
+        if isinstance(found, str):
+            found = self.data[name] = _made(name, found)
+        return found
+
+
+def _made(name: str, place: str) -> Any:
+    module, _, noun = place.partition(":")
+    found = getattr(import_module(f"doitune.cli.{module}"), noun)
+    if isinstance(found, typer.Typer):  # also one with a single command in it
+        made: Any = typer.main.get_group(found)
+    else:
+        alone = group("")
+        alone.command(name)(found)
+        made = typer.main.get_command(alone)
+    made.name = name
+    return made
+
+
+def group(about: str, kind: type[TyperGroup] = Group) -> typer.Typer:
     """A group below `doitune`."""
-    return typer.Typer(help=about, cls=Group)
+    return typer.Typer(help=about, cls=kind, add_completion=False, rich_markup_mode=None)
 
 
 def show_version(asked: bool) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from doitune.cli import completion, options
-from doitune.cli.group import Group
+from doitune.cli.advise import show
+from doitune.cli.group import Group, group
 from doitune.cli.options import WAIT_MINUTES, CorpusName, Json, Runs, Sets, WaitForDisk
 from doitune.errors import UsageError
 from doitune.run.default import RUNS
@@ -37,9 +38,7 @@ class GrowGroup(Group):
         return super().resolve_command(ctx, args if known else [RUN, *args])
 
 
-grow_app = typer.Typer(
-    help="A family of runs over budgets, sizes and abilities: `doitune grow PLAN`.", cls=GrowGroup
-)
+grow_app = group("A family of runs over budgets, sizes and abilities: `doitune grow PLAN`.", GrowGroup)
 
 Models = Annotated[
     list[str] | None,
@@ -321,3 +320,6 @@ def _show(folder: Path, failed: list[Answer], *, as_json: bool) -> None:
     else:
         console.show_growth(found, tables(found), folder)
         console.show_tried(tried)
+
+
+grow_app.command("show")(show)

@@ -15,12 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
 
 from doitune.data.sources import SOURCES
 from doitune.errors import DataError
@@ -134,7 +131,7 @@ class ModelScope:
     def listing(self, revision: str) -> Listing:
         wanted = revision or "master"
         address = f"{self.base}/tree?{urlencode({'Revision': wanted, 'Root': '/', 'Recursive': 'True'})}"
-        with _opened(Request(address), self.repository) as answer:
+        with _opened(address, {}, self.repository) as answer:
             text = answer.read()
         try:
             entries = json.loads(text)["Data"]["Files"]
@@ -186,8 +183,10 @@ def _continue(address: str, part: Path, size: int, on_bytes: OnBytes, repository
     if there > size:
         part.unlink()
         there = 0
-    request = Request(address, headers={"Range": f"bytes={there}-"} if there else {})
-    with _opened(request, repository) as answer:
+    from http.client import HTTPException
+
+    headers = {"Range": f"bytes={there}-"} if there else {}
+    with _opened(address, headers, repository) as answer:
         if there and answer.status != 206:
             on_bytes(-there)
             there = 0
@@ -202,10 +201,14 @@ def _continue(address: str, part: Path, size: int, on_bytes: OnBytes, repository
 
 
 @contextmanager
-def _opened(request: Request, repository: str) -> Iterator[Any]:
+def _opened(address: str, headers: dict[str, str], repository: str) -> Iterator[Any]:
     """The answer to a request. Errors: DataError."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
     try:
-        answer = urlopen(request, timeout=_TIMEOUT_SECONDS)
+        answer = urlopen(Request(address, headers=headers), timeout=_TIMEOUT_SECONDS)
     except HTTPError as error:
         error.close()
         what = (

@@ -1,7 +1,5 @@
 """The recipe's `data`: which examples are learnt from, and how many of each ability."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -103,7 +101,7 @@ class CorpusEntry(_From):
         yield from _names_that_fail(self, "ability")
 
 
-def _names_that_fail(section: CorpusEntry | DataSection, ability: str) -> Iterator[Contradiction]:
+def _names_that_fail(section: "CorpusEntry | DataSection", ability: str) -> Iterator[Contradiction]:
     """What the names of abilities and columns say against each other; `ability`: the field of the ability."""
     name = getattr(section, ability)
     if name and not is_ability_name(name):

@@ -7,8 +7,6 @@ sections have files of their own (`model_section`, `data_section`, `train_sectio
 here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 

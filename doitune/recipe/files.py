@@ -13,7 +13,6 @@ from pathlib import Path
 
 from doitune.errors import RecipeError
 from doitune.recipe.nodes import Fields, Scalar, quote
-from doitune.recipe.yaml_text import read_file
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -93,6 +92,8 @@ def copy(name: str, target: str) -> Path:
         path = path / f"{source.name}.yaml"
     if path.suffix not in _SUFFIXES:
         raise RecipeError("is not the name of a recipe file", "end it in .yaml", place=str(path))
+    from doitune.recipe.yaml_text import read_file
+
     tree = read_file(source.path, source.shown)
     landed = Source(path.stem, path, str(path), False)
     before, after = parent_of(tree, source), parent_of(tree, landed)
@@ -186,6 +187,8 @@ def unknown(what: str, name: str, known: list[str], hint: str = "") -> RecipeErr
 
 
 def _card(source: Source) -> RecipeCard:
+    from doitune.recipe.yaml_text import read_file
+
     tree = read_file(source.path, source.shown)
     summary, alias = (tree.entries.get(key) for key in ("summary", "alias_of"))
     return RecipeCard(

@@ -1,7 +1,5 @@
 """The recipe's `model`: the base model and its sizes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Literal
 

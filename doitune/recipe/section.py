@@ -1,7 +1,5 @@
 """Section: a part of a recipe; and the kinds of value that its fields hold, with their limits."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -33,7 +31,7 @@ class Section(BaseModel):
         return iter(())
 
     @model_validator(mode="after")
-    def _agree(self) -> Section:
+    def _agree(self) -> "Section":
         found = tuple(self.contradictions())
         if found:
             raise PydanticCustomError(

@@ -3,8 +3,6 @@
 In a file the section is flat; here its fields stand in groups by what they are about.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Literal
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import CheckpointError, UsageError
-from doitune.run.changes import BEFORE
 from doitune.run.checkpoint import Checkpoint
 from doitune.run.checkpoint_writer import write
 from doitune.run.checkpoints import Checkpoints, delete, sweep
@@ -107,6 +106,7 @@ def resolved(run: Run, overrides: tuple[str, ...] = ()) -> Resolved:
 
     Its recipe.yaml holds every field that there was: one that it lacks means what was done BEFORE it."""
     from doitune.recipe.resolve import resolve
+    from doitune.run.changes import BEFORE
 
     path, name = str(run.folder / RECIPE), run.folder.parent.name
     found = resolve(path, name=name, overrides=overrides)

@@ -15,7 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, cast
-from urllib.request import urlopen
 from zipfile import BadZipFile, ZipFile
 
 from doitune.data.cache import CACHE_CURE, corpora_folder
@@ -248,6 +247,8 @@ def _write(path: Path, content: bytes, on_file: OnFile) -> None:
 
 def _download(benchmark: Benchmark, folder: Path, on_file: OnFile) -> Path:
     """The benchmark's archive from its own source, into `folder`. Errors: DataError."""
+    from urllib.request import urlopen
+
     on_file(benchmark.archive.rpartition("/")[2])
     if not benchmark.archive.startswith("https://"):
         return _from_hub(benchmark, folder)
