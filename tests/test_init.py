@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
-import re
 import select
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -126,26 +124,3 @@ def test_what_is_proposed_fits_and_what_is_offered_exists() -> None:
     )
     assert all(str(default_of(name)) != "PydanticUndefined" for name in OFFERED)
     assert list(STEP_SIZES) == sorted(STEP_SIZES, reverse=True) and FEW_STEPS > 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
-def test_the_first_ten_minutes_run_as_printed(name: str, tmp_path: Path) -> None:
-    """The blocks of commands for a file of one's own, and to talk to the result, in a shell."""
-    house = Path(__file__).parents[1]
-    blocks = re.findall(r"```bash\n(.*?)```", (house / name).read_text("utf-8"), re.DOTALL)
-    (block,) = [one for one in blocks if "doitune init" in one]
-    (talk,) = [one for one in blocks if one.startswith("doitune chat")]
-    assert len(block.splitlines()) <= 10
-    command = tmp_path / "bin" / "doitune"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m doitune "$@"\n')
-    command.chmod(0o755)
-    path = f"{command.parent}:{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(house)}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block + talk], cwd=tmp_path, env=env, input="查第 3 行", capture_output=True, text=True, timeout=300, check=False
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "客服 (chrF)" in done.stdout and "sql (chrF)" in done.stdout
-    assert re.search(r"my/[0-9-]+:\n.*\nmy/[0-9-]+@base:\n", done.stdout, re.DOTALL)
