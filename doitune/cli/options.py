@@ -76,6 +76,15 @@ CardSize = Annotated[
         autocompletion=completion.cards,
     ),
 ]
+CardLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--card",
+        help="A card's memory (24gb, 48gb or GiB) or name (rtx4090) that it must fit; a larger card here is "
+        "limited to it.",
+        autocompletion=completion.cards,
+    ),
+]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of the runs.")]
 RunName = Annotated[
     str,

@@ -10,7 +10,7 @@ from doitune.cli import options
 from doitune.cli.group import group
 from doitune.cli.options import (
     WAIT_MINUTES,
-    CardSize,
+    CardLimit,
     CorpusName,
     Json,
     Model,
@@ -31,7 +31,7 @@ def train(
     corpus: CorpusName = None,
     sets: Sets = None,
     runs: Runs = RUNS,
-    card: CardSize = None,
+    card: CardLimit = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Resolve, check and encode, then say what a training would do.")
     ] = False,
@@ -56,7 +56,7 @@ def train(
     resolved = options.resolved(recipe, model, corpus, sets)
     suites = [name for name in resolved.recipe.eval.suite if name in BENCHMARKS]
     if follows():
-        return None if dry_run else follow(resolved, judged_rows(suites, only_present=True))
+        return None if dry_run else follow(resolved, judged_rows(suites, only_present=True), size)
     if dry_run:
         with progress.LiveLine():
             plan = plan_training(resolved, judged_rows(suites, only_present=True))

@@ -38,15 +38,18 @@ def refuse_before_download(resolved: Resolved, given: Card | None) -> None:
             refuse_unfit(planned)
 
 
-def allowance(resolved: Resolved, backend: str) -> Allowance | None:
-    """What the card that is here allows a run on `backend`; None without a card, or for an architecture that
-    is not known.
+def allowance(resolved: Resolved, backend: str, most_gib: float | None = None) -> Allowance | None:
+    """What the card that is here allows a run on `backend`, where it is limited to a card of `most_gib`; None
+    without a card, or for an architecture that is not known.
 
     The base may lie on the card by now: what this process takes counts as free, as the plan counts it, too.
     """
     card = find_card()
     if card is not None and card.free_gib is not None:
         card = replace(card, free_gib=min(card.gib, card.free_gib + _own_gib(backend)))
+    if card is not None and most_gib is not None and most_gib < card.gib:
+        free = most_gib if card.free_gib is None else min(most_gib, card.free_gib)
+        card = replace(card, gib=most_gib, free_gib=free)
     planned = None if card is None else _planned(resolved, card, backend)
     if planned is None:
         return None

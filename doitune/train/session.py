@@ -8,12 +8,14 @@ once.
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.errors import Stopped
+from doitune.memory.cards import Card
+from doitune.memory.limit import Limit, limit_process
 from doitune.memory.start import allowance, refuse_before_download
 from doitune.prepare.origin import opening, origin, refuse_drift
 from doitune.prompt.encoded_rows import rows_of
@@ -47,7 +49,6 @@ from doitune.train.trial import try_out
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
-    from doitune.memory.cards import Card
 
 
 def start(
@@ -64,8 +65,8 @@ def start(
     """Train a recipe in a new run directory under `runs`; returns the finished run. `wait_minutes`: how long
     to wait for room on a full disk. `called`: the directory's name; else the time is.
 
-    `card`: one that the training has to fit as well as the one that is here. Errors: FitError before anything
-    is downloaded.
+    `card`: one that the training has to fit as well as the one that is here, which is limited to it where it
+    is larger. Errors: FitError before anything is downloaded.
     """
     refuse_before_download(resolved, card)
     make_folder(runs)
@@ -73,7 +74,7 @@ def start(
     prove_folder(runs)
     refuse_missing(resolved.recipe.train.trackers)
     with joined() as team:
-        loaded = _load(team, resolved, judged, now())
+        loaded = _load(team, resolved, judged, now(), card)
         plan, record = loaded.plan, {**loaded.origin(), "recipe": recorded(loaded.plan.recipe)}
         run = named_run(runs, resolved.name, called) if called else create_run(runs, resolved.name)
         with run.lock(), stoppable(run):
@@ -86,7 +87,8 @@ def start(
                     f"run {run.name}: {several(len(plan.material.examples), 'example')}, "
                     f"{several(training.at.total_steps, 'step')}, {loaded.backend} on {loaded.model.device}"
                 )
-                for text in (*opening(plan.recipe, plan.material, loaded.model), training.retention.habit):
+                opened = (*opening(plan.recipe, plan.material, loaded.model), training.retention.habit)
+                for text in (*loaded.limits, *opened):
                     setup.note(text)
                 choose_arrangement(training)
                 _train(training)
@@ -118,13 +120,15 @@ def resume(
         resolved = recipe_of(run, wishes.sets)
         before = run.read_json(ORIGIN)
         changes = recipe_changes(before.get("recipe"), resolved.recipe, allow, run.name)
-        loaded = _load(team, resolved, judged, moment_of(run))
+        loaded = _load(team, resolved, judged, moment_of(run), limited_to(before))
         refuse_lost_moment(run, loaded.plan.material.template)
         here = loaded.origin()
         refuse_drift(before, here, run.name, allow=allow)
         if before.get("device") != here["device"]:
             changes = (*changes, Change("device", before.get("device"), here["device"]))
         with tracked(_setup(loaded, run, scorer, on_event, wishes.wait_minutes)) as setup:
+            for text in loaded.limits:
+                setup.note(text)
             training = Training(setup)
             _stand(training, wishes)
             if changes:
@@ -133,11 +137,17 @@ def resume(
     return run
 
 
-def follow(resolved: Resolved, judged: Judged | None = None) -> None:
+def limited_to(origin: Mapping[str, Any]) -> Card | None:
+    """The card that a run was limited to as it began, by its origin.json; None: it was not."""
+    limit = origin.get("card_limit")
+    return Card(float(limit["card_gib"])) if limit else None
+
+
+def follow(resolved: Resolved, judged: Judged | None = None, card: Card | None = None) -> None:
     """This process's part of a training that another one leads: the gradients that it asks for. It writes
     nothing and says nothing."""
     with joined() as team:
-        loaded = _load(team, resolved, judged, now())
+        loaded = _load(team, resolved, judged, now(), card)
         signals = Asked(echo_seconds(team))
         gradients = Gradients(loaded.plan.material, loaded.model, team, signals)
         with deferred(signals):
@@ -152,7 +162,7 @@ def follow(resolved: Resolved, judged: Judged | None = None) -> None:
 def follow_run(run: Run, wishes: Wishes = Wishes()) -> None:  # noqa: B008  # frozen
     """`follow`, where a run is resumed; nothing is left to do for one that is whole."""
     if run.done() is None or wishes.sets:
-        follow(recipe_of(run, wishes.sets))
+        follow(recipe_of(run, wishes.sets), card=limited_to(run.read_json(ORIGIN)))
 
 
 @dataclass(frozen=True)
@@ -163,22 +173,31 @@ class _Loaded:
     backend: str
     model: LoadedModel
     team: Team
+    limit: Limit | None
+
+    @property
+    def limits(self) -> list[str]:
+        """What is to be said of a card that was named."""
+        return [self.limit.text] if self.limit else []
 
     def origin(self) -> dict[str, Any]:
         """What origin.json says of it; the model is as it was loaded."""
         plan = self.plan
-        return origin(plan.recipe, plan.base, plan.material, self.model, self.backend)
+        found = origin(plan.recipe, plan.base, plan.material, self.model, self.backend)
+        return {**found, **(self.limit.to_json() if self.limit else {})}
 
 
-def _load(team: Team, resolved: Resolved, judged: Judged | None, moment: str) -> _Loaded:
-    """`moment`: what the base's chat template takes for now; the leader's counts."""
+def _load(team: Team, resolved: Resolved, judged: Judged | None, moment: str, card: Card | None) -> _Loaded:
+    """`moment`: what the base's chat template takes for now; the leader's counts. `card`: what this process's
+    card is limited to."""
     moment = team.gather(moment)[0]
     with preparing(team):
         plan = plan_training(resolved, judged, loads=True, moment=moment)
+        limit = None if card is None else limit_process(card)
         backend, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=True)
     if team.size > 1:
         prove_same(team, "examples", rows_of(plan.material.encoded).digest())
-    return _Loaded(plan, backend, model, team)
+    return _Loaded(plan, backend, model, team, limit)
 
 
 def _setup(loaded: _Loaded, run: Run, scorer: Scorer | None, on_event: OnEvent, wait_minutes: float) -> Setup:
@@ -186,6 +205,7 @@ def _setup(loaded: _Loaded, run: Run, scorer: Scorer | None, on_event: OnEvent, 
     signals = Asked(echo_seconds(loaded.team))
     patience = Patience(wait_minutes, report=lambda text: on_event(Note(text)), check=signals.check)
     on_card = loaded.model.device.type == "cuda"
+    most_gib = loaded.limit.card_gib if loaded.limit else None
     return Setup(
         run=Run(run.folder, patience),
         recipe=loaded.plan.recipe,
@@ -195,7 +215,7 @@ def _setup(loaded: _Loaded, run: Run, scorer: Scorer | None, on_event: OnEvent, 
         report=on_event,
         team=loaded.team,
         signals=signals,
-        allowance=allowance(loaded.plan.resolved, loaded.backend) if on_card else None,
+        allowance=allowance(loaded.plan.resolved, loaded.backend, most_gib) if on_card else None,
     )
 
 
