@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import newcomer
 import pytest
 import typer
 from manual import ROOT, blocks, commands, every_page, in_chinese, inline, pages, sections, shown, tables
@@ -85,6 +86,14 @@ def test_options_of_a_command_in_a_sentence_are_its_own(name: str) -> None:
         typed = {word.split("=")[0] for word in words if re.match(r"-{1,2}[a-z]", word)}
         own = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
         assert typed <= {*own, "--help", "-h"}, f"{name}: `{code}`"
+
+
+def test_what_a_newcomer_types_is_what_readme_has() -> None:
+    """Trap: a block is renamed, and its check or its excuse is about nothing."""
+    texts = [block.text for block in blocks(ROOT / "README.md", "bash")]
+    for words in (*newcomer.LEFT_OUT, *newcomer.SAYS):
+        assert sum(words in text for text in texts) == 1, words
+    assert len([one for one in blocks(ROOT / "README.md", "bash") if not newcomer.why_not(one)]) > 4
 
 
 def without_numbers(dotted: str) -> str:
