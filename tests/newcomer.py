@@ -1,4 +1,5 @@
-"""A newcomer's hour: each block of commands of README, in order, from a built wheel in a fresh environment.
+"""A newcomer's hour: each block of commands of README as printed, in order, in a fresh environment: the first one in a
+copy of this checkout, the others in a folder of one's own.
 
     python tests/newcomer.py
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,12 +44,15 @@ def why_not(block: Block) -> str:
     return next((why for word, why in LEFT_OUT.items() if word in block.text), "")
 
 
-def built(folder: Path) -> Path:
-    """The wheel of this checkout."""
-    words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)]
-    subprocess.run(words, check=True)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+def copied(folder: Path) -> Path:
+    """This checkout's own files, elsewhere."""
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    for name in listed.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    return folder
 
 
 def main() -> int:
@@ -56,7 +61,7 @@ def main() -> int:
         home = Path(name)
         desk = home / "我的 desk"
         desk.mkdir()
-        wheel = built(home)
+        place = copied(home / "checkout")
         venv.create(home / "env", with_pip=True)
         path = f"{home / 'env/bin'}{os.pathsep}{os.environ['PATH']}"
         apart = {"XDG_CACHE_HOME": str(home / "cache"), "HF_HUB_OFFLINE": "1", "PATH": path}
@@ -67,13 +72,12 @@ def main() -> int:
             if why := why_not(block):
                 print(f"== {block.place} is left out: {why}", flush=True)
                 continue
-            typed = block.text.replace("pip install .", f"pip install -q {wheel}")
             print(f"== {block.place}\n{block.text}", flush=True)
             started = time.monotonic()
-            words = ["bash", "-euo", "pipefail", "-c", typed]
+            words = ["bash", "-euo", "pipefail", "-c", block.text]
             done = subprocess.run(
                 words,
-                cwd=desk,
+                cwd=place,
                 env=environment,
                 input=TYPED,
                 text=True,
@@ -83,6 +87,7 @@ def main() -> int:
             )
             print(done.stdout, flush=True)
             print(f"== {block.place} took {time.monotonic() - started:.0f} s", flush=True)
+            place = desk
             if done.returncode:
                 print(f"== {block.place} ended with {done.returncode}", flush=True)
                 return done.returncode
