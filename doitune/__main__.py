@@ -47,14 +47,14 @@ def _command() -> int:
     except BrokenPipeError:
         return BROKEN_PIPE
     except OSError as error:
-        _leave(bad_name(error) or _crash(error))
+        _leave(bad_name(error) or _known(error) or _crash(error))
     except Exception as error:
         import typer
 
         if isinstance(error, typer.Abort):
             raise KeyboardInterrupt from None
         if not hasattr(error, "format_message"):
-            _crash(error)
+            _leave(_known(error) or _crash(error))
         from doitune.cli.habits import cured
 
         message = str(error.format_message()) or "no such command"
@@ -80,6 +80,13 @@ def _warn(*about: Any, **more: Any) -> None:
     from doitune.console import screen
 
     screen.show_warning(*about, **more)
+
+
+def _known(error: Exception) -> DoituneError | None:
+    """A library's error that is nobody's bug, as a user may read it."""
+    from doitune.doctor.known_errors import recognised
+
+    return recognised(error)
 
 
 def _crash(error: Exception) -> NoReturn:

@@ -381,3 +381,20 @@ def test_a_bug_of_ours_keeps_its_traceback(
         and "ZeroDivisionError: ours" in shown
         and "this is a bug in doitune" in shown
     )
+
+
+def test_a_librarys_known_error_is_a_sentence(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from doitune.train import session
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore lines")
+
+    monkeypatch.setattr(session, "plan_training", broken)
+    monkeypatch.setattr(sys, "argv", ["doitune", *train(world)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    shown = capsys.readouterr().err
+    assert left.value.code == 78 and "Traceback" not in shown and "no code for the card" in shown
+    assert "hint: " in shown and "more lines" not in shown

@@ -233,6 +233,11 @@ def hub_errors(name: str, revision: str = "") -> Iterator[Any]:
     quieten_client()
     try:
         yield
+    except hub.GatedRepoError:
+        raise ModelError(
+            f"the hub gives {name!r} only to those who accepted its licence",
+            f"accept it on https://huggingface.co/{name}, then `hf auth login`",
+        ) from None
     except hub.RepositoryNotFoundError:
         raise ModelError(
             f"the hub has no model {name!r} that you may read",

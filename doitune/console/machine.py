@@ -9,6 +9,7 @@ from doitune.console.screen import duration, say, show_table
 
 if TYPE_CHECKING:
     from doitune.doctor.diagnosis import Diagnosis
+    from doitune.doctor.known_errors import KnownError
     from doitune.selftest.crash_report import Report
 
 VERDICTS = {
@@ -32,6 +33,14 @@ def show_diagnosis(found: Diagnosis, *, commands: bool) -> None:
             say(line)
     more = "" if commands or not found.commands else " (--fix-hint prints the commands)"
     say(VERDICTS[found.state] + more)
+
+
+def show_known_error(known: KnownError | None) -> None:
+    """What a message means, or that nobody here knows it."""
+    if known is None:
+        say("not one of the errors that are known; `doitune doctor` looks at this machine")
+    else:
+        say(f"{known.problem}\n-> {known.cure}")
 
 
 def show_gpu(document: Mapping[str, Any], written: str) -> None:

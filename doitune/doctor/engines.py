@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from doitune.doctor.check import Check
+from doitune.doctor.known_errors import AGAIN, TORCH, explain
 
 ASK_SECONDS = 180
+OLDEST_DRIVERS = {"12": 525, "13": 580}
+"""Major versions of the driver for Linux by CUDA's. Source: NVIDIA, CUDA compatibility, minor versions."""
 
 
 def ask_engines() -> dict[str, Any]:
@@ -32,15 +37,13 @@ def ask_engines() -> dict[str, Any]:
         return {"error": f"the process that imports torch ended with {done.returncode}: {last.strip()}"}
 
 
-def torch_checks(asked: Mapping[str, Any], has_card: bool) -> Iterator[Check]:
+def torch_checks(asked: Mapping[str, Any], has_card: bool, driver: str = "") -> Iterator[Check]:
+    """What torch says of itself and the card; `driver`: its version, as the driver has it."""
     if "error" in asked:
-        yield Check(
-            "torch",
-            "problem",
-            str(asked["error"]),
-            "install torch again",
-            ("pip install --force-reinstall --no-deps 'torch>=2.10,<2.14'",),
-        )
+        known = explain(str(asked["error"]))
+        cure = known.cure if known else "install torch again"
+        again = f"pip install --force-reinstall --no-deps {TORCH}"
+        yield Check("torch", "problem", str(asked["error"]), cure, () if known else (again,))
         return
     torch = asked["torch"]
     if torch["cuda"]:
@@ -52,22 +55,41 @@ def torch_checks(asked: Mapping[str, Any], has_card: bool) -> Iterator[Check]:
     elif not has_card:
         yield Check("torch", "ok", f"torch {torch['version']} on the CPU")
     elif not torch["built_for"]:
-        command = "pip install --force-reinstall 'torch>=2.10,<2.14' --index-url https://download.pytorch.org/whl/cu128"
         yield Check(
             "torch",
             "warning",
             f"torch {torch['version']} is built without CUDA, but a card is here",
             "install a build with CUDA",
-            (command,),
+            (AGAIN,),
         )
     else:
-        yield Check(
+        yield _blind(torch, driver)
+
+
+def _blind(torch: Mapping[str, Any], driver: str) -> Check:
+    """A card that the driver has and torch does not see."""
+    text = (
+        f"torch {torch['version']} is built for CUDA {torch['built_for']} and sees no card, "
+        f"though the driver{f' {driver}' if driver else ''} does: {torch['why'] or 'no reason given'}"
+    )
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None:
+        cure = f"CUDA_VISIBLE_DEVICES={hidden!r} may hide it"
+        return Check("torch", "warning", text, cure, ("unset CUDA_VISIBLE_DEVICES",))
+    needed = OLDEST_DRIVERS.get(str(torch["built_for"]).partition(".")[0], 0)
+    have = int(found[0]) if (found := re.match(r"\d+", driver)) else 0
+    if 0 < have < needed:
+        cure = f"CUDA {torch['built_for']} needs driver {needed} or later: update it"
+        older = have >= OLDEST_DRIVERS["12"]
+        return Check(
             "torch",
             "warning",
-            f"torch {torch['version']} is built for CUDA {torch['built_for']} and sees no card, "
-            f"though the driver does: {torch['why'] or 'no reason given'}",
-            "update the driver; look at CUDA_VISIBLE_DEVICES",
+            text,
+            f"{cure}{', or take a build for CUDA 12' if older else ''}",
+            (AGAIN,) * older,
         )
+    known = explain(str(torch["why"]))
+    return Check("torch", "warning", text, known.cure if known else "update the driver, then restart")
 
 
 def backend_checks(asked: Mapping[str, Any], has_card: bool) -> Iterator[Check]:
@@ -80,11 +102,12 @@ def backend_checks(asked: Mapping[str, Any], has_card: bool) -> Iterator[Check]:
             install = (
                 ("pip install 'doitune[gpu]'",) if name == "unsloth" and "not installed" in reason else ()
             )
+            known = explain(reason)
             state = "problem" if none_serves else "warning" if has_card else "ok"
             yield Check(
                 f"backend {name}",
                 state,
                 f"not used here, and not needed: {reason}" if state == "ok" else f"cannot be used: {reason}",
-                "" if state == "ok" else "see the lines above",
+                "" if state == "ok" else known.cure if known else "see the lines above",
                 install,
             )
