@@ -26,7 +26,15 @@ from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run
 from doitune.run.model import load_model
 from doitune.train.arrangement import choose_arrangement
-from doitune.train.endings import ASKED, Endings, ask_endings, reply_endings
+from doitune.train.endings import (
+    ASKED,
+    CPU_POSITIONS,
+    LEAST_ASKED,
+    Endings,
+    _short,
+    ask_endings,
+    reply_endings,
+)
 from doitune.train.events import Event, Note
 from doitune.train.loop import Training
 from doitune.train.plan import plan_training
@@ -283,8 +291,13 @@ def test_twenty_short_answers_are_asked_of_many() -> None:
     model, template = tiny()
     rows = [row for group in examples(8).values() for row in group]
     encoded = encode_all([row.messages for row in rows], template)
+    assert len(_short(rows, encoded, on_cpu=False)) == ASKED
+    chosen = _short(rows, encoded, on_cpu=True)
+    widths = [len(encoded[rows.index(row)].ids) for row, _ in chosen]
+    assert LEAST_ASKED < len(widths) < ASKED and len(widths) * max(widths) <= CPU_POSITIONS
+    assert sorted(widths) == sorted(len(row.ids) for row in encoded)[: len(widths)], "the shortest on the CPU"
     found = ask_endings(model, template, rows, encoded)
-    assert found.asked == ASKED
+    assert found.asked == len(chosen)
     assert found.max_new_tokens <= 2 * 32 + 16
     assert Endings(20, 19, 8).marked and not Endings(20, 20, 8).marked
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.console.examples import show_ledger
 from doitune.console.screen import duration, say, show_json, show_table
+from doitune.system.spent import STEPS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from doitune.train.plan import Plan
 
 RUN_SCHEMA = "doitune.run/1"
+
+LEAST_NAMED = 0.05
+"""Seconds of a part that is named."""
 
 
 def show_plan(plan: Plan) -> None:
@@ -45,6 +49,8 @@ def show_run(run: Run, runs: Path, *, as_json: bool) -> None:
     early = " (early: no better validation)" if done.get("stopped_early") else ""
     steps = f"trained {done['final_step']} steps in {duration(done['seconds'])}{early}"
     say(f"{steps}; best checkpoint: step {done['best_step']}")
+    if parts := done.get("seconds_by_part"):
+        say(beside_the_steps(parts))
     say(f"run {run.name} in {run.folder}")
     say(f"talk to it: {command('chat', run, runs)}")
     if can_be_asked(run):
@@ -52,6 +58,13 @@ def show_run(run: Run, runs: Path, *, as_json: bool) -> None:
         return
     say("no row was kept out to be asked (data.holdout): `doitune eval RUN --corpus ROWS` asks others")
     say(f"next: {command('report', run, runs)}")
+
+
+def beside_the_steps(parts: Mapping[str, float]) -> str:
+    """What the time of a training's last process went to but for its steps, in a sentence."""
+    others = {name: seconds for name, seconds in parts.items() if name != STEPS}
+    named = ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items() if seconds >= LEAST_NAMED)
+    return f"beside the steps {duration(sum(others.values()))}" + (f" ({named}, in seconds)" if named else "")
 
 
 def show_runs(entries: Sequence[Mapping[str, Any]]) -> None:

@@ -20,3 +20,8 @@ class Encoded:
     def trained(self) -> int:
         """How many tokens are trained."""
         return len(self.labels) - self.labels.count(IGNORED)
+
+    def end(self, most_tokens: int) -> Encoded:
+        """Its last tokens, all of them trained: for proofs, where what a token sees shows in each loss, and a
+        loss of two tokens rounds otherwise than one of many."""
+        return Encoded(self.ids[-most_tokens:], self.ids[-most_tokens:])

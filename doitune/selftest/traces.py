@@ -15,7 +15,7 @@ from doitune.run.folder import Run
 from doitune.run.layout import DONE, EXAMPLES, STATE, STATE_TENSORS
 from doitune.run.log import STEP, VALIDATION
 
-CLOCKS = ("seconds", "peak_memory_gib")
+CLOCKS = ("seconds", "seconds_by_part", "peak_memory_gib")
 """Fields that differ between two runs of the same."""
 
 TENSORS = (WEIGHTS, STATE_TENSORS)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from doitune.errors import FitError
+from doitune.system.spent import spent_on
 from doitune.train.loop import Training
 from doitune.train.packing import prove_packing
 
@@ -15,9 +16,11 @@ def choose_arrangement(training: Training) -> None:
     padded batches are not exact."""
     setup, proof = training.setup, None
     wanted = setup.recipe.train.arrangement
-    training.retention.probes.prove_batches()
+    with spent_on("proving padded batches"):
+        training.retention.probes.prove_batches()
     if wanted != "sorted":
-        proof = prove_packing(setup.model, setup.material.encoded)
+        with spent_on("proving packed rows"):
+            proof = prove_packing(setup.model, setup.material.encoded)
         if wanted == "packed" and not proof.exact:
             raise FitError(
                 f"packed micro-batches are not exact here: {proof.reason}", "use --set train.arrangement=auto"

@@ -13,6 +13,7 @@ from doitune.prompt.encode import encode_questions
 from doitune.prompt.encoded_rows import answer_tokens, rows_of
 from doitune.prompt.template import Template
 from doitune.system.doing import doing
+from doitune.system.spent import spent_on
 from doitune.train.setup import Setup
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ ASKED = 20
 SHORT_ANSWER_TOKENS = 32
 SLACK_TOKENS = 16
 LEAST_SHARE = 0.95
+
+LEAST_ASKED, CPU_POSITIONS = 4, 1536
+"""On the CPU, where reading long questions takes a step's time, those with short questions are asked: as many
+as fit so many positions, padding included, but at least so many."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def ask_endings(
 
     The model is left in evaluation mode. A reply may take the longest known answer twice and SLACK_TOKENS.
     """
-    rows = _short(examples, encoded)
+    rows = _short(examples, encoded, on_cpu=model.device.type == "cpu")
     longest = max(length for _, length in rows)
     room = 2 * longest + SLACK_TOKENS
     doing(f"asking {len(rows)} questions to see whether the model ends its replies")
@@ -70,6 +75,7 @@ def ask_endings(
     return Endings(len(written), sum(one.stopped for one in written), room)
 
 
+@spent_on("asking for replies")
 def reply_endings(setup: Setup) -> dict[str, Any]:
     """Whether the model ends its replies, as done.json has it; reported where too few end. Validation
     rows are asked, else trained ones; none where the recipe wants no validation."""
@@ -89,14 +95,24 @@ def reply_endings(setup: Setup) -> dict[str, Any]:
     return {**asdict(found), "marked": found.marked}
 
 
-def _short(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[tuple[Example, int]]:
+def _short(
+    examples: Sequence[Example], encoded: Sequence[Encoded], *, on_cpu: bool
+) -> list[tuple[Example, int]]:
     """ASKED rows and the tokens of their answers: spread over those with short answers, or the shortest
-    there are."""
+    there are. On the CPU see CPU_POSITIONS."""
     import numpy as np
 
-    answers = np.array(answer_tokens(rows_of(encoded)))
+    rows = rows_of(encoded)
+    answers = np.array(answer_tokens(rows))
     order = np.lexsort((id_bytes(examples), answers))
     short = int((answers <= SHORT_ANSWER_TOKENS).sum())
-    places = [place * short // ASKED for place in range(ASKED)] if short >= ASKED else range(ASKED)
-    chosen = order[places[: len(order)]].tolist()
+    if on_cpu:
+        order = order[: max(short, ASKED)]
+        order = order[np.argsort(rows.lengths[order], kind="stable")]
+        widths = rows.lengths[order] * np.arange(1, len(order) + 1)
+        fitting = max(LEAST_ASKED, int((widths <= CPU_POSITIONS).sum()))
+        chosen = order[: min(ASKED, fitting)].tolist()
+    else:
+        places = [place * short // ASKED for place in range(ASKED)] if short >= ASKED else range(ASKED)
+        chosen = order[places[: len(order)]].tolist()
     return [(examples[place], int(answers[place])) for place in chosen]

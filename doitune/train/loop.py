@@ -19,6 +19,7 @@ from doitune.run.log import STEP, VALIDATION
 from doitune.system import faults
 from doitune.system.doing import counted
 from doitune.system.signals import StopAsked
+from doitune.system.spent import STEPS, spent_on
 from doitune.train.early_stop import out_of_patience
 from doitune.train.events import StepLog
 from doitune.train.gradient import FINE, NO_MEMORY, STOP_ASKED, Gradients, Made, Part, agree, loss_by_ability
@@ -141,6 +142,7 @@ class Training:
             self.retention.tidy(self.at)
 
 
+@spent_on(STEPS)
 def _step(training: Training) -> StepLog | None:
     """One try at a step. Errors: OutOfMemory, StopAsked, PeerLost, DivergedError."""
     started = time.monotonic()

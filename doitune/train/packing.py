@@ -38,12 +38,14 @@ MOST_ALLOWED = 0.2
 """Never more than this: a leak is of the order of 1."""
 
 PROBED_EXAMPLES, PROBED_TOKENS = 6, 1024
-FEWER_EXAMPLES, FEWER_TOKENS = 3, 384
+FEWER_EXAMPLES, FEWER_TOKENS = 3, 120
 """At most so many are compared, the second pair on the CPU, where 1,024 tokens cost as much as a step: a
-first, a middle and a last document are every bound that a packed row can have."""
+first, a middle and a last document are every bound that a packed row can have. There a document is the end of
+a row."""
 
-PADDING = 16
-"""Tokens of padding that make a row's products round otherwise."""
+UNEVEN, BEYOND = 11, 16
+"""By how many tokens the ends of long rows differ in length; how much of a row is taken beyond the model's
+window."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class PackingProof:
     """Relative differences of packed against separate: of the examples' losses and of the gradient. `exact`:
     both within `allowed`.
 
-    `rounding`: the same difference of one row alone with padding behind it, where nothing can leak.
+    `rounding`: the same difference of the longest row alone, with padding behind it up to the packed length:
+    there products round as they do packed, and nothing can leak.
     """
 
     exact: bool
@@ -65,18 +68,18 @@ class PackingProof:
 def prove_packing(model: LoadedModel, encoded: Sequence[Encoded]) -> PackingProof:
     """Compare one packed batch of some of `encoded` with the same examples one at a time; gradients are
     left empty."""
-    chosen = _choose(encoded, *_most(model), model.window_tokens)
+    chosen = _chosen(model, encoded)
     if not model.packs or len(chosen) < 2:
         return _no_proof(
             "this model cannot be given packed rows" if not model.packs else "no two different examples"
         )
     model.training(False)  # dropout would differ between the two ways; gradients flow all the same
-    total, shortest = trained_tokens(chosen), chosen[0]
+    total, longest = trained_tokens(chosen), max(chosen, key=lambda row: len(row.ids))
     ways = (
         [flatten(chosen)],
         [pad([example]) for example in chosen],
-        [pad([_with_padding(shortest)])],
-        [pad([shortest])],
+        [pad([_with_padding(longest, sum(len(row.ids) for row in chosen))])],
+        [pad([longest])],
     )
     try:
         with memory_for("proof of packing"):
@@ -113,15 +116,24 @@ def _no_proof(reason: str) -> PackingProof:
     return PackingProof(False, 0.0, 0.0, 0.0, reason)
 
 
-def _most(model: LoadedModel) -> tuple[int, int]:
-    """How many examples and tokens are compared at most."""
-    on_cpu = model.device.type == "cpu"
-    return (FEWER_EXAMPLES, FEWER_TOKENS) if on_cpu else (PROBED_EXAMPLES, PROBED_TOKENS)
+def _chosen(model: LoadedModel, encoded: Sequence[Encoded]) -> list[Encoded]:
+    """What is compared: see `_choose`; on the CPU the ends of these rows."""
+    window = model.window_tokens
+    if model.device.type != "cpu":
+        return _choose(encoded, PROBED_EXAMPLES, PROBED_TOKENS, window)
+    middle = FEWER_TOKENS // FEWER_EXAMPLES
+    chosen = _choose(encoded, FEWER_EXAMPLES, FEWER_TOKENS, window, middle)
+    most = [middle + UNEVEN * (place - 1) for place in range(len(chosen))]
+    if window and chosen and len(chosen[-1].ids) > window:
+        most[-1] = window + BEYOND
+    ends = [row.end(tokens) for row, tokens in zip(chosen, most, strict=True)]
+    return ends if len({row.ids for row in ends}) == len(ends) else chosen
 
 
-def _with_padding(example: Encoded) -> Encoded:
-    """The example and PADDING tokens behind it, of which none is trained and none is seen."""
-    return Encoded((*example.ids, *[0] * PADDING), (*example.labels, *[IGNORED] * PADDING))
+def _with_padding(example: Encoded, tokens: int) -> Encoded:
+    """The example with tokens behind it, up to so many, of which none is trained and none is seen."""
+    more = tokens - len(example.ids)
+    return Encoded((*example.ids, *[0] * more), (*example.labels, *[IGNORED] * more))
 
 
 def _differences(one: Measured, other: Measured) -> tuple[float, float]:
@@ -131,19 +143,25 @@ def _differences(one: Measured, other: Measured) -> tuple[float, float]:
 
 
 def _choose(
-    encoded: Sequence[Encoded], most_examples: int, most_tokens: int, window: int | None
+    encoded: Sequence[Encoded],
+    most_examples: int,
+    most_tokens: int,
+    window: int | None,
+    cut_to: int | None = None,
 ) -> list[Encoded]:
     """A few different examples of all lengths, short first, so that every document but the first has
     something before it to leak from.
 
     The longest that there is room for is among them. Where a row is longer than the model's attention
     reaches (`window`), the shortest such row is, whatever its length: what the model does otherwise beyond
-    shows there alone. The two shortest are taken whatever their length, too: fewer prove nothing.
+    shows there alone. The two shortest are taken whatever their length, too: fewer prove nothing. `cut_to`: a
+    row counts for no more tokens than this.
     """
     distinct = rows_of(encoded).ranked()
     lengths = distinct.lengths.tolist()
-    before = sum(lengths[:2])
     beyond = [rank for rank, length in enumerate(lengths) if window and length > window][:1]
+    lengths = [min(length, cut_to or length) for length in lengths]
+    before = sum(lengths[:2])
     chosen = (
         beyond
         or [rank for rank, length in enumerate(lengths) if rank > 1 and before + length <= most_tokens][-1:]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.prepare.material import Material
 
+SHORTEST, UNEVEN = 13, 11
+"""Tokens of the first row's end that is proved beside others, and how many more each further one has."""
+
 
 class Probes:
     """The probed rows, the model and the encoder."""
@@ -23,8 +26,10 @@ class Probes:
         self.encoder = fingerprint(material.template)
 
     def prove_batches(self) -> None:
-        """ModelError where a row's loss depends on what is beside it in a padded micro-batch."""
-        prove_batches(self.model, self.rows)
+        """ModelError where a row's loss depends on what is beside it in a padded micro-batch: shown by the
+        ends of the rows, each of another length."""
+        ends = [(name, row.end(SHORTEST + UNEVEN * place)) for place, (name, row) in enumerate(self.rows)]
+        prove_batches(self.model, ends)
 
     def save(self, folder: Path) -> None:
         """Put the probe of the model as it is into a checkpoint's folder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from doitune.system.spent import spent_so_far
 from doitune.train.early_stop import best_step
 from doitune.train.endings import reply_endings
 from doitune.train.setup import Setup
@@ -28,4 +29,5 @@ def result(setup: Setup, at: Standing) -> dict[str, Any]:
         "trained_tokens": at.trained_tokens,
         "seconds": round(at.seconds, 3),
         "endings": reply_endings(setup),
+        "seconds_by_part": {name: round(spent, 3) for name, spent in spent_so_far().items()},
     }

@@ -13,6 +13,7 @@ from doitune.run.folder import save_checkpoint
 from doitune.system import faults
 from doitune.system.disk import need_room
 from doitune.system.doing import doing
+from doitune.system.spent import spent_on
 from doitune.system.units import several
 from doitune.train.early_stop import best_step
 from doitune.train.events import Saved
@@ -46,17 +47,17 @@ class Retention:
         newest = "the newest" if train.keep_checkpoints == 1 else f"the newest {train.keep_checkpoints}"
         return f"checkpoints: {when}, and at the end; {newest} and the best are kept"
 
+    @spent_on("saving checkpoints")
     def save(self, at: Standing) -> None:
         """Write a checkpoint of the last optimiser boundary and delete those that are not kept."""
         doing(f"saving the checkpoint of step {at.step}")
-        known = [found.bytes for found in self.setup.run.checkpoints.all()[-1:]]
-        size = known[0] if known else expected_bytes(self.weights)
+        size = [one.bytes for one in self.setup.run.checkpoints.all()[-1:]] or [expected_bytes(self.weights)]
 
         def fill(folder: Path) -> None:
             write_state(folder, self.setup.model, self.weights.optimiser, at)
             self.probes.save(folder)
 
-        save_checkpoint(self.setup.run, at.step, fill, math.ceil(SPARE * size))
+        save_checkpoint(self.setup.run, at.step, fill, math.ceil(SPARE * size[0]))
         self._saved_at = time.monotonic()
         self.weights.untrained = None
         self.tidy(at)

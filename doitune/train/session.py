@@ -33,6 +33,7 @@ from doitune.system import faults
 from doitune.system.arrays import each
 from doitune.system.disk import make_folder, need_room, prove_folder
 from doitune.system.signals import Asked, StopAsked, deferred
+from doitune.system.spent import counting_time, spent_on
 from doitune.system.units import MIB, several
 from doitune.train.arrangement import choose_arrangement
 from doitune.train.events import Note
@@ -73,7 +74,7 @@ def start(
     need_room(runs, MIB)
     prove_folder(runs)
     refuse_missing(resolved.recipe.train.trackers)
-    with joined() as team:
+    with counting_time(), joined() as team:
         loaded = _load(team, resolved, judged, now(), card)
         plan, record = loaded.plan, {**loaded.origin(), "recipe": recorded(loaded.plan.recipe)}
         run = named_run(runs, resolved.name, called) if called else create_run(runs, resolved.name)
@@ -113,7 +114,7 @@ def resume(
     if run.done() is not None and not wishes.sets:
         on_event(Note(f"run {run.name} is already whole"))
         return run
-    with joined() as team, run.lock(), stoppable(run):
+    with counting_time(), joined() as team, run.lock(), stoppable(run):
         faults.reach("resume.begin")
         prove_folder(run.folder)
         sweep_run(run)
@@ -192,9 +193,11 @@ def _load(team: Team, resolved: Resolved, judged: Judged | None, moment: str, ca
     card is limited to."""
     moment = team.gather(moment)[0]
     with preparing(team):
-        plan = plan_training(resolved, judged, loads=True, moment=moment)
-        limit = None if card is None else limit_process(card)
-        backend, model = load_model(plan.recipe, plan.base, plan.material.template.new_rows, training=True)
+        with spent_on("reading the rows"):
+            plan = plan_training(resolved, judged, loads=True, moment=moment)
+        limit, rows = None if card is None else limit_process(card), plan.material.template.new_rows
+        with spent_on("loading the base"):
+            backend, model = load_model(plan.recipe, plan.base, rows, training=True)
     if team.size > 1:
         prove_same(team, "examples", rows_of(plan.material.encoded).digest())
     return _Loaded(plan, backend, model, team, limit)
@@ -281,6 +284,9 @@ def _train(training: Training) -> None:
             run.log.add({"event": "processes", "step": training.at.step, "processes": processes})
             try_out(training)
             done = training.go()
+            run.log.add(
+                {"event": "parts", "step": training.at.step, "seconds_by_part": done["seconds_by_part"]}
+            )
         except StopAsked as stop:
             raise saved_and_stopped(training, stop.number, signal.Signals(stop.number).name) from None
         except PeerLost as lost:

@@ -6,8 +6,9 @@ is measured and the longest question asked; then weights, moments and random sta
 cannot take a step or be validated says so before its first hour.
 
 On the CPU, where a step takes minutes and memory does not end at a card's edge, less is enough: where the
-next step makes a micro-batch as large as any (LIKE), that step is the trial, and what it finds is answered as
-a trial's would be; the batch of validation rows is its longest row; the question gets the start of a reply.
+next step makes a micro-batch as large as any (LIKE), or memory is free for more than the largest (ROOM),
+that step is the trial, and what it finds is answered as a trial's would be; of the validation rows the
+shortest is measured and asked, for the start of a reply.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from doitune.backends.out_of_memory import OutOfMemory, memory_for
+from doitune.doctor.machine import ram
 from doitune.errors import DoituneError
 from doitune.prompt.batch import cut, positions_of
 from doitune.system.doing import doing
+from doitune.system.spent import spent_on
+from doitune.system.units import GIB
 from doitune.train.gradient import Gradients
 from doitune.train.loop import Training, lead
 from doitune.train.peak import card_gib, peak_memory_gib, reset_peak
@@ -38,8 +42,13 @@ if TYPE_CHECKING:
 LIKE = 0.9
 """A micro-batch of this share of the largest one's positions stands for it on the CPU."""
 
+ROOM, KEPT_BYTES = 0.75, 12
+"""The share of the free memory that the largest micro-batch may take untried on the CPU, and what is kept of
+a position for each number that goes into or out of a layer with an adapter: twice what SmolLM2 takes in fp32.
+"""
+
 TRIED_TOKENS = 8
-"""How much of a reply the longest question gets on the CPU."""
+"""How much of a reply the question gets on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class Trial:
     apart: bool = True
 
 
+@spent_on("trying what takes most")
 def try_out(training: Training) -> Trial:
     """Try the largest micro-batch of the run, a step of the optimiser, and evaluation, and change nothing but
     the token budget; logs what it took.
@@ -124,22 +134,31 @@ def _met_at_once(training: Training, found: Largest) -> Largest | None:
     if training.setup.model.device.type != "cpu" or at.step >= at.total_steps:
         return None
     own = _largest_of(training.gradients, Order(at.step, at.tokens_per_micro_batch, at.packed))
-    return own if own.positions >= LIKE * found.positions else None
+    stands = own.positions >= LIKE * found.positions or _has_room(training.setup.model, found.positions)
+    return own if stands else None
+
+
+def _has_room(model: LoadedModel, positions: int) -> bool:
+    """Whether the free memory holds a micro-batch of so many positions by far. An adapter's two halves are
+    [rank, in] and [out, rank]."""
+    kept = sum(max(parameter.shape) for _, parameter in model.trainable())
+    return positions * kept * KEPT_BYTES <= ROOM * ram()[1] * GIB
 
 
 def _try_evaluation(training: Training) -> None:
-    """One batch of validation rows, and the longest question; what fails is said, and does not stop a
-    run."""
+    """One batch of validation rows, and a question, on a card the longest; what fails is said, and does not
+    stop a run."""
     setup, at = training.setup, training.at
     rows, tokens = largest_batch(setup.material.valid_encoded, at), None
+    asked = row_by_length(setup.material, longest=True)
     if setup.model.device.type == "cpu":
-        rows, tokens = sorted(rows, key=lambda row: -len(row.ids))[:1], TRIED_TOKENS
-    longest = longest_row(setup.material)
+        asked, tokens = row_by_length(setup.material, longest=False), TRIED_TOKENS
+        rows = sorted(rows, key=lambda row: len(row.ids))[:1]
     try:
         with setup.signals.at_once(), memory_for("validation question"):
             training.validation.losses(rows, at)
-            if setup.scorer and longest:
-                setup.scorer(setup.model, setup.material.template, longest, most_new_tokens=tokens)
+            if setup.scorer and asked:
+                setup.scorer(setup.model, setup.material.template, asked, most_new_tokens=tokens)
     except DoituneError as error:
         setup.note(f"validation failed when it was tried: {error.problem}")
     training.gradients.release()
@@ -176,14 +195,15 @@ def largest_batch(rows: Mapping[str, Sequence[Encoded]], at: Standing) -> list[E
     ]
 
 
-def longest_row(material: Material) -> dict[str, list[Example]]:
-    """The longest validation row under its ability's name; empty without validation rows."""
+def row_by_length(material: Material, *, longest: bool) -> dict[str, list[Example]]:
+    """The longest or the shortest validation row under its ability's name; empty without validation rows."""
     rows = [
         (len(one.ids), name, place)
         for name, part in material.valid_encoded.items()
         for place, one in enumerate(part)
     ]
-    return {name: [material.valid[name][place]] for _, name, place in sorted(rows)[-1:]}
+    found = sorted(rows)[-1:] if longest else sorted(rows)[:1]
+    return {name: [material.valid[name][place]] for _, name, place in found}
 
 
 @contextmanager

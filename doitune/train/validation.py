@@ -16,6 +16,7 @@ from doitune.prompt.batch import collate, cut
 from doitune.run.log import VALIDATION
 from doitune.system import faults
 from doitune.system.doing import counted
+from doitune.system.spent import spent_on
 from doitune.train.events import ValidationLog
 from doitune.train.recovery import log_lack
 from doitune.train.setup import Setup
@@ -81,6 +82,7 @@ def is_validated(at: Standing) -> bool:
     return any(line["step"] == at.step for line in at.validations)
 
 
+@spent_on("validating")
 def validate(validation: Validation, at: Standing) -> ValidationLog | None:
     """Measure the rows and have them scored, log and report it; None, and reported, where that cannot be
     done here."""
