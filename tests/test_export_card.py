@@ -20,7 +20,7 @@ from doitune.evals.request import Request
 from doitune.evals.targets import evaluate_target
 from doitune.export.adapter import export_adapter
 from doitune.export.card.card import CARD, model_card
-from doitune.export.card.handed import GGUF, Handed, NamedBase, named_base
+from doitune.export.card.handed import GGUF, GGUF_ADAPTER, Handed, NamedBase, named_base
 from doitune.export.licences import base_licence
 from doitune.export.merged import Wish, export_merged
 from doitune.export.source import Source, open_source
@@ -118,6 +118,16 @@ def test_the_hub_reads_the_card_of_every_format(
         and "not shown" in texts["llama-cpp-python"]
     )
     assert "50.0 -> 49.0 | [-3.0 to +1.0]" in texts["llama-cpp-python"]
+
+
+def test_an_adapter_for_llama_cpp_is_used_on_its_own_base_and_says_what_that_is_worth(source: Source) -> None:
+    document = gguf_document(to=GGUF_ADAPTER, warning="it sits on other values")
+    document["files"] = {"base.gguf": {"bytes": 1}, "adapter.gguf": document["files"]["model-q8_0.gguf"]}
+    text = model_card(Handed(source, ON_HUB, "mine", document))
+    head = ModelCard(text).data.to_dict()
+    assert (head["base_model_relation"], head["library_name"]) == ("adapter", "llama-cpp-python")
+    assert "llama-server -m base.gguf --lora adapter.gguf" in text and "**It sits on other values.**" in text
+    assert "| `adapter.gguf` |" in text and "| `base.gguf` |" not in text
 
 
 def test_what_is_not_the_trained_model_says_so_first(source: Source) -> None:

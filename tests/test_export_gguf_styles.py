@@ -161,6 +161,9 @@ def test_a_style_is_taken_away_with_its_prompt_and_its_answers(tmp_path: Path, s
         lora = export_lora(Wish(run, tmp_path / "lora", questions=0))
         assert lora.same and "15 of 30 answers" in lora.document["warning"]
         assert lora.document["files"][ADAPTER]["prompt"]["equal"]
+        card = (lora.folder / "README.md").read_text("utf-8")
+        assert f"llama-server -m {BASE} --lora {ADAPTER}" in card and "15 of 30 answers" in card
+        assert str(tmp_path) not in card
 
 
 @pytest.mark.slow
@@ -175,7 +178,7 @@ def test_an_adapter_by_itself_says_on_its_own_base_what_it_said_in_training(tmp_
     one = found.document["files"][ADAPTER]
     assert found.same and not found.document["warning"] and one["evaluation"]["questions"] == 4
     assert one["parity"]["agreement"] >= 0.98 and one["parity"]["kl_nats"] < 1e-3
-    assert sorted(path.name for path in found.folder.iterdir()) == [ADAPTER, BASE, "export.json"]
+    assert sorted(path.name for path in found.folder.iterdir()) == ["README.md", ADAPTER, BASE, "export.json"]
     said = []
     for adapter in (None, found.folder / ADAPTER):
         with running(found.folder / BASE, 64, adapter) as server:

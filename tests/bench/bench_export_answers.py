@@ -96,7 +96,7 @@ def compare(
 def main(given: Any) -> None:
     """Export, ask, print; exit 1 where a target is missed."""
     source, quants = (
-        open_source(find_run(given.run.name, given.run.parent), "best"),
+        open_source(find_run(str(given.run), given.run.parent), "best"),
         tuple(given.quants.split(",")),
     )
     made = export_gguf(

@@ -11,7 +11,7 @@ from pathlib import Path
 from doitune import __version__
 from doitune.data.corpus import KNOWN
 from doitune.errors import CheckpointError
-from doitune.export.card.handed import ADAPTER, GGUF, MERGED, Handed, plain, table
+from doitune.export.card.handed import ADAPTER, GGUF, GGUF_ADAPTER, MERGED, Handed, plain, table
 from doitune.export.card.head import front_matter
 from doitune.export.card.parity import parity, unchecked
 from doitune.export.card.scores import read_scores, scores
@@ -69,6 +69,7 @@ def _what(handed: Handed) -> str:
     source, rank = handed.source, handed.source.recipe.lora.rank
     kinds = {
         ADAPTER: f"A LoRA adapter (rank {rank}) for {_base(handed)}",
+        GGUF_ADAPTER: f"A LoRA adapter (rank {rank}) for {_base(handed)}, and that base, for llama.cpp",
         MERGED: f"One model of {_base(handed)} and a LoRA adapter (rank {rank}) merged into it",
         GGUF: f"Files for llama.cpp of {_base(handed)} and a LoRA adapter (rank {rank}) merged into it",
     }

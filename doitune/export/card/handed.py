@@ -16,7 +16,7 @@ from doitune.run.layout import ORIGIN
 if TYPE_CHECKING:
     from doitune.export.source import Source
 
-ADAPTER, MERGED, GGUF = "adapter", "merged", "gguf"
+ADAPTER, MERGED, GGUF, GGUF_ADAPTER = "adapter", "merged", "gguf", "gguf-adapter"
 """What export.json says that it is of. An export for Ollama is one to GGUF, with a Modelfile."""
 
 
@@ -41,7 +41,7 @@ class Handed:
 
     @property
     def to(self) -> str:
-        """ADAPTER, MERGED or GGUF."""
+        """ADAPTER, MERGED, GGUF or GGUF_ADAPTER."""
         return str(self.document["to"])
 
     @property

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.data.corpus import KNOWN
 from doitune.data.suites import BENCHMARKS
-from doitune.export.card.handed import ADAPTER, GGUF, MERGED, Handed, percent
+from doitune.export.card.handed import ADAPTER, GGUF, GGUF_ADAPTER, MERGED, Handed, percent
 from doitune.export.card.scores import Scored
 
 if TYPE_CHECKING:
@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 
     from doitune.evals.report import Mean, Report, SetScore, Table
 
-LIBRARIES = {ADAPTER: "peft", MERGED: "transformers", GGUF: "llama-cpp-python"}
+LLAMA_CPP = "llama-cpp-python"
+LIBRARIES = {ADAPTER: "peft", MERGED: "transformers", GGUF: LLAMA_CPP, GGUF_ADAPTER: LLAMA_CPP}
 """What reads an export, by the hub's names."""
 
-RELATIONS = {ADAPTER: "adapter", MERGED: "finetune", GGUF: "finetune"}
-TAGS = {ADAPTER: ["lora", "qlora"], MERGED: ["qlora", "merged"], GGUF: ["qlora", "gguf"]}
+RELATIONS = {ADAPTER: "adapter", MERGED: "finetune", GGUF: "finetune", GGUF_ADAPTER: "adapter"}
+TAGS = {
+    ADAPTER: ["lora", "qlora"],
+    MERGED: ["qlora", "merged"],
+    GGUF: ["qlora", "gguf"],
+    GGUF_ADAPTER: ["lora", "qlora", "gguf"],
+}
 LANGUAGE = "zh"
 """Of the corpora that have a name; what own rows are in is their author's to add."""
 

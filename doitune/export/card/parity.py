@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from doitune.export.card.handed import ADAPTER, GGUF, MERGED, Handed, percent, plain, table
+from doitune.export.card.handed import ADAPTER, GGUF, GGUF_ADAPTER, MERGED, Handed, percent, plain, table
 from doitune.run.layout import ORIGIN
 from doitune.system.units import size_of
 
@@ -14,7 +14,7 @@ VALUES = {"nf4": "the base's 4-bit values", "own": "the base's own weights"}
 
 def parity(handed: Handed) -> str:
     """Ids of prompts, likeliest tokens, divergence and scores, as export.json has them."""
-    say = {ADAPTER: _adapter, MERGED: _merged, GGUF: _gguf}[handed.to]
+    say = {ADAPTER: _adapter, MERGED: _merged, GGUF: _gguf, GGUF_ADAPTER: _gguf_adapter}[handed.to]
     document = handed.document
     parts = [] if document["same"] else ["**No: this is NOT the trained model.**"]
     parts += ["\n".join(f"- {plain(problem)}" for problem in document["problems"]), say(document)]
@@ -56,7 +56,32 @@ def _agreement(pair: Mapping[str, Any]) -> list[str]:
     return [f"{percent(pair['agreement'])} %", *(f"{pair[key]:.3g}" for key in ("kl_nats", "most_kl_nats"))]
 
 
+def _gguf_adapter(document: Mapping[str, Any]) -> str:
+    """The same of the adapter on the base's file, and what that is worth."""
+    asked = {name: one for name, one in document["files"].items() if "parity" in one}
+    said = _files({**document, "files": asked})
+    warning = plain(document["warning"])
+    return (
+        "llama.cpp read the adapter on the base's file, and was asked what the trained model was asked.\n\n"
+        + said
+        + (f"\n\n**{warning[:1].upper()}{warning[1:]}.**" if warning else "")
+    )
+
+
 def _gguf(document: Mapping[str, Any]) -> str:
+    """Files that hold the model merged."""
+    questions = next(
+        (one["evaluation"]["questions"] for one in document["files"].values() if one["evaluation"]), 0
+    )
+    asked = f" and {questions} questions" if questions else ""
+    return (
+        f"Each file was read by llama.cpp and asked the same answers{asked} as the trained model. Files of "
+        "16 and 32 bits may be called that model; quantised ones are judged by their score.\n\n"
+        + _files(document)
+    )
+
+
+def _files(document: Mapping[str, Any]) -> str:
     """A line for each file, as llama.cpp itself answered."""
     rows = []
     for name, one in document["files"].items():
@@ -70,15 +95,7 @@ def _gguf(document: Mapping[str, Any]) -> str:
         rows[-1] += [span, worse]
     columns = ("file", "size", "chats with the ids of training", "same likeliest token", "mean KL, nats")
     more = ("largest", "score, %", "difference, 95 %", "no worse than 2 points")
-    questions = next(
-        (one["evaluation"]["questions"] for one in document["files"].values() if one["evaluation"]), 0
-    )
-    asked = f" and {questions} questions" if questions else ""
-    return (
-        f"Each file was read by llama.cpp and asked the same answers{asked} as the trained model. Files of "
-        "16 and 32 bits may be called that model; quantised ones are judged by their score.\n\n"
-        + table((*columns, *more), rows)
-    )
+    return table((*columns, *more), rows)
 
 
 def unchecked(handed: Handed) -> str:

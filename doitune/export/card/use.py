@@ -10,7 +10,7 @@ import json
 import shlex
 from collections.abc import Mapping
 
-from doitune.export.card.handed import ADAPTER, GGUF, Handed
+from doitune.export.card.handed import ADAPTER, GGUF, GGUF_ADAPTER, Handed
 from doitune.run.layout import ORIGIN
 
 CHAT = """\
@@ -46,7 +46,7 @@ def use(handed: Handed) -> str:
     """Examples, and what has to be there for them."""
     if handed.to == ADAPTER:
         return _adapter(handed)
-    return _gguf(handed) if handed.to == GGUF else _merged(handed)
+    return _gguf(handed) if handed.to in (GGUF, GGUF_ADAPTER) else _merged(handed)
 
 
 def _turns(handed: Handed) -> str:
@@ -173,11 +173,13 @@ def _parsers(handed: Handed) -> tuple[str, str] | None:
 
 def _gguf(handed: Handed) -> str:
     """llama.cpp's server, and Ollama where a Modelfile is there."""
-    file, name = next(iter(handed.document["files"])), shlex.quote(handed.title)
+    file, *others = handed.document["files"]
+    name = shlex.quote(handed.title)
+    lora = f" --lora {others[0]}" if handed.to == GGUF_ADAPTER else ""
     parts = [
         f"It was trained under {_turns(handed).replace('this tokenizer', 'each file')}. With llama.cpp, from "
         "this folder:",
-        _block("bash", f"llama-server -m {file} --jinja -c {handed.longest} --temp 0"),
+        _block("bash", f"llama-server -m {file}{lora} --jinja -c {handed.longest} --temp 0"),
         _block(
             "bash",
             f"curl -s localhost:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.base.adapter import WEIGHTS
 from doitune.base.folder import REPORT
-from doitune.base.make import ROOM
 from doitune.errors import ModelError
+from doitune.export.card.card import write_card
+from doitune.export.card.handed import GGUF_ADAPTER, Handed, named_base
 from doitune.export.gguf.export import refuse_no_reader
 from doitune.export.gguf.file import plan_file, write_file
 from doitune.export.gguf.foresight import write_tokens
@@ -32,8 +33,9 @@ from doitune.export.parts import open_parts
 from doitune.export.report import NOT_MEASURED, SCHEMA, Export, work_folder
 from doitune.export.source import open_source
 from doitune.export.trial import choose_trial
-from doitune.system.disk import file_sha256, need_room, write_json, write_whole
+from doitune.system.disk import file_sha256, write_json, write_whole
 from doitune.system.secrets import redacted
+from doitune.system.units import size_of
 
 if TYPE_CHECKING:
     from doitune.base.adapter import LanguageLora
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from doitune.export.source import Source
     from doitune.export.trial import Trial
 
-TO = "gguf-adapter"
 BASE, ADAPTER = "base-f16.gguf", "adapter-f32.gguf"
 
 OTHER_BASE = (
@@ -72,7 +73,10 @@ def export_lora(wish: Wish, listener: Listener | None = None) -> Export:
         write_tokens(source, Path(name), parts.vocabulary)
         plan = plan_file(Path(name), "f16", parts.base)
         with held(resolved_out(wish.out), _made_of(source, plan)) as place:
-            return _Job(source, trial, place, plan, parts.loras[0]).done(listener)
+            found = _Job(source, trial, place, plan, parts.loras[0]).done(listener)
+            handed = Handed(source, named_base(source), found.folder.name, found.document)
+            write_card(found.folder, handed, kept=found.again)
+            return found
 
 
 def _refuse_without(source: Source) -> None:
@@ -109,11 +113,11 @@ class _Job:
         """Both files, and export.json."""
         folder, known = self.place.folder, self.place.finished(self.trial.identity)
         if {BASE, ADAPTER} <= {*known}:
-            return Export(folder, self._document(known), again=True)
+            return Export(folder, redacted(self._document(known)), again=True)
         if not known:
             write_whole(folder / REPORT, NOT_MEASURED)
-        need_room(folder, 0 if BASE in known else self.plan.bytes, ROOM)
         if BASE not in known:
+            listener.note(f"about {size_of(self.plan.bytes)} will be written")
             known[BASE] = self.place.proved(
                 BASE, lambda path: write_file(self.plan, path, listener.file), lambda path: {}
             )
@@ -139,7 +143,7 @@ class _Job:
         )
         return {
             "schema": SCHEMA,
-            "to": TO,
+            "to": GGUF_ADAPTER,
             "same": not problems if ADAPTER in known else None,
             "problems": problems,
             "cure": "--to gguf merges the adapter instead" if problems else "",
