@@ -10,7 +10,7 @@ import json
 import random
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
+    from doitune.backends.loaded import LoadedModel
     from doitune.base.architecture import Architecture
 
 RANK = 16
@@ -120,39 +121,11 @@ def measure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]
     """
     import torch
 
-    from doitune.backends.loaded import LoadRequest
-    from doitune.backends.optimiser import build_optimiser
-    from doitune.backends.pick import begin, pick_backend
-    from doitune.base.find import find_base
-    from doitune.memory.simulation.random_base import fill, hollow
-    from doitune.recipe.fields import TrainSection
-
-    hollow(folder, setting.architecture)
-    base = find_base(str(folder))
-    begin(setting.backend, base)
-    request = LoadRequest(base, rank=setting.rank, max_tokens=setting.tokens, gradient_checkpointing=True)
-    model: Any = pick_backend(setting.backend, base)[1].load(request)
-    fill(model.base)
-    if card is not None:
-        torch.cuda.empty_cache()  # what loading left to the allocator is no part of a step's peak
-    frozen = _frozen_bytes(model.base)
-    parameters = model.trainable()
-    optimiser = build_optimiser(parameters, TrainSection(optimizer=setting.optimizer), model.device)  # type: ignore[arg-type]
-    batch = pad(rows(setting.architecture.vocabulary, (setting.tokens,), untrained=0.0))
-    model.training(True)
-
-    def step() -> float:
-        for _ in range(2):
-            loss = model.loss(batch, 2 * (setting.tokens - 1)).value
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_([one for _, one in parameters], 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        return 2 * float(loss.detach())
-
+    ready = _ready(setting, folder)
+    step = ready.step
     found: dict[str, Any] = {
         "losses": [step()],
-        "frozen_bytes": frozen,
+        "frozen_bytes": ready.frozen_bytes,
         "planned_frozen_bytes": base_bytes(setting),
     }
     if card is None:
@@ -166,6 +139,97 @@ def measure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]
         step()
     torch.cuda.synchronize()
     return {**found, **pace(setting, card, TIMED_STEPS * 2 * setting.tokens / (time.monotonic() - began))}
+
+
+@dataclass
+class _Ready:
+    """A loaded model of random weights and its optimiser, in training mode."""
+
+    setting: Setting
+    model: LoadedModel
+    optimiser: Any
+    frozen_bytes: int
+
+    def step(self, at_once: int = 1) -> float:
+        """An optimiser step of two micro-batches of `at_once` rows; its loss."""
+        import torch
+
+        lengths = (self.setting.tokens,) * at_once
+        batch = pad(rows(self.setting.architecture.vocabulary, lengths, untrained=0.0))
+        for _ in range(2):
+            loss = self.model.loss(batch, 2 * at_once * (self.setting.tokens - 1)).value
+            loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_([one for _, one in self.model.trainable()], 1.0)
+        self.optimiser.step()
+        self.clear()
+        return 2 * float(loss.detach())
+
+    def clear(self) -> None:
+        """Forget the gradient."""
+        self.optimiser.zero_grad(set_to_none=True)
+
+
+def _ready(setting: Setting, folder: Path) -> _Ready:
+    import torch
+
+    from doitune.backends.loaded import LoadRequest
+    from doitune.backends.optimiser import build_optimiser
+    from doitune.backends.pick import begin, pick_backend
+    from doitune.base.find import find_base
+    from doitune.memory.simulation.random_base import fill, hollow
+    from doitune.recipe.fields import TrainSection
+
+    hollow(folder, setting.architecture)
+    base = find_base(str(folder))
+    begin(setting.backend, base)
+    request = LoadRequest(base, rank=setting.rank, max_tokens=setting.tokens, gradient_checkpointing=True)
+    model: Any = pick_backend(setting.backend, base)[1].load(request)
+    fill(model.base)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what loading left to the allocator is no part of a step's peak
+    section = TrainSection(optimizer=setting.optimizer)  # type: ignore[arg-type]
+    optimiser = build_optimiser(model.trainable(), section, model.device)
+    model.training(True)
+    return _Ready(setting, model, optimiser, _frozen_bytes(model.base))
+
+
+MOST_DOUBLINGS = 8
+"""Of a micro-batch's rows, before a limit counts as not met."""
+
+
+def pressure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]:
+    """This process limited to `card`, as `doitune train --card` does: steps of ever more rows until memory
+    runs out, then a step of the first size again, with what is free by then.
+
+    Without CUDA (`card` None) nothing is limited, and two doublings stand for all.
+    """
+    from doitune.backends.out_of_memory import OutOfMemory, free_cache, memory_for
+    from doitune.memory.limit import limit_process
+
+    limit = None if card is None else limit_process(card)
+    ready = _ready(setting, folder)
+    found: dict[str, Any] = {"losses": [ready.step()], "limit": limit.to_json() if limit else None}
+    fitted, lacked = 1, 0
+    for _ in range(2 if card is None else MOST_DOUBLINGS):
+        try:
+            with memory_for("step"):
+                ready.step(2 * fitted)
+            fitted *= 2
+        except OutOfMemory:
+            lacked = 2 * fitted
+        if lacked:
+            break
+    ready.clear()  # only here: the exception kept the step's tensors alive
+    free_cache()
+    found["losses"].append(ready.step())
+    tokens = {"fitted_tokens": fitted * setting.tokens, "lacked_tokens": lacked * setting.tokens or None}
+    return {**found, **tokens, **_reserved(card)}
+
+
+def _reserved(card: Card | None) -> dict[str, float]:
+    import torch
+
+    return {} if card is None else {"reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 3)}
 
 
 def _frozen_bytes(base: Any) -> int:
@@ -222,7 +286,8 @@ def run(words: dict[str, Any]) -> dict[str, Any]:
     setting = setting_for(architecture_of(words["size"]), words["backend"], words["tokens"])
     if words.get("layers"):
         setting = replace(setting, architecture=replace(setting.architecture, layers=words["layers"]))
-    return measure(setting, Path(words["folder"]), Card(words["gib"], words["name"]))
+    card = Card(words["gib"], words.get("name", "")) if words["gib"] else None
+    return (pressure if words["part"] == "pressure" else measure)(setting, Path(words["folder"]), card)
 
 
 if __name__ == "__main__":
