@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from doitune.prompt.batch import Batch
+from doitune.prompt.batch import Batch, sent
 
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B
 WORD = 0xFFFFFFFF
@@ -29,19 +29,18 @@ class Places:
     def put(self, batch: Batch) -> None:
         """Take over a batch: a key for each of its positions, [rows, T], from the step's seed, the
         example's place in its step, the position."""
-        device = batch.ids.device
-        members = torch.tensor(batch.members, device=device)
-        lengths = torch.tensor(batch.lengths, device=device)
+        members, lengths = torch.tensor(batch.members), torch.tensor(batch.lengths)
         if batch.packed:
+            whole = sum(batch.lengths)
             starts = lengths.cumsum(0) - lengths
-            owners = torch.repeat_interleave(members, lengths)[None]
-            places = (
-                torch.arange(int(lengths.sum()), device=device) - torch.repeat_interleave(starts, lengths)
-            )[None]
+            owners = torch.repeat_interleave(members, lengths, output_size=whole)[None]
+            starts = torch.repeat_interleave(starts, lengths, output_size=whole)
+            places = (torch.arange(whole) - starts)[None]
         else:
-            owners, places = members[:, None], torch.arange(batch.ids.shape[1], device=device)[None]
+            owners, places = members[:, None], torch.arange(batch.ids.shape[1])[None]
         seed = torch.initial_seed()
-        self.keys = _mixed(_mixed(_mixed(owners + 1 ^ (seed & WORD)) ^ (seed >> 32 & WORD)) ^ places)
+        keys = _mixed(_mixed(_mixed(owners + 1 ^ (seed & WORD)) ^ (seed >> 32 & WORD)) ^ places)
+        self.keys = sent(keys, batch.ids.device)
 
 
 class SteadyDropout(nn.Module):

@@ -20,7 +20,7 @@ from doitune.backends.loss import batch_loss, recomputed_losses
 from doitune.backends.prefix import PrefixLayer, proved_prefix
 from doitune.backends.reply import ReplyWatcher
 from doitune.errors import ModelError
-from doitune.prompt.batch import Batch
+from doitune.prompt.batch import Batch, sent
 from doitune.prompt.encoded import IGNORED
 
 
@@ -46,9 +46,9 @@ class HfModel(LoadedModel):
         return recomputed_losses(self.head, hidden, targets)
 
     def loss(self, batch: Batch, trained_tokens: int, prefix: Prefix | None = None) -> Loss:
-        batch = batch.to(self.device)
-        self.adapter.see(batch)
-        return batch_loss(batch, self.hidden(batch, prefix), self.position_losses, trained_tokens)
+        there = batch.to(self.device)
+        self.adapter.see(there)
+        return batch_loss(batch, self.hidden(there, prefix), self.position_losses, trained_tokens)
 
     @torch.no_grad()
     def logits(self, batch: Batch, token_ids: Sequence[int], prefix: Prefix | None = None) -> torch.Tensor:
@@ -103,8 +103,9 @@ def _arrangement(batch: Batch, prefix: Prefix | None) -> dict[str, Any]:
         return {"position_ids": places, "past_key_values": prefix.state, "use_cache": True}
     if not batch.packed:
         return {"use_cache": False}
-    edges = torch.tensor([0, *batch.lengths], device=device).cumsum(0).to(torch.int32)
-    places = torch.cat([torch.arange(length, device=device) for length in batch.lengths])[None]
+    # the bounds stay in main memory: every layer's attention reads them as numbers
+    edges = torch.tensor([0, *batch.lengths]).cumsum(0).to(torch.int32)
+    places = sent(torch.cat([torch.arange(length) for length in batch.lengths])[None], device)
     return {
         "position_ids": places,
         # a ready 4D mask is handed on unread: the documents' bounds decide, and no mask of T x T is built

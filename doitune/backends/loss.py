@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from doitune.backends.chunks import positions_at_once
 from doitune.backends.head import Head
 from doitune.backends.loaded import Loss
-from doitune.prompt.batch import Batch
+from doitune.prompt.batch import Batch, sent
 from doitune.prompt.encoded import IGNORED
 
 PositionLosses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -26,23 +26,31 @@ PositionLosses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def batch_loss(batch: Batch, hidden: torch.Tensor, losses_of: PositionLosses, trained_tokens: int) -> Loss:
-    """The loss of `batch` from its last hidden states [rows, T, H]; only trained positions get logits."""
-    hidden, targets = hidden[:, :-1], batch.labels[:, 1:]
-    trained = targets != IGNORED
-    rows, wanted = hidden[trained], targets[trained]
-    losses = losses_of(rows, wanted) if len(wanted) else rows.sum(dim=-1).float()
+    """The loss of `batch`, in main memory, from its last hidden states [rows, T, H] where those lie; only
+    trained positions get logits. Which these are is asked of the labels before they travel: a card that is
+    asked keeps this process waiting."""
+    labels = batch.labels[:, 1:]
+    trained = labels != IGNORED
+    rows, columns = trained.nonzero().unbind(1)
+    places, owners = rows * batch.labels.shape[1] + columns, _owners(batch, rows, columns)
+    places, wanted, owners = (sent(one, hidden.device) for one in (places, labels[trained], owners))
+    chosen = hidden.flatten(0, 1).index_select(0, places)
+    losses = losses_of(chosen, wanted) if len(wanted) else chosen.sum(dim=-1).float()
     sums = torch.zeros(len(batch.lengths), device=hidden.device)
-    sums.index_add_(0, _owners(batch, trained), losses.detach())
+    sums.index_add_(0, owners, losses.detach())
     return Loss(losses.sum() / trained_tokens, sums)
 
 
-def _owners(batch: Batch, trained: torch.Tensor) -> torch.Tensor:
-    """For each trained position, in row-major order, the place of its example in the batch."""
+def _owners(batch: Batch, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """For each trained position, which is predicted from `columns` of `rows`, its example's place in the
+    batch."""
     if not batch.packed:
-        return trained.nonzero()[:, 0]
-    lengths = torch.tensor(batch.lengths, device=trained.device)
-    owners = torch.repeat_interleave(torch.arange(len(batch.lengths), device=trained.device), lengths)
-    return owners[None, 1:][trained]
+        return rows
+    lengths = torch.tensor(batch.lengths)
+    owners = torch.repeat_interleave(
+        torch.arange(len(batch.lengths)), lengths, output_size=sum(batch.lengths)
+    )
+    return owners[columns + 1]
 
 
 def recomputed_losses(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

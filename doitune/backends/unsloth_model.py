@@ -22,7 +22,7 @@ from doitune.backends.loaded import LoadRequest, Loss, Prefix
 from doitune.backends.loss import frozen_head_losses
 from doitune.backends.reply import ReplyWatcher
 from doitune.errors import ModelError
-from doitune.prompt.batch import Batch, pad
+from doitune.prompt.batch import Batch, pad, sent
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.system.streams import quiet
 
@@ -53,8 +53,7 @@ class UnslothDecoder:
 
     def packed(self, batch: Batch) -> torch.Tensor:
         """Hidden states [1, T, H] of a packed batch."""
-        device = batch.ids.device
-        places = torch.cat([torch.arange(length, device=device) for length in batch.lengths])[None]
+        places = sent(torch.cat([torch.arange(length) for length in batch.lengths])[None], batch.ids.device)
         lengths = torch.tensor(batch.lengths, dtype=torch.int32)
         return self.run(batch.ids, position_ids=places, packed_seq_lengths=lengths)[0]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doitune.backends.out_of_memory import OutOfMemory, memory_for
 from doitune.prepare.schedule import rate_at
@@ -34,18 +35,36 @@ from doitune.train.stillness import Stillness
 from doitune.train.validation import Validation, is_validated, validate
 from doitune.train.weights import Weights
 
+if TYPE_CHECKING:
+    import torch
+
+    from doitune.prompt.batch import Batch
+
 
 def forward_backward(gradients: Gradients, part: Part) -> None:
-    """Add up the gradient of the step's mean token loss over this process's micro-batches."""
+    """Add up the gradient of the step's mean token loss over this process's micro-batches. Their losses are
+    read once, behind the last of them: each reading waits for all that a card has been given."""
+    made: list[tuple[Batch, torch.Tensor]] = []
     for batch in counted(f"step {part.order.step + 1}: micro-batches", gradients.batches(part)):
         faults.reach("step.forward")
         loss = gradients.model.loss(batch, part.trained_tokens)
         faults.reach("step.backward")
         loss.value.backward()
-        for place, value in zip(batch.members, loss.sums.tolist(), strict=True):
-            part.sums[place] = faults.spoil("loss", value)
+        made.append((batch, loss.sums))
         gradients.signals.check()
+    read_sums(part, made)
     gradients.pool(part)
+
+
+def read_sums(part: Part, made: Sequence[tuple[Batch, torch.Tensor]]) -> None:
+    """Take over each example's sum of token losses from its micro-batch."""
+    import torch
+
+    if made:
+        values = torch.cat([sums for _, sums in made]).tolist()
+        places = [place for batch, _ in made for place in batch.members]
+        for place, value in zip(places, values, strict=True):
+            part.sums[place] = faults.spoil("loss", value)
 
 
 def make_gradient(gradients: Gradients, order: Order) -> Made:
