@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from doitune.evals.request import Request
 from doitune.evals.targets import evaluate_target
 from doitune.export.adapter import export_adapter
 from doitune.export.gguf import export as exporting
+from doitune.export.gguf import lora
 from doitune.export.merged import Wish
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run
@@ -81,7 +83,7 @@ def _recipe(base: Path, rows: Path) -> str:
     )
 
 
-def _measured(path: Path, kind: str, bench: Any, listener: Any) -> dict[str, Any]:
+def _measured(path: Path, kind: str, *given: Any) -> dict[str, Any]:
     """What llama.cpp would have said (`test_export_gguf.py` asks it itself)."""
     pair = {"agreement": 1.0, "kl_nats": 0.0, "most_kl_nats": 0.0}
     prompt = {"chats": 5, "equal": True}
@@ -94,17 +96,18 @@ def test_no_secret_and_no_path_is_in_any_export(
     pytest.importorskip("gguf")
     monkeypatch.setattr(exporting, "measure_file", _measured)
     monkeypatch.setattr(exporting, "why_no_reader", lambda: "")
-    monkeypatch.setattr(exporting.Bench, "of", lambda *given: object())
+    monkeypatch.setattr(exporting.Bench, "of", lambda *given: SimpleNamespace(clear=lambda: None))
+    monkeypatch.setattr(lora, "measure_file", _measured)
     out = tmp_path / "out"
     export_adapter(run, out / "adapter", on_note=lambda text: None)
     found = exporting.export_gguf(exporting.Files(Wish(run, out, questions=2), ("f16", "q8_0"), ollama=True))
-    assert found.same
+    assert found.same and lora.export_lora(Wish(run, out / "gguf-adapter", questions=2)).same
     files = [path for path in out.rglob("*") if path.is_file()]
     assert {
         "adapter/README.md", "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/export.json",
         "merged/README.md", "merged/config.json", "merged/doitune-base.json", "merged/export.json",
         "merged/model.safetensors", "merged/tokenizer_config.json", "gguf/README.md", "gguf/Modelfile",
-        "gguf/export.json", "gguf/model-f16.gguf", "gguf/model-q8_0.gguf",
+        "gguf/export.json", "gguf/model-f16.gguf", "gguf/model-q8_0.gguf", "gguf-adapter/README.md", "gguf-adapter/base-f16.gguf", "gguf-adapter/adapter-f32.gguf",
     } <= {str(path.relative_to(out)) for path in files}  # fmt: skip
     hits = [(path.name, one) for path in files for one in PLANTED if one.encode() in path.read_bytes()]
     assert not hits
