@@ -154,6 +154,8 @@ def test_a_checkpoint_names_a_base_that_peft_finds(world: Path, run_own: Run) ->
     config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
     assert config["base_model_name_or_path"] == str(DEMO_BASE) and config["revision"] is None
     assert type(AutoPeftModelForCausalLM.from_pretrained(str(folder))).__name__ == "PeftModelForCausalLM"
+    card = (export(run, world.parent / "exported").folder / CARD).read_text("utf-8")
+    assert "import doitune.demo.folder\n" in card and "base = str(doitune.demo.folder.BASE)" in card
 
 
 def test_what_cannot_stand_alone_is_refused(world: Path, run: Run, tmp_path: Path) -> None:

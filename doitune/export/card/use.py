@@ -32,6 +32,8 @@ four_bits = BitsAndBytesConfig(
 )
 """
 
+DEMO = "str(doitune.demo.folder.BASE)  # it comes with doitune"
+
 PARSERS = {
     "<tool_call>\n<function=": ("qwen3_coder", "qwen3_coder"),
     "<tool_call>": ("hermes", "qwen25"),
@@ -68,7 +70,8 @@ def _adapter(handed: Handed) -> str:
     if base.on_hub:
         load = f"model = AutoPeftModelForCausalLM.from_pretrained(\n    name, {how}\n)"
     else:
-        names.append(f"base = {_quoted(base.name)}  # the folder of the base, or a repository that has it")
+        place = f"{_quoted(base.name)}  # the folder of the base, or a repository that has it"
+        names.append(f"base = {DEMO if base.name == 'demo' else place}")
         load = (
             f"model = AutoModelForCausalLM.from_pretrained(\n    base, {how}\n)\n"
             "model = PeftModel.from_pretrained(model, name)"
@@ -77,6 +80,7 @@ def _adapter(handed: Handed) -> str:
     if not base.on_hub:
         imports.insert(0, "AutoModelForCausalLM")
     code = [
+        *(["import doitune.demo.folder"] if base.name == "demo" else []),
         "import torch",
         f"from peft import {'AutoPeftModelForCausalLM' if base.on_hub else 'PeftModel'}",
         f"from transformers import {', '.join(imports)}",
