@@ -69,7 +69,7 @@ class Rows(Sequence[Example]):
         import numpy as np
 
         chosen = np.asarray(places)
-        chosen = chosen if chosen.dtype == bool else chosen.astype(np.int64)
+        chosen = chosen if chosen.dtype == bool else chosen.astype(np.int64, copy=False)
         return Rows(self.table, settled(self.places[chosen]))
 
     def by_ability(self) -> dict[str, Rows]:
