@@ -23,7 +23,7 @@ from doitune.backends.probe import (
     take_probe,
     weights_sha256,
 )
-from doitune.errors import CheckpointError, DivergedError
+from doitune.errors import CheckpointError, DivergedError, UsageError
 from doitune.evals.request import Request
 from doitune.evals.targets import evaluate_target
 from doitune.prompt.encode import encode_all, fingerprint
@@ -310,3 +310,43 @@ def test_an_adapter_of_another_dtype_is_not_rounded_in(trained: Run, tmp_path: P
     )
     with pytest.raises(CheckpointError, match="is not one of this model and recipe"):
         model.load_adapter(tmp_path)
+
+
+def test_a_run_is_asked_on_a_base_in_other_values_and_says_so(
+    trained: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder of its own, whose comparison with the run's own values says that they differ. Traps: a probe that
+    refuses every loss, replies of two models in one folder, a difference that is taken for the training's."""
+    from doitune.console.scores import show_comparisons, show_evaluations
+    from doitune.evals.compare import compare, read_side
+    from doitune.evals.find import find_evaluations
+    from doitune.evals.request import HELD
+
+    runs = trained.folder.parents[1]
+
+    def asked(**more: str) -> None:
+        request = Request(("doit-valid",), ("last",), limit=1, with_base=False, **more)  # type: ignore[arg-type]
+        (found,) = evaluate_target(str(trained.folder), request, runs=runs, on_progress=lambda *_: None)
+        show_evaluations([found])
+
+    asked()
+    assert "asked of the base in NF4, computing in fp32" in capsys.readouterr().out
+    asked(quantise="nf4")
+    assert "in NF4" in capsys.readouterr().out
+    asked(quantise="none")
+    assert "asked of the base in fp32, not quantised" in capsys.readouterr().out
+    names = {path.name for path in (trained.folder / "evals").iterdir()}
+    assert {"doit-valid", f"doit-valid-{HELD['none']}"} <= names and f"doit-valid-{HELD['nf4']}" not in names
+    sides = [
+        read_side(next((trained.folder / "evals" / suite).iterdir()))
+        for suite in ("doit-valid", "doit-valid-unquantised")
+    ]
+    show_comparisons([compare(*sides)])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "A: the base in NF4, computing in fp32; B: the base in fp32, not quantised" in said
+    assert compare(*sides).rows()[0]["held_b"] == "the base in fp32, not quantised"
+    show_comparisons([compare(sides[0], sides[0])])
+    assert "not quantised" not in capsys.readouterr().out
+    with pytest.raises(UsageError, match="no evaluation") as missing:
+        find_evaluations([str(trained.folder)], suite="cmmlu-5shot-exact-unquantised", runs=runs)
+    assert "--shots 5 --exact --quantise none" in missing.value.hint

@@ -243,15 +243,20 @@ def read_probe(folder: Path) -> Probe:
         raise CheckpointError(f"{path} cannot be read: {error}", "use another checkpoint") from None
 
 
-def prove_adapter(model: LoadedModel, folder: Path, encoder: str) -> None:
+def prove_adapter(model: LoadedModel, folder: Path, encoder: str, *, same_base: bool = True) -> None:
     """Compare a model that has just loaded the checkpoint in `folder` with the probe that lies there.
     Leaves the model in evaluation mode.
 
-    `encoder`: the fingerprint of the encoder in use. CheckpointError with what differs.
+    `encoder`: the fingerprint of the encoder in use. `same_base`: whether the base is quantised as it was;
+    else every loss is another one, and only encoder and weights are compared. CheckpointError with what
+    differs.
     """
     stored = read_probe(folder)
     _same_encoder(stored, encoder, folder)
     _same_weights(stored, model, folder)
+    if not same_base:
+        model.training(False)
+        return
     now = take_probe(model, [(row.id, row.row) for row in stored.rows], encoder)
     allowed = _allowed(stored.place, now.place)
     _same_base(stored, now, allowed, folder)

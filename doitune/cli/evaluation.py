@@ -68,6 +68,14 @@ Moved = Annotated[
     str,
     typer.Option("--model", help="The folder of a run's base, where that has moved; its files are compared."),
 ]
+Quantise = Annotated[
+    str,
+    typer.Option(
+        "--quantise",
+        help="nf4 or none: hold the base so, whatever the recipe says; kept in a folder of its own. Default: "
+        "the recipe's.",
+    ),
+]
 WithBase = Annotated[
     bool, typer.Option("--base/--no-base", help="Ask the untrained base beside its adapter.")
 ]
@@ -86,6 +94,7 @@ def evaluate(
     write_choices: WriteChoices = False,
     base: WithBase = True,
     model: Moved = "",
+    quantise: Quantise = "",
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -99,6 +108,8 @@ def evaluate(
     from doitune.evals.targets import evaluate_target, is_lone, run_of
 
     protocols = one_of(protocol, ("fixed", "paper"), "--protocol")
+    if quantise not in ("", "nf4", "none"):
+        raise UsageError(f"--quantise {quantise!r} is not known", "nf4: 4 bits; none: 16 or 32 bits")
     request = Request(
         suites=words(suite),
         checkpoints=words(checkpoint),
@@ -110,6 +121,7 @@ def evaluate(
         exact=exact,
         write_choices=write_choices,
         model=model,
+        quantise=quantise,
     )
     with progress.LiveLine() as line:
         found = [

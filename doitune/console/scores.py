@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from doitune.ability import title_of
 from doitune.console.screen import say, show_table
+from doitune.evals.report import held_in
 from doitune.evals.suites.files import missing_sets
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def _show(evaluations: Sequence[Evaluation], protocol: str) -> None:
     )
     marks = "≈ marks a score that guessing could give, ? one with many unread replies"
     say(f"protocol {protocol}; scores in %, with 95 % intervals; {marks}")
+    for held in dict.fromkeys(filter(None, (held_in(one.report.identity) for one in evaluations))):
+        say(f"asked of {held}")
 
 
 def _mean_rows(tables: Sequence[Table]) -> list[list[str]]:
@@ -159,6 +162,8 @@ def show_comparisons(found: Sequence[Comparison]) -> None:
         show_table(columns, rows, title=f"{one.suite}: A = {one.a}, B = {one.b}", right=range(1, 9))
         flips = "flips: questions that gained, lost credit"
         say(f"scores in %; {_test(one)}, Holm-corrected over the sets; {flips}")
+        if one.other_values:
+            say(one.other_values)
         if one.unpaired:
             say(f"{one.unpaired} questions were answered by one side only and are left out")
 

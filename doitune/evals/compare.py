@@ -18,7 +18,7 @@ from doitune.evals import saved
 from doitune.evals.evaluate import outcomes
 from doitune.evals.intervals import LEVEL, Estimate, combined, difference
 from doitune.evals.paired import holm, paired_test
-from doitune.evals.report import Outcome
+from doitune.evals.report import Outcome, held_in
 from doitune.system.doing import doing
 
 MEAN = "mean"
@@ -28,7 +28,7 @@ MEAN = "mean"
 @dataclass(frozen=True)
 class Side:
     """One evaluation as the comparison needs it: outcomes and the questions' hashes by id; `headline` sets
-    make the mean."""
+    make the mean. `held`: see `held_in`."""
 
     name: str
     suite: str
@@ -38,6 +38,7 @@ class Side:
     headline: tuple[str, ...]
     order: tuple[str, ...]
     folder: Path = Path()
+    held: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Pair:
 @dataclass(frozen=True)
 class Comparison:
     """The mean and every set of two evaluations. `unpaired`: questions that only one of them holds, left
-    out."""
+    out. `held_a`, `held_b`: see `held_in`."""
 
     a: str
     b: str
@@ -90,6 +91,16 @@ class Comparison:
     sets: tuple[Pair, ...]
     unpaired: int
     margin: float | None
+    held_a: str = ""
+    held_b: str = ""
+
+    @property
+    def other_values(self) -> str:
+        """A sentence where the two bases were held in other values; "" where they were not, or it is not
+        known."""
+        if not self.held_a or not self.held_b or self.held_a == self.held_b:
+            return ""
+        return f"A: {self.held_a}; B: {self.held_b}: some answers differ for that alone"
 
     def against_margin(self, pair: Pair) -> str:
         """What the margin says of a row, in words; "" without one."""
@@ -104,6 +115,8 @@ class Comparison:
             "shots": self.shots,
             "protocol": self.protocol,
             "unpaired": self.unpaired,
+            "held_a": self.held_a,
+            "held_b": self.held_b,
         }
         return [{**asdict(pair), **shared} for pair in (self.mean, *self.sets)]
 
@@ -118,7 +131,8 @@ def read_side(folder: Path, name: str = "", protocol: str = "fixed") -> Side:
     documents = {key: line.document for key, line in lines.items()}
     order = tuple(manifest.totals)
     head = manifest.headline
-    return Side(name or folder.name, manifest.suite, manifest.shots, found, documents, head, order, folder)
+    held, plain = held_in(manifest.identity), name or folder.name
+    return Side(plain, manifest.suite, manifest.shots, found, documents, head, order, folder, held)
 
 
 def compare(
@@ -159,8 +173,9 @@ def compare(
     chief = [found[name] for name in names if name in a.headline] or list(found.values())
     mean = _pair((a.name, b.name, MEAN), chief, margin)
     unpaired = len(a.outcomes) + len(b.outcomes) - 2 * len(ids)
+    whole = _judged(mean, mean.mcnemar_p)
     return Comparison(
-        a.name, b.name, a.suite, a.shots, protocol, _judged(mean, mean.mcnemar_p), sets, unpaired, margin
+        a.name, b.name, a.suite, a.shots, protocol, whole, sets, unpaired, margin, a.held, b.held
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from doitune.errors import UsageError
 from doitune.evals.compare import Side, read_side
+from doitune.evals.request import HELD
 from doitune.run.find import command, find_run
 from doitune.run.folder import Run
 from doitune.run.layout import (
@@ -86,6 +87,8 @@ def _best_evaluated(run: Run, suite: str, runs: Path) -> str:
 def _first(run: Run, suite: str, runs: Path, checkpoint: str = BASE) -> str:
     """What to run before. What `cmmlu-5shot-exact` says in one name, `eval` takes as three options."""
     suite, _, corpus = suite.partition(OF_CORPUS)
+    held = next((one for one, name in HELD.items() if suite.endswith(f"-{name}")), "")
+    suite = suite.removesuffix(f"-{HELD[held]}") if held else suite
     plain = suite.removesuffix("-exact")
     name, shots = found.groups() if (found := re.fullmatch(r"(.+)-([0-9]+)shot", plain)) else (plain, "")
     more = ["--suite", name]
@@ -93,6 +96,8 @@ def _first(run: Run, suite: str, runs: Path, checkpoint: str = BASE) -> str:
         more += ["--shots", shots]
     if plain != suite:
         more.append("--exact")
+    if held:
+        more += ["--quantise", held]
     if corpus:
         more += ["--corpus", corpus]
     step = step_of(checkpoint)

@@ -21,6 +21,18 @@ UNREAD_MARK = 0.02
 like a weak model)."""
 
 
+DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def held_in(identity: Mapping[str, str]) -> str:
+    """In which values a base was held and computed when it was asked, in words; "" where it is not known."""
+    dtype = identity.get("compute_dtype", "")
+    values = DTYPES.get(dtype, dtype)
+    if identity.get("quantise") == "nf4":
+        return f"the base in NF4, computing in {values}" if values else "the base in NF4"
+    return f"the base in {values}, not quantised" if identity.get("quantise") == "none" and values else ""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One scored question under one protocol. `correct` and `chance` in 0..1 (`correct` is a share where

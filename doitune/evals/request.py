@@ -18,6 +18,10 @@ from doitune.evals.task import Task, refuse_limit
 if TYPE_CHECKING:
     from doitune.recipe.fields import Recipe
 
+HELD = {"none": "unquantised", "nf4": "nf4"}
+"""How the folder of an evaluation is called beside its suite, whose base was quantised otherwise than the
+recipe has it."""
+
 CAPPED: tuple[Form, ...] = ("tf", "cloze", "multi_choice", "math", "open")
 """The forms whose replies a recipe's `eval.max_new_tokens` caps."""
 
@@ -30,7 +34,8 @@ class Request:
     number an evaluation of its own. `data`: a benchmark's folder by suite, where it isn't the fetched one.
     `exact`: one question at a time, see Limits. `write_choices`: single choices of the corpus are written, as
     the released code has them, instead of read off the option scores. `model`: where a
-    run's base is now. UsageError where `limit` is none.
+    run's base is now. `quantise`: nf4 or none, how the base is held, where not as the recipe has it.
+    UsageError where `limit` is none.
     """
 
     suites: tuple[str, ...] = ()
@@ -43,6 +48,7 @@ class Request:
     exact: bool = False
     write_choices: bool = False
     model: str = ""
+    quantise: str = ""
 
     def __post_init__(self) -> None:
         if self.limit is not None:
@@ -51,7 +57,7 @@ class Request:
 
 def requested_tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
     """What is asked, by the name of its folder below `evals`: `doit-test`, `cmmlu`, `doit-test-written`,
-    `cmmlu-5shot`, each with `-exact` where that was wanted. Errors: UsageError, DataError."""
+    `cmmlu-5shot`, each with `-exact` where that was wanted, and HELD. Errors: UsageError, DataError."""
     suites = request.suites or recipe.eval.suite
     unknown = [suite for suite in (*suites, *request.data) if suite not in SUITES]
     if unknown:
@@ -65,7 +71,17 @@ def requested_tasks(recipe: Recipe, request: Request) -> dict[str, Task]:
         for shots in (request.shots or recipe.eval.shots) if suite in BENCHMARKS else ():
             name = f"{suite}-{shots}shot" if shots else suite
             tasks[name] = benchmark_task(suite, shots, request.data.get(suite))
-    return {f"{name}-exact": task for name, task in tasks.items()} if request.exact else tasks
+    more = "-exact" if request.exact else ""
+    if request.quantise not in ("", recipe.model.quantise):
+        more += f"-{HELD[request.quantise]}"
+    return {f"{name}{more}": task for name, task in tasks.items()}
+
+
+def as_asked(recipe: Recipe, request: Request) -> Recipe:
+    """The recipe, its base quantised as the request says."""
+    if not request.quantise:
+        return recipe
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"quantise": request.quantise})})
 
 
 def corpus_task(suite: str, recipe: Recipe, request: Request) -> Task:

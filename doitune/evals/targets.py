@@ -23,7 +23,7 @@ from doitune.evals import saved
 from doitune.evals.evaluate import Progress, evaluate
 from doitune.evals.markdown import report_markdown, wrong_answers
 from doitune.evals.report import Report
-from doitune.evals.request import Request, requested_tasks
+from doitune.evals.request import Request, as_asked, requested_tasks
 from doitune.recipe.resolve import resolve
 from doitune.run.find import find_run
 from doitune.run.folder import Run, resolved
@@ -177,8 +177,10 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
     tasks = requested_tasks(recipe, request)
     recipe, base, template = open_encoder(run, request.model)
     _refuse_same_letters(tasks, template)
+    trained, recipe = recipe, as_asked(recipe, request)
+    same = recipe.model.quantise == trained.model.quantise
     _, model = load_model(recipe, base, template.new_rows, training=False)
-    now = take_checkpoint(run, steps[0], model, template).step
+    now = take_checkpoint(run, steps[0], model, template, same_base=same).step
     loaded = _Loaded(run.name, recipe, base, model, template, request, on_progress)
     leaks = int(run.read_json(ORIGIN).get("data", {}).get("leaks", 0))
     stopped = None if run.done() else run.checkpoints.all()[-1].step
@@ -191,7 +193,7 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
         for step in steps:
             checkpoint = run.checkpoints.of_step(step).folder
             if step != now:
-                take_checkpoint(run, step, model, template)
+                take_checkpoint(run, step, model, template, same_base=same)
                 now = step
             adapter = file_sha256(checkpoint / WEIGHTS)
             folder = _folder(run.folder, suite, checkpoint.name, task, loaded)
@@ -249,7 +251,7 @@ def evaluate_untrained(
     from doitune.backends.tokenizer import tokenizer_template
     from doitune.run.model import load_model
 
-    tasks = requested_tasks(recipe, request)
+    tasks, recipe = requested_tasks(recipe, request), as_asked(recipe, request)
     base = find_base(recipe.model.name, recipe.model.revision)
     begin(recipe.model.backend, base)
     template = tokenizer_template(base, recipe.prompt)
@@ -269,6 +271,11 @@ def _lone_target(target: str, request: Request, runs: Path, on_progress: OnProgr
     """An adapter apart from its run, beside its base; what its run kept out is not known here."""
     from doitune.run.lone import open_lone
 
+    if request.quantise:
+        raise UsageError(
+            "an adapter apart from its run is asked on the values that it was trained on",
+            "--quantise is for runs, their checkpoints and bases",
+        )
     recipe = resolve("own", model=request.model or "demo", corpus=request.corpus).recipe
     suites = request.suites or recipe.eval.suite
     if not request.corpus and set(suites) & set(CORPUS_SUITES):

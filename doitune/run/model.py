@@ -123,9 +123,11 @@ def open_trained(
     return recipe, model, template, step
 
 
-def take_checkpoint(run: Run, step: int, model: LoadedModel, template: Template) -> Checkpoint:
+def take_checkpoint(
+    run: Run, step: int, model: LoadedModel, template: Template, *, same_base: bool = True
+) -> Checkpoint:
     """Give the model the adapter of a run's checkpoint: its files are verified, and what it says is compared
-    with its probe. CheckpointError.
+    with its probe. CheckpointError. `same_base`: see `prove_adapter`.
 
     The model is left in evaluation mode.
     """
@@ -137,7 +139,7 @@ def take_checkpoint(run: Run, step: int, model: LoadedModel, template: Template)
         )
     doing(f"taking up the checkpoint of step {step}")
     model.load_adapter(found.folder)
-    prove_adapter(model, found.folder, fingerprint(template))
+    prove_adapter(model, found.folder, fingerprint(template), same_base=same_base)
     return found
 
 
