@@ -221,6 +221,7 @@ def test_nobody_hears_after_the_work_and_a_child_has_no_hearer() -> None:
 
 LIGHT = {
     "doctor",
+    "manual",
     "plans",
     "base_list",
     "recipes_list",
