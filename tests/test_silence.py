@@ -220,7 +220,6 @@ def test_nobody_hears_after_the_work_and_a_child_has_no_hearer() -> None:
 
 
 LIGHT = {
-    "doctor",
     "manual",
     "plans",
     "base_list",
@@ -232,7 +231,7 @@ LIGHT = {
     "recipes_explain",
     "runs_list",
 }
-"""Commands that read a few small files, or ask a machine about itself."""
+"""Commands that read a few small files."""
 
 
 def test_every_command_shows_what_it_does() -> None:

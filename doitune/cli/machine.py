@@ -50,9 +50,11 @@ def doctor(
         else:
             machine.show_known_error(known)
         return
+    from doitune.console import progress
     from doitune.doctor.diagnosis import diagnose
 
-    found = diagnose(runs, network=network)
+    with progress.LiveLine():
+        found = diagnose(runs, network=network)
     screen.show_json(found.to_json()) if as_json else machine.show_diagnosis(found, commands=fix_hint)
     if found.state == "problem":
         raise typer.Exit(FitError.exit_code)

@@ -27,6 +27,7 @@ from doitune.doctor.machine import machine_check, this_machine
 from doitune.doctor.wsl import wsl_check
 from doitune.errors import DoituneError
 from doitune.system.cards import installed_cards
+from doitune.system.doing import doing
 from doitune.system.secrets import redacted
 
 VARIABLES = (
@@ -78,7 +79,9 @@ def _homeless(value: Any, home: str) -> Any:
 def diagnose(runs: Path, *, network: bool = False) -> Diagnosis:
     """Look at this machine; `runs` is the folder that trainings would write to. `network`: also ask
     whether the hub answers."""
+    doing("asking torch and the backends, in a process of their own")
     cards, asked, here = installed_cards(), ask_engines(), this_machine()
+    doing("measuring the disk, asking the hub" if network else "measuring the disk")
     machine = {
         **asdict(here),
         "doitune": __version__,
