@@ -387,7 +387,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert shell.do(*command, str(tmp_path / "whole"), before=small).code == 0
     wanted = digests(tmp_path / "whole")
     assert len([name for name in wanted if name.endswith(".safetensors")]) > 3
-    out = tmp_path / "killed 断"
+    out = tmp_path / "killed 断" / "whole"  # its card is called after the folder
     places = [
         (Journal, "add", 3),
         (merged, "prove_folder", 1),

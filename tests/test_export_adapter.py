@@ -154,7 +154,12 @@ def test_a_checkpoint_names_a_base_that_peft_finds(world: Path, run_own: Run) ->
     config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
     assert config["base_model_name_or_path"] == str(DEMO_BASE) and config["revision"] is None
     assert type(AutoPeftModelForCausalLM.from_pretrained(str(folder))).__name__ == "PeftModelForCausalLM"
-    card = (export(run, world.parent / "exported").folder / CARD).read_text("utf-8")
+    exported = export(run, world.parent / "exported").folder
+    assert type(AutoPeftModelForCausalLM.from_pretrained(str(exported))).__name__ == "PeftModelForCausalLM"
+    with public_adapter(run, "me/mine", on_note=lambda _: None) as parcel:
+        public = json.loads((parcel.folder / "adapter_config.json").read_text("utf-8"))
+    assert public["base_model_name_or_path"] == "demo", "others have it elsewhere"
+    card = (exported / CARD).read_text("utf-8")
     assert "import doitune.demo.folder\n" in card and "base = str(doitune.demo.folder.BASE)" in card
 
 

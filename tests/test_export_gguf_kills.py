@@ -28,6 +28,15 @@ KILLS, OF_THE_WHOLE = 50, 8
 """So many begin with the merge, the others where it is finished: they are of files for llama.cpp."""
 NAMES = ("model-f16.gguf", "model-q8_0.gguf")
 
+SAID = {
+    "same": True,
+    "problems": [],
+    "prompt": {"chats": 1, "rendered": 1, "rendered_alike": 1},
+    "parity": {"agreement": 1.0, "kl_nats": 0.0, "most_kl_nats": 0.0},
+    "evaluation": None,
+}
+"""What is told of a file where llama.cpp is not asked."""
+
 
 @contextmanager
 def killed_at(arrival: int) -> Iterator[list[str]]:
@@ -82,7 +91,7 @@ class Export:
 
             if not real:  # what llama.cpp says has tests of its own; here it takes no time
                 exporting.Bench = Quick  # type: ignore[assignment,misc]
-                exporting.measure_file = lambda *given: {"quant": given[1], "problems": []}  # type: ignore[assignment]
+                exporting.measure_file = lambda *given: {**SAID, "quant": given[1]}  # type: ignore[assignment]
             with killed_at(arrival) as past:
                 wish = Wish(list_runs(self.runs)[-1], out, questions=0)
                 exporting.export_gguf(exporting.Files(wish, ("f16", "q8_0")))

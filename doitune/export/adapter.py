@@ -11,13 +11,14 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from doitune.base.adapter import CONFIG, WEIGHTS
 from doitune.base.folder import REPORT, is_hub_name
+from doitune.demo.folder import BASE
 from doitune.errors import CheckpointError, ModelError, UsageError
 from doitune.export.card.card import write_card
 from doitune.export.card.handed import Handed, NamedBase, named_base
@@ -64,8 +65,8 @@ def export_adapter(
     """Write the adapter of a checkpoint as a folder of its own; an earlier export in `out` is replaced.
 
     `base`: how others find the base, BASE_FORM, or a folder, whose path is then written; "": as the run
-    found it, a folder by its name alone. Errors: UsageError, CheckpointError, ModelError, DiskError,
-    LockedError.
+    found it, a folder by its name alone (doitune's own: where it is installed). Errors: UsageError,
+    CheckpointError, ModelError, DiskError, LockedError.
     """
     named = _base_of(base) if base else None
     final = _folder(out)
@@ -75,7 +76,7 @@ def export_adapter(
         staging = staging_of(final)
         make_staging(staging)
         try:
-            found = _fill(staging, source, named, final.name, on_note)
+            found = _fill(staging, source, named, final.name, on_note, here=True)
             for path in sorted(staging.iterdir()):
                 sync_file(path)
             publish(staging, final)
@@ -152,9 +153,12 @@ def _is_ours(folder: Path) -> bool:
     return False
 
 
-def _fill(folder: Path, source: Source, base: NamedBase, called: str, on_note: OnNote) -> dict[str, Any]:
-    """Write every file into an empty folder, export.json last; returns what that says. Errors: ModelError
-    where the prompt's ids are others, or the roles have rows of their own."""
+def _fill(
+    folder: Path, source: Source, base: NamedBase, called: str, on_note: OnNote, *, here: bool = False
+) -> dict[str, Any]:
+    """Write every file into an empty folder, export.json last; returns what that says. `here`: plain peft is
+    to find doitune's own base where it is installed. Errors: ModelError where the prompt's ids are others, or
+    the roles have rows of their own."""
     if source.template.new_rows:
         raise ModelError(
             f"{source.run.name} trained token rows of its own (prompt.tokens: new), which plain peft has no "
@@ -168,7 +172,8 @@ def _fill(folder: Path, source: Source, base: NamedBase, called: str, on_note: O
     for name, content in exported_tokens(source.template, source.base.folder, vocabulary).items():
         write_whole(folder / name, content)
     (folder / WEIGHTS).write_bytes((source.checkpoint.folder / WEIGHTS).read_bytes())
-    write_json(folder / CONFIG, _config(source, base))
+    installed = here and base.name == "demo" == source.base.name
+    write_json(folder / CONFIG, _config(source, replace(base, name=str(BASE)) if installed else base))
     trial = choose_trial(source, 0)
     doing("proving the tokenizer on chats")
     otherwise = prove_folder(folder, source.template, trial.chats)
