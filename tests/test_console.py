@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from hostile import TERMINAL
+from terminal import until_closed
 
 OWN = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[lh]|2K|1A|K)|\r")
 """Colours of ours, and what a live line needs to write over itself."""
@@ -142,23 +143,12 @@ def typed(way: str, texts: list[str]) -> tuple[str, int]:
     )
     os.close(slave)
     said: list[bytes] = []
-    reader = threading.Thread(target=_read, args=(master, said))
+    reader = threading.Thread(target=lambda: said.append(until_closed(master)))
     reader.start()
     child.communicate(json.dumps(texts).encode("ascii"), timeout=120)
     reader.join(timeout=10)
     os.close(master)
     return b"".join(said).decode("utf-8", "strict"), child.returncode
-
-
-def _read(master: int, said: list[bytes]) -> None:
-    while True:
-        try:
-            piece = os.read(master, 1 << 16)
-        except OSError:  # the other end is closed
-            return
-        if not piece:
-            return
-        said.append(piece)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from manual import DOCS, ROOT
+from terminal import until_closed
 from typer.testing import CliRunner
 
 from doitune.cli.app import app
@@ -97,15 +98,7 @@ def test_a_terminal_gets_a_page_through_its_pager() -> None:
         env=environment,
     )
     os.close(writer)
-    seen = b""
-    while True:
-        try:
-            part = os.read(reader, 65536)
-        except OSError:  # the other side is closed
-            break
-        if not part:
-            break
-        seen += part
+    seen = until_closed(reader)
     assert process.wait(60) == 0, process.stderr.read() if process.stderr else b""
     text = seen.decode("utf-8")
     assert "\x1b[" in text and "resistant" in text and "40m" not in text

@@ -22,6 +22,9 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1] / "tests"))
+from terminal import until_closed  # noqa: E402
+
 MOST_BYTES = 150_000
 
 PAPER = TerminalTheme(
@@ -69,15 +72,7 @@ def said(command: str, columns: int) -> str:
         words, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.DEVNULL, env=environment
     ) as process:
         os.close(writer)
-        seen = b""
-        while True:
-            try:
-                part = os.read(reader, 65536)
-            except OSError:  # the other side is closed
-                break
-            if not part:
-                break
-            seen += part
+        seen = until_closed(reader)
     os.close(reader)
     if process.returncode:
         raise SystemExit(f"{command} ended with {process.returncode}")
