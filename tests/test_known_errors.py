@@ -117,10 +117,10 @@ SAID = {
         "architecture.",
     ),
 }  # fmt: skip
-"""As they were printed, by the name of what they mean."""
+"""As libraries, drivers and pip word them, by the name of what they mean."""
 
 
-def test_every_known_error_has_a_real_message_and_no_other_row_takes_it() -> None:
+def test_every_known_error_has_a_message_and_no_other_row_takes_it() -> None:
     assert len(KNOWN) > 25 and {one.name for one in KNOWN} == {*SAID}
     for name, messages in SAID.items():
         for message in messages:

@@ -1,5 +1,5 @@
 """Errors of the libraries, the driver and the network that are nobody's bug: what each means and what mends
-it, by what it says. A new one is a row, and its real message a row of `tests/test_known_errors.py`."""
+it, by what it says. A new one is a row, and its message a row of `tests/test_known_errors.py`."""
 
 from __future__ import annotations
 
