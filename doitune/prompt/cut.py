@@ -94,6 +94,8 @@ class _Part(NamedTuple):
 def fast_ids(backend: Any, texts: Sequence[str]) -> list[list[int]]:
     """Ids of each text on its own by a fast tokenizer's `backend_tokenizer`."""
     # transformers' own call asks for offsets, too, which takes twice as long
-    backend.no_truncation()
-    backend.no_padding()
+    if backend.truncation is not None:  # taking away what is not there would wait for another thread's call
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
     return [one.ids for one in backend.encode_batch_fast(list(texts), add_special_tokens=False)]

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -25,14 +23,10 @@ def cache_folder() -> Path:
     return (cache if cache.is_absolute() else Path.home() / ".cache") / "doitune"
 
 
-@contextmanager
-def _cured() -> Iterator[None]:
+def _cured(error: OSError | DiskError) -> DiskError:
     """What the disk says, with what helps."""
-    try:
-        yield
-    except (OSError, DiskError) as error:
-        said = error if isinstance(error, DiskError) else disk_error(cache_folder(), error)
-        raise DiskError(said.problem, CACHE_CURE) from error
+    said = error if isinstance(error, DiskError) else disk_error(cache_folder(), error)
+    return DiskError(said.problem, CACHE_CURE)
 
 
 class Scratch:
@@ -54,22 +48,30 @@ class Scratch:
     @cached_property
     def _file(self) -> IO[bytes]:
         """Opened by the first byte."""
-        with _cured():
+        try:
             make_folder(cache_folder())
             return tempfile.TemporaryFile(dir=cache_folder(), buffering=MIB)
+        except (OSError, DiskError) as error:
+            raise _cured(error) from error
 
     def add(self, data: bytes) -> None:
         """Add bytes at the end."""
-        with _cured():
+        try:
             self._file.write(data)  # a full buffer writes
+        except OSError as error:
+            raise _cured(error) from error
         self.size += len(data)
         self._flushed = False
 
     def read(self, start: int, size: int) -> bytes:
         """`size` bytes from `start`."""
-        with _cured():
-            self._flush()
+        try:
+            if not self._flushed:
+                self._file.flush()
+                self._flushed = True
             found = os.pread(self._file.fileno(), size, start)
+        except OSError as error:
+            raise _cured(error) from error
         if len(found) < size:
             raise RuntimeError(f"{len(found)} of {size} bytes at {start} of {self.size}")
         return found
@@ -78,13 +80,7 @@ class Scratch:
         """All bytes as a numpy array; nothing is added afterwards. `changed`: it will be written to."""
         import numpy as np
 
-        with _cured():
-            self._flush()
-            if not self.size:
-                return np.zeros(0, kind)
-            return np.memmap(self._file, kind, "r+" if changed else "r").view(np.ndarray)
-
-    def _flush(self) -> None:
-        if not self._flushed:
-            self._file.flush()
-            self._flushed = True
+        if not self.size:
+            return np.zeros(0, kind)
+        self.read(0, 0)  # what is still in the buffer goes to the disk
+        return np.memmap(self._file, kind, "r+" if changed else "r").view(np.ndarray)
