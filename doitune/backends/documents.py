@@ -73,13 +73,15 @@ def attend(
     if unknown:
         raise NotImplementedError(f"packed attention does not know {unknown}")
     edges = bounds.tolist()
+    lengths = [end - start for start, end in zip(edges[:-1], edges[1:], strict=True)]
     window = kwargs.get("sliding_window")
     outputs = []
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
-        q, k, v = query[:, :, start:end], key[:, :, start:end], value[:, :, start:end]
-        mask = _window_mask(end - start, window, query.device) if window and end - start > window else None
-        outputs.append(_one(q, k, v, mask, scores, causal=mask is None))
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+    # split and not sliced: the gradient of slices is a tensor of zeros of the whole row for each document
+    for q, k, v in zip(*(one.split(lengths, dim=2) for one in (query, key, value)), strict=True):
+        length = q.shape[2]
+        mask = _window_mask(length, window, query.device) if window and length > window else None
+        outputs.append(_one(q, k, v, mask, scores, causal=mask is None).transpose(1, 2))
+    return torch.cat(outputs, dim=1), None
 
 
 def _one(

@@ -92,7 +92,7 @@ class LiveBytes(TorchDispatchMode):
     ) -> Any:
         if func is torch.ops.bitsandbytes.gemm_4bit.default:
             with self:
-                return _product_4bit(*args, **(kwargs or {}))
+                return product_4bit(*args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
         for one in tree_iter(out):
             if isinstance(one, torch.Tensor):
@@ -149,7 +149,7 @@ def _places(index: torch.Tensor | None) -> list[torch.Tensor | None]:
     return list(torch.ops.aten.nonzero.default(index).unbind(1))
 
 
-def _product_4bit(
+def product_4bit(
     a: torch.Tensor,
     b: torch.Tensor,
     shape: list[int],
