@@ -7,28 +7,24 @@ it out in 16 bits, once for each pass of each micro-batch. Evaluation and valida
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from doitune.ability import INSTRUCTIONS, NAMES
-from doitune.base.families import FAMILIES, Family
 from doitune.errors import DoituneError
 from doitune.memory.cards import Card
+from doitune.memory.counted import count, places
 from doitune.memory.known import KNOWN, KnownCard, named_card
 from doitune.memory.setting import Setting
 from doitune.prepare.schedule import total_steps
-from doitune.system.paths import from_home
 
 if TYPE_CHECKING:
-    from doitune.recipe.fields import BudgetSection, ModelSection, Recipe
+    from doitune.recipe.fields import BudgetSection, Recipe
 
 BANDWIDTH_REACHED = 0.85
 TOKENS_A_ROW = 300
 """Tokens of a row where the corpus is not there: an assumption; instruction rows of this kind lie between
 100 and 500."""
-SAMPLED_TURNS = 400
-"""Turns that a base's own tokenizer is asked about, where it lies here: hundredths of a second."""
 TURN_TOKENS = 2
 SMALLEST_PARAMETERS = 300_000_000
 """Below this a card waits for its own launches, of which a roofline knows nothing."""
@@ -105,19 +101,17 @@ def work_of(recipe: Recipe) -> Work:
     """Rows, tokens and steps of a recipe: rows counted in the corpus where it is there, else taken from
     the budget."""
     train = recipe.train
-    rows, why = 0, "the corpus is not here"
+    why, found = "the corpus is not here", None
     try:
-        if all(is_here(one.place) for one in recipe.data.corpora):
-            rows, turns = _counted(recipe)
+        if all(places(one.place) for one in recipe.data.corpora):
+            found = count(recipe)
     except (DoituneError, OSError) as error:
         why = f"the corpus cannot serve: {str(error).splitlines()[0]}"
-    if rows:
-        characters = sum(map(len, turns))
-        rate, by = _rate(recipe.model, turns)
-        tokens = round(rate * characters + TURN_TOKENS * len(turns))
+    if found and found.rows:
+        rows, tokens = found.rows, round(found.rate * found.characters + TURN_TOKENS * found.turns)
         how = (
-            f"{rows:,} rows counted in the corpus, {characters:,} characters at about {rate:.3g} tokens each "
-            f"({by})"
+            f"{rows:,} rows counted in the corpus, {found.characters:,} characters at about {found.rate:.3g} "
+            f"tokens each ({found.by})"
         )
     else:
         rows = _asked(recipe.data.budget)
@@ -126,50 +120,6 @@ def work_of(recipe: Recipe) -> Work:
     steps = total_steps(train, rows)
     share = min(1.0, steps * train.examples_per_step / max(1, rows * train.epochs))
     return Work(rows, round(share * tokens * train.epochs), steps, how)
-
-
-def is_here(corpus: str) -> bool:
-    """Whether the corpus can be read without fetching or making it."""
-    from doitune.data.cache import corpora_folder
-    from doitune.data.hub_rows import hub_rows
-
-    if corpus == "demo":
-        return any(corpora_folder().glob("demo-*"))
-    if corpus == "doit":
-        return (corpora_folder() / "doit").is_dir()
-    wanted = hub_rows(corpus)
-    return from_home(corpus).exists() or (wanted is not None and wanted.folder.is_dir())
-
-
-def _counted(recipe: Recipe) -> tuple[int, list[str]]:
-    """How many examples a recipe draws, and the texts of their turns."""
-    from doitune.prepare.draw import draw
-
-    chosen, _ = draw(recipe)
-    return len(chosen.examples), [
-        message.said + message.tools for example in chosen.examples for message in example.messages
-    ]
-
-
-def _rate(section: ModelSection, turns: Sequence[str]) -> tuple[float, str]:
-    """Tokens of a character, and how they were found: by the base's own tokenizer on a sample of the turns
-    where it lies here, else assumed."""
-    from doitune.base.known import folder_here
-
-    assumed = FAMILIES.get(section.family, Family()).tokens_a_character
-    folder = folder_here(section.name, section.revision)
-    sample = turns[:: max(1, len(turns) // SAMPLED_TURNS)]
-    characters = sum(map(len, sample))
-    if folder is None or not characters or not (folder / "tokenizer.json").is_file():
-        return assumed, "assumed: the base's tokenizer.json is not here"
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_buffer((folder / "tokenizer.json").read_bytes())
-    except (OSError, ValueError):
-        return assumed, "assumed: the base's tokenizer.json is damaged"
-    tokens = sum(len(one.ids) for one in tokenizer.encode_batch(list(sample), add_special_tokens=False))
-    return tokens / characters, f"the base's tokenizer on {len(sample):,} of {len(turns):,} turns"
 
 
 def _asked(budget: BudgetSection) -> int:

@@ -12,7 +12,8 @@ from doitune.growth.family.designs import Named, Planned, members_of
 from doitune.growth.family.plan import Plan, at_its_place
 from doitune.growth.folder import Record
 from doitune.growth.measured import Member
-from doitune.memory.hours import PUBLISHED_ROWS, is_here
+from doitune.memory.counted import places
+from doitune.memory.hours import PUBLISHED_ROWS
 from doitune.prepare.draw import draw
 from doitune.recipe.budget import account
 from doitune.recipe.resolve import Resolved, diff, freeze, resolve
@@ -112,7 +113,7 @@ def _stock(plan: Plan, own: Resolved, published: bool) -> dict[str, int]:
     """Rows that there are to learn from, by ability; synthetic instructions where a design asks for them."""
     designs = plan.section.designs
     wanted = (*designs.synthetic, *designs.mix.synthetic)
-    if published and not all(is_here(one.place) for one in own.recipe.data.corpora):
+    if published and not all(places(one.place) for one in own.recipe.data.corpora):
         return {name: count for name, count in PUBLISHED_ROWS.items() if name in NAMES or wanted}
     found = _found(own)
     if wanted:
@@ -140,7 +141,7 @@ def _named(plan: Plan, recipe: str, published: bool) -> Named:
     """What a recipe that the plan names learns from."""
     found = _resolved(plan, recipe, None, ())
     section = found.recipe.data
-    if published and not all(is_here(one.place) for one in section.corpora):
+    if published and not all(places(one.place) for one in section.corpora):
         budget = section.budget.to_budget().of_corpus(NAMES, own=False)
         ledger = account(budget, PUBLISHED_ROWS, "take_all")
     else:
