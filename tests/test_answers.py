@@ -287,9 +287,9 @@ NASTY = ["A" * 60 + "1", "A" + " " * 3000, "A、" * 1500 + "1", "选" * 2000 + "
 def test_no_reply_takes_long_or_breaks_a_reader(form):
     for reply in NASTY:
         for protocol in ("fixed", "paper"):
-            start = time.perf_counter()
+            start = time.process_time()
             judge(form, reply, "A", protocol=protocol)
-            assert time.perf_counter() - start < 2, reply[:20]
+            assert time.process_time() - start < 2, reply[:20]
 
 
 @settings(max_examples=300, deadline=None)

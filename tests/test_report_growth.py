@@ -310,8 +310,26 @@ def test_titles_that_no_font_has_are_drawn_by_plain_names(
 
 def test_a_letter_that_nobody_has_cannot_be_drawn() -> None:
     pytest.importorskip("resvg_py")
-    assert files.can_draw("plain") and files.can_draw("é") and not files.can_draw(f"a{chr(0xF3C4E)}")
     assert files.render(files._letter("a"))[:4] == b"\x89PNG"
+    assert not files.can_draw(f"a{chr(0xF3C4E)}")
+    folders = ("/usr/share/fonts", "/Library/Fonts", "C:/Windows/Fonts")
+    if not any(list(Path(folder).rglob("*.tt[fc]")) for folder in folders):
+        pytest.skip("this machine has no font")
+    assert files.can_draw("plain <&> é")
+
+
+def test_without_any_font_there_is_svg(
+    seen: GrowthView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: pictures without a word of text, and nobody is told."""
+    renderer = pytest.importorskip("resvg_py")
+    plain = renderer.svg_to_bytes
+    monkeypatch.setattr(renderer, "svg_to_bytes", lambda **asked: plain(skip_system_fonts=True, **asked))
+    files._plain_family.cache_clear()
+    written = files.write_figures(seen, tmp_path)
+    files._plain_family.cache_clear()
+    assert "no" in written.notes[0] and "font" in written.notes[0]
+    assert {one.suffix for one in written.paths} == {".svg"}
 
 
 def test_without_the_renderer_there_is_svg(

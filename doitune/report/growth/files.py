@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
 
 ZOOM = 2
 """Pixels of a PNG for each of the drawing's."""
+
+FAMILIES = (
+    *("Arial", "Liberation Sans", "DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Source Han Sans SC"),
+    *("Helvetica", "Segoe UI", "Ubuntu", "Cantarell", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
+)
+"""What a machine may have as its plain font: the renderer knows only the first by itself, and draws no letter
+without it, whatever else is there."""
 
 NOBODY_HAS = "\U000f3c4d"
 """A character for private use that no font has: how a missing one is drawn."""
@@ -44,6 +53,8 @@ def write_figures(view: GrowthView, folder: Path) -> Written:
     if not _can_render():
         return Written(tuple(paths), ("PNG needs the extra `plots`: pip install 'doitune[plots]'",))
     doing("looking for fonts")
+    if not can_draw("a"):
+        return Written(tuple(paths), ("PNG needs a font, and this machine has none (fonts-noto-cjk is one)",))
     names = {name: title if can_draw(title) else "" for name, title in titles.items()}
     lacking = [titles[name] for name, drawable in names.items() if not drawable]
     notes = []
@@ -80,22 +91,30 @@ def _can_render() -> bool:
 
 def render(svg: str) -> bytes:
     """A drawing as PNG, with the fonts of this machine."""
+    return _rendered(svg, _plain_family())
+
+
+@cache
+def _plain_family() -> str:
+    """The first of FAMILIES that this machine has; the first of all where it has none."""
+    blank = _rendered(_letter(" "), FAMILIES[0])
+    return next((one for one in FAMILIES if _rendered(_letter("a"), one) != blank), FAMILIES[0])
+
+
+def _rendered(svg: str, family: str) -> bytes:
     import resvg_py
 
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=ZOOM))
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=ZOOM, sans_serif_family=family))
 
 
 def can_draw(text: str) -> bool:
     """Whether the fonts of this machine have every letter of a text: one that is missing looks like a
     character that nobody has."""
-    if text.isascii():
-        return True
     missing = render(_letter(NOBODY_HAS))
     blank = render(_letter(" "))
-    letters = sorted(set(text) - set(" "))
-    return all(one.isascii() or render(_letter(one)) not in (missing, blank) for one in letters)
+    return all(render(_letter(one)) not in (missing, blank) for one in set(text) - set(" "))
 
 
 def _letter(one: str) -> str:
     head = '<svg xmlns="http://www.w3.org/2000/svg" width="24" height="24">'
-    return f'{head}<text x="2" y="18" font-size="16" font-family="sans-serif">{one}</text></svg>'
+    return f'{head}<text x="2" y="18" font-size="16" font-family="sans-serif">{escape(one)}</text></svg>'
