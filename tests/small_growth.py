@@ -50,10 +50,12 @@ def write_member(
         write_report(run, suite, step_name(step), right, items)
 
 
-def write_record(folder: Path, members: tuple[Member, ...], stock: Mapping[str, int]) -> None:
+def write_record(
+    folder: Path, members: tuple[Member, ...], stock: Mapping[str, int], *, confirms: str = ""
+) -> None:
     """growth.json of a family called as its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = Record(folder.name, tuple(stock), {}, stock, SUITES, members)
+    record = Record(folder.name, tuple(stock), {}, stock, SUITES, members, confirms=confirms)
     (folder / GROWTH).write_text(json.dumps(record.to_json(), ensure_ascii=False), encoding="utf-8")
 
 

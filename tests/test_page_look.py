@@ -188,8 +188,9 @@ def test_a_familys_page_neither(
     """Traps: a number of a scatter on another, rows of a budget beyond the picture, a title of 50 letters."""
     monkeypatch.setattr("doitune.report.growth.confirmed.verdict", lambda _: contrast_of())
     growth = family(synthetic=True)
-    confirming(tmp_path / "grown", growth)
-    whole = replace(of_growth(growth), confirmed=confirmed(tmp_path / "grown", growth))
+    for name, most in (("tried", 3), ("tried-2", 2)):
+        confirming(tmp_path / "grown", growth, tmp_path / name, most)
+    whole = replace(of_growth(growth), confirmed=confirmed(tmp_path / "grown", growth, tmp_path))
     (tmp_path / "page.html").write_text(growth_page(whole), encoding="utf-8")
     for width in WIDTHS:
         found = look(served[0], tmp_path, width, scheme)

@@ -24,14 +24,14 @@ from doitune.evals.compare import Side, compare
 from doitune.evals.report import Outcome
 from doitune.growth.contrast import Contrast
 from doitune.growth.fit.curves import BEYOND
-from doitune.growth.folder import Record, read_record
+from doitune.growth.folder import read_record
 from doitune.growth.measured import Growth, Measured, Member, Score
 from doitune.recipe.resolve import freeze, resolve
 from doitune.report.drawing import Doublings, wide
 from doitune.report.growth import files, papers
 from doitune.report.growth.confirmed import Confirmed, confirmed
 from doitune.report.growth.document import document
-from doitune.report.growth.gallery import sheets, small_multiples
+from doitune.report.growth.gallery import figures, sheets, small_multiples
 from doitune.report.growth.page import page
 from doitune.report.growth.panels import HEIGHT, TOP, WIDTH, axes
 from doitune.report.growth.read import GrowthView, of_growth
@@ -193,7 +193,7 @@ def test_the_document_has_every_number(seen: GrowthView) -> None:
     assert len(curves) == len(seen.found.curves)
     assert curves[0]["points"][0]["score"] == seen.found.curves[0].points[0].score
     assert {"traits", "groups", "partners", "versus", "claim"} <= set(found["conclusions"])
-    assert found["paper"]["measured_here"] is False and found["confirmed"] is None
+    assert found["paper"]["measured_here"] is False and found["confirmed"] == []
 
 
 def test_the_papers_tables_agree_with_the_gains_that_it_states() -> None:
@@ -209,18 +209,17 @@ def test_the_papers_tables_agree_with_the_gains_that_it_states() -> None:
     assert papers.MIXED[0][1] == most
 
 
-def confirming(folder: Path, growth: Growth) -> dict[str, int]:
-    """A confirming family beside `folder`, both budgets with two seeds; the advised rows."""
+def confirming(folder: Path, growth: Growth, beside: Path, most: int = 3) -> dict[str, int]:
+    """A family that tries an advice of the one in `folder`, both budgets with two seeds; the advised rows."""
     small.write_record(folder, tuple(one.member for one in growth.members), dict(growth.stock))
-    advised = {name: 64 * (1 + place % 3) for place, name in enumerate(worlds.NAMES)}
+    advised = {name: 64 * (1 + place % most) for place, name in enumerate(worlds.NAMES)}
     equal = dict.fromkeys(worlds.NAMES, sum(advised.values()) // 10)
     members = [
         Member(f"demo-{design}-s{seed}", design, "demo", "curated", seed, rows)  # type: ignore[arg-type]
         for seed in (1, 2)
         for design, rows in (("equal", equal), ("advised", advised))
     ]
-    beside = folder.with_name(f"{folder.name}-confirm")
-    small.write_record(beside, tuple(members), dict(growth.stock))
+    small.write_record(beside, tuple(members), dict(growth.stock), confirms=folder.name)
     for one in members:
         right = dict.fromkeys(worlds.NAMES, 60 if one.design == "advised" else 50)
         small.write_member(beside, one, {"doit-valid": right, "doit-test": right}, items=100)
@@ -241,38 +240,67 @@ def contrast_of() -> Contrast:
 
 
 def test_advice_is_held_against_what_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    growth = family()
-    assert confirmed(tmp_path / "grown", growth) is None
-    advised = confirming(tmp_path / "grown", growth)
-    assert (found := confirmed(tmp_path / "grown", growth)) is not None
+    growth, folder = family(), tmp_path / "grown"
+    advised = confirming(folder, growth, tmp_path / "grown-confirm")
+    (found,) = confirmed(folder, growth, tmp_path)
     assert isinstance(found, Confirmed) and found.found is None and "evaluat" in found.lacking
     monkeypatch.setattr("doitune.report.growth.confirmed.verdict", lambda _: contrast_of())
-    found = confirmed(tmp_path / "grown", growth)
-    assert found is not None and found.done == found.planned == 4 and not found.lacking
+    (found,) = confirmed(folder, growth, tmp_path)
+    assert found.done == found.planned == 4 and not found.lacking
     assert {one.name: one.advised_rows for one in found.foreseen} == advised
     assert all(one.advised_came == 0.6 and one.equal_came == 0.5 for one in found.foreseen)
-    whole = replace(of_growth(growth), confirmed=found)
+    whole = replace(of_growth(growth), confirmed=(found,))
     text = page(whole)
     assert "The advised budget" in text and "Confirmed on test: +10.0 points" in text and "121 → 192" in text
     assert {"budgets", "confirmed"} <= set(sheets(whole, growth.titles, 720))
-    assert json.loads(json.dumps(document(whole, {})))["confirmed"]["pairs"][0]["difference"] > 0.09
+    assert json.loads(json.dumps(document(whole, {})))["confirmed"][0]["pairs"][0]["difference"] > 0.09
+
+
+def test_confirmations_are_found_by_what_they_record(tmp_path: Path) -> None:
+    """Trap: a family that `grow confirm --name` called otherwise was never on the page of the growth, and a
+    second advice of it neither; another growth's is not."""
+    growth, runs = family(), tmp_path / "runs"
+    folder = tmp_path / "elsewhere" / "grown"
+    assert confirmations_of(folder, growth, runs) == []
+    confirming(folder, growth, runs / "tried")
+    confirming(folder, growth, folder.with_name("tried-2"), most=2)
+    confirming(runs / "other", growth, runs / "grown-confirm")
+    (runs / "damaged").mkdir()
+    (runs / "damaged" / "growth.json").write_text("{}", encoding="utf-8")
+    assert confirmations_of(folder, growth, runs) == [("tried-2", 960), ("tried", 1216)]
+    assert confirmations_of(runs / "other", growth, runs) == [("grown-confirm", 1216)]
+    both = replace(of_growth(growth), confirmed=confirmed(folder, growth, runs))
+    text = page(both)
+    for name, rows in (("tried", "192"), ("tried-2", "128")):
+        assert text.count(f"The advised budget: {name}<") == 1
+        assert f"→ {rows}" in str(figures(both, growth.titles)[f"budgets-{name}"](720).inline())
+    assert text.count("960 rows: equal shares grey") == text.count("1,216 rows: equal shares grey") == 1
+
+
+def confirmations_of(folder: Path, growth: Growth, runs: Path) -> list[tuple[str, int]]:
+    """Name and rows of what a report of `folder` shows as its advice's confirmations."""
+    if not folder.exists():
+        small.write_record(folder, tuple(one.member for one in growth.members), dict(growth.stock))
+    return [(one.family, one.total) for one in confirmed(folder, growth, runs)]
 
 
 def test_advice_is_shown_before_it_is_tried(tmp_path: Path, tiny_recipe: Path) -> None:
     """Both budgets and what is foretold of them; another one than was tried is not called confirmed."""
     growth, folder = family(), tmp_path / "grown"
-    tried = confirming(folder, growth)
-    whole = Record(**{**vars(read_record(folder)), "bases": {"demo": freeze(resolve(str(tiny_recipe)))}})
-    write_json(folder / "growth.json", whole.to_json())
+    tried = confirming(folder, growth, tmp_path / "tried")
+    base = freeze(resolve(str(tiny_recipe)))
+    for place in (folder, tmp_path / "tried"):
+        whole = replace(read_record(place), bases={"demo": base})
+        write_json(place / "growth.json", whole.to_json())
     path = tmp_path / "advised.yaml"
     for rows, done in ((tried, 4), (dict.fromkeys(worlds.NAMES, 20) | {"math": 90}, 0)):
         budget = json.dumps(rows).replace('"', "")
         path.write_text(f"extends: own\ndata: {{budget: {budget}}}\n", encoding="utf-8")
-        found = confirmed(folder, growth, path)
-        assert found is not None and found.done == done and found.gain is not None
+        (found,) = confirmed(folder, growth, tmp_path, path)
+        assert found.done == done and found.gain is not None
         assert {one.name: one.advised_rows for one in found.foreseen} == rows
-    text = page(replace(of_growth(growth), confirmed=found))
-    assert "27 → 90" in text and "doitune grow confirm runs it" in text and "Confirmed on test" not in text
+    text = page(replace(of_growth(growth), confirmed=(found,)))
+    assert "27 → 90" in text and "doitune grow confirm` runs it" in text and "Confirmed on test" not in text
 
 
 @pytest.mark.parametrize("width", [380, 720])
@@ -375,7 +403,9 @@ def command(*words: str) -> Any:
 
 
 def test_the_command_writes_page_and_figures(tmp_path: Path) -> None:
-    folder = disk(tmp_path / "runs" / "我的 family")
+    folder = tmp_path / "runs" / "我的 family"
+    confirming(folder, family(), tmp_path / "runs" / "tried")
+    disk(folder)
     done = command(folder.name, "--runs", str(tmp_path / "runs"), "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -388,6 +418,7 @@ def test_the_command_writes_page_and_figures(tmp_path: Path) -> None:
     shown = command(str(folder), "--text")
     assert (
         shown.exit_code == 0
+        and "1,216 rows as advised (tried): Expected of the advice over equal shares" in shown.output
         and "points a doubling" in shown.output
         and "not measured: never-made" in shown.output
     )

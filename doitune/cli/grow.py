@@ -144,6 +144,7 @@ def confirm(
     from doitune.console import screen
     from doitune.growth.family.confirm import confirming, verdict
     from doitune.growth.folder import find_growth
+    from doitune.system.paths import as_argument
 
     _refuse_place(on)
     measured = find_growth(growth, runs)
@@ -154,7 +155,9 @@ def confirm(
     ]
     words += ["--on", on] if on != PLACES[0] else []
     words += ["--at-once", str(at_once)] if at_once else []
-    again = shlex.join([*words, *([] if runs == RUNS else ["--runs", str(runs)])])
+    place = [] if runs == RUNS else ["--runs", str(runs)]
+    again = shlex.join([*words, *place])
+    page = shlex.join(["doitune", "report", as_argument(measured), *place])
 
     def expanded(threads: int) -> tuple[Record, str]:
         record = confirming(measured, advice, name=folder.name, seeds=seeds, model=model)
@@ -164,7 +167,7 @@ def confirm(
         work = _Work(folder, again, on, at_once, wait_for_disk)
         _end(work, _work(work, expanded, display))
         found = verdict(folder)
-    screen.show_json(found.to_json(folder)) if as_json else console.show_confirmed(found)
+    screen.show_json(found.to_json(folder)) if as_json else console.show_confirmed(found, page)
 
 
 @grow_app.command("plans")

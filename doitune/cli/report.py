@@ -73,7 +73,7 @@ def report(
             raise UsageError("--text writes nothing but to the terminal", "leave out --out, --plots, --json")
         folder = _family(names[0], runs)
         assert folder is not None
-        _report_family(folder, _Asked(out, plots, advice, as_text, as_json))
+        _report_family(folder, _Asked(out, plots, advice, runs, as_text, as_json))
         return
     if as_text or plots or advice:
         raise UsageError(
@@ -105,6 +105,7 @@ class _Asked:
     out: Path | None
     plots: Path | None
     advice: Path | None
+    runs: Path
     as_text: bool
     as_json: bool
 
@@ -114,12 +115,12 @@ def _report_family(folder: Path, asked: _Asked) -> None:
     from doitune.report.growth.document import document
     from doitune.report.growth.files import Written, write_figures
     from doitune.report.growth.page import page
-    from doitune.report.growth.read import FIGURES, view
+    from doitune.report.growth.read import FIGURES, view, with_advice
     from doitune.run.layout import PAGE
     from doitune.system.publish import write_result
 
     with progress.LiveLine():
-        found = view(folder, asked.advice)
+        found = with_advice(view(folder), folder, asked.runs, asked.advice)
     if asked.as_text:
         from doitune.console.growth_curves import show_growth_curves
 

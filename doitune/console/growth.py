@@ -125,8 +125,8 @@ def show_growth(growth: Growth, measured: Sequence[Table], folder: Path) -> None
         say(f"next: doitune advise {place} --total ROWS")
 
 
-def show_confirmed(found: Contrast) -> None:
-    """Advice against equal shares: each seed, each ability, and what it comes to."""
+def show_confirmed(found: Contrast, page: str) -> None:
+    """Advice against equal shares: each seed, each ability, what it comes to, and the command of its page."""
     rows = [
         [str(seed), *_points(one), f"{one.mcnemar_p:.3g}"]
         for seed, one in zip(found.seeds, found.each, strict=True)
@@ -144,6 +144,7 @@ def show_confirmed(found: Contrast) -> None:
         f"{verdict}: {100 * mean.difference:+.1f} points [{100 * mean.low:+.1f}, {100 * mean.high:+.1f}], "
         f"p {mean.mcnemar_p:.2g}; above equal shares in {found.better} of {several(len(found.each), 'seed')}"
     )
+    say(f"see it: {page}")
 
 
 def show_tried(tried: Sequence[Tried]) -> None:

@@ -59,6 +59,9 @@ def show_growth_curves(view: GrowthView) -> None:
         f"expected at equal rows, {beyond} beyond what was measured; {SIGNS['chance']} guessing"
     )
     show_conclusions(view.found)
+    for one in view.confirmed:
+        family = f" ({one.family})" if one.family else ""
+        say(f"{one.total:,} rows as advised{family}: {one.expected} {one.came}")
     if view.growth.unfinished:
         say(f"not measured: {', '.join(one.name for one in view.growth.unfinished)}")
 

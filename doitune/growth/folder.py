@@ -43,7 +43,8 @@ class Record:
     `abilities`: those that have rows; `titles`, where they are not those of `ability.py`; `stock`: rows to
     learn from, by ability (with `synthetic`, where there are); `suites`: what each member is asked;
     `recipes`: by a member's name its recipe, whole; `bases`: by model the recipe that the untrained model is
-    asked by; `threads`: of a process that makes members without a card (other numbers round otherwise).
+    asked by; `threads`: of a process that makes members without a card (other numbers round otherwise);
+    `confirms`: the `name` of the family whose advice this one tries, else empty.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Record:
     recipes: Mapping[str, str] = field(default_factory=dict)
     bases: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
+    confirms: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The document of growth.json."""
@@ -76,6 +78,7 @@ class Record:
             recipes=read["recipes"],
             bases=read["bases"],
             threads=int(read["threads"]),
+            confirms=read.get("confirms", ""),
         )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from doitune.ability import INSTRUCTIONS
-from doitune.errors import RecipeError, UsageError
+from doitune.errors import CheckpointError, RecipeError, UsageError
 from doitune.growth.contrast import Contrast, contrast
 from doitune.growth.family.expand import recipe_of
-from doitune.growth.folder import Record, folder_name, read_record
+from doitune.growth.folder import GROWTH, Record, folder_name, read_record
 from doitune.growth.measured import Design, Member
 from doitune.recipe.budget import account, share_out
 from doitune.recipe.data_section import BudgetSection
@@ -56,7 +56,26 @@ def confirming(growth: Path, advice: str, *, name: str, seeds: int, model: str =
         recipes={one.name: freeze(Resolved(name, _of(base, one), {})) for one in members},
         bases={chosen: measured.bases[chosen]},
         threads=measured.threads,
+        confirms=measured.name,
     )
+
+
+def confirmations(growth: Path, runs: Path) -> tuple[Path, ...]:
+    """The families, whatever they are called, that say they try an advice of this one and hold its models
+    and rows: those beside it and those in `runs`. Errors: CheckpointError where its own growth.json is
+    damaged; another's is passed over."""
+    measured = read_record(growth)
+    found = []
+    for place in dict.fromkeys((growth.resolve().parent, runs.resolve())):
+        for path in sorted(place.glob(f"*/{GROWTH}")):
+            try:
+                record = read_record(path.parent)
+            except CheckpointError:
+                continue
+            same = record.stock == measured.stock and record.bases.items() <= measured.bases.items()
+            if record.confirms == measured.name and same:
+                found.append(path.parent)
+    return tuple(found)
 
 
 def verdict(folder: Path) -> Contrast:

@@ -9,15 +9,13 @@ from pathlib import Path
 
 from doitune.errors import DoituneError
 from doitune.growth.contrast import Contrast
-from doitune.growth.family.confirm import confirming, verdict
+from doitune.growth.family.confirm import confirmations, confirming, verdict
 from doitune.growth.fit.fits import Setting, fit_one
 from doitune.growth.fit.interval import Interval
-from doitune.growth.folder import is_growth, read_growth
+from doitune.growth.folder import read_growth
 from doitune.growth.measured import Growth, Measured, Member
 from doitune.system.doing import doing
-
-BESIDE = "-confirm"
-"""What `doitune grow confirm` puts behind a growth's name."""
+from doitune.system.units import several
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Foreseen:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """`family`: the confirming one's name; `done`, `planned`: its runs (none is done before it is begun);
+    """`family`: the confirming one's name, empty before it is begun; `done`, `planned`: its runs;
     `gain`: points that the curves expect of the advised budget over equal shares; `found`: the paired
     verdict, None until every run is measured (or where the questions cannot be paired, for the reason in
     `lacking`)."""
@@ -51,24 +49,47 @@ class Confirmed:
     found: Contrast | None
     lacking: str
 
+    @property
+    def expected(self) -> str:
+        """The gain that was foretold, in a sentence; empty where nothing was."""
+        if not self.gain:
+            return ""
+        low, high = self.gain.low, self.gain.high
+        said = f"{self.gain.value:+.1f} points [{low:+.1f} to {high:+.1f}]"
+        return f"Expected of the advice over equal shares: {said}."
 
-def confirmed(folder: Path, growth: Growth, advice: Path | None = None) -> Confirmed | None:
-    """The confirmation of a growth: the family beside it that is named after it; of another `advice` (a
-    recipe) what is foretold alone. None without either. Errors: RecipeError for what is no advice."""
-    beside = folder.resolve().with_name(f"{folder.resolve().name}{BESIDE}")
+    @property
+    def came(self) -> str:
+        """What came of it, in a sentence."""
+        if not self.found:
+            begun = f"{self.done} of {self.planned} runs of {self.family} are measured"
+            why = self.lacking or (
+                begun if self.family else "`doitune grow confirm` runs it against equal shares"
+            )
+            return f"Not confirmed yet: {why}."
+        mean, seeds = self.found.together.mean, several(len(self.found.each), "seed")
+        interval = f"[{100 * mean.low:+.1f} to {100 * mean.high:+.1f}] (95 %)"
+        text = f"Confirmed on test: {100 * mean.difference:+.1f} points {interval}, p {mean.mcnemar_p:.2g}"
+        return f"{text}, {mean.verdict}; above equal shares in {self.found.better} of {seeds}."
+
+
+def confirmed(folder: Path, growth: Growth, runs: Path, advice: Path | None = None) -> tuple[Confirmed, ...]:
+    """What confirms a growth's advice, beside it or in `runs`. Of one `advice` (a recipe) those that try its
+    budget, and what is foretold alone where none does. Errors: RecipeError for what is no advice."""
     asked = None
     if advice is not None:
-        asked = confirming(folder, str(advice), name=beside.name, seeds=1).members
-    if is_growth(beside):
+        asked = confirming(folder, str(advice), name="", seeds=1).members
+    found = []
+    for beside in confirmations(folder, runs):
         doing("reading the runs that confirm the advice")
         tried = read_growth(beside)
         planned = [one.member for one in tried.members] + list(tried.unfinished)
         rows = _budgets(planned)
         if len(rows) == 2 and (asked is None or rows[True] == _budgets(asked)[True]):
-            return _tried(beside, growth, tried, planned)
-    if asked is None:
-        return None
-    return _tried(beside, growth, replace(growth, members=(), unfinished=()), asked)
+            found.append(_tried(beside, growth, tried, planned))
+    if not found and asked is not None:
+        found.append(_tried(None, growth, replace(growth, members=(), unfinished=()), asked))
+    return tuple(sorted(found, key=lambda one: (one.total, one.family)))
 
 
 def _budgets(members: Sequence[Member]) -> dict[bool, Mapping[str, int]]:
@@ -76,18 +97,18 @@ def _budgets(members: Sequence[Member]) -> dict[bool, Mapping[str, int]]:
     return {one.design == "advised": one.rows for one in members}
 
 
-def _tried(beside: Path, growth: Growth, tried: Growth, planned: Sequence[Member]) -> Confirmed:
+def _tried(beside: Path | None, growth: Growth, tried: Growth, planned: Sequence[Member]) -> Confirmed:
     """What is foretold of both budgets, and what the members of `tried` scored, all of them or none."""
     rows = _budgets(planned)
     found, lacking = None, ""
     try:
-        found = verdict(beside) if tried.members and not tried.unfinished else None
+        found = verdict(beside) if beside and not tried.unfinished else None
     except DoituneError as error:
         lacking = str(error)
     foreseen, gain = _foreseen(growth, tried, planned[0].model, (rows[False], rows[True]))
-    total = sum(rows[True].values())
+    total, family = sum(rows[True].values()), beside.name if beside else ""
     return Confirmed(
-        beside.name, planned[0].model, total, len(tried.members), len(planned), foreseen, gain, found, lacking
+        family, planned[0].model, total, len(tried.members), len(planned), foreseen, gain, found, lacking
     )
 
 

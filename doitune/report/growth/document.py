@@ -52,7 +52,7 @@ def document(view: GrowthView, about: Mapping[str, Any]) -> dict[str, Any]:
             "error_of_no_growth_points": view.found.claim.error_of_no_growth,
             "covered": view.found.claim.covered,
         },
-        "confirmed": _confirmed(view.confirmed),
+        "confirmed": [_confirmed(one) for one in view.confirmed],
         "paper": _paper(),
     }
 
@@ -70,9 +70,7 @@ def _scores(splits: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
     return {split: {name: asdict(one) for name, one in sets.items()} for split, sets in splits.items()}
 
 
-def _confirmed(one: Confirmed | None) -> dict[str, Any] | None:
-    if one is None:
-        return None
+def _confirmed(one: Confirmed) -> dict[str, Any]:
     found = one.found
     return {
         "family": one.family,

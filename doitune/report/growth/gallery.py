@@ -73,11 +73,13 @@ def figures(view: GrowthView, names: Mapping[str, str]) -> dict[str, Draw]:
             found[_called(view, "foretold", model)] = partial(lanes_drawing, lanes, " %", what)
     for one in view.found.partners:
         found[_called(view, "partners", one.model)] = partial(matrix_drawing, view, one, names)
-    if view.confirmed:
-        budgets, came = _budgets(view.confirmed, names), _came(view.confirmed, names)
-        found["budgets"] = partial(lanes_drawing, budgets, "", "rows before and after the advice")
+    for tried in view.confirmed:
+        budgets, came = _budgets(tried, names), _came(tried, names)
+        what = "rows before and after the advice"
+        found[of_advice(view, "budgets", tried)] = partial(lanes_drawing, budgets, "", what)
         if came:
-            found["confirmed"] = partial(lanes_drawing, came, " %", "scores foretold and confirmed")
+            what = "scores foretold and confirmed"
+            found[of_advice(view, "confirmed", tried)] = partial(lanes_drawing, came, " %", what)
     return found
 
 
@@ -85,6 +87,11 @@ def sheets(view: GrowthView, names: Mapping[str, str], width: int) -> dict[str, 
     """Every figure whole, as files have them."""
     panels = {name: sheet(one.panels, one.legend, name) for name, one in small_multiples(view, names).items()}
     return {**panels, **{name: draw(width) for name, draw in figures(view, names).items()}}
+
+
+def of_advice(view: GrowthView, kind: str, tried: Confirmed) -> str:
+    """What a figure of an advice is called: by the family that tries it, where there are several."""
+    return kind if len(view.confirmed) < 2 else f"{kind}-{tried.family}"
 
 
 def _called(view: GrowthView, kind: str, model: str) -> str:

@@ -3,12 +3,10 @@ that suggested and what came of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from doitune.report.drawing import WIDTH, both_widths
 from doitune.report.growth import tables
 from doitune.report.growth.confirmed import Confirmed
-from doitune.report.growth.gallery import Draw, Panels, figures, small_multiples
+from doitune.report.growth.gallery import Draw, Panels, figures, of_advice, small_multiples
 from doitune.report.growth.panels import legend
 from doitune.report.growth.read import GrowthView
 from doitune.report.html import Html, document, join, tag
@@ -46,8 +44,8 @@ def page(view: GrowthView) -> str:
     parts += _traits(view, pictures)
     parts += _partners(pictures)
     parts += _claim(view, pictures)
-    if view.confirmed:
-        parts += _confirmed(view, view.confirmed, pictures)
+    for one in view.confirmed:
+        parts += _confirmed(view, one, pictures)
     parts += tables.members(view)
     parts += tables.paper()
     return document(f"{growth.name} · doitune", STYLE, tag("main", *parts))
@@ -108,12 +106,16 @@ def _sizes(view: GrowthView, panels: dict[str, Panels]) -> list[Html]:
 
 def _drawn(pictures: dict[str, Draw], kind: str, caption: str) -> list[Html]:
     """The figures whose name is `kind`, or begins so where there are several models."""
-    found = []
-    for name, draw in pictures.items():
-        if name == kind or name.startswith(f"{kind}-"):
-            plot = both_widths(lambda width, draw=draw: draw(width).inline())  # type: ignore[misc]
-            found.append(tag("figure", plot, tag("figcaption", caption)))
-    return found
+    return [
+        _drawing(draw, caption)
+        for name, draw in pictures.items()
+        if name == kind or name.startswith(f"{kind}-")
+    ]
+
+
+def _drawing(draw: Draw, caption: str) -> Html:
+    plot = both_widths(lambda width: draw(width).inline())
+    return tag("figure", plot, tag("figcaption", caption))
 
 
 def _traits(view: GrowthView, pictures: dict[str, Draw]) -> list[Html]:
@@ -173,35 +175,16 @@ def _claim(view: GrowthView, pictures: dict[str, Draw]) -> list[Html]:
 
 
 def _confirmed(view: GrowthView, one: Confirmed, pictures: dict[str, Draw]) -> list[Html]:
+    budgets, came = (of_advice(view, kind, one) for kind in ("budgets", "confirmed"))
     parts = [
-        tag("h2", "The advised budget"),
-        *_drawn(pictures, "budgets", f"{one.total:,} rows: equal shares grey, advised blue."),
+        tag("h2", "The advised budget" if len(view.confirmed) < 2 else f"The advised budget: {one.family}"),
+        _drawing(pictures[budgets], f"{one.total:,} rows: equal shares grey, advised blue."),
         tag("h3", "Predicted against confirmed"),
-        *_verdict(one),
+        *([tag("p", one.expected)] if one.expected else []),
+        tag("p", one.came) if one.found else tag("p", one.came, class_="mark"),
     ]
     caption = (
         "Bars: what the curves on valid expect of equal shares (grey) and of the advice (blue); squares and "
         "amber diamonds: what their runs scored on test, mean of the seeds."
     )
-    return [*parts, *_drawn(pictures, "confirmed", caption)]
-
-
-def _verdict(one: Confirmed) -> Sequence[Html]:
-    parts = []
-    if one.gain:
-        span = f"[{one.gain.low:+.1f} to {one.gain.high:+.1f}]"
-        parts.append(
-            tag("p", f"Expected of the advice over equal shares: {one.gain.value:+.1f} points {span}.")
-        )
-    if one.found:
-        mean, seeds = one.found.together.mean, len(one.found.each)
-        interval = f"[{100 * mean.low:+.1f} to {100 * mean.high:+.1f}] (95 %)"
-        text = f"Confirmed on test: {100 * mean.difference:+.1f} points {interval}, p {mean.mcnemar_p:.2g}"
-        parts.append(
-            tag("p", f"{text}, {mean.verdict}; above equal shares in {one.found.better} of {seeds} seeds.")
-        )
-    else:
-        begun = f"{one.done} of {one.planned} runs of {one.family} are measured"
-        why = one.lacking or (begun if one.done else "doitune grow confirm runs it against equal shares")
-        parts.append(tag("p", f"Not confirmed yet: {why}.", class_="mark"))
-    return parts
+    return [*parts, _drawing(pictures[came], caption)] if came in pictures else parts

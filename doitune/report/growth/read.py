@@ -31,7 +31,7 @@ class GrowthView:
     growth: Growth
     found: Conclusions
     parameters: Mapping[str, int]
-    confirmed: Confirmed | None = None
+    confirmed: tuple[Confirmed, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -48,13 +48,16 @@ class GrowthView:
         return self.growth.titles.get(name, name)
 
 
-def view(folder: Path, advice: Path | None = None) -> GrowthView:
-    """All that a growth's directory says so far, and what it foretells of an advised recipe. Errors:
-    CheckpointError for a damaged one, RecipeError for what is no advice."""
+def view(folder: Path) -> GrowthView:
+    """All that a growth's directory says so far. Errors: CheckpointError for a damaged one."""
     doing("reading the runs of the growth")
     growth = read_growth(folder)
-    known = of_growth(growth, _parameters(folder, growth))
-    return replace(known, confirmed=confirmed(folder, growth, advice))
+    return of_growth(growth, _parameters(folder, growth))
+
+
+def with_advice(seen: GrowthView, folder: Path, runs: Path, advice: Path | None = None) -> GrowthView:
+    """It with the families that confirm its advice (`confirmed.confirmed`)."""
+    return replace(seen, confirmed=confirmed(folder, seen.growth, runs, advice))
 
 
 def of_growth(growth: Growth, parameters: Mapping[str, int] | None = None) -> GrowthView:
