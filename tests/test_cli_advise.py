@@ -124,7 +124,13 @@ def test_what_a_growth_says_is_a_table(run: Run, tmp_path: Path) -> None:
     said = run("grow", "show", "uneven")
     assert said.code == 0, said.err
     assert "points a doubling" in said.out and "responsive" in said.out
+    assert "next: doitune advise runs/uneven --total ROWS" in said.out
     document = json.loads(run("grow", "show", "uneven", "--json").out)
     assert document["schema"] == "doitune.conclusions/1"
     assert [one["name"] for one in document["curves"]] == list(NAMES)
     assert run("grow", "show", "unheard").code == 2
+
+    path = tmp_path / "runs" / "uneven" / GROWTH
+    path.write_text(json.dumps({**json.loads(path.read_text()), "confirms": "first"}))
+    said = run("grow", "show", "uneven")
+    assert "doitune report first" in said.out and "next: doitune advise" not in said.out

@@ -99,6 +99,7 @@ def test_a_dry_run_says_what_there_is_and_begins_nothing(plan: Path, tmp_path: P
         (("dmeo",), 65, "did you mean `demo`"),
         (("demo", "--on", "mars"), 2, "local"),
         (("none.yaml",), 65, "none.yaml"),
+        (("confrm", "demo", "advised.yaml"), 2, "confirm"),
     ],
 )
 def test_a_mistake_ends_with_its_cure(words: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ def test_advice_is_held_against_what_came(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(one.advised_came == 0.6 and one.equal_came == 0.5 for one in found.foreseen)
     whole = replace(of_growth(growth), confirmed=(found,))
     text = page(whole)
-    assert "The advised budget" in text and "Confirmed on test: +10.0 points" in text and "121 → 192" in text
+    assert "The advised budget" in text and "Measured on test: +10.0 points" in text and "121 → 192" in text
     assert {"budgets", "confirmed"} <= set(sheets(whole, growth.titles, 720))
     assert json.loads(json.dumps(document(whole, {})))["confirmed"][0]["pairs"][0]["difference"] > 0.09
 
@@ -300,7 +300,7 @@ def test_advice_is_shown_before_it_is_tried(tmp_path: Path, tiny_recipe: Path) -
         assert found.done == done and found.gain is not None
         assert {one.name: one.advised_rows for one in found.foreseen} == rows
     text = page(replace(of_growth(growth), confirmed=(found,)))
-    assert "27 → 90" in text and "doitune grow confirm` runs it" in text and "Confirmed on test" not in text
+    assert "27 → 90" in text and "doitune grow confirm` runs it" in text and "Measured on test" not in text
 
 
 @pytest.mark.parametrize("width", [380, 720])

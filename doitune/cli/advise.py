@@ -122,8 +122,9 @@ def show(
     Example: doitune grow show demo
     """
     from doitune.console import conclusions, progress, screen
+    from doitune.console.growth import show_next
     from doitune.growth.fit.conclude import conclude
-    from doitune.growth.folder import find_growth
+    from doitune.growth.folder import find_growth, read_record
     from doitune.report.growth.read import view
 
     folder = find_growth(growth, runs)
@@ -141,3 +142,4 @@ def show(
         screen.show_json({"schema": "doitune.conclusions/1", **asdict(found)})
     else:
         conclusions.show_conclusions(found)
+        show_next(folder, read_record(folder).confirms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -34,11 +35,25 @@ class GrowGroup(Group):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """A word that is no command is a plan, and what follows is of `run`."""
-        known = not args or args[0] in self.commands or args[0].startswith("-")
+        known = not args or args[0] in self.commands or args[0].startswith("-") or self._is_near(args[0])
         return super().resolve_command(ctx, args if known else [RUN, *args])
 
 
-grow_app = group("A family of runs over budgets, sizes and abilities: `doitune grow PLAN`.", GrowGroup)
+    def _is_near(self, word: str) -> bool:
+        """Whether it is a command with a letter wrong: no plan is asked for then."""
+        near = difflib.get_close_matches(word, self.commands, 1, 0.8)
+        return bool(near) and "." not in word and not Path(word).exists()
+
+
+ABOUT = """A family of runs over budgets, sizes and abilities: `doitune grow PLAN`.
+
+Then `doitune grow show GROWTH`, `doitune advise GROWTH --total ROWS`, `doitune grow confirm GROWTH ADVICE.yaml`
+and `doitune report GROWTH`; `doitune help growth` says what they mean.
+
+Example: doitune grow demo --quick
+"""
+
+grow_app = group(ABOUT, GrowGroup)
 
 Models = Annotated[
     list[str] | None,

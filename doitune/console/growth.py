@@ -119,10 +119,18 @@ def show_growth(growth: Growth, measured: Sequence[Table], folder: Path) -> None
         say(f"beside them: {', '.join(counts)}")
     for one in growth.unfinished:
         say(f"not measured: {one.name}")
-    place = shlex.quote(as_argument(folder))
     if not growth.unfinished:
-        say(f"see it: doitune report {place}")
-        say(f"next: doitune advise {place} --total ROWS")
+        show_next(folder)
+
+
+def show_next(folder: Path, confirms: str = "") -> None:
+    """What there is to do with a measured family; of one that tries the advice of another, where it is read."""
+    if confirms:
+        say(f"it tries an advice of {confirms}, whose page says what came of it: doitune report {confirms}")
+        return
+    place = shlex.quote(as_argument(folder))
+    say(f"see it: doitune report {place}")
+    say(f"next: doitune advise {place} --total ROWS")
 
 
 def show_confirmed(found: Contrast, page: str) -> None:

@@ -69,7 +69,7 @@ class Confirmed:
             return f"Not confirmed yet: {why}."
         mean, seeds = self.found.together.mean, several(len(self.found.each), "seed")
         interval = f"[{100 * mean.low:+.1f} to {100 * mean.high:+.1f}] (95 %)"
-        text = f"Confirmed on test: {100 * mean.difference:+.1f} points {interval}, p {mean.mcnemar_p:.2g}"
+        text = f"Measured on test: {100 * mean.difference:+.1f} points {interval}, p {mean.mcnemar_p:.2g}"
         return f"{text}, {mean.verdict}; above equal shares in {self.found.better} of {seeds}."
 
 
