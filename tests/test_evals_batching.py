@@ -241,6 +241,16 @@ def test_a_start_that_letters_share_is_compared_with_whole_questions() -> None:
     assert len(compare_batching(model, template, prompts, 100_000).parted) == EACH
 
 
+def test_letters_of_sets_with_a_question_each_are_compared() -> None:
+    """Trap: `--limit 1` of CMMLU: 67 sets share their batches, and none has two questions to compare."""
+    model, template = tiny()
+    letters = [one for one in prepare(_task().items, template) if one.item.way == "letters"]
+    apart = [replace(one, item=replace(one.item, set=f"set {place}")) for place, one in enumerate(letters)]
+    assert compare_batching(model, template, apart, 4096) == Batching(EACH, EACH, 0)
+    _reads_its_neighbours(model, "logits")
+    assert len(compare_batching(model, template, apart, 4096).parted) == EACH
+
+
 def test_in_half_precision_the_best_option_decides() -> None:
     """Rounding moves every score there; only another choice that is no tie is a fault."""
     assert _alike([(1.0, 0.2)], [(1.4, 0.3)], "bfloat16") == "same"

@@ -71,7 +71,7 @@ def test_packed_equals_separate(tiny_base: Path, quantise: str) -> None:
     proof = prove_packing(model_of(tiny_base, quantise=quantise), ROWS)
     assert proof.exact, proof
     assert proof.loss_difference < 1e-5 and proof.gradient_difference < 1e-5
-    assert proof.allowed == 1e-4 and 0 < proof.rounding < 1e-5
+    assert proof.allowed == 1e-4 and proof.rounding == 0, "nothing was left for rounding to explain"
 
 
 def test_packed_equals_separate_under_a_sliding_window(mistral_base: Path) -> None:
@@ -307,7 +307,7 @@ def test_on_the_cpu_little_is_compared(tiny_base: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(HfModel, "loss", counting)
     lengths = [30 + 7 * place for place in range(80)]
     assert prove_packing(model_of(tiny_base), rows(lengths)).exact
-    assert len(positions) == 6 and sum(positions) <= 3.5 * packing.FEWER_TOKENS
+    assert len(positions) == 4 and sum(positions) <= 2 * packing.FEWER_TOKENS
 
 
 def test_on_the_cpu_rows_ends_of_different_lengths_are_compared(tiny_base: Path, mistral_base: Path) -> None:

@@ -66,6 +66,21 @@ def test_what_was_saved_is_proved_and_stands_as_it_was(saved) -> None:
     assert probe == take_probe(model, [(row.id, row.row) for row in probe.rows], encoder)
 
 
+def test_a_later_probe_measures_the_adapter_and_not_the_base_again(saved, monkeypatch) -> None:
+    """Trap: the adapter's losses of the probe before."""
+    model, folder, encoder = saved
+    first, calls, real = read_probe(folder), [], type(model).loss
+    monkeypatch.setattr(type(model), "loss", lambda *given: calls.append(1) or real(*given))
+    with torch.no_grad():
+        for _, parameter in model.trainable():
+            parameter.mul_(1.5)
+    rows = [(row.id, row.row) for row in first.rows]
+    later = take_probe(model, rows, encoder, first)
+    measured, calls[:] = len(calls), []
+    assert later == take_probe(model, rows, encoder) and len(calls) == 2 * measured > 0
+    assert [row.adapter for row in later.rows] != [row.adapter for row in first.rows]
+
+
 def _no_adapter(model) -> None:
     """A library that drops the adapter's tensors and goes on with fresh ones."""
     with torch.no_grad():

@@ -99,14 +99,25 @@ def choose_rows(examples: Sequence[Example], encoded: Sequence[Encoded]) -> list
     return [(name, encoded[place]) for _, name, place in kept]
 
 
-def take_probe(model: LoadedModel, rows: Sequence[tuple[str, Encoded]], encoder: str) -> Probe:
+def take_probe(
+    model: LoadedModel,
+    rows: Sequence[tuple[str, Encoded]],
+    encoder: str,
+    before: Probe | None = None,
+) -> Probe:
     """The losses of `rows` (ids and encodings) now; leaves the model in evaluation mode. DivergedError where
-    one is not finite."""
+    one is not finite.
+
+    `before`: a probe of the same rows and model, whose base has not changed since: its losses are taken.
+    """
     model.training(False)
     encoded = [row for _, row in rows]
     adapter = _losses(model, encoded)
-    with model.without_adapter():
-        base = _losses(model, encoded)
+    if before is None:
+        with model.without_adapter():
+            base = _losses(model, encoded)
+    else:
+        base = [row.base for row in before.rows]
     probed = tuple(
         ProbedRow(name, row, *losses) for (name, row), *losses in zip(rows, adapter, base, strict=True)
     )

@@ -187,13 +187,17 @@ def _alike(one: list[tuple[float, ...]], other: list[tuple[float, ...]], dtype: 
 
 def _choose(prompts: Sequence[Prompt], way: str, batch_tokens: int) -> list[Prompt]:
     """Questions of one way, of a kind that can be asked together, from the shortest to the longest that all
-    fit a batch of the evaluation."""
+    fit a batch of the evaluation: of one set, whose start may be shared, where it has enough."""
+    sets: dict[tuple[object, ...], list[Prompt]] = {}
     kinds: dict[tuple[object, ...], list[Prompt]] = {}
     for one in prompts:
         if one.item.way == way and not one.too_long:
-            kind = (one.item.set, one.item.options, one.shots, one.released_shots)
-            kinds.setdefault(kind if way == "letters" else (), []).append(one)
-    largest = max(kinds.values(), key=len) if kinds else []
+            kind = (one.item.options, one.shots, one.released_shots) if way == "letters" else ()
+            kinds.setdefault(kind, []).append(one)
+            sets.setdefault((one.item.set, *kind), []).append(one)
+    largest = max((*sets.values(), []), key=len)
+    if len(largest) < QUESTIONS or way != "letters":
+        largest = max((*kinds.values(), []), key=len)
     some = sorted(largest, key=lambda one: (one.length, one.item.id))
     rows = max((len(one.rows) for one in some), default=1)
     fitting = [one for one in some if rows * one.length * QUESTIONS <= batch_tokens]

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     Measured = tuple[torch.Tensor, torch.Tensor]
 
-ALLOWED_BY_DTYPE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+LEAST_ALLOWED = 1e-4
+ALLOWED_BY_DTYPE = {"float32": LEAST_ALLOWED, "bfloat16": 5e-2, "float16": 1e-2}
 """Relative difference that rounding always explains, by the dtype of the products."""
 
 ROUNDINGS = 4
@@ -54,7 +55,8 @@ class PackingProof:
     both within `allowed`.
 
     `rounding`: the same difference of the longest row alone, with padding behind it up to the packed length:
-    there products round as they do packed, and nothing can leak.
+    there products round as they do packed, and nothing can leak. It is measured only where rounding has to
+    explain a difference, else 0.
     """
 
     exact: bool
@@ -74,38 +76,38 @@ def prove_packing(model: LoadedModel, encoded: Sequence[Encoded]) -> PackingProo
             "this model cannot be given packed rows" if not model.packs else "no two different examples"
         )
     model.training(False)  # dropout would differ between the two ways; gradients flow all the same
-    total, longest = trained_tokens(chosen), max(chosen, key=lambda row: len(row.ids))
-    ways = (
-        [flatten(chosen)],
-        [pad([example]) for example in chosen],
-        [pad([_with_padding(longest, sum(len(row.ids) for row in chosen))])],
-        [pad([longest])],
-    )
+    longest = max(chosen, key=lambda row: len(row.ids))
+    padded = _with_padding(longest, sum(len(row.ids) for row in chosen))
+    packing = ([flatten(chosen)], [pad([example]) for example in chosen])
+    rounding = ([pad([padded])], [pad([longest])])
+
+    def apart(ways: tuple[list[Batch], list[Batch]]) -> tuple[float, float]:
+        one, other = (
+            _measure(model, batches, trained_tokens(chosen))
+            for batches in counted("comparing packed rows with each row alone", ways)
+        )
+        return _differences(one, other)
+
     try:
         with memory_for("proof of packing"):
-            packed, separate, beside_padding, alone = (
-                _measure(model, batches, total)
-                for batches in counted("comparing packed rows with each row alone", ways)
-            )
+            found = apart(packing)
+            always = max(found) <= ALLOWED_BY_DTYPE.get(model.compute_dtype, LEAST_ALLOWED)
+            return _judged(found, (0.0, 0.0) if always else apart(rounding), model.compute_dtype)
     except (NotImplementedError, OutOfMemory) as error:
         reason = str(error)
-    else:
-        return _judged(packed, separate, _differences(beside_padding, alone), model.compute_dtype)
     for _, parameter in model.trainable():  # only here: the exception kept the proof's tensors alive
         parameter.grad = None
     free_cache()
     return _no_proof(reason)
 
 
-def _judged(
-    packed: Measured, separate: Measured, by_padding: tuple[float, float], dtype: str
-) -> PackingProof:
-    """The proof from what was measured; `by_padding`: the differences that rounding alone makes."""
-    by_loss, by_gradient = _differences(packed, separate)
+def _judged(found: tuple[float, float], by_padding: tuple[float, float], dtype: str) -> PackingProof:
+    """The proof from the differences `found`, and those that rounding alone makes."""
+    by_loss, by_gradient = found
     if not all(map(math.isfinite, (*by_padding, by_loss, by_gradient))):
         return _no_proof("losses or gradients of the proof's examples are not finite")
     rounding = max(by_padding)
-    allowed = min(MOST_ALLOWED, max(ALLOWED_BY_DTYPE.get(dtype, 1e-4), ROUNDINGS * rounding))
+    allowed = min(MOST_ALLOWED, max(ALLOWED_BY_DTYPE.get(dtype, LEAST_ALLOWED), ROUNDINGS * rounding))
     exact = by_loss <= allowed and by_gradient <= allowed
     return PackingProof(
         exact, by_loss, by_gradient, allowed, "" if exact else "packed examples see each other", rounding

@@ -6,7 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doitune.backends.probe import choose_rows, prove_adapter, prove_batches, save_probe, take_probe
+from doitune.backends.probe import (
+    Probe,
+    choose_rows,
+    prove_adapter,
+    prove_batches,
+    save_probe,
+    take_probe,
+)
 from doitune.prompt.encode import fingerprint
 
 if TYPE_CHECKING:
@@ -14,26 +21,27 @@ if TYPE_CHECKING:
     from doitune.prepare.material import Material
 
 SHORTEST, UNEVEN = 13, 11
-"""Tokens of the first row's end that is proved beside others, and how many more each further one has."""
+"""Tokens of the first row's end that is probed, and how many more each further one has."""
 
 
 class Probes:
-    """The probed rows, the model and the encoder."""
+    """The ends of the probed rows, each of another length, the model and the encoder."""
 
     def __init__(self, material: Material, model: LoadedModel) -> None:
         self.model = model
-        self.rows = choose_rows(material.examples, material.encoded)
+        rows = choose_rows(material.examples, material.encoded)
+        self.rows = [(name, row.end(SHORTEST + UNEVEN * place)) for place, (name, row) in enumerate(rows)]
         self.encoder = fingerprint(material.template)
+        self._last: Probe | None = None
 
     def prove_batches(self) -> None:
-        """ModelError where a row's loss depends on what is beside it in a padded micro-batch: shown by the
-        ends of the rows, each of another length."""
-        ends = [(name, row.end(SHORTEST + UNEVEN * place)) for place, (name, row) in enumerate(self.rows)]
-        prove_batches(self.model, ends)
+        """ModelError where a row's loss depends on what is beside it in a padded micro-batch."""
+        prove_batches(self.model, self.rows)
 
     def save(self, folder: Path) -> None:
         """Put the probe of the model as it is into a checkpoint's folder."""
-        save_probe(folder, take_probe(self.model, self.rows, self.encoder))
+        self._last = take_probe(self.model, self.rows, self.encoder, self._last)
+        save_probe(folder, self._last)
 
     def prove(self, folder: Path) -> None:
         """CheckpointError unless the model answers as the checkpoint in `folder` did when it was saved."""
