@@ -38,7 +38,6 @@ class GrowGroup(Group):
         known = not args or args[0] in self.commands or args[0].startswith("-") or self._is_near(args[0])
         return super().resolve_command(ctx, args if known else [RUN, *args])
 
-
     def _is_near(self, word: str) -> bool:
         """Whether it is a command with a letter wrong: no plan is asked for then."""
         near = difflib.get_close_matches(word, self.commands, 1, 0.8)
@@ -47,8 +46,8 @@ class GrowGroup(Group):
 
 ABOUT = """A family of runs over budgets, sizes and abilities: `doitune grow PLAN`.
 
-Then `doitune grow show GROWTH`, `doitune advise GROWTH --total ROWS`, `doitune grow confirm GROWTH ADVICE.yaml`
-and `doitune report GROWTH`; `doitune help growth` says what they mean.
+Then `doitune grow show GROWTH`, `doitune advise GROWTH --total ROWS`, `doitune grow confirm GROWTH
+ADVICE.yaml` and `doitune report GROWTH`; `doitune help growth` says what they mean.
 
 Example: doitune grow demo --quick
 """

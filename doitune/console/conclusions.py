@@ -30,7 +30,8 @@ def show_conclusions(found: Conclusions) -> None:
         say(
             f"{one.model}: complexity and transference explain {100 * max(0, one.r2):.0f} % of how sensitive "
             f"{len(one.abilities)} abilities are to {one.sensitivity} (p {one.p:.2g}: so often traits dealt "
-            f"at random explain as much); one left out is missed by {one.error:.1f} points a doubling, by the others' mean by {one.error_of_mean:.1f}"
+            f"at random explain as much); one left out is missed by {one.error:.1f} points a doubling, by "
+            f"the others' mean by {one.error_of_mean:.1f}"
         )
     claim = found.claim
     if claim.foretold and claim.error is not None and claim.covered is not None:

@@ -124,7 +124,7 @@ def show_growth(growth: Growth, measured: Sequence[Table], folder: Path) -> None
 
 
 def show_next(folder: Path, confirms: str = "") -> None:
-    """What there is to do with a measured family; of one that tries the advice of another, where it is read."""
+    """What there is to do with a measured family; `confirms`: whose advice it tries."""
     if confirms:
         say(f"it tries an advice of {confirms}, whose page says what came of it: doitune report {confirms}")
         return
