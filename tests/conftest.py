@@ -31,6 +31,12 @@ hypothesis.settings.register_profile("doitune", derandomize=True, database=None)
 hypothesis.settings.load_profile("doitune")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """All tests share the cores, a file of tests at a time; chosen ones run here, where `-s` shows what they print."""
+    whole = config.args == config.getini("testpaths") and config.option.capture != "no"
+    return min(8, os.cpu_count() or 1) if whole else 0
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The cache of the tests is their own."""
