@@ -32,7 +32,7 @@ REACHED = {
     "backends/unsloth_load.py load_base_and_adapter": "test_unsloth_backend.py",
     "base/make.py _add": ON_BOTH,
     "base/make.py _ingredients": NO_CODE,
-    "base/nf4.py dequantised": ON_BOTH,
+    "base/nf4.py stored": ON_BOTH,
     "base/nf4.py rounded": ON_BOTH,
     "doctor/ask.py answer": HERE,
     "doctor/engines.py torch_checks": HERE,

@@ -57,7 +57,10 @@ def test_values_rounded_in_pieces_are_those_of_the_whole(
     packed, state = functional.quantize_4bit(
         dense.float(), blocksize=64, compress_statistics=True, quant_type="nf4"
     )
-    assert torch.equal(nf4.rounded(dense), functional.dequantize_4bit(packed, state))
+    codes, whole = nf4.rounded(dense), functional.dequantize_4bit(packed, state)
+    assert torch.equal(codes.rows(0, outputs), whole)
+    for first, last in ((0, 1), (1, 2), (3, 31), (outputs - 1, outputs), (7, 7)):
+        assert torch.equal(codes.rows(first, last), whole[first:last]), "some rows, wherever blocks begin"
 
 
 def test_bitsandbytes_has_its_own_again() -> None:

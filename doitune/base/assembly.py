@@ -75,7 +75,7 @@ class Assembly:
     def _merged(self, target: Target, first: int, last: int) -> torch.Tensor:
         start = max((number for number, lora in enumerate(self.loras) if target.name in lora.own), default=-1)
         name = target.name if start < 0 else self.loras[start].own[target.name]
-        merged = (self.base if start < 0 else self.loras[start].weights).get(name)[first:last]
+        merged = (self.base if start < 0 else self.loras[start].weights).rows(name, first, last)
         for lora in self.loras[max(start, 0) :]:
             if target.name in lora.factors:
                 below, above = (lora.weights.get(name) for name in lora.factors[target.name])

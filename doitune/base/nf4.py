@@ -13,6 +13,7 @@ from doitune.base.shard import ALIGNED
 
 if TYPE_CHECKING:
     import torch
+    from bitsandbytes.functional import QuantState
 
     from doitune.base.shard import ShardWriter
 
@@ -112,9 +113,52 @@ class Quantised:
         return {key: value.cpu() for key, value in state.as_dict(packed=True).items()}
 
 
-def rounded(matrix: torch.Tensor) -> torch.Tensor:
-    """fp32 [outputs, inputs]: what a layer computes with once `matrix` is quantised as training does on
-    loading it. Some rows are quantised at once: bitsandbytes takes three times the matrix in fp32."""
+@dataclass(frozen=True)
+class Codes:
+    """A matrix [outputs, inputs] in 4 bits, of which some rows are dequantised at a time. `packed`: two codes
+    a byte; `state`: bitsandbytes', its absmax in 32 bits."""
+
+    packed: torch.Tensor
+    state: QuantState
+
+    @classmethod
+    def stored(cls, packed: torch.Tensor, rest: Mapping[str, torch.Tensor]) -> Codes:
+        """Of codes and what is stored beside them, by the names of `Quantised.write`."""
+        import torch
+        from bitsandbytes.functional import QuantState, dequantize_blockwise
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        state = QuantState.from_dict({key: value.to(device) for key, value in rest.items()}, device=device)
+        if state.nested:
+            state.absmax = dequantize_blockwise(state.absmax, state.state2).float() + state.offset
+            state.nested, state.state2, state.offset = False, None, None
+        return cls(packed.reshape(-1), state)
+
+    def rows(self, first: int, last: int) -> torch.Tensor:
+        """fp32 rows [first, last): the same values however many are asked for."""
+        import torch
+        from bitsandbytes.functional import QuantState, dequantize_4bit
+
+        block, (rows, width) = self.state.blocksize, self.state.shape
+        # where blocks cross rows, bitsandbytes' values on a CPU depend on the shape
+        start, end = (first, last) if width % block == 0 else (0, rows)
+        some = QuantState(
+            absmax=self.state.absmax[start * width // block : -(-end * width // block)],
+            shape=torch.Size((end - start, width)),
+            dtype=torch.float32,
+            blocksize=block,
+            quant_type=self.state.quant_type,
+            code=self.state.code,
+        )
+        packed = self.packed[start * width // 2 : -(-end * width // 2)].reshape(-1, 1)
+        if start == end:
+            return torch.zeros(0, width)
+        return dequantize_4bit(packed.to(some.absmax.device), some).cpu()[first - start : last - start]
+
+
+def rounded(matrix: torch.Tensor) -> Codes:
+    """[outputs, inputs] as training quantises it on loading it. Some rows are quantised at once: bitsandbytes
+    takes three times the matrix in fp32."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -122,19 +166,7 @@ def rounded(matrix: torch.Tensor) -> torch.Tensor:
     whole = BLOCK // gcd(BLOCK, width)
     pieces = matrix.split(max(1, ROUNDED_AT_ONCE // width // whole) * whole)
     codes = torch.cat(list(made.codes(piece.to(device).float() for piece in pieces)))
-    return dequantised(codes, made.rest())
-
-
-def dequantised(codes: torch.Tensor, rest: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """fp32 [outputs, inputs]: a stored 4-bit matrix; `rest` is what is stored beside its codes, by the
-    names of `Quantised.write`."""
-    import torch
-    from bitsandbytes.functional import QuantState, dequantize_4bit
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    state = QuantState.from_dict({key: value.to(device) for key, value in rest.items()}, device=device)
-    state.dtype = torch.float32
-    return dequantize_4bit(codes.to(device), state).cpu()
+    return Codes.stored(codes, made.rest())
 
 
 def _text(data: bytes) -> torch.Tensor:

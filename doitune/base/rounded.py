@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from doitune.base.nf4 import STATE, dequantised, rounded
+from doitune.base.nf4 import STATE, Codes, rounded
 from doitune.base.weights import FLOATS, Weight, Weights
 from doitune.errors import ModelError
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 @dataclass
 class RoundedWeights(Weights):
     """Weights whose `linears` read as their 4-bit values, fp32. `stored`: they are 4-bit codes in the
-    files. One matrix is in memory at a time."""
+    files. The codes of one matrix are in memory at a time."""
 
     linears: frozenset[str] = frozenset()
     stored: bool = False
-    _last: tuple[str, torch.Tensor] | None = field(default=None, repr=False)
+    _last: tuple[str, Codes] | None = field(default=None, repr=False)
 
-    def get(self, name: str) -> torch.Tensor:
+    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
         """See Weights."""
         if name not in self.linears:
-            return super().get(name)
+            return super().rows(name, first, last)
         if self._last is None or self._last[0] != name:
             self._last = None
-            whole = super().get(name)
-            self._last = name, dequantised(whole, self._rest(name)) if self.stored else rounded(whole)
-        return self._last[1]
+            whole = self.get(name)
+            self._last = name, Codes.stored(whole, self._rest(name)) if self.stored else rounded(whole)
+        return self._last[1].rows(first, last)
 
     def _rest(self, name: str) -> dict[str, torch.Tensor]:
         """What is stored beside the codes of a matrix, by its last names."""

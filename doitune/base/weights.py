@@ -40,7 +40,7 @@ class Weights:
     _opened: dict[Path, Any] = field(default_factory=dict, repr=False)
 
     def get(self, name: str) -> torch.Tensor:
-        """The tensor `name`, mapped from its file; not to be written to."""
+        """The tensor `name` as it is stored, mapped from its file; not to be written to."""
         from safetensors import safe_open
 
         path = self.table[name].path
@@ -49,6 +49,10 @@ class Weights:
         if path not in self._opened:
             self._opened[path] = safe_open(path, framework="pt").__enter__()
         return self._opened[path].get_tensor(name)
+
+    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
+        """Rows [first, last) of the tensor `name`; not to be written to."""
+        return self.get(name)[first:last]
 
 
 def open_weights(folder: Path, stem: str) -> Weights:

@@ -245,7 +245,7 @@ def _changed_matrices(order: Order) -> Mapping[str, int]:
     count = min(MOST_COMPARED, len(adapted))
     compared = [adapted[number * len(adapted) // count] for number in range(count)]
     changed = sum(
-        not torch.equal(merged.get(name), base.get(name).to(dtype))
+        not torch.equal(whole := merged.get(name), base.rows(name, 0, len(whole)).to(dtype))
         for name in counted("comparing matrices with the base's", compared)
     )
     rows = len(next(iter(order.parts.added.values()), ()))
