@@ -3,9 +3,11 @@ doitune's own evaluation does. And it is sent to the hub with nothing beside it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,10 +23,12 @@ from small_hub import COMMIT, SmallHub, serving
 from test_own_template import TUNED, base_with, rows_of
 from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
+from doitune.base.make import ROOM
 from doitune.demo.folder import BASE as DEMO_BASE
-from doitune.errors import ModelError, UsageError
+from doitune.errors import CheckpointError, DiskError, ModelError, UsageError
 from doitune.evals.request import Request
 from doitune.evals.targets import evaluate_target
+from doitune.export import adapter
 from doitune.export.adapter import AdapterExport, export_adapter, hub_base, public_adapter
 from doitune.export.card.card import CARD
 from doitune.export.push import Parcel, Pushed, push
@@ -34,6 +38,7 @@ from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run, resolved
 from doitune.run.model import open_trained
 from doitune.selftest.world import make_world
+from doitune.system.disk import disk_error
 from doitune.train.session import start
 
 FILES = {
@@ -310,3 +315,53 @@ def test_an_adapter_apart_from_its_run_is_asked_as_the_run_is(world: Path, run: 
     with pytest.raises(ModelError, match="its base, 'base', is not here") as caught:
         asked(str(bare.folder), tmp_path / "runs")
     assert "--model FOLDER" in caught.value.hint
+
+
+def test_a_full_disk_is_answered_with_another_folder_to_write_into(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: the advice of a training, whose --runs says nothing of where an export goes."""
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for error in (full, disk_error(tmp_path, full)):
+
+        def raises(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(adapter, "sync_file", raises)
+        with pytest.raises(DiskError) as caught:
+            export(run, tmp_path / "adapter")
+        assert caught.value.hint == ROOM and "--out" in ROOM and "No space left" in caught.value.problem
+        assert [*tmp_path.iterdir()] == [], "nothing half-written"
+
+
+def test_a_run_that_is_deleted_on_the_way_is_an_error_in_words(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained(tmp_path / "runs", str(world))
+    own = adapter.exported_tokens
+
+    def gone(*given: Any) -> Any:
+        shutil.rmtree(run.folder)
+        return own(*given)
+
+    monkeypatch.setattr(adapter, "exported_tokens", gone)
+    with pytest.raises(CheckpointError, match="safetensors cannot be read"):
+        export(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_that_has_moved_is_named_and_compared(world: Path, tmp_path: Path) -> None:
+    """Trap: an export has no place to say it, and the hint speaks of another command."""
+    base = tmp_path / "base"
+    shutil.copytree(resolved(trained(tmp_path / "first", str(world))).recipe.model.name, base)
+    run = trained(tmp_path / "runs", str(world), model=str(base))
+    moved = base.rename(tmp_path / "moved")
+    with pytest.raises(ModelError, match="no longer at") as caught:
+        export(run, tmp_path / "out")
+    assert "--model FOLDER" in caught.value.hint and "export" in caught.value.hint
+    found = export(run, tmp_path / "out", moved_to=str(moved))
+    assert found.document["base"]["name"] == "moved" and found.base_folder == str(moved)
+    (moved / "config.json").write_text((moved / "config.json").read_text() + " ")
+    with pytest.raises(CheckpointError, match="another base"):
+        export(run, tmp_path / "again", moved_to=str(moved))

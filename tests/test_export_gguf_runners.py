@@ -15,6 +15,7 @@ from doitune.backends import llama_cpp
 from doitune.errors import DiskError, ModelError, UsageError
 from doitune.export.gguf import export as exporting
 from doitune.export.gguf import foresight, quantise
+from doitune.export.gguf.place import refuse_foreign
 from doitune.export.merged import Wish
 from doitune.recipe.resolve import resolve
 from doitune.selftest.world import make_world
@@ -134,3 +135,33 @@ def test_what_will_be_written_is_said_first_and_refused_where_the_disk_is_too_sm
         exporting.export_gguf(wanted)
     assert "--out" in caught.value.hint and not (tmp_path / "out").exists()
     assert foresight.BITS["q8_0"] == 8 * 34 / 32
+    other = tmp_path / "other" / "gguf"
+    other.mkdir(parents=True)
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="is there already"):
+        exporting.export_gguf(exporting.Files(Wish(run, tmp_path / "other")))
+
+
+@pytest.mark.parametrize(
+    ("files", "is_ours"),
+    [
+        ({}, True),
+        ({"export.json": '{"to": "gguf"}'}, True),
+        ({"export.json": '{"same": null}'}, True),
+        ({"export.json": '{"to": "adapter"}', "adapter_config.json": "{}"}, False),
+        ({"export.json": '{"same": null}', "doitune-base.json": "{}"}, False),
+        ({"export.json": "[]"}, False),
+        ({"notes.txt": ""}, False),
+    ],
+)
+def test_an_export_of_another_format_is_not_written_over(
+    files: dict[str, str], is_ours: bool, tmp_path: Path
+) -> None:
+    """Trap: the card and the digests of an adapter, replaced by those of a GGUF beside it."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    if is_ours:
+        refuse_foreign(tmp_path, "gguf")
+        return
+    with pytest.raises(UsageError, match="no export of doitune to gguf"):
+        refuse_foreign(tmp_path, "gguf")

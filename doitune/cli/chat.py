@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from doitune.cli import completion
-from doitune.cli.options import Json, Runs, finite
+from doitune.cli.options import Json, Moved, Runs, finite
 from doitune.errors import UsageError
 from doitune.run.default import RUNS
 
@@ -25,10 +25,6 @@ Target = Annotated[
     ),
 ]
 Checkpoint = Annotated[str, typer.Option("--checkpoint", help="best, last or a step number.")]
-Moved = Annotated[
-    str,
-    typer.Option("--model", help="The folder of a run's base, where that has moved; its files are compared."),
-]
 Temperature = Annotated[
     float | None,
     typer.Option(

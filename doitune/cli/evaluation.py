@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from doitune.cli import completion, options
-from doitune.cli.options import BenchmarkData, CorpusName, Json, Runs, finite, folders, words
+from doitune.cli.options import BenchmarkData, CorpusName, Json, Moved, Runs, finite, folders, words
 from doitune.data.suites import BENCHMARKS, DEFAULT_SUITE, SUITES
 from doitune.errors import UsageError
 from doitune.run.default import RUNS
@@ -63,10 +63,6 @@ WriteChoices = Annotated[
     typer.Option(
         "--write-choices", help="Let the model write its single choices, as the released code does: slower."
     ),
-]
-Moved = Annotated[
-    str,
-    typer.Option("--model", help="The folder of a run's base, where that has moved; its files are compared."),
 ]
 Quantise = Annotated[
     str,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from doitune.cli.options import BaseName, Json, RunName, Runs
+from doitune.cli.options import BaseName, Json, Moved, RunName, Runs
 from doitune.errors import UsageError
 from doitune.run.default import RUNS
 
@@ -67,6 +67,7 @@ def export(
     quant: Quant = "",
     llama_cpp: LlamaCpp = None,
     base: BaseName = "",
+    model: Moved = "",
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -93,7 +94,7 @@ def export(
         "--llama-cpp": llama_cpp,
     }
     formats = _formats(to, [name for name, value in given.items() if value])
-    wish = Wish(find_run(run, runs), out, checkpoint, into, dtype, questions)
+    wish = Wish(find_run(run, runs), out, checkpoint, into, dtype, questions, model)
     with progress.LiveLine() as line:
         made = _made(formats, wish, base, (quant, llama_cpp), Listener(line.note, line.file, line.questions))
     for one in made if not as_json else ():
@@ -116,8 +117,8 @@ def _made(
     made: list[AdapterExport | Export] = []
     places = {one: wish.out if formats == (one,) else wish.out / one for one in FORMATS}
     if "adapter" in formats:
-        place, note = places["adapter"], listener.note
-        made.append(export_adapter(wish.run, place, checkpoint=wish.checkpoint, base=base, on_note=note))
+        which = {"checkpoint": wish.checkpoint, "moved_to": wish.moved_to}
+        made.append(export_adapter(wish.run, places["adapter"], **which, base=base, on_note=listener.note))
     if {"gguf", "ollama"} & {*formats}:
         from doitune.export.gguf.export import Files, export_gguf
 

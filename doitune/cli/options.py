@@ -123,6 +123,10 @@ BaseName = Annotated[
         "Without it an export names that folder without its path; a path given here is written as it is.",
     ),
 ]
+Moved = Annotated[
+    str,
+    typer.Option("--model", help="The folder of a run's base, where that has moved; its files are compared."),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout; progress and notes go to stderr.")
 ]

@@ -12,14 +12,13 @@ import typer
 from doitune.cli.chat import (
     Checkpoint,
     MaxNewTokens,
-    Moved,
     Sampled,
     Target,
     Temperature,
     TopP,
     style_of,
 )
-from doitune.cli.options import Json, Runs
+from doitune.cli.options import Json, Moved, Runs
 from doitune.errors import FitError, UsageError
 from doitune.run.default import RUNS
 

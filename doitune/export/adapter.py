@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from doitune.base.adapter import CONFIG, WEIGHTS
 from doitune.base.folder import REPORT, is_hub_name
+from doitune.base.make import ROOM
 from doitune.demo.folder import BASE
-from doitune.errors import CheckpointError, ModelError, UsageError
+from doitune.errors import CheckpointError, DiskError, ModelError, UsageError
 from doitune.export.card.card import write_card
 from doitune.export.card.handed import Handed, NamedBase, named_base
 from doitune.export.parts import open_parts
@@ -27,7 +28,15 @@ from doitune.export.report import SCHEMA
 from doitune.export.source import Source, open_source
 from doitune.export.tokenizer import exported_tokens, prove_folder
 from doitune.export.trial import choose_trial
-from doitune.system.disk import file_sha256, make_staging, staging_of, sync_file, write_json, write_whole
+from doitune.system.disk import (
+    disk_error,
+    file_sha256,
+    make_staging,
+    staging_of,
+    sync_file,
+    write_json,
+    write_whole,
+)
 from doitune.system.doing import doing
 from doitune.system.paths import from_home
 from doitune.system.publish import alone, publish
@@ -60,30 +69,51 @@ class AdapterExport:
 
 
 def export_adapter(
-    run: Run, out: Path, *, checkpoint: str = "best", base: str = "", on_note: OnNote
+    run: Run, out: Path, *, checkpoint: str = "best", base: str = "", moved_to: str = "", on_note: OnNote
 ) -> AdapterExport:
     """Write the adapter of a checkpoint as a folder of its own; an earlier export in `out` is replaced.
 
     `base`: how others find the base, BASE_FORM, or a folder, whose path is then written; "": as the run
-    found it, a folder by its name alone (doitune's own: where it is installed). Errors: UsageError,
-    CheckpointError, ModelError, DiskError, LockedError.
+    found it, a folder by its name alone (doitune's own: where it is installed). `moved_to`: see `its_base`.
+    Errors: UsageError, CheckpointError, ModelError, DiskError, LockedError.
     """
     named = _base_of(base) if base else None
     final = _folder(out)
-    source = open_source(run, checkpoint)
+    source = open_source(run, checkpoint, moved_to)
     named = named or named_base(source)
-    with alone(final, str(final)):
-        staging = staging_of(final)
-        make_staging(staging)
-        try:
-            found = _fill(staging, source, named, final.name, on_note, here=True)
-            for path in sorted(staging.iterdir()):
-                sync_file(path)
-            publish(staging, final)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    try:
+        with alone(final, str(final)):
+            found = _published(
+                final, lambda staging: _fill(staging, source, named, final.name, on_note, here=True)
+            )
+    except DiskError as error:
+        raise DiskError(error.problem, ROOM) from error
     known = named.on_hub or Path(named.name).is_absolute() or source.base.name == "demo"
     return AdapterExport(final, found, "" if known else str(source.base.folder))
+
+
+def _published(final: Path, fill: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Fill a folder beside `final`, which then takes its name. DiskError."""
+    staging = staging_of(final)
+    try:
+        with _of_the_disk(final):
+            make_staging(staging)
+        found = fill(staging)
+        with _of_the_disk(final):
+            for path in sorted(staging.iterdir()):
+                sync_file(path)
+        publish(staging, final)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return found
+
+
+@contextmanager
+def _of_the_disk(final: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(final.parent, error) from error
 
 
 @contextmanager
@@ -171,7 +201,7 @@ def _fill(
     vocabulary = open_parts(source.base.folder, source.checkpoint.folder, rounded=False).vocabulary
     for name, content in exported_tokens(source.template, source.base.folder, vocabulary).items():
         write_whole(folder / name, content)
-    (folder / WEIGHTS).write_bytes((source.checkpoint.folder / WEIGHTS).read_bytes())
+    write_whole(folder / WEIGHTS, _weights(source))
     installed = here and base.name == "demo" == source.base.name
     write_json(folder / CONFIG, _config(source, replace(base, name=str(BASE)) if installed else base))
     trial = choose_trial(source, 0)
@@ -199,6 +229,18 @@ def _fill(
     return document
 
 
+def _weights(source: Source) -> bytes:
+    """The checkpoint's own bytes. CheckpointError where they have gone since they were checked."""
+    try:
+        return (source.checkpoint.folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise _unreadable(source.checkpoint.folder / WEIGHTS, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be read: {error!r}", "use another checkpoint")
+
+
 def _config(source: Source, base: NamedBase) -> dict[str, Any]:
     """adapter_config.json as peft wrote it, with a base that peft finds. CheckpointError."""
     path = source.checkpoint.folder / CONFIG
@@ -206,7 +248,7 @@ def _config(source: Source, base: NamedBase) -> dict[str, Any]:
         document = dict(json.loads(path.read_text(encoding="utf-8")))
         targets = document["target_modules"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error!r}", "use another checkpoint") from None
+        raise _unreadable(path, error) from None
     ordered = sorted(targets) if isinstance(targets, list) else targets
     return {
         **document,

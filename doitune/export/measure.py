@@ -157,7 +157,7 @@ def ask_trained(
     source: Source, rows: Sequence[Encoded], questions: Questions
 ) -> tuple[Answers, Report | None]:
     """The model as it was trained: what it says to the rows, and its scores."""
-    recipe, model, template, _ = open_trained(source.run, str(source.checkpoint.step))
+    recipe, model, template, _ = open_trained(source.run, str(source.checkpoint.step), source.moved_to)
     answers = ask(model, rows)
     report = questions.ask("before", model, template, recipe, source.base)
     del model

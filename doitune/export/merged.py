@@ -57,7 +57,7 @@ MOST_COMPARED = 32
 @dataclass(frozen=True)
 class Wish:
     """`doitune export`: `checkpoint` is best, last or a step; `into` one of INTO; `dtype` one of TYPES, or
-    empty for the base's own; at most `questions` are asked."""
+    empty for the base's own; at most `questions` are asked; `moved_to`: see `its_base`."""
 
     run: Run
     out: Path
@@ -65,6 +65,7 @@ class Wish:
     into: str = "trained"
     dtype: str = ""
     questions: int = QUESTIONS
+    moved_to: str = ""
 
 
 def export_merged(wish: Wish, listener: Listener | None = None) -> Export:
@@ -75,7 +76,7 @@ def export_merged(wish: Wish, listener: Listener | None = None) -> Export:
     """
     listener = listener or Listener()
     out = _folder(wish.out)
-    source = open_source(wish.run, wish.checkpoint)
+    source = open_source(wish.run, wish.checkpoint, wish.moved_to)
     trial = choose_trial(source, wish.questions)
     if not wish.run.done():
         listener.note(f"{wish.run.name} has not ended: what it would still learn is not in this")

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A run with the recipe, base, checkpoint and template that it was trained with."""
+    """A run with the recipe, base, checkpoint and template that it was trained with. `moved_to`: see
+    `its_base`."""
 
     run: Run
     recipe: Recipe
     base: Base
     checkpoint: Checkpoint
     template: Template
+    moved_to: str = ""
 
     @property
     def base_name(self) -> str:
@@ -48,9 +50,9 @@ class Source:
         return self.recipe.model.quantise == "nf4"
 
 
-def open_source(run: Run, checkpoint: str) -> Source:
+def open_source(run: Run, checkpoint: str, moved_to: str = "") -> Source:
     """The source of an export, each part compared with what the run recorded. `checkpoint`: best, last or a
-    step number.
+    step number. `moved_to`: see `its_base`.
 
     Errors: CheckpointError for a damaged checkpoint, another base or another encoder; ModelError.
     """
@@ -59,9 +61,9 @@ def open_source(run: Run, checkpoint: str) -> Source:
     if wrong := found.verify():
         problem = f"{found.folder} is damaged: {'; '.join(wrong)}"
         raise CheckpointError(problem, "use another checkpoint: --checkpoint last")
-    base = its_base(run, recipe)
+    base = its_base(run, recipe, moved_to)
     refuse_other_base(run, base)
     begin(recipe.model.backend, base)
     template = tokenizer_template(base, recipe.prompt, moment_of(run))
     refuse_other_encoder(run, template)
-    return Source(run, recipe, base, found, template)
+    return Source(run, recipe, base, found, template, moved_to)

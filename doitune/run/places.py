@@ -99,7 +99,7 @@ def its_base(run: Run, recipe: Recipe, moved_to: str = "") -> Base:
                 raise
             raise ModelError(
                 f"the base of {run.name} is no longer at {place}: {error.problem}",
-                "bring it back, or say where it is now: `doitune eval RUN --model FOLDER`",
+                "bring it back, or say where it is now: --model FOLDER (of eval, chat, serve and export)",
             ) from error
     if moved_to or place:
         refuse_other_base(run, base)

@@ -100,7 +100,8 @@ def main(given: Any) -> None:
         tuple(given.quants.split(",")),
     )
     made = export_gguf(
-        Files(Wish(source.run, given.out, questions=given.questions), quants), Listener(note=print)
+        Files(Wish(source.run, given.out, questions=given.questions), quants, llama_cpp=given.llama_cpp),
+        Listener(note=print),
     )
     show_gguf(made)
     merged = made.folder.parent / "merged"
@@ -125,6 +126,7 @@ if __name__ == "__main__":
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--quants", default="f16,q8_0")
+    parser.add_argument("--llama-cpp", type=Path, help="a folder with llama-quantize, for k-quants")
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--questions", type=int, default=200)

@@ -21,7 +21,7 @@ from doitune.export.gguf.file import TYPES, need_gguf, plan_file, write_file
 from doitune.export.gguf.foresight import foresee
 from doitune.export.gguf.measure import Bench, measure_file
 from doitune.export.gguf.modelfile import MODELFILE, count_unlike, modelfile, read_frame
-from doitune.export.gguf.place import Place, held
+from doitune.export.gguf.place import Place, held, refuse_foreign
 from doitune.export.gguf.quantise import K_QUANTS, find_quantiser, quantise
 from doitune.export.gguf.sizes import context_length
 from doitune.export.measure import Listener
@@ -73,13 +73,14 @@ def export_gguf(files: Files, listener: Listener | None = None) -> Export:
     listener = listener or Listener()
     quantiser = _refuse_unable(files)
     out = resolved_out(files.wish.out)
-    source = open_source(files.wish.run, files.wish.checkpoint)
+    refuse_foreign(out / GGUF, GGUF)
+    source = open_source(files.wish.run, files.wish.checkpoint, files.wish.moved_to)
     listener.note(foresee(source, out, files.wish.dtype, files.quants))
     merged = export_merged(replace(files.wish, out=out / MERGED), listener)
     merged.refuse_other()
     trial = choose_trial(source, files.wish.questions)
     plans = {kind: plan_file(merged.folder, kind if kind in TYPES else "f16") for kind in files.quants}
-    with held(out / GGUF, str(file_sha256(merged.folder / REPORT))) as place:
+    with held(out / GGUF, str(file_sha256(merged.folder / REPORT)), GGUF) as place:
         return _Job(files, source, trial, place, plans, quantiser).done(listener)
 
 

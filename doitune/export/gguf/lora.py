@@ -25,7 +25,7 @@ from doitune.export.gguf.export import refuse_no_reader
 from doitune.export.gguf.file import plan_file, write_file
 from doitune.export.gguf.foresight import write_tokens
 from doitune.export.gguf.measure import Bench, measure_file
-from doitune.export.gguf.place import Place, held
+from doitune.export.gguf.place import Place, held, refuse_foreign
 from doitune.export.measure import Listener
 from doitune.export.merged import resolved_out
 from doitune.export.parity import AGREEMENT
@@ -61,7 +61,8 @@ def export_lora(wish: Wish, listener: Listener | None = None) -> Export:
     """
     listener = listener or Listener()
     refuse_no_reader()
-    source = open_source(wish.run, wish.checkpoint)
+    refuse_foreign(resolved_out(wish.out), GGUF_ADAPTER)
+    source = open_source(wish.run, wish.checkpoint, wish.moved_to)
     _refuse_without(source)
     parts = open_parts(source.base.folder, source.checkpoint.folder, rounded=False)
     if own := sorted(parts.loras[0].own):
@@ -72,7 +73,7 @@ def export_lora(wish: Wish, listener: Listener | None = None) -> Export:
     with TemporaryDirectory(prefix="doitune-") as name:
         write_tokens(source, Path(name), parts.vocabulary)
         plan = plan_file(Path(name), "f16", parts.base)
-        with held(resolved_out(wish.out), _made_of(source, plan)) as place:
+        with held(resolved_out(wish.out), _made_of(source, plan), GGUF_ADAPTER) as place:
             found = _Job(source, trial, place, plan, parts.loras[0]).done(listener)
             handed = Handed(source, named_base(source), found.folder.name, found.document)
             write_card(found.folder, handed, kept=found.again)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doitune.base.folder import REPORT
+from doitune.base.folder import RECORD, REPORT
 from doitune.base.make import ROOM
 from doitune.errors import DiskError, DoituneError, UsageError
 from doitune.system.disk import file_sha256, make_folder, rename, sync_file, sync_folder
@@ -82,16 +82,28 @@ class Place:
             left.unlink(missing_ok=True)
 
 
-@contextmanager
-def held(folder: Path, made_of: str) -> Iterator[Place]:
-    """The folder, made where it is not there, for this process alone. Errors: UsageError for a folder with
-    something else in it, DiskError, LockedError."""
-    if folder.exists() and not (
-        folder.is_dir() and ((folder / REPORT).is_file() or not any(folder.iterdir()))
-    ):
+def refuse_foreign(folder: Path, to: str) -> None:
+    """UsageError for a folder with something else in it than what doitune exported in the format `to`."""
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or _is_of(folder, to))):
         raise UsageError(
-            f"{folder} is there already, and is no export of doitune", "name another folder: --out DIR"
+            f"{folder} is there already, and is no export of doitune to {to}",
+            "name another folder: --out DIR",
         )
+
+
+def _is_of(folder: Path, to: str) -> bool:
+    """Whether export.json says so, or nothing yet; a merged folder has a record, too."""
+    with suppress(OSError, ValueError, AttributeError):
+        said = json.loads((folder / REPORT).read_text("utf-8")).get("to", to)
+        return said == to and not (folder / RECORD).is_file()
+    return False
+
+
+@contextmanager
+def held(folder: Path, made_of: str, to: str) -> Iterator[Place]:
+    """The folder, made where it is not there, for this process alone. Errors: as `refuse_foreign`, DiskError,
+    LockedError."""
+    refuse_foreign(folder, to)
     place = Place(folder, made_of)
     with hold(folder.with_name(f".{folder.name}.export.lock"), str(folder), remove=True):
         make_folder(folder)
