@@ -82,11 +82,15 @@ class World:
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """[abilities]: the expected score at these rows of each."""
         rows = np.asarray(rows, dtype=float)
-        others = rows.sum() - rows
+        if self.sharing == "partners":
+            learnt = self.risen(rows + self.partners @ rows, self.need)
+            return self.floor + (self.top - self.floor) * learnt
+        return self.at(rows, rows.sum() - rows)
+
+    def at(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """[abilities]: the expected score at own rows and others', where it does not matter whose they are."""
         if self.sharing == "all":
             learnt = self.risen(rows + self.tau * others, self.need)
-        elif self.sharing == "partners":
-            learnt = self.risen(rows + self.partners @ rows, self.need)
         else:
             helped = self.risen(rows + others / 9, self.need / 3)
             learnt = (1 - self.cap) * self.risen(rows, self.need) + self.cap * helped
