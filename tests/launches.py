@@ -37,7 +37,7 @@ NONE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"
 LAUNCHES = {"slice_backward": 2, "select_backward": 2}
 """A tensor of zeros, then a copy into it."""
 MAKES_WHOLE = "dequantize_4bit"
-PRODUCTS = {"mm", "addmm", "bmm", "linear"}
+PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "linear"}
 
 
 @dataclass

@@ -9,10 +9,10 @@ from launches import MAKES_WHOLE, Count, by_layer
 from doitune.selftest.gpu_part import architecture_of
 
 LINEARS = 7
-A_LAYER, A_DOCUMENT, BESIDE = 369, 3, 126
+A_LAYER, A_DOCUMENT, BESIDE = 327, 3, 126
 """Kernels of one layer's forward, its recomputation and its backward pass; beside them attention's for each document
 of the row; and all that is no layer's: embedding, places, 7 pieces of logits."""
-LAYER_GB, BESIDE_GB = 20.3, 9.0
+LAYER_GB, BESIDE_GB = 9.0, 9.0
 """Read and written by a layer's kernels beside products, attention and dequantisation, 2,048 tokens of 33b."""
 
 
@@ -26,15 +26,20 @@ def counted() -> dict[int, tuple[Count, Count]]:
 def test_a_layers_kernels_do_not_grow_with_its_documents_but_for_attention(
     counted: dict[int, tuple[Count, Count]],
 ) -> None:
-    """Trap: slices of a packed row, whose gradients are a row of zeros for each document, added up: 9 kernels more
-    for each, and over 16 documents 5 GB more."""
+    """Traps: slices of a packed row, whose gradients are a row of zeros for each document, added up (9 kernels more for
+    each, and over 16 documents 5 GB more); peft's adapters in fp32 (42 kernels and 11.3 GB more)."""
     for documents, (layer, beside) in counted.items():
+        print(
+            f"\n{documents} documents: {layer.launches} kernels a layer, {layer.traffic:.2f} GB; "
+            f"{beside.launches} beside, {beside.traffic:.2f} GB; {layer.kernels[MAKES_WHOLE]} matrices made whole"
+        )
         assert 100 < layer.launches <= A_LAYER + A_DOCUMENT * documents
         assert 20 < beside.launches <= BESIDE
         assert layer.traffic <= LAYER_GB and beside.traffic <= BESIDE_GB
 
 
 def test_a_matrix_is_dequantised_three_times_a_micro_batch(counted: dict[int, tuple[Count, Count]]) -> None:
-    """Forward, recomputed, and for the gradient of its input."""
+    """Forward, recomputed, and for the gradient of its input; the block's last one is not recomputed. Trap: what the
+    backward pass needs of that layer is kept behind its frozen product, a fifth of a recomputation for nothing."""
     for layer, beside in counted.values():
-        assert layer.kernels[MAKES_WHOLE] == 3 * LINEARS and not beside.kernels[MAKES_WHOLE]
+        assert layer.kernels[MAKES_WHOLE] == 3 * LINEARS - 1 and not beside.kernels[MAKES_WHOLE]

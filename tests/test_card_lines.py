@@ -47,6 +47,8 @@ REACHED = {
     "selftest/gpu_part.py _reserved": HERE,
     "selftest/gpu_part.py kernels": CARD_ONLY,
     "selftest/gpu_part.py measure": HERE,
+    "selftest/step_profile.py _timed": HERE,
+    "selftest/step_profile.py step_profile": HERE,
     "train/joining.py _take_card": HERE,
     "train/joining.py joined": HERE,
     "train/peak.py card_gib": HERE,
@@ -289,3 +291,36 @@ def test_a_measurement_has_the_cards_peak_and_pace_beside_the_plan(
     monkeypatch.setattr(gpu_part, "MOST_DOUBLINGS", 1)
     pressed = gpu_part.pressure(setting, tmp_path / "pressed", card)
     assert pressed["limit"]["card_limit"]["card_gib"] == 24.0 and pressed["reserved_gib"] == 3.0
+
+
+def test_a_profile_counts_the_cards_kernels_and_waits_before_it_looks_at_the_clock(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's profiler is played: it needs the card itself."""
+    from doitune.selftest.step_profile import WARM, step_profile
+
+    def event(device: str, key: str, count: int, microseconds: int) -> SimpleNamespace:
+        kind = SimpleNamespace(name=device)
+        return SimpleNamespace(
+            device_type=kind, key=key, count=count, self_device_time_total=microseconds, self_cpu_time_total=9
+        )
+
+    class Profile:
+        def __init__(self, activities: list[torch.profiler.ProfilerActivity]) -> None:
+            assert torch.profiler.ProfilerActivity.CUDA in activities
+
+        def __enter__(self) -> Profile:
+            return self
+
+        def __exit__(self, *problem: Any) -> None:
+            pass
+
+        def key_averages(self) -> list[SimpleNamespace]:
+            kernels = [event("CUDA", "gemm", 2, 3000), event("CUDA", "copy", 5, 4000)]
+            return [*kernels, event("CPU", "cudaLaunchKernel", 7, 0), event("CPU", "aten::mm", 2, 0)]
+
+    monkeypatch.setattr(torch.profiler, "profile", Profile)
+    found = step_profile(lambda: None)
+    assert asked.count("synchronize") == WARM + 1
+    assert (found["kernels"], found["busy_ms"], found["calls"]) == (7, 7.0, {"cudaLaunchKernel": 7})
+    assert found["top"] == [[4.0, 5, "copy"], [3.0, 2, "gemm"]]

@@ -40,7 +40,8 @@ CODE_34, YI_34, MISTRAL = (
     decoder(4096, 14336, 32, 32, 8, 32000),
 )
 
-FULL, UPCAST = frozenset({"full-logits"}), frozenset({"full-logits", "fp32-upcast"})
+PEFT = frozenset({"fp32-adapter"})
+FULL, UPCAST = PEFT | {"full-logits"}, PEFT | {"full-logits", "fp32-upcast"}
 HERE = frozenset({"checkpoints-on-card"})
 ALL_BUT_KV = ("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -92,7 +93,7 @@ RUNS = [
     *runs("CodeLlama-34B Alpaca Unsloth", CODE_34, {1024: 20.47}, rank=16, what_if=HERE | FULL),
     *runs("CodeLlama-34B SlimOrca Unsloth", CODE_34, {4096: 27.4}, rank=16, what_if=HERE | FULL),
     *runs("CodeLlama-34B SlimOrca FA2", CODE_34, {4096: 33.2}, backend="hf", rank=16, what_if=UPCAST),
-    *runs("torchtune 8B", L31_8, {4096: 7.4}, backend="hf", rank=8, optimizer="adamw", targets=ALL_BUT_KV),
+    *runs("torchtune 8B", L31_8, {4096: 7.4}, backend="hf", rank=8, optimizer="adamw", targets=ALL_BUT_KV, what_if=PEFT),
     *runs("Answer.AI 7B", L7, {16384: 20.94}, backend="hf", rank=64, optimizer="adamw", what_if=FULL | {"bf16-lora"}),
 ]  # fmt: skip
 

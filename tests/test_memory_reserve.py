@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from test_memory_published import FULL, L31_8, L33_70, MISTRAL, RUNS, UPCAST, decoder
+from test_memory_published import FULL, L31_8, L33_70, MISTRAL, PEFT, RUNS, UPCAST, decoder
 
 from doitune.base.architecture import Architecture
 from doitune.memory.cards import Card
@@ -28,7 +28,7 @@ from doitune.system.units import GIB
 LLAMA_2_70 = decoder(8192, 28672, 80, 64, 8, 32000)
 QWEN_3_32 = Architecture("qwen3", 5120, 25600, 64, 8192, 1024, 151936, 64)
 QWEN_3_14 = Architecture("qwen3", 5120, 17408, 40, 5120, 1024, 151936, 40)
-FUSED = frozenset({"fused-loss"})
+FUSED = PEFT | {"fused-loss"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def fms(
     shape: Architecture,
     rows: int,
     found: tuple[int, int],
-    what_if: frozenset[str] = frozenset(),
+    what_if: frozenset[str] = PEFT,
     dropout: float = 0.0,
 ) -> Measured:
     targets = ("q_proj", "k_proj", "v_proj", "o_proj")

@@ -26,10 +26,8 @@ def offloaded_bytes(setting: Setting) -> int:
 def buffer_bytes(setting: Setting) -> tuple[float, float]:
     """Dequantised weights that stay (Unsloth's global buffer) and that pass (one in a block's backward),
     with scales in fp32."""
-    if setting.quantise != "nf4":
-        return 0.0, 0.0
     largest = max(outputs * inputs for outputs, inputs in setting.architecture.linears.values())
-    one = float(setting.number_bytes * largest + 4 * math.ceil(largest / BLOCK))
+    one = _whole_bytes(setting, largest)
     return (one if setting.fused else 0.0), one
 
 
@@ -52,15 +50,21 @@ def saved_bytes(setting: Setting) -> float:
 
 
 def _adapters(setting: Setting, part: str) -> int:
-    """Bytes a token that peft's layers in a part of a block keep: an fp32 copy of the input of each (and,
-    with dropout, a mask), and A's output."""
-    shape = setting.architecture
-    inputs = [
-        getattr(shape, one.inputs)
-        for one in shape.family.linears
-        if one.part == part and one.name in setting.adapted
-    ]
-    return sum((4 + (setting.dropout > 0)) * one + 4 * setting.rank for one in inputs)
+    """Bytes a token that the adapted layers in a part of a block keep: their input and A's output.
+
+    In 16 bits layers with one input keep one, and attention's output is kept by attention, unless it is laid
+    out anew for the layer behind (as where heads are turned in part, or made one by one); peft keeps an fp32
+    copy for each layer. With dropout each keeps what is left of its own, and a mask.
+    """
+    shape, family = setting.architecture, setting.architecture.family
+    names = [one.inputs for one in family.linears if one.part == part and one.name in setting.adapted]
+    size = setting.number_bytes if _is_lean(setting) else 4
+    kept = names
+    if _is_lean(setting) and not setting.dropout:
+        anew = family.fuses_gate or family.capped_scores
+        kept = [name for name in dict.fromkeys(names) if name != "query" or anew]
+    each = size + (setting.dropout > 0)
+    return sum(each * getattr(shape, name) for name in kept) + size * setting.rank * len(names)
 
 
 def _gated(setting: Setting) -> int:
@@ -82,6 +86,8 @@ def block_bytes(setting: Setting) -> float:
     # while the block is recomputed
     _, passes = buffer_bytes(setting)
     widest = max(hidden + passes, t * _recomputing(setting))
+    if _is_lean(setting):
+        widest = _lean_widest(setting)
     return saved_bytes(setting) + widest - passes + around
 
 
@@ -113,3 +119,41 @@ def _recomputing(setting: Setting) -> float:
     behind = around + size * (shape.hidden + shape.intermediate) + 8 * down * shape.hidden - lacking
     scoring = SCORE_BYTES * setting.tokens + arriving * shape.hidden - _gated(setting)
     return max(above, behind, scoring * family.capped_scores)
+
+
+def _is_lean(setting: Setting) -> bool:
+    """Whether hf computes adapters in 16 bits (`backends/lean_lora.py`) and not as peft does."""
+    return setting.number_bytes == 2 and "fp32-adapter" not in setting.what_if
+
+
+def _lean_widest(setting: Setting) -> float:
+    """Bytes beyond those that a block keeps, at the worst moment of its backward pass, where adapters are in
+    16 bits.
+
+    down's weight is dequantised beside the gradients of its output and input; the gated product has its
+    gradients (down's own input is free by then); gate and up are one layer, whose weight is dequantised when
+    the product is free; a norm behind the feed-forward makes five fp32 copies; capped scores are made again.
+    """
+    shape, t, size, family = (
+        setting.architecture, setting.tokens, setting.number_bytes, setting.architecture.family,
+    )  # fmt: skip
+    hidden, wide = size * t * shape.hidden, size * t * shape.intermediate
+    down = any(one.inputs == "intermediate" and one.name in setting.adapted for one in family.linears)
+    moments = [
+        hidden + wide + _whole_bytes(setting, shape.hidden * shape.intermediate),
+        hidden + (3 - down) * wide,
+    ]
+    if family.fuses_gate:
+        moments.append(2 * hidden - 2 * wide + buffer_bytes(setting)[1])
+    if family.norms == 4:
+        moments.append((1 + 20 / size) * hidden)
+    if family.capped_scores:
+        moments.append(t * (SCORE_BYTES * t + (size + 4) * shape.hidden - _gated(setting)))
+    return max(moments)
+
+
+def _whole_bytes(setting: Setting, weights: int) -> float:
+    """A matrix of so many weights as it is dequantised, with scales in fp32; 0 where there is no need."""
+    if setting.quantise != "nf4":
+        return 0.0
+    return float(setting.number_bytes * weights + 4 * math.ceil(weights / BLOCK))

@@ -158,9 +158,11 @@ def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iter
         raise ModelError(
             f"{shape.place}: the base is in 4 bits already", "model.quantise none takes a base in 16 bits"
         )
+    engine = ("unsloth" if shape.architecture.family.unsloth else "hf") if wanted == "auto" else wanted
+    by_peft = {"fp32-adapter"} if engine == "hf" and recipe.model.compute_dtype == "fp16" else set()
     return Setting(
         shape.architecture,
-        backend=("unsloth" if shape.architecture.family.unsloth else "hf") if wanted == "auto" else wanted,
+        backend=engine,
         rank=recipe.lora.rank,
         tokens=recipe.train.tokens_per_micro_batch or recipe.train.max_tokens,
         quantise=recipe.model.quantise,
@@ -172,7 +174,7 @@ def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iter
         number_bytes=4 if recipe.model.compute_dtype == "fp32" else 2,
         nested=shape.nested,
         wide=shape.wide,
-        what_if=frozenset(what_if),
+        what_if=frozenset({*what_if, *by_peft}),
     )
 
 

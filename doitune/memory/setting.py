@@ -20,6 +20,7 @@ WHAT_IFS = {
     "own attention, too, as it is counted",
     "checkpoints-on-card": "Unsloth's checkpoints kept on the card instead of in main memory",
     "bf16-lora": "the adapter's weights and gradients in bf16",
+    "fp32-adapter": "peft's own layers: each adapter's input and output in fp32, as hf has them in fp16",
 }
 """What other trainers do and doitune does not, for `doitune plan --what-if`."""
 

@@ -226,6 +226,13 @@ def pressure(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any
     return {**found, **tokens, **_reserved(card)}
 
 
+def profile(setting: Setting, folder: Path, card: Card | None) -> dict[str, Any]:
+    """What the time of a step on random 4-bit weights goes to; see `step_profile`."""
+    from doitune.selftest.step_profile import step_profile
+
+    return step_profile(_ready(setting, folder).step)
+
+
 def _reserved(card: Card | None) -> dict[str, float]:
     import torch
 
@@ -287,7 +294,8 @@ def run(words: dict[str, Any]) -> dict[str, Any]:
     if words.get("layers"):
         setting = replace(setting, architecture=replace(setting.architecture, layers=words["layers"]))
     card = Card(words["gib"], words.get("name", "")) if words["gib"] else None
-    return (pressure if words["part"] == "pressure" else measure)(setting, Path(words["folder"]), card)
+    parts = {"measure": measure, "pressure": pressure, "profile": profile}
+    return parts[words["part"]](setting, Path(words["folder"]), card)
 
 
 if __name__ == "__main__":

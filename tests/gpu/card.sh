@@ -75,6 +75,16 @@ pressed() {
   rm -rf "$WORK/base-$1"
   return $rc
 }
+# profiled NAME SIZE BACKEND: what a step's time goes to, in eight layers of SIZE: kernels by time, launches, waits
+profiled() {
+  local size=$2
+  [ "$GIB" = null ] && size=demo
+  rm -rf "$WORK/base-$1"
+  part "$1" "{\"part\":\"profile\",\"size\":\"$size\",\"layers\":8,\"backend\":\"$3\",\"tokens\":$TOKENS,\"gib\":null,\"folder\":\"$WORK/base-$1\"}" >/dev/null
+  local rc=$?
+  rm -rf "$WORK/base-$1"
+  return $rc
+}
 learnt() { part "$1" "{\"part\":\"learn\",\"backend\":\"$2\",\"base\":\"demo\",\"adapter\":\"$OUT/adapter\",\"steps\":20}"; }
 # killed NAME ARGUMENTS...: a training that is killed after its first checkpoint and resumed
 killed() {
@@ -90,11 +100,12 @@ killed() {
   echo "killed after $(compgen -G "$runs/demo/*/checkpoints/step-*")"
   $DOITUNE resume last --runs "$runs" --json && cp "$runs"/demo/*/metrics.jsonl "$OUT/${runs##*/runs-}.metrics.jsonl"
 }
-export -f part measured pressed learnt killed
+export -f part measured pressed profiled learnt killed
 
 step machine 60 'nvidia-smi; python3 -m pip list 2>/dev/null | grep -iE "^(torch|triton|transformers|peft|accelerate|numpy|typer|datasets|trl|bitsandbytes|unsloth|unsloth_zoo) "; $DOITUNE doctor --json >"$OUT/doctor.json"'
 step 33b-unsloth 100 'measured 33b-unsloth 33b unsloth'
 step 33b-hf 100 'measured 33b-hf 33b hf'
+for backend in unsloth hf; do step "profile-$backend" 60 "profiled profile-$backend 33b $backend"; done
 step learn-hf 60 'learnt learn-hf hf'
 step learn-unsloth 90 'learnt learn-unsloth unsloth'
 step kernels 120 'part kernels "{\"part\":\"kernels\"}"'

@@ -18,6 +18,12 @@ def said(answer: dict[str, Any]) -> str:
         "limit", "kernels",
     )  # fmt: skip
     found = [f"{name} {answer[name]}" for name in names if answer.get(name) is not None]
+    if "top" in answer:
+        idle = 1 - min(1.0, answer["busy_ms"] / answer["profiled_ms"])
+        found += [
+            f"{answer['kernels']} kernels in {answer['profiled_ms']:.0f} ms, the card idle for {idle:.0%}"
+        ]
+        found += [f"{ms:.1f} ms {count} x {name[:40]}" for ms, count, name in answer["top"][:3]]
     losses = answer.get("losses") or []
     return "; ".join([*found, *([f"loss {losses[0]:.4f} to {losses[-1]:.4f}"] if losses else [])])
 
