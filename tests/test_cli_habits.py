@@ -35,6 +35,9 @@ ANSWERS = {
         "write --model 'my model' --corpus a.jsonl --runs out"
     ),
     "export last --output_dir x": "write --out x",
+    "export last --format gguf": "write --to gguf",
+    "train --data a.jsonl": "write --corpus a.jsonl",
+    "train demo --steps 10": "write --set train.max_steps=10",
     "eval last --tasks cmmlu --num_fewshot 5": "write --suite cmmlu --shots 5",
     "eval last --max_samples 5": "write --limit 5",
     "eval last --max_new_tokens 5": (

@@ -49,6 +49,7 @@ def with_field(name: str, value: str) -> str:
 BAD = {
     # an unknown name, with the nearest one
     ("lora.rnk", "3"): "r.yaml:7: no field `lora.rnk`; did you mean `rank`?",
+    ("train.steps", "3"): "no field `train.steps`; did you mean `max_steps`?",
     (
         "lora.learning_rate",
         "1e-4",

@@ -46,7 +46,10 @@ STEPS_TOGETHER = "gradient_accumulation_steps", "grad_accumulation_steps"
 
 HABITS = (
     Habit("--model", "model_name_or_path model_name model_id model_path base_model pretrained_model"),
-    Habit("--corpus", "dataset dataset_name dataset_path dataset_dir data_path train_file train_data"),
+    Habit(
+        "--corpus", "dataset dataset_name dataset_path dataset_dir data_path train_file train_data data file"
+    ),
+    Habit("--to", "format formats export_format outtype save_method"),
     Habit("--out --runs", "output_dir output out_dir save_dir export_dir output_path save_path"),
     Habit("--suite", "tasks task benchmark"),
     Habit("--shots", "num_fewshot n_shot fewshot"),
@@ -61,7 +64,7 @@ HABITS = (
         {"all": "all-linear", "all_linear": "all-linear"},
     ),
     Habit("train.epochs", "num_train_epochs num_epochs n_epochs epoch"),
-    Habit("train.max_steps", "max_train_steps num_train_steps iters num_iterations"),
+    Habit("train.max_steps", "max_train_steps num_train_steps iters num_iterations steps"),
     Habit("train.examples_per_step", "global_batch_size train_batch_size batch_size"),
     Habit("train.examples_per_step", " ".join((*OF_A_STEP, *STEPS_TOGETHER))),
     Habit("train.learning_rate", "lr peak_lr"),

@@ -32,6 +32,10 @@ REMEMBERED = 100
 """Counts that are kept, the newest: 200 bytes each."""
 
 
+ROOMS = ("data", "recipe", "prepare")
+"""Whose code reads and draws rows."""
+
+
 @dataclass(frozen=True)
 class Counted:
     """`rate`: tokens of a character; `by`: how that was found, in words."""
@@ -91,14 +95,14 @@ def _name(recipe: Recipe) -> str:
     """A digest of all that a count follows from; "" where a file of it cannot be seen."""
     model = recipe.model
     folder = folder_here(model.name, model.revision)
-    code = sorted(Path(doitune.__file__).parent.rglob("*.py"))
+    code = [path for room in ROOMS for path in (Path(doitune.__file__).parent / room).iterdir()]
     try:
         record = [
             recipe.data.model_dump_json(),
             repr(sorted(recipe.abilities.items())),
             [model.name, model.revision, model.family],
             [_seen(path) for one in recipe.data.corpora for path in _files(places(one.place))],
-            [_seen(path) for path in code],
+            [doitune.__version__, sorted(_seen(path) for path in code if path.suffix == ".py")],
             [_seen(path) for path in ([folder / "tokenizer.json"] if folder else []) if path.is_file()],
         ]
     except OSError:

@@ -246,8 +246,10 @@ def _limit(detail: ErrorDetails) -> str:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    """The known name that `word` most resembles, or nothing."""
-    return next(iter(difflib.get_close_matches(word[:80], known, 1, 0.6)), "")
+    """The known name that `word` most resembles, or that has it for a part, or nothing."""
+    near = difflib.get_close_matches(word[:80], known, 1, 0.8)
+    near += [name for name in known if word in name.split("_")]
+    return next(iter(near or difflib.get_close_matches(word[:80], known, 1, 0.6)), "")
 
 
 def _meaning(reading: _Reading, name: str) -> str:

@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "recipes list": ("recipes", "list"),
     "recipes show": ("recipes", "show", "demo"),
     "plan": ("plan", "reconstruct", "--model", "33b", "--card", "24gb"),
-    "plan demo": ("plan", "demo"),  # whose 10,000 rows are read
+    "plan demo": ("plan", "demo"),  # whose 10,000 rows the first round has counted
     "runs list": ("runs", "list"),
     "score": ("score", "last"),
     "completion": (),
