@@ -81,6 +81,15 @@ def test_kernels_agree_with_plain_torch(interpreter: Path, tmp_path: Path) -> No
     )
 
 
+def test_a_matrix_is_dequantised_once_a_pass(interpreter: Path, tmp_path: Path) -> None:
+    """Of each of 7 linear layers, forward and backward: three times where a block is recomputed, as its checkpoint
+    runs it whole. Trap: a release that does it once more."""
+    make_tiny_base(tmp_path / "base")
+    script = CARD + (SCRIPTS / "launches.py").read_text(encoding="utf-8")
+    found = json.loads(run(interpreter, "-c", script, str(tmp_path / "base"), folder=tmp_path))
+    assert found == {"layers": 2, "whole": 2 * 2 * 7, "triton": 18}
+
+
 @pytest.mark.parametrize(("tied", "new", "quantise"), [(True, 0, "nf4"), (False, 3, "none")])
 def test_every_verb_over_unsloths_decoder_says_what_the_hf_backend_says(
     interpreter: Path, tmp_path: Path, tied: bool, new: int, quantise: str
