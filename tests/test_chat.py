@@ -39,13 +39,14 @@ from doitune.chat.sampling import changed, own_sampling
 from doitune.chat.session import Session
 from doitune.chat.text import TextStream
 from doitune.console.screen import safe
-from doitune.console.talk import SafeWriter
+from doitune.console.talk import SafeWriter, Screen
 from doitune.errors import CheckpointError, FitError, ModelError, UsageError
 from doitune.export.adapter import export_adapter
 from doitune.prompt.encode import decode
 from doitune.prompt.template import Template, open_template
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run
+from doitune.system.signals import Break
 from doitune.train.session import start
 
 TEMPLATES = {
@@ -498,3 +499,16 @@ def test_on_a_terminal_control_c_ends_a_reply_and_control_d_the_chat() -> None:
     terminal.type("\x04")
     assert terminal.child.wait(timeout=30) == 0
     assert "Traceback" not in terminal.plain()
+
+
+def test_an_empty_reply_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Trap: a newcomer asks a model that has learnt little, and nothing at all is answered."""
+    for pieces, said in (((), True), (("  ", "\n"), True), ((" ", "two"), False)):
+        screen = Screen(Break(), figures=False)
+        screen.begins("")
+        for piece in pieces:
+            screen.text(piece)
+        screen.ends(Reply("".join(pieces), "stop", 3, len(pieces), 0.1), 0)
+        out, err = capsys.readouterr()
+        assert out.strip() == ("" if said else "two")
+        assert ("an empty reply: the model ended its turn at once" in err) == said

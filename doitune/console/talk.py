@@ -93,6 +93,8 @@ class Screen:
         """See `Listener`."""
         self._writer.end()
         _put("\n")
+        if not self._begun and reply.finish == "stop":
+            note("an empty reply: the model ended its turn at once")
         if dropped:
             note(f"the oldest {dropped} turns no longer fit the context and were left out")
         if self.figures:
