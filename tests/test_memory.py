@@ -301,6 +301,17 @@ def test_killers_are_named() -> None:
     assert worse.pop("bf16-lora") < 0 and min(worse.values()) > 0.2, worse
 
 
+@pytest.mark.parametrize(
+    ("card", "halves"), [("rtx2080ti", True), ("TITAN RTX", True), ("rtx3090", False), ("RTX 2050", False)]
+)
+def test_a_card_without_bf16_has_pefts_adapters(card: str, halves: bool) -> None:
+    """Trap: `auto` is fp16 there, in which hf leaves adapters to peft, and the plan counted them in bf16."""
+    sets = ("model.backend=hf",)
+    plan, peft = planned("7b", card, *sets), planned("7b", card, *sets, what_if=["fp32-adapter"])
+    assert (plan.gib(2) == peft.gib(2)) == halves and plan.gib(2) <= peft.gib(2)
+    assert planned("7b", card, *sets, "model.compute_dtype=fp16").gib(2) == peft.gib(2)
+
+
 def test_what_is_not_known_is_refused() -> None:
     with pytest.raises(UsageError, match="two losses"):
         planned(what_if=["full-logits", "fused-loss"])

@@ -16,6 +16,8 @@ LEFT_FREE = 16, 2.0
 """A sixteenth of a card, at most 2 GiB, is left to the driver, the screen and other programs: 22.5 of 24,
 46 of 48, 15 of 16 GiB."""
 DEFAULT_GIB = 24.0
+LACKS_BF16 = re.compile(r"\bRTX 20[678]0\b|\bTITAN (RTX|V)\b|\bQuadro\b|\bGTX\b|\bT4\b|\bV100\b")
+"""Names of cards before Ampere, whose products are in fp16."""
 SIZES = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141)
 """Memory of cards that can be bought, in GiB."""
 
@@ -34,6 +36,11 @@ class Card:
         share, most = LEFT_FREE
         rule = self.gib - min(self.gib / share, most)
         return rule if self.free_gib is None else min(rule, self.free_gib)
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether it multiplies in bf16; a card without a name is taken for one that does."""
+        return not LACKS_BF16.search(self.name)
 
     @property
     def taken_gib(self) -> float:

@@ -108,7 +108,7 @@ def plan_memory(
     that it has kernels for. Errors: ModelError, UsageError."""
     recipe = resolved.recipe
     shape = find_shape(recipe.model)
-    setting = setting_of(recipe, shape, backend=backend, what_if=what_if)
+    setting = setting_of(recipe, shape, card, backend=backend, what_if=what_if)
     train = recipe.train
     request = Request(setting, card.usable_gib, train.max_tokens, train.tokens_per_micro_batch is not None)
     changes = levers(request)
@@ -132,7 +132,9 @@ def plan_memory(
     )
 
 
-def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iterable[str] = ()) -> Setting:
+def setting_of(
+    recipe: Recipe, shape: Shape, card: Card, *, backend: str = "", what_if: Iterable[str] = ()
+) -> Setting:
     """What a recipe asks of a card."""
     unknown = [name for name in what_if if name not in WHAT_IFS]
     if unknown:
@@ -159,7 +161,9 @@ def setting_of(recipe: Recipe, shape: Shape, *, backend: str = "", what_if: Iter
             f"{shape.place}: the base is in 4 bits already", "model.quantise none takes a base in 16 bits"
         )
     engine = ("unsloth" if shape.architecture.family.unsloth else "hf") if wanted == "auto" else wanted
-    by_peft = {"fp32-adapter"} if engine == "hf" and recipe.model.compute_dtype == "fp16" else set()
+    wanted_dtype = recipe.model.compute_dtype
+    halves = wanted_dtype == "fp16" or (wanted_dtype == "auto" and not card.has_bf16)
+    by_peft = {"fp32-adapter"} if engine == "hf" and halves else set()
     return Setting(
         shape.architecture,
         backend=engine,
