@@ -22,6 +22,7 @@ class Encoded:
         return len(self.labels) - self.labels.count(IGNORED)
 
     def end(self, most_tokens: int) -> Encoded:
-        """Its last tokens, all of them trained: for proofs, where what a token sees shows in each loss, and a
-        loss of two tokens rounds otherwise than one of many."""
-        return Encoded(self.ids[-most_tokens:], self.ids[-most_tokens:])
+        """Its last tokens, all of them trained but the first, which nothing predicts: for proofs, where what
+        a token sees shows in each loss, and a loss of two tokens rounds otherwise than one of many."""
+        ids = self.ids[-most_tokens:]
+        return Encoded(ids, (IGNORED, *ids[1:]))
