@@ -55,11 +55,10 @@ def _command() -> int:
             raise KeyboardInterrupt from None
         if not hasattr(error, "format_message"):
             _leave(_known(error) or _crash(error))
-        from doitune.cli.habits import cured
+        from doitune.cli.habits import cured, where_told
 
         message = str(error.format_message()) or "no such command"
-        hint = "`doitune --help`, or --help behind a command"
-        _leave(cured(error, sys.argv[1:]) or UsageError(message, hint))
+        _leave(cured(error, sys.argv[1:]) or UsageError(message, where_told(error)))
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # Rust's, no Exception and in no module
             raise

@@ -104,3 +104,21 @@ def test_the_table_names_what_there_is() -> None:
     names = [name for habit in HABITS if not habit.here.startswith("-") for name in habit.names.split()]
     assert len(names) > 90 and len(set(names)) == len(names)
     assert not any("-" in name or name != name.lower() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("export last", "the folder to write; a new or an empty one (`doitune export --help` tells all)"),
+        (
+            "advise --total 10",
+            "a family of runs: its folder, or its name under --runs (`doitune advise --help`",
+        ),
+        ("train --nope", "`doitune train --help`"),
+    ],
+)
+def test_what_is_missing_is_told(
+    words: str, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: "missing option", and where to read on is the help of all commands."""
+    assert_clear(run(capsys, monkeypatch, *shlex.split(words)), 2, told)

@@ -142,6 +142,14 @@ def cured(error: Any, words: Sequence[str]) -> UsageError | None:
     return UsageError(f"no such {several}: {', '.join(found)}", "; ".join(said))
 
 
+def where_told(error: Any) -> str:
+    """Which help tells what was to be typed; of something that is missing, what it is."""
+    where = f"`{error.ctx.command_path} --help`" if getattr(error, "ctx", None) else "`doitune --help`"
+    missing = getattr(error, "param", None)
+    told = getattr(missing, "help", None) if "issing" in type(error).__name__ else None
+    return f"{told[0].lower()}{told[1:].rstrip('.')} ({where} tells all)" if told else where
+
+
 def _kinds(settings: Sequence[str]) -> list[str]:
     """What VALUE may be in settings."""
     from doitune.recipe.field_help import field_help

@@ -250,8 +250,9 @@ def refuse_leaks(leaks: Sequence[Leak]) -> None:
         )
         for leak in leaks[:5]
     ]
+    leak = "1 chosen row leaks" if len(leaks) == 1 else f"{len(leaks)} chosen rows leak"
     cure = (
-        f"{len(leaks)} chosen rows leak into the sets that this run will be judged on: take them out "
+        f"{leak} into the sets that this run will be judged on: take what leaks out "
         "(`doitune data check` lists all), or write data.allow_leaks: true, and every score will say so"
     )
     raise DataError.of([Problem(problems[0].place, problems[0].problem, cure), *problems[1:]])
