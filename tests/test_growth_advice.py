@@ -126,7 +126,7 @@ def test_over_worlds_intervals_cover_and_advice_helps() -> None:
     for kind, least in (("fitted", 0.85), ("power", 0.82), ("capped", 0.82)):
         tally = Tally()
         for seed in range(12):
-            visit(World(seed, **KINDS[kind]), 2400, tally, None)
+            visit(World(seed, **KINDS[kind]), 2400, tally)
         assert np.mean(tally.inside) > least, kind
         assert np.mean(tally.complexity) > 0.85, kind
         assert np.mean(tally.transference) > 0.85, kind

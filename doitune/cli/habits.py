@@ -145,8 +145,8 @@ def cured(error: Any, words: Sequence[str]) -> UsageError | None:
 def where_told(error: Any) -> str:
     """Which help tells what was to be typed; of something that is missing, what it is."""
     where = f"`{error.ctx.command_path} --help`" if getattr(error, "ctx", None) else "`doitune --help`"
-    missing = getattr(error, "param", None)
-    told = getattr(missing, "help", None) if "issing" in type(error).__name__ else None
+    missing = error.param if type(error).__name__ == "MissingParameter" else None
+    told = getattr(missing, "help", None)
     return f"{told[0].lower()}{told[1:].rstrip('.')} ({where} tells all)" if told else where
 
 

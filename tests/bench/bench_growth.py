@@ -142,7 +142,7 @@ def ranks(found: np.ndarray, truth: np.ndarray) -> float:
     return float(spearmanr(found[known], truth[known])[0])
 
 
-def visit(world: World, total: int, tally: Tally, knower: Knower | None) -> None:
+def visit(world: World, total: int, tally: Tally, knower: Knower | None = None) -> None:
     """One world: measured, concluded, held against the truth."""
     dice = np.random.default_rng(world.seed)
     measured = growth(world, list(designs(dice)), world.seed)
