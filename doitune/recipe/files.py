@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from doitune.errors import RecipeError
@@ -37,6 +38,7 @@ class RecipeCard:
     alias_of: str | None = None
 
 
+@cache
 def recipes_folder() -> Path:
     """The built-in recipes: inside the package when installed, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
@@ -58,7 +60,7 @@ def find(name_or_path: str) -> Source:
 
 def find_model(name: str) -> Source | None:
     """The file of a known base model, or None."""
-    if _is_path(name) or name not in model_names():
+    if _is_path(name) or name not in _stems(recipes_folder() / "models"):
         return None
     return Source(name, recipes_folder() / "models" / f"{name}.yaml", f"recipes/models/{name}.yaml", True)
 
@@ -162,7 +164,7 @@ def is_there(path: Path) -> bool:
 
 
 def _stems(folder: Path) -> list[str]:
-    return [path.stem for path in folder.glob("*.yaml")]
+    return [path.stem for path in folder.iterdir() if path.suffix == ".yaml"]
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

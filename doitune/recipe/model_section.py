@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field
-
+from doitune.recipe.field import Field
 from doitune.recipe.section import Commit, Contradiction, Count, Location, Natural, Section, Text
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def read_file(path: Path, shown: str) -> Fields:
     return read_bytes(data, shown)
 
 
+@lru_cache(64)  # a list of recipes reads their parents again and again
 def read_bytes(data: bytes, shown: str) -> Fields:
     """The tree of a recipe's bytes. Errors: RecipeError with every problem of the text."""
     if len(data) > MAX_BYTES:
