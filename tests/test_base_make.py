@@ -383,6 +383,7 @@ def test_room_is_asked_for_before_a_byte_is_written(
         make_base(order(parts, tmp_path / "made"))
     assert "--out" in caught.value.hint and caught.value.exit_code == 74
     assert not list(tmp_path.rglob("*.safetensors*"))
+    assert not list(tmp_path.glob(".made*")), "a refusal leaves nothing behind"
 
 
 def test_the_record_says_what_it_was_made_of(parts: tuple[Path, Path], tmp_path: Path) -> None:

@@ -67,6 +67,21 @@ def test_train_eval_compare_score_and_runs(run: Command, tiny_recipe: Path) -> N
     assert "already whole" not in run("resume", "last")  # a note goes to stderr
 
 
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [
+        ("doitune.prepare.draw.drawn", ("data", "draw", "demo", "--out", ".")),
+        ("doitune.prepare.stats.measure", ("data", "stats", "demo", "--picture", ".")),
+        ("doitune.selftest.gpu.selftest_gpu", ("selftest", "gpu", "--out", ".")),
+    ],
+)
+def test_a_name_that_takes_no_result_is_refused_before_the_work(
+    run: Command, monkeypatch: pytest.MonkeyPatch, work: str, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(work, lambda *_, **__: pytest.fail("it works"))
+    assert "it is a folder" in _json(run(*words, "--json", code=74))["problem"]
+
+
 def test_draw_preview_and_stats_of_a_recipe(run: Command, tiny_recipe: Path, tmp_path: Path) -> None:
     drawn = _json(run("data", "draw", str(tiny_recipe), "--json"))
     assert len(drawn["ids"]) == 32 and drawn["ledger"]["math"]["asked"] == 8

@@ -54,6 +54,22 @@ def test_each_step_names_the_next_one_and_it_runs(run: Command, tiny_recipe: Pat
     run(*checked)
 
 
+def test_what_is_next_is_of_the_run_that_was_asked(
+    run: Command,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trap: while `eval last` asks, a second run begins, and its resume is called the next step."""
+    asked = make(tmp_path / RUNS, "asked", 1e9)
+
+    def evaluate(*_: object, **__: object) -> list[object]:
+        make(tmp_path / RUNS, "begun-meanwhile", 4e9)
+        return []
+
+    monkeypatch.setattr("doitune.evals.targets.evaluate_target", evaluate)
+    assert next_of(run("eval", "last")) == ["resume", asked.name]
+
+
 def test_a_run_is_named_so_that_it_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By `last` only while it is the last; by its folder where its name would mean another, or nothing."""
     monkeypatch.chdir(tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import small_growth as small
 
+from doitune.console.growth import show_growth
 from doitune.errors import DataError, RecipeError, UsageError
 from doitune.evals.compare import Side, compare
 from doitune.evals.report import Outcome
@@ -75,7 +76,9 @@ def test_each_seed_shows_its_own_difference(answers: dict[str, Side]) -> None:
         contrast(Path(), [member("a", 3)], [member("b", 4)])
 
 
-def test_settings_are_chosen_on_valid_and_judged_on_test(answers: dict[str, Side], tmp_path: Path) -> None:
+def test_settings_are_chosen_on_valid_and_judged_on_test(
+    answers: dict[str, Side], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Trap: the one that is best on test is called the best."""
     own, bold, wild = (), ("lora.rank=8",), ("lora.rank=64",)
     valid = {own: 4, bold: 6, wild: 5}
@@ -95,6 +98,11 @@ def test_settings_are_chosen_on_valid_and_judged_on_test(answers: dict[str, Side
     assert found[1].contrast.together.mean.verdict == "better"
     plain = [one.contrast.together.mean.mcnemar_p for one in found]
     assert [one.holm_p for one in found] == pytest.approx([plain[0], 2 * plain[1]])
+    show_growth(read_growth(tmp_path / "runs"), (), found, tmp_path / "runs")
+    said = capsys.readouterr().out
+    assert "measured: 3 settings" in said and "next: write it into your recipe" in said
+    assert "--set lora.rank=8" in said
+    assert "equal rows" not in said and "advise" not in said, "there is no curve to rest an advice on"
 
 
 @pytest.fixture

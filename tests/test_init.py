@@ -56,6 +56,29 @@ def test_flags_make_a_recipe_that_checks_and_trains(
     assert trained["done"]["final_step"] == 2
 
 
+def test_a_row_that_a_training_would_refuse_is_told_at_once(
+    run: Command,  # noqa: F811
+    rows: Path,
+    tiny_base: Path,
+) -> None:
+    """Trap: the recipe is written and checks, and the first training ends at its longest row."""
+    own = json.loads(rows.read_text("utf-8"))
+    own.append({"instruction": "讲", "output": "很长的回答。" * 400, "ability": "sql"})
+    rows.write_text(json.dumps(own, ensure_ascii=False), "utf-8")
+    words = ["init", "--force", "--corpus", rows.name, "--card", "none"]
+    said = run(*words, "--model", str(tiny_base))
+    place = json.loads(run("train", "my rows.yaml", "--dry-run", "--json", code=65))["problem"]
+    assert "tokens, more than" in place
+    assert f"warning: a training would refuse this: {place}" in said and "hint: 1 of" in said
+    found = json.loads(run(*words, "--model", str(tiny_base), "--json"))
+    assert found["lengths_checked"] and found["too_long"] == [place]
+    for set_here in ("data.on_overlong=drop", "train.max_tokens=9000"):
+        found = json.loads(run(*words, "--model", str(tiny_base), "--set", set_here, "--json"))
+        assert (found["lengths_checked"], found["too_long"]) == (True, []), set_here
+    assert "not checked, as the base is not here" in run(*words, "--model", "qwen3-4b")
+    assert "lengths" in run("recipes", "check", "my rows.yaml")
+
+
 def test_answers_without_a_terminal_are_flags_or_defaults(run: Command, rows: Path) -> None:  # noqa: F811
     words = ["init", "x.yaml", "--corpus", str(rows), "--abilities", "sql", "--rows", "20", "--card", "24gb"]
     found = json.loads(run(*words, "--json"))

@@ -29,7 +29,7 @@ from doitune.growth.measured import Growth, Measured, Member, Score
 from doitune.recipe.resolve import freeze, resolve
 from doitune.report.drawing import Doublings, wide
 from doitune.report.growth import files, papers
-from doitune.report.growth.confirmed import Confirmed, confirmed
+from doitune.report.growth.confirmed import Confirmed, confirmed, trying
 from doitune.report.growth.document import document
 from doitune.report.growth.gallery import figures, sheets, small_multiples
 from doitune.report.growth.page import page
@@ -296,7 +296,7 @@ def test_advice_is_shown_before_it_is_tried(tmp_path: Path, tiny_recipe: Path) -
     for rows, done in ((tried, 4), (dict.fromkeys(worlds.NAMES, 20) | {"math": 90}, 0)):
         budget = json.dumps(rows).replace('"', "")
         path.write_text(f"extends: own\ndata: {{budget: {budget}}}\n", encoding="utf-8")
-        (found,) = confirmed(folder, growth, tmp_path, path)
+        (found,) = confirmed(folder, growth, tmp_path, trying(folder, path))
         assert found.done == done and found.gain is not None
         assert {one.name: one.advised_rows for one in found.foreseen} == rows
     text = page(replace(of_growth(growth), confirmed=(found,)))
@@ -435,6 +435,25 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     ):
         done = command(*words)
         assert done.exit_code != 0 and done.exception is not None, words
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [(("--advice", "missing.yaml"), "there is no such file"), (("--out", "."), "it is a folder")],
+)
+def test_what_cannot_be_is_said_before_curves_are_fitted(
+    words: tuple[str, ...],
+    problem: str,
+    tmp_path: Path,
+    tiny_recipe: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trap: seconds of fitting, and then a slip in a name."""
+    folder = disk(tmp_path / "family")
+    whole = replace(read_record(folder), bases={"demo": freeze(resolve(str(tiny_recipe)))})
+    write_json(folder / "growth.json", whole.to_json())
+    monkeypatch.setattr("doitune.report.growth.read.view", lambda _: pytest.fail("it fits"))
+    assert problem in str(command(str(folder), *words).exception)
 
 
 def test_a_damaged_family_says_which_file(tmp_path: Path) -> None:

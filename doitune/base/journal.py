@@ -56,7 +56,7 @@ class Journal:
         self._write()
 
     def close(self) -> None:
-        """The base has its name: the journal is not needed any more."""
+        """Nothing is left to go on with: the base has its name, or no shard is finished."""
         self.path.unlink(missing_ok=True)
         shutil.rmtree(self.staging, ignore_errors=True)
 

@@ -190,11 +190,13 @@ def _write(order: Order, ingredients: dict[str, Any], journal: Journal, report: 
     """Finish the staging folder and give it its name."""
     shards, kept = order.shards(), journal.finished()
     todo = [(name, targets) for name, targets in shards if name not in kept]
-    need_room(
-        order.out.parent,
-        int(1.01 * sum(order.bytes(one) for _, targets in todo for one in targets)) + (1 << 22),
-        ROOM,
-    )
+    wanted = int(1.01 * sum(order.bytes(one) for _, targets in todo for one in targets)) + (1 << 22)
+    try:
+        need_room(order.out.parent, wanted, ROOM)
+    except DiskError:
+        if not kept:
+            journal.close()
+        raise
     each = order.number_bytes
     numbers = [target.numbers for _, targets in shards for target in targets]
     total, done = (

@@ -66,9 +66,10 @@ def advise(
     from doitune.growth.folder import find_growth, read_growth
     from doitune.system.doing import doing
     from doitune.system.paths import as_argument
-    from doitune.system.publish import write_result
+    from doitune.system.publish import refuse_result, write_result
 
     folder = find_growth(growth, runs)
+    refuse_result(out)
     if out.is_file() and not force:
         raise UsageError(f"{out} is there already", "name another file with --out, or write over it: --force")
     goal = Goal(tuple(name.strip() for name in abilities.split(",") if name.strip()), worst)

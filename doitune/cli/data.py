@@ -57,9 +57,11 @@ def draw(
     """
     from doitune.console import examples, progress, screen
     from doitune.prepare.draw import drawn
-    from doitune.system.publish import write_result
+    from doitune.system.publish import refuse_result, write_result
 
     resolved = options.resolved(recipe, model, corpus, sets)
+    if out is not None:
+        refuse_result(out)
     with progress.LiveLine():
         found = drawn(resolved)
     if out is not None:
@@ -272,9 +274,11 @@ def stats(
     from doitune.console import examples, progress, screen
     from doitune.prepare.histogram import histogram_svg
     from doitune.prepare.stats import measure
-    from doitune.system.publish import write_result
+    from doitune.system.publish import refuse_result, write_result
 
     resolved = options.resolved(recipe, model, corpus, sets)
+    if picture is not None:
+        refuse_result(picture)
     with progress.LiveLine():
         found = measure(resolved, recipe_template(resolved.recipe, options.moment(recipe)))
     if picture is not None:

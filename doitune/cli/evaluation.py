@@ -119,6 +119,7 @@ def evaluate(
         model=model,
         quantise=quantise,
     )
+    asked = [None if is_lone(one) else run_of(one, runs) for one in targets]  # `last`: of now
     with progress.LiveLine() as line:
         found = [
             one
@@ -134,7 +135,7 @@ def evaluate(
         )
     else:
         scores.show_evaluations(found, protocols)
-        scores.show_next([None if is_lone(one) else run_of(one, runs) for one in targets], runs)
+        scores.show_next(asked, runs)
 
 
 def one_of(text: str, known: tuple[str, ...], option: str) -> tuple[str, ...]:

@@ -335,8 +335,7 @@ def _show(folder: Path, failed: list[Answer], *, as_json: bool) -> None:
         more = {"tried": [one.to_json() for one in tried], "failed": [one.to_json() for one in failed]}
         screen.show_json({**to_json(found, folder), **more})
     else:
-        console.show_growth(found, tables(found), folder)
-        console.show_tried(tried)
+        console.show_growth(found, tables(found), tried, folder)
 
 
 grow_app.command("show")(show)

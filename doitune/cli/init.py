@@ -15,6 +15,7 @@ from doitune.errors import UsageError
 if TYPE_CHECKING:
     from doitune.memory.cards import Card
     from doitune.memory.first_recipe import Answers, FirstRecipe
+    from doitune.prepare.long_rows import Lengths
     from doitune.prepare.survey import Survey
 
 T = TypeVar("T")
@@ -54,6 +55,8 @@ def init(
     from doitune.console import progress, screen
     from doitune.console.questions import anybody_there
     from doitune.memory.first_recipe import first_recipe, refuse_there, write_first
+    from doitune.prepare.long_rows import lengths_of
+    from doitune.recipe.resolve import resolve
 
     if recipe is not None:
         refuse_there(recipe, force=force)
@@ -68,10 +71,12 @@ def init(
     with progress.LiveLine():
         made = first_recipe(path.stem, answers)
     write_first(path, made, found, force=force)
+    with progress.LiveLine():
+        lengths = lengths_of(resolve(str(path)).recipe)
     if as_json:
-        screen.show_json(_document(path, answers, found, made))
+        screen.show_json({**_document(path, answers, found, made), **_lengths_document(lengths)})
     else:
-        _show(path, made)
+        _show(path, made, lengths)
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,7 @@ def _card_here() -> str:
     return NO_CARD if here is None else here.name or f"{here.gib:g}"
 
 
-def _show(path: Path, made: FirstRecipe) -> None:
+def _show(path: Path, made: FirstRecipe, lengths: Lengths) -> None:
     """What was written, what it means, and what to do next."""
     import shlex
 
@@ -209,7 +214,18 @@ def _show(path: Path, made: FirstRecipe) -> None:
             say(f"to make it fit: --set {lever.set}" if lever.set else f"to make it fit: {lever.change}")
     if made.said["model.name"] == TRIAL:
         say(f"{TRIAL} is a tiny model that shows how everything goes: name yours with --model")
-    say(f"next: {shlex.join(['doitune', 'train', as_argument(path)])}")
+    train = shlex.join(["doitune", "train", as_argument(path)])
+    if lengths.too_long:
+        say(f"warning: a training would refuse this: {lengths.too_long}")
+        say(f"  hint: {lengths.too_long.hint}")
+    elif not lengths.checked:
+        say(f"not checked, as the base is not here: whether a row is too long; once it is: {train} --dry-run")
+    say(f"next: {train}")
+
+
+def _lengths_document(lengths: Lengths) -> dict[str, object]:
+    too_long = [str(one) for one in lengths.too_long.problems] if lengths.too_long else []
+    return {"lengths_checked": lengths.checked, "too_long": too_long}
 
 
 def _document(path: Path, answers: Answers, found: Survey, made: FirstRecipe) -> dict[str, object]:

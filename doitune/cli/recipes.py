@@ -133,6 +133,7 @@ def recipes_check(
         screen.show_json({"schema": "doitune.recipe-check/1", "checked": files, "problems": []})
     else:
         screen.say(f"{several(len(files), 'recipe')} without a problem")
+        screen.say("rows are not looked at, nor their lengths: `doitune train RECIPE --dry-run` does it")
 
 
 @recipes_app.command("explain")

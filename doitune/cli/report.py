@@ -63,7 +63,7 @@ def report(
     from doitune.console import progress, screen
     from doitune.report.page import default_path, page
     from doitune.run.find import find_run
-    from doitune.system.publish import write_result
+    from doitune.system.publish import refuse_result, write_result
 
     families = [name for name in names if _family(name, runs)]
     if families:
@@ -80,8 +80,10 @@ def report(
             "--text, --plots and --advice are for a family of runs", "name what `doitune grow` made"
         )
     found = [find_run(name, runs) for name in names]
+    written = out or default_path(found)
+    refuse_result(written)
     with progress.LiveLine():
-        written, text = out or default_path(found), page(found)
+        text = page(found)
     write_result(written, text)
     if as_json:
         names = [run.name for run in found]
@@ -115,18 +117,19 @@ def _report_family(folder: Path, asked: _Asked) -> None:
     from doitune.report.growth.document import document
     from doitune.report.growth.files import Written, write_figures
     from doitune.report.growth.page import page
-    from doitune.report.growth.read import FIGURES, view, with_advice
+    from doitune.report.growth.read import FIGURES, view_beside
     from doitune.run.layout import PAGE
-    from doitune.system.publish import write_result
+    from doitune.system.publish import refuse_result, write_result
 
+    written = asked.out or folder / PAGE
+    refuse_result(written)
     with progress.LiveLine():
-        found = with_advice(view(folder), folder, asked.runs, asked.advice)
+        found = view_beside(folder, asked.runs, asked.advice)
     if asked.as_text:
         from doitune.console.growth_curves import show_growth_curves
 
         show_growth_curves(found)
         return
-    written = asked.out or folder / PAGE
     figures = asked.plots or (None if asked.out else folder / FIGURES)
     with progress.LiveLine():
         text = page(found)

@@ -74,12 +74,14 @@ def selftest_gpu(
     from doitune.console import machine, progress, screen
     from doitune.selftest.gpu import selftest_gpu as test_card
     from doitune.system.disk import json_bytes
-    from doitune.system.publish import write_result
+    from doitune.system.publish import refuse_result, write_result
 
     def keep(document: dict[str, Any]) -> None:
         if out is not None:
             write_result(out, json_bytes(document))
 
+    if out is not None:
+        refuse_result(out)
     with progress.LiveLine() as line:
         document = test_card(RUNS, quick=quick, on_part=line.part, on_document=keep)
     keep(document)

@@ -106,21 +106,27 @@ def show_outlook(found: Outlook) -> None:
         say(f"note: {note}")
 
 
-def show_growth(growth: Growth, measured: Sequence[Table], folder: Path) -> None:
+def show_growth(growth: Growth, measured: Sequence[Table], tried: Sequence[Tried], folder: Path) -> None:
     """What was measured, and what to do next."""
     for table in measured:
         _show(table)
-    if not measured:
-        say("no run with equal rows of each ability has been measured")
     others = [one for one in growth.members if one.member.design != "equal"]
     if others:
         kinds = dict.fromkeys(one.member.design for one in others)
         counts = [f"{sum(one.member.design == kind for one in others)} {_words(kind)}" for kind in kinds]
-        say(f"beside them: {', '.join(counts)}")
+        say(f"{'beside them' if measured else 'measured'}: {', '.join(counts)}")
+    show_tried(tried)
     for one in growth.unfinished:
         say(f"not measured: {one.name}")
-    if not growth.unfinished:
-        show_next(folder)
+    if growth.unfinished:
+        return
+    if others and {one.member.design for one in growth.members} == {"settings"}:  # nothing grew
+        best = next((one for one in tried if one.best), None)
+        if best:
+            sets = shlex.join(word for setting in best.settings for word in ("--set", setting))
+            say(f"next: write it into your recipe, or say it to a training: {sets}")
+        return
+    show_next(folder)
 
 
 def show_next(folder: Path, confirms: str = "") -> None:

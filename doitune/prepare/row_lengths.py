@@ -54,10 +54,10 @@ def beyond_training(encoded: Sequence[Encoded], context: Context | None) -> tupl
 
 
 def fit(
-    examples: Sequence[Example], encoded: Sequence[Encoded], limit: Limit, *, drops: bool
+    examples: Sequence[Example], encoded: Sequence[Encoded], limit: Limit, *, drops: bool, of: int = 0
 ) -> tuple[Sequence[Example], EncodedRows, list[Example]]:
     """Kept examples, their encodings, and the overlong ones that are dropped; DataError where they are not to
-    be dropped."""
+    be dropped. `of`: how many rows there are, where `examples` are some of them."""
     rows = rows_of(encoded)
     lengths = rows.lengths
     long = [int(place) for place in (lengths > limit.tokens).nonzero()[0]]
@@ -68,7 +68,7 @@ def fit(
         ]
         longer = "" if limit.of_base else f"--set train.max_tokens={longest}, or "
         cure = (
-            f"{len(long)} of {len(examples)} rows are too long (the longest has {longest}): {longer}"
+            f"{len(long)} of {of or len(examples)} rows are too long (the longest has {longest}): {longer}"
             "drop and count them: --set data.on_overlong=drop; an answer is never cut"
         )
         raise DataError.of([Problem(problems[0].place, problems[0].problem, cure), *problems[1:]])

@@ -107,13 +107,9 @@ def _exchange(one: Path, other: Path) -> bool:
     return done
 
 
-def write_result(path: Path, content: str | bytes) -> None:
-    """Write what a user asked for with --out: a file, wholly or not at all, or into what is there already.
-
-    A link is followed: the file that it names is replaced, the link stays. A pipe, a terminal, /dev/null,
-    /dev/stdout and the like are written into and never replaced. Errors: DiskError, LockedError.
-    """
-    data = content.encode("utf-8") if isinstance(content, str) else content
+def refuse_result(path: Path) -> int:
+    """What kind of file a result is written into (st_mode). DiskError for a name that takes none: asked
+    before long work, and again when it is done."""
     try:
         kind = path.stat().st_mode
     except FileNotFoundError:
@@ -122,10 +118,20 @@ def write_result(path: Path, content: str | bytes) -> None:
         raise DiskError(
             f"cannot write {path}: {getattr(error, 'strerror', '') or error}", "name another file"
         ) from error
-    if stat.S_ISBLK(kind) or stat.S_ISSOCK(kind):
-        raise DiskError(
-            f"cannot write {path}: it is a {'disk' if stat.S_ISBLK(kind) else 'socket'}", "name a file"
-        )
+    unfit = {stat.S_IFBLK: "disk", stat.S_IFSOCK: "socket", stat.S_IFDIR: "folder"}
+    if stat.S_IFMT(kind) in unfit and _own_stream(path) is None:
+        raise DiskError(f"cannot write {path}: it is a {unfit[stat.S_IFMT(kind)]}", "name a file")
+    return kind
+
+
+def write_result(path: Path, content: str | bytes) -> None:
+    """Write what a user asked for with --out: a file, wholly or not at all, or into what is there already.
+
+    A link is followed: the file that it names is replaced, the link stays. A pipe, a terminal, /dev/null,
+    /dev/stdout and the like are written into and never replaced. Errors: DiskError, LockedError.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    kind = refuse_result(path)
     own = _own_stream(path)
     if own is not None:
         _write_to(os.dup(own), path, data)
@@ -133,8 +139,6 @@ def write_result(path: Path, content: str | bytes) -> None:
         target = Path(os.path.realpath(path)) if path.is_symlink() else path
         with alone(target, str(path)):
             write_whole(target, data)
-    elif stat.S_ISDIR(kind):
-        raise DiskError(f"cannot write {path}: it is a folder", "name a file")
     else:
         _write_into(path, data)
 

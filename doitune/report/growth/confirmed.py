@@ -73,21 +73,25 @@ class Confirmed:
         return f"{text}, {mean.verdict}; above equal shares in {self.found.better} of {seeds}."
 
 
-def confirmed(folder: Path, growth: Growth, runs: Path, advice: Path | None = None) -> tuple[Confirmed, ...]:
-    """What confirms a growth's advice, beside it or in `runs`. Of one `advice` (a recipe) those that try its
-    budget, and what is foretold alone where none does. Errors: RecipeError for what is no advice."""
-    asked = None
-    if advice is not None:
-        asked = confirming(folder, str(advice), name="", seeds=1).members
+def trying(folder: Path, advice: Path) -> tuple[Member, ...]:
+    """The runs that would try an advice (a recipe) for a growth. Errors: RecipeError for what is none."""
+    return confirming(folder, str(advice), name="", seeds=1).members
+
+
+def confirmed(
+    folder: Path, growth: Growth, runs: Path, asked: Sequence[Member] = ()
+) -> tuple[Confirmed, ...]:
+    """What confirms a growth's advice, beside it or in `runs`; of one advice (`asked`, from `trying`) those
+    that try its budget, and what is foretold alone where none does."""
     found = []
     for beside in confirmations(folder, runs):
         doing("reading the runs that confirm the advice")
         tried = read_growth(beside)
         planned = [one.member for one in tried.members] + list(tried.unfinished)
         rows = _budgets(planned)
-        if len(rows) == 2 and (asked is None or rows[True] == _budgets(asked)[True]):
+        if len(rows) == 2 and (not asked or rows[True] == _budgets(asked)[True]):
             found.append(_tried(beside, growth, tried, planned))
-    if not found and asked is not None:
+    if not found and asked:
         found.append(_tried(None, growth, replace(growth, members=(), unfinished=()), asked))
     return tuple(sorted(found, key=lambda one: (one.total, one.family)))
 

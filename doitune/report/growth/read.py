@@ -14,7 +14,7 @@ from doitune.growth.measured import Growth, Split
 from doitune.memory.shape import find_shape
 from doitune.recipe.typed import read_recipe
 from doitune.recipe.yaml_text import read_bytes
-from doitune.report.growth.confirmed import Confirmed, confirmed
+from doitune.report.growth.confirmed import Confirmed, confirmed, trying
 from doitune.run.layout import RECIPE
 from doitune.system.doing import doing
 from doitune.system.paths import from_home
@@ -55,9 +55,12 @@ def view(folder: Path) -> GrowthView:
     return of_growth(growth, _parameters(folder, growth))
 
 
-def with_advice(seen: GrowthView, folder: Path, runs: Path, advice: Path | None = None) -> GrowthView:
-    """It with the families that confirm its advice (`confirmed.confirmed`)."""
-    return replace(seen, confirmed=confirmed(folder, seen.growth, runs, advice))
+def view_beside(folder: Path, runs: Path, advice: Path | None = None) -> GrowthView:
+    """`view` with the families that confirm its advice (`confirmed.confirmed`); what is no `advice` is
+    refused before any curve is fitted."""
+    asked = trying(folder, advice) if advice else ()
+    seen = view(folder)
+    return replace(seen, confirmed=confirmed(folder, seen.growth, runs, asked))
 
 
 def of_growth(growth: Growth, parameters: Mapping[str, int] | None = None) -> GrowthView:
