@@ -398,3 +398,16 @@ def test_a_librarys_known_error_is_a_sentence(
     shown = capsys.readouterr().err
     assert left.value.code == 78 and "Traceback" not in shown and "no code for the card" in shown
     assert "hint: " in shown and "more lines" not in shown
+
+
+@pytest.mark.parametrize("command", ["chat --prompt x", "serve", "eval"])
+def test_a_file_for_llama_cpp_is_no_run_that_was_not_found(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trap: who has exported to GGUF is told that no run has this name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gguf").mkdir()
+    (tmp_path / "gguf" / "model-f16.gguf").touch()
+    for target in ("gguf", "gguf/model-f16.gguf"):
+        said = run(capsys, monkeypatch, *command.split(), target)
+        assert said.code == 2 and "is for llama.cpp" in said.err and "README.md" in said.err

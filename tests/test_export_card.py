@@ -121,12 +121,15 @@ def test_the_hub_reads_the_card_of_every_format(
 
 
 def test_an_adapter_for_llama_cpp_is_used_on_its_own_base_and_says_what_that_is_worth(source: Source) -> None:
-    document = gguf_document(to=GGUF_ADAPTER, warning="it sits on other values")
+    document = gguf_document(to=GGUF_ADAPTER, warning="it sits on another base's values: see --to gguf")
     document["files"] = {"base.gguf": {"bytes": 1}, "adapter.gguf": document["files"]["model-q8_0.gguf"]}
     text = model_card(Handed(source, ON_HUB, "mine", document))
     head = ModelCard(text).data.to_dict()
     assert (head["base_model_relation"], head["library_name"]) == ("adapter", "llama-cpp-python")
-    assert "llama-server -m base.gguf --lora adapter.gguf" in text and "**It sits on other values.**" in text
+    assert (
+        "llama-server -m base.gguf --lora adapter.gguf" in text
+        and "**It sits on another base's values: see --to gguf.**" in text
+    )
     assert "| `adapter.gguf` |" in text and "| `base.gguf` |" not in text
 
 

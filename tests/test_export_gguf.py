@@ -207,6 +207,11 @@ def test_byte_level_tokenizers_are_called_by_llama_cpps_names(tmp_path: Path, cu
     found = read_vocabulary(tmp_path, 400)
     assert found.kind == "gpt2" and found.cut == CUTS[cut] and len(found.merges) > 20 and not found.scores
     assert found.types[:4] == (CONTROL, CONTROL, CONTROL, NORMAL) and found.texts[-1] == "[PAD399]"
+    path = tmp_path / "tokenizer.json"
+    document = json.loads(path.read_text("utf-8"))
+    document["model"]["unk_token"] = found.texts[0]  # as SmolLM2 has it
+    path.write_text(json.dumps(document), "utf-8")
+    assert read_vocabulary(tmp_path, 400).types == found.types, "of bytes nothing is unknown"
 
 
 def test_tokenizers_that_llama_cpp_cannot_follow_are_refused_with_the_reason(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -24,6 +25,8 @@ from doitune.chat.reply import Style, answer
 from doitune.chat.serve.listen import is_loopback, listening
 from doitune.chat.serve.refusal import Refusal
 from doitune.chat.serve.request import read_question
+from doitune.cli.serve import Where, _partners
+from doitune.console.serving import show_service
 from doitune.data.message import Message
 from doitune.errors import UsageError
 
@@ -312,6 +315,36 @@ def question(**fields: Any) -> Any:
 
 def turns(*said: tuple[str, Any]) -> list[dict[str, Any]]:
     return [{"role": role, "content": content} for role, content in said]
+
+
+def test_a_folder_is_served_by_its_own_name_wherever_it_is_named_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: the card's line asks `merged`, and the service knows `my-files/merged` alone."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-files" / "merged").mkdir(parents=True)
+    monkeypatch.setattr(
+        "doitune.chat.find.open_partner", lambda target, **_: SimpleNamespace(name=target, adapted=False)
+    )
+    for target in ("my-files/merged", str(tmp_path / "my-files" / "merged")):
+        assert list(_partners(target, Where(tmp_path, "best", ""), "")) == ["merged"]
+    assert list(_partners("demo/20261129", Where(tmp_path, "best", ""), "")) == ["demo/20261129"]
+
+
+@pytest.mark.parametrize("made_up", ["", "madeup123"])
+def test_the_line_that_asks_it_asks_it(made_up: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trap: a variable between single quotes is no variable, and a model may be called as its folder is."""
+    show_service("http://here/v1", ["a'b c"], made_up, as_json=False)
+    line = next(one for one in capsys.readouterr().err.splitlines() if one.startswith("ask it"))
+    said = subprocess.run(
+        ["bash", "-c", "curl() { printf '%s\\n' \"$@\"; }; " + line[line.index("curl") :]],
+        env={**os.environ, "DOITUNE_TOKEN": "given1234"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert said[2] == f"Authorization: Bearer {made_up or 'given1234'}"
+    assert json.loads(said[-1])["model"] == "a'b c"
 
 
 def test_what_a_request_says_and_what_it_leaves_open() -> None:

@@ -106,7 +106,7 @@ def _partners(target: str, where: Where, name: str) -> dict[str, Partner]:
 
     partner = open_partner(target, **where._asdict())
     path = Path(partner.name)
-    name = name or (path.name if path.is_absolute() else partner.name)
+    name = name or (path.resolve().name if path.is_dir() else partner.name)
     return {name: partner, **({f"{name}@base": partner.base()} if partner.adapted else {})}
 
 

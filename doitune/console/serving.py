@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -24,9 +25,10 @@ def show_service(url: str, models: Sequence[str], token: str, *, as_json: bool) 
             say(f"token: {token}")
     sys.stdout.flush()
     if not as_json:
-        header = f"Authorization: Bearer {token or '$DOITUNE_TOKEN'}"
+        given = "" if token else " (with the token that you gave in $DOITUNE_TOKEN)"
+        header = f'"Authorization: Bearer {token or "$DOITUNE_TOKEN"}"'
         body = json.dumps({"model": models[0], "messages": [{"role": "user", "content": "1+1=?"}]})
-        note(f"ask it: curl {url}/chat/completions -H '{header}' -d '{body}'")
+        note(f"ask it{given}: curl {url}/chat/completions -H {header} -d {shlex.quote(body)}")
         note("Ctrl-C ends it")
 
 

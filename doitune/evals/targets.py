@@ -153,6 +153,11 @@ def run_of(target: str, runs: Path) -> Run | None:
         or (target.count("/") == 1 and not folder.exists() and not _names_run(target, runs))
     ):
         return None
+    if folder.suffix == ".gguf" or any(folder.glob("*.gguf")):
+        raise UsageError(
+            f"{target} is for llama.cpp, by which doitune asks nothing but to prove an export",
+            "the README.md beside it has the line; doitune itself takes the merged folder of the same export",
+        )
     return find_run(target, runs)
 
 

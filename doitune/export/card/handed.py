@@ -84,7 +84,7 @@ def datasets(source: Source) -> list[str]:
 
 def plain(text: str) -> str:
     """Text as Markdown shows it; what has no markup stands as it is."""
-    return text if re.fullmatch(r"[\w .,+/\-]*", text) else escape(text)
+    return text if re.fullmatch(r"(?:[\w .,+/'%\-]|:(?= ))*", text) else escape(text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

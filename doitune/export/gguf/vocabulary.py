@@ -84,11 +84,12 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     model = document["model"]
     if model.get("type", "BPE") != "BPE":
         raise _refused(folder, f"its kind is {model['type']}, not BPE")
-    texts, types = _tokens(document, rows, folder)
+    steps = _steps(document.get("pre_tokenizer"))
+    of_bytes = any(step.get("type") == "ByteLevel" for step in steps)  # then nothing is unknown
+    texts, types = _tokens(document, rows, folder, "" if of_bytes else model.get("unk_token"))
     named = _named(folder, texts)
     template = _chat_template(folder)
-    steps = _steps(document.get("pre_tokenizer"))
-    if any(step.get("type") == "ByteLevel" for step in steps):
+    if of_bytes:
         cut = _cut(document, steps, folder)
         merges = tuple(" ".join(pair) for pair in _merges(model))
         return Vocabulary("gpt2", texts, types, merges=merges, cut=cut, named=named, chat_template=template)
@@ -107,7 +108,9 @@ def _refused(folder: Path, reason: str) -> ModelError:
     )
 
 
-def _tokens(document: Mapping[str, Any], rows: int, folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _tokens(
+    document: Mapping[str, Any], rows: int, folder: Path, unknown: str | None
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Text and type of each of `rows` ids; an id without a token is unused."""
     found = {number: text for text, number in document["model"]["vocab"].items()}
     added = {one["id"]: one for one in document.get("added_tokens") or ()}
@@ -115,7 +118,7 @@ def _tokens(document: Mapping[str, Any], rows: int, folder: Path) -> tuple[tuple
         raise _refused(folder, f"it has a token {max(found)}, and the embedding {rows} rows")
     # Gemma's names an image that the text model has no row for: no text that was trained has it
     found |= {number: one["content"] for number, one in added.items() if number < rows}
-    unknown, bytewise = document["model"].get("unk_token"), bool(document["model"].get("byte_fallback"))
+    bytewise = bool(document["model"].get("byte_fallback"))
     types = []
     for number in range(rows):
         if number not in found:
