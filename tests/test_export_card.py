@@ -26,8 +26,10 @@ from doitune.export.merged import Wish, export_merged
 from doitune.export.source import Source, open_source
 from doitune.export.tokenizer import CHATS
 from doitune.prompt.encode import encode, encode_question
+from doitune.recipe.budget import Ledger
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run
+from doitune.run.layout import LEDGER
 from doitune.selftest.world import make_world
 from doitune.train.session import start
 
@@ -118,6 +120,18 @@ def test_the_hub_reads_the_card_of_every_format(
         and "not shown" in texts["llama-cpp-python"]
     )
     assert "50.0 -> 49.0 | [-3.0 to +1.0]" in texts["llama-cpp-python"]
+
+
+def test_rows_that_a_run_never_came_to_are_not_called_learnt(source: Source) -> None:
+    """Trap: a run that was to take two steps claims every row that it was given."""
+    given = sum(one.trained for one in Ledger.from_json(source.run.read_json(LEDGER)).lines.values())
+    size = source.recipe.train.examples_per_step
+    early = replace(source, checkpoint=replace(source.checkpoint, step=1))
+    assert size < given
+    said = f"At step 1 it had passed {size} of them"
+    assert said in model_card(Handed(early, ON_HUB, "gguf", gguf_document()))
+    last = replace(source, checkpoint=replace(source.checkpoint, step=-(-given // size)))
+    assert "it had passed" not in model_card(Handed(last, ON_HUB, "gguf", gguf_document()))
 
 
 def test_an_adapter_for_llama_cpp_is_used_on_its_own_base_and_says_what_that_is_worth(source: Source) -> None:

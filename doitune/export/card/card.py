@@ -103,7 +103,11 @@ def _data(handed: Handed) -> str:
     if not set(corpora) <= set(KNOWN):
         what = f"{what} Rows of its author's own choice, which are not here.".lstrip()
     rows = [[plain(str(name)), *(f"{count:,}" for count in counts)] for name, *counts in lines]
-    return f"{what} Rows by ability:\n\n{table(columns, rows)}"
+    passed = source.checkpoint.step * source.recipe.train.examples_per_step
+    early = f"At step {source.checkpoint.step} it had passed {passed:,} of them, each at most once."
+    return f"{what} Rows by ability:\n\n{table(columns, rows)}" + (
+        f"\n\n{early}" if passed < ledger.total().trained else ""
+    )
 
 
 def _recipe(handed: Handed) -> str:
