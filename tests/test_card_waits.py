@@ -19,7 +19,6 @@ import doitune.backends.dropout
 import doitune.backends.hf_model
 import doitune.backends.loss
 import doitune.prompt.batch
-from doitune.backends.hf_model import HfModel
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run
 from doitune.run.model import load_model
@@ -182,16 +181,12 @@ def step_of(recipe: Path, folder: Path, card: Card, *, packed: bool, tokens: int
     return Counter(card.waits), log.micro_batches
 
 
-@pytest.mark.parametrize("frozen", [False, True], ids=["hf's loss", "unsloth's loss"])
 def test_a_packed_step_waits_for_a_card_twice_whatever_its_micro_batches(
-    tiny_recipe: Path, tmp_path: Path, card: Card, monkeypatch: pytest.MonkeyPatch, frozen: bool
+    tiny_recipe: Path, tmp_path: Path, card: Card
 ) -> None:
     """For the losses of all its examples, and for the gradient's norm. Before, each micro-batch waited 15 times,
     and twice for each layer (135 times in 33b). Trap: bounds of the documents that every layer reads from the
     card, and again where it is computed once more."""
-    if frozen:
-        own = doitune.backends.loss.frozen_head_losses
-        monkeypatch.setattr(HfModel, "position_losses", lambda self, *given: own(self.head, *given))
     few, one = step_of(tiny_recipe, tmp_path / "few", card, packed=True, tokens=4096)
     many, more = step_of(tiny_recipe, tmp_path / "many", card, packed=True, tokens=120)
     assert one == 1 and more > 2 and card.sends >= 5 * (one + more), "nothing was counted"

@@ -13,8 +13,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from doitune.backends import lean_lora
+from doitune.backends.dropout import steady
 from doitune.backends.four_bits import compute_in
 from doitune.backends.lean_lora import LeanLinear, LeanLinear4bit, lean, whole
+from doitune.prompt.batch import flatten
+from doitune.prompt.encoded import IGNORED, Encoded
 
 K, N, T, RANK = 128, 96, 200, 8
 FEW = 1.05
@@ -92,10 +95,15 @@ def test_it_is_as_exact_as_autocast(four_bits: bool, bias: bool) -> None:
 
 
 def test_dropout_drops_from_the_adapters_input_alone() -> None:
-    """The same elements as peft with the same random numbers, and the frozen layer sees all. Trap: the gradient of
+    """The same elements as peft's layers with the same dropout, and the frozen layer sees all. Trap: the gradient of
     what was dropped."""
     kind = torch.bfloat16
     models = [adapted(kind, dropout=0.5) for _ in range(2)]
+    row = flatten([Encoded(tuple(range(T)), (IGNORED,) * T)])
+    for model in models:
+        places = steady(model)
+        assert places is not None
+        places.put(row)
     lean(models[1])
     theirs, ours = (passed(one, kind) for one in models)
     plain = passed(adapted(kind), kind)
@@ -115,15 +123,17 @@ def test_a_checkpoint_ends_before_its_last_frozen_product(monkeypatch: pytest.Mo
     assert all(torch.equal(again[name], one) for name, one in plain.items())
 
 
-@pytest.mark.parametrize("case", ["fp32", "fp16", "no gradient", "disabled", "merged"])
+@pytest.mark.parametrize("case", ["fp32", "fp16", "no gradient", "disabled", "merged", "torch's dropout"])
 def test_what_it_is_not_meant_for_is_pefts_own(case: str) -> None:
     """To the byte, and without a call of ours."""
     kind = {"fp32": torch.float32, "fp16": torch.float16}.get(case, torch.bfloat16)
-    both = [adapted(kind, four_bits=case != "merged") for _ in range(2)]
+    dropout = 0.5 if case == "torch's dropout" else 0.0
+    both = [adapted(kind, four_bits=case != "merged", dropout=dropout) for _ in range(2)]
     lean(both[1])
     x = torch.randn(1, 50, K).to(kind)
     outs = []
     for model in both:
+        torch.manual_seed(2)
         if case == "merged":
             model.merge_adapter()
         with torch.set_grad_enabled(case != "no gradient"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from doitune.backends.optimiser import build_optimiser, put_state, set_rate, take_state
 from doitune.errors import CheckpointError
@@ -166,3 +167,43 @@ def test_the_recipe_reaches_the_optimiser() -> None:
             0.3,
             1e-3,
         )
+
+
+class Operations(TorchDispatchMode):
+    """While it is on, counts operations that launch something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aside = ("detach", "_local_scalar_dense")  # of step counters, which lie in main memory
+        if not (func.is_view or func._schema.name.removeprefix("aten::") in aside):
+            self.names.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+def operations_of_a_steps_end(optimizer: str, tensors: int) -> tuple[int, int]:
+    """Of clipping, and of an optimiser's second step."""
+    weights = [(f"{place:03}", torch.nn.Parameter(torch.randn(70, 70))) for place in range(tensors)]
+    optimiser = build_optimiser(weights, section(optimizer=optimizer), torch.device("cpu"))
+    for group in optimiser.param_groups:
+        group["foreach"] = True  # torch's own choice on CUDA
+    for _ in range(2):
+        for _, weight in weights:
+            weight.grad = torch.randn_like(weight)
+        with Operations() as clipping:
+            torch.nn.utils.clip_grad_norm_([weight for _, weight in weights], 1.0)
+        with Operations() as stepping:
+            optimiser.step()
+    return len(clipping.names), len(stepping.names)
+
+
+def test_a_steps_end_is_few_operations_whatever_the_tensors() -> None:
+    """33b has 840 adapter matrices. Clipping and AdamW take them all at once; bitsandbytes launches one kernel for each,
+    a few milliseconds of a step of many seconds. Trap: a loop over tensors."""
+    few, many = (operations_of_a_steps_end("adamw", tensors) for tensors in (3, 60))
+    print(f"\nclipping: {many[0]} operations, AdamW: {many[1]}")
+    assert few == many and 2 < many[0] <= 8 and 5 < many[1] <= 12
+    clipping, stepping = operations_of_a_steps_end("adamw_8bit", 60)
+    assert clipping == many[0] and 60 <= stepping <= 62  # beside its tables

@@ -545,8 +545,9 @@ def _without_dropout(training: Training) -> Any:
 
 
 def test_dropout_drops_its_share_and_differs_by_step_layer_and_example() -> None:
-    """The share within five standard errors; two masks agree no more than chance. Trap: a hash that makes
-    rows or channels alike."""
+    """The share within five standard errors; two masks agree no more than chance; and a mask has no more of a
+    pattern than a random one, whose largest singular value is known. Trap: a hash that makes rows or channels
+    alike."""
     import torch
 
     from doitune.backends.dropout import Places, SteadyDropout
@@ -571,6 +572,9 @@ def test_dropout_drops_its_share_and_differs_by_step_layer_and_example() -> None
             < 5 * (chance * (1 - chance) / first.numel()) ** 0.5
         )
     assert torch.equal(first, mask(3, 0))
+    both = torch.cat([first, mask(3, 1)], dim=1).sub(0.75) / (0.25 * 0.75) ** 0.5
+    rows, channels = both.shape
+    assert float(torch.linalg.matrix_norm(both, 2)) < 1.05 * (rows**0.5 + channels**0.5)
 
 
 def test_what_counts_as_out_of_memory() -> None:

@@ -31,6 +31,7 @@ from doitune.errors import ModelError, UsageError
 from doitune.memory.setting import Setting
 from doitune.memory.simulation import unsloth_block
 from doitune.memory.simulation.case import Case
+from doitune.memory.simulation.fused_norm import fuse_norms
 from doitune.memory.simulation.live_bytes import FakeLiveBytes, LiveBytes
 from doitune.memory.simulation.simulate import DEEP, simulate_case, simulate_config
 from doitune.memory.terms import count
@@ -245,6 +246,7 @@ def test_a_packed_row_in_16_bits_needs_what_one_document_needs(
     config, case = TINY["llama, peak in a block"]
     case = replace(case, tokens=256, compute_dtype="bf16")
     step = RealStep(real_model(byte_base, tmp_path, config, case), case)
+    fuse_norms(step.model.base)  # as on a card
     step.take()
     lying = [*standing(step.model, step.optimiser), step.batch.ids, step.batch.labels]
     step.batch = replace(step.batch, lengths=(50, 100, 6, 50, 50), members=(0, 1, 2, 3, 4), packed=True)

@@ -20,7 +20,7 @@ import torch
 from conftest import make_tiny_base
 
 from doitune.backends import unsloth
-from doitune.backends.loss import HeadLoss
+from doitune.backends.loss import FrozenHead, HeadLoss
 from doitune.backends.pick import begin, pick_backend
 from doitune.base.find import find_base
 from doitune.errors import FitError
@@ -372,21 +372,31 @@ def test_a_base_that_unsloth_computes_otherwise_is_left_to_hf(
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 @pytest.mark.parametrize("new", [0, 2])
-def test_the_heads_loss_and_gradient_are_those_of_autograd(at_once: int, new: int) -> None:
-    """Losses that count differently too: the gradient is made before anybody knows how much each counts."""
+@pytest.mark.parametrize(("cap", "biased"), [(None, False), (0.7, False), (None, True), (0.7, True)])
+def test_the_heads_loss_and_gradient_are_those_of_autograd(
+    at_once: int, new: int, cap: float | None, biased: bool
+) -> None:
+    """Losses that count differently too: the gradient is made before anybody knows how much each counts. Trap: a
+    cap whose own slope is forgotten."""
     torch.manual_seed(0)
     hidden = torch.randn(7, 5, requires_grad=True)
     weight = torch.randn(11, 5)
+    bias = torch.randn(11) if biased else None
     rows = torch.randn(new, 5, requires_grad=True) if new else None
     targets = torch.tensor([0, 3, 10, 10 + new, 4, 10 + new, 1])
     counts = torch.rand(7)
-    whole = weight if rows is None else torch.cat([weight, rows])
-    wanted = torch.nn.functional.cross_entropy(hidden @ whole.T, targets, reduction="none")
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    if rows is not None:
+        logits = torch.cat([logits, hidden @ rows.T], dim=-1)
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
+    wanted = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     inputs = [hidden] if rows is None else [hidden, rows]
     slopes = torch.autograd.grad((wanted * counts).sum(), inputs)
-    found = HeadLoss.apply(hidden, targets, weight, rows, at_once)
+    head = FrozenHead(weight, at_once, bias, cap)
+    found = HeadLoss.apply(hidden, rows, targets, head)
     assert torch.allclose(found, wanted, atol=1e-6)
     for one, other in zip(torch.autograd.grad((found * counts).sum(), inputs), slopes, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
     with torch.no_grad():
-        assert torch.allclose(HeadLoss.apply(hidden, targets, weight, rows, at_once), wanted, atol=1e-6)
+        assert torch.equal(HeadLoss.apply(hidden, rows, targets, head), found)

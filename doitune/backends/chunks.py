@@ -6,11 +6,10 @@ LOGITS_AT_ONCE = 1 << 24
 """Logits that the loss makes at once, in elements (64 MiB in fp32), on both backends: fixes the peak whatever
 the vocabulary."""
 
-LOGIT_BYTES = {"hf": 12, "unsloth": 8}
-"""Bytes for each logit of a piece where the loss is at its worst, by backend. hf: log-probabilities, their
-gradient and the logits' gradient; unsloth: logits in fp32 and their exponentials."""
+LOGIT_BYTES = 8
+"""Bytes for each logit of a piece where the loss is at its worst: itself in fp32 and its log-probability."""
 
-HIDDEN_BYTES = {"hf": 10, "unsloth": 8}
+HIDDEN_BYTES = 8
 """Bytes for each number of the last hidden states at that moment: themselves, the trained ones and their
 gradients, in 16 bits."""
 

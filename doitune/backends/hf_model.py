@@ -16,7 +16,7 @@ from doitune.backends.finite import refuse_not_finite
 from doitune.backends.head import Head
 from doitune.backends.loaded import LoadedModel, LoadRequest, Loss, Prefix, Tokens
 from doitune.backends.lora import again
-from doitune.backends.loss import batch_loss, recomputed_losses
+from doitune.backends.loss import batch_loss
 from doitune.backends.prefix import PrefixLayer, proved_prefix
 from doitune.backends.reply import ReplyWatcher
 from doitune.errors import ModelError
@@ -41,14 +41,10 @@ class HfModel(LoadedModel):
         """Last hidden states [rows, T, H] of a padded or packed batch, or of what follows `prefix`."""
         return self.decoder(input_ids=batch.ids, **_arrangement(batch, prefix)).last_hidden_state
 
-    def position_losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """fp32 losses [n] in nats of hidden states [n, H] and the tokens [n] that follow them."""
-        return recomputed_losses(self.head, hidden, targets)
-
     def loss(self, batch: Batch, trained_tokens: int, prefix: Prefix | None = None) -> Loss:
         there = batch.to(self.device)
         self.adapter.see(there)
-        return batch_loss(batch, self.hidden(there, prefix), self.position_losses, trained_tokens)
+        return batch_loss(batch, self.hidden(there, prefix), self.head, trained_tokens)
 
     @torch.no_grad()
     def logits(self, batch: Batch, token_ids: Sequence[int], prefix: Prefix | None = None) -> torch.Tensor:

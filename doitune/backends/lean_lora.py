@@ -22,6 +22,8 @@ from bitsandbytes.functional import dequantize_4bit
 from peft.tuners.lora import Linear
 from peft.tuners.lora.bnb import Linear4bit
 
+from doitune.backends.dropout import SteadyDropout, only
+
 
 class _Adapted(torch.autograd.Function):
     """What the adapter adds to a frozen layer's output, [T, N] of x [T, K]. Its backward pass is the whole
@@ -31,32 +33,31 @@ class _Adapted(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        dropped: torch.Tensor,
+        kept: torch.Tensor | None,
         a: torch.Tensor,
         b: torch.Tensor,
         frozen: Any,
-        scale: float,
+        scales: tuple[float, float],
     ) -> torch.Tensor:
+        scale, rise = scales
+        dropped = x if kept is None else only(x, kept, rise)
         inner = dropped @ a.to(x.dtype).t()
-        ctx.save_for_backward(dropped, inner, a, b)
-        ctx.frozen, ctx.scale, ctx.apart = frozen, scale, dropped is not x
+        ctx.save_for_backward(dropped, kept, inner, a, b)
+        ctx.frozen, ctx.scale, ctx.rise = frozen, scale, rise
         return _scaled(inner, b.to(x.dtype).t(), scale)
 
     @staticmethod
     def backward(ctx: Any, arriving: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        dropped, inner, a, b = ctx.saved_tensors
+        dropped, kept, inner, a, b = ctx.saved_tensors
         to_inner = _scaled(arriving, b.to(arriving.dtype), ctx.scale)
         to_a = to_inner.t() @ dropped
         to_b = _scaled(arriving.t(), inner, ctx.scale)
-        to_x = to_dropped = None
+        to_x = None
         if ctx.needs_input_grad[0]:
-            to_adapter = to_inner @ a.to(arriving.dtype)
-            weight = whole(ctx.frozen)
-            if ctx.apart:
-                to_x, to_dropped = arriving @ weight, to_adapter
-            else:
-                to_x = to_adapter.addmm_(arriving, weight)
-        return to_x, to_dropped, to_a.to(a.dtype), to_b.to(b.dtype), None, None
+            to_x = to_inner @ a.to(arriving.dtype)
+            to_x = to_x if kept is None else only(to_x, kept, ctx.rise)
+            to_x.addmm_(arriving, whole(ctx.frozen))
+        return to_x, None, to_a.to(a.dtype), to_b.to(b.dtype), None, None
 
 
 class _Added(torch.autograd.Function):
@@ -95,9 +96,11 @@ class _Lean:
         (name,) = self.active_adapters
         a, b = self.lora_A[name].weight, self.lora_B[name].weight
         rows = x.reshape(-1, x.shape[-1])
-        dropped = self.lora_dropout[name](x)
-        dropped = rows if dropped is x else dropped.reshape(rows.shape)
-        given = _Adapted.apply(rows, dropped, a, b, self.base_layer, self.scaling[name])
+        drop, kept, rise = self.lora_dropout[name], None, 1.0
+        if isinstance(drop, SteadyDropout):
+            kept, rise = drop.kept(x), drop.scale
+        kept = kept if kept is None else kept.view(rows.shape)
+        given = _Adapted.apply(rows, kept, a, b, self.base_layer, (self.scaling[name], rise))
         return _Added.apply(given, rows, self.base_layer).view(*x.shape[:-1], b.shape[0])
 
     def _is_plain(self: Any, x: torch.Tensor) -> bool:
@@ -106,6 +109,7 @@ class _Lean:
             torch.is_grad_enabled()
             and x.dtype == torch.bfloat16 == _dtype(base)
             and len(names) == 1
+            and isinstance(self.lora_dropout[names[0]], (torch.nn.Identity, SteadyDropout))
             and not (self.disable_adapters or self.merged or self.lora_variant)
             and x.numel() > 0
         )

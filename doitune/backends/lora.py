@@ -10,6 +10,7 @@ from transformers import GenerationConfig
 
 from doitune.backends.adapter import Adapter
 from doitune.backends.lean_lora import lean
+from doitune.backends.lean_norm import lean_norms
 from doitune.backends.loaded import LoadRequest
 from doitune.backends.token_rows import TokenRows, add_rows
 from doitune.errors import ModelError
@@ -35,6 +36,7 @@ def adapt(model: Any, request: LoadRequest, tokenizer: Any) -> Adapter:
     adapted = get_peft_model(model, config)
     train_alone(adapted, rows)
     lean(adapted)
+    lean_norms(adapted)
     if request.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     elif getattr(model, "is_gradient_checkpointing", False):  # of the adapter before this one

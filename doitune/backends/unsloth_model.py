@@ -19,7 +19,6 @@ import torch
 
 from doitune.backends.hf_model import HfModel
 from doitune.backends.loaded import LoadRequest, Loss, Prefix
-from doitune.backends.loss import frozen_head_losses
 from doitune.backends.reply import ReplyWatcher
 from doitune.errors import ModelError
 from doitune.prompt.batch import Batch, pad, sent
@@ -100,9 +99,6 @@ class UnslothModel(HfModel):
     def loss(self, batch: Batch, trained_tokens: int, prefix: Prefix | None = None) -> Loss:
         with quiet():  # Unsloth's first steps print about buffers
             return super().loss(batch, trained_tokens, prefix)
-
-    def position_losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return frozen_head_losses(self.head, hidden, targets)
 
     @torch.no_grad()
     def read(self, ids: Sequence[int]) -> Prefix:

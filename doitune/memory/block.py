@@ -42,11 +42,9 @@ def saved_bytes(setting: Setting) -> float:
     family = shape.family
     if family.capped_scores:  # made again for their gradient, and so is what they give
         attention -= size * shape.query + 4 * shape.heads
-    heads = 4 * (shape.query + shape.key_value) if family.head_norms else 0
-    norms = family.norms * _norm(shape) + heads
     if family.packs_values:  # values are a part of what one layer gives, which stays whole for them
         attention += size * (shape.query + shape.key_value)
-    return t * (norms + attention + _adapters(setting, "self_attn") + _gated(setting))
+    return t * (_norms(setting) + attention + _adapters(setting, "self_attn") + _gated(setting))
 
 
 def _adapters(setting: Setting, part: str) -> int:
@@ -92,8 +90,22 @@ def block_bytes(setting: Setting) -> float:
 
 
 def _norm(shape: Architecture) -> int:
-    """Bytes a token that a norm keeps: its fp32 input, and one number."""
+    """Bytes a token that a norm keeps as transformers writes it out: its fp32 input, and one number."""
     return 4 * shape.hidden + 4
+
+
+def _norms(setting: Setting) -> int:
+    """Bytes a token that a block's norms keep for their backward pass.
+
+    By torch's own function (`backends/lean_norm.py`) their inputs in 16 bits, but for the first one's where
+    that waits as the block's checkpoint; Gemma's, which scale before they round, in fp32.
+    """
+    shape, family = setting.architecture, setting.architecture.family
+    heads = (shape.query + shape.key_value) * family.head_norms
+    if not _is_lean(setting) or family.fp32_norms:
+        return family.norms * _norm(shape) + 4 * heads
+    inputs = (family.norms - setting.recomputes) * shape.hidden + heads
+    return setting.number_bytes * inputs + 4 * family.norms
 
 
 def _recomputing(setting: Setting) -> float:
@@ -132,21 +144,22 @@ def _lean_widest(setting: Setting) -> float:
 
     down's weight is dequantised beside the gradients of its output and input; the gated product has its
     gradients (down's own input is free by then); gate and up are one layer, whose weight is dequantised when
-    the product is free; a norm behind the feed-forward makes five fp32 copies; capped scores are made again.
+    the product is free; capped scores are made again. Where a norm is behind the feed-forward, what that one
+    kept is free by then, and its input's gradient is another than the residual's.
     """
     shape, t, size, family = (
         setting.architecture, setting.tokens, setting.number_bytes, setting.architecture.family,
     )  # fmt: skip
     hidden, wide = size * t * shape.hidden, size * t * shape.intermediate
     down = any(one.inputs == "intermediate" and one.name in setting.adapted for one in family.linears)
+    behind = family.norms == 4
+    freed = t * ((4 if family.fp32_norms else size) * shape.hidden + 4) * behind
     moments = [
-        hidden + wide + _whole_bytes(setting, shape.hidden * shape.intermediate),
-        hidden + (3 - down) * wide,
+        (1 + behind) * hidden + wide + _whole_bytes(setting, shape.hidden * shape.intermediate) - freed,
+        hidden + (3 - down) * wide - freed,
     ]
     if family.fuses_gate:
-        moments.append(2 * hidden - 2 * wide + buffer_bytes(setting)[1])
-    if family.norms == 4:
-        moments.append((1 + 20 / size) * hidden)
+        moments.append(2 * hidden - 2 * wide + buffer_bytes(setting)[1] - freed)
     if family.capped_scores:
         moments.append(t * (SCORE_BYTES * t + (size + 4) * shape.hidden - _gated(setting)))
     return max(moments)

@@ -221,9 +221,9 @@ def _loss(setting: Setting) -> float:
     if any(name in setting.what_if for name in WHOLE_LOGITS):
         each = 8 if "fused-loss" in setting.what_if else 14  # a fused kernel writes the gradient in place
         return each * t * shape.vocabulary + 6 * t * shape.hidden + copies
-    each = LOGIT_BYTES[setting.backend] + 4 * shape.family.capped_scores  # which end the logits, too
+    each = LOGIT_BYTES + 4 * shape.family.capped_scores  # which end the logits, too
     of_logits = each * min(t, positions_at_once(shape.vocabulary)) * shape.vocabulary
-    return of_logits + HIDDEN_BYTES[setting.backend] * t * shape.hidden + copies
+    return of_logits + HIDDEN_BYTES * t * shape.hidden + copies
 
 
 def _step(setting: Setting) -> float:

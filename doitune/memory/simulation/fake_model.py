@@ -26,6 +26,7 @@ from doitune.base.architecture import Architecture
 from doitune.base.folder import Base
 from doitune.errors import ModelError
 from doitune.memory.simulation.case import Case
+from doitune.memory.simulation.fused_norm import fuse_norms
 from doitune.memory.simulation.live_bytes import LiveBytes, Tally, layer_phases
 from doitune.memory.simulation.unsloth_block import LeanModel
 from doitune.memory.simulation.workspace import Adapted
@@ -73,6 +74,8 @@ def hf_model(
         ) from error
     with fake, live:
         _give_storage(adapter.peft, dtype)
+    if dtype != torch.float32:  # which is a CPU's
+        fuse_norms(model)
     loaded = HfModel(place, adapter, None, torch.device("cpu"))
     loaded.training(True)
     layers = blocks(loaded.decoder)

@@ -20,7 +20,7 @@ from torch.nn.functional import embedding, scaled_dot_product_attention, silu
 
 from doitune.backends.chunks import positions_at_once
 from doitune.backends.loaded import Loss
-from doitune.backends.loss import HeadLoss
+from doitune.backends.loss import FrozenHead, HeadLoss
 from doitune.base.architecture import Architecture
 from doitune.base.nf4 import BLOCK
 from doitune.memory.block import SMALLEST_OFFLOAD
@@ -303,7 +303,6 @@ class LeanModel(torch.nn.Module):
             )
         work.enter("loss")
         at_once = positions_at_once(self.shape.vocabulary)
-        losses = HeadLoss.apply(
-            Norm.apply(hidden, self.norm, work)[:-1], batch.labels[0, 1:], self.head, None, at_once
-        )
+        final = Norm.apply(hidden, self.norm, work)[:-1]
+        losses = HeadLoss.apply(final, None, batch.labels[0, 1:], FrozenHead(self.head, at_once))
         return Loss(losses.sum() / trained_tokens, losses.detach().sum()[None])
