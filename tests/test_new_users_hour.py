@@ -2,7 +2,8 @@
 `train` to `chat` and `export`, typed as README has them. Marked `real`: skipped, saying why, without the model.
 
 Each file has two abilities of its own names. The ids that are trained are those of the model's own chat
-template, row by row, computed here by transformers alone.
+template, row by row, computed here by transformers alone. Files of columns are trained on and no more: in what
+comes after nothing is left of a file's form.
 """
 
 from __future__ import annotations
@@ -238,24 +239,46 @@ def prove_ids(run: Path, model: Path, chats: list[list[Row]], tools: list[Row] |
         assert 0 < encoded.trained < len(encoded.ids)
 
 
-@pytest.mark.parametrize("kind", ["alpaca", "sharegpt", "table", "parquet", "tools"])
-def test_a_new_users_hour(smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    desk = Desk(tmp_path / "我的 folder")
-    desk.folder.mkdir()
-    monkeypatch.chdir(desk.folder)
-    rows = {"alpaca": alpaca, "sharegpt": sharegpt, "table": table, "parquet": parquet, "tools": tools}[kind]
-    corpus, model = rows(desk.folder), smollm2
-    if kind == "tools":
-        model = that_knows_tools(smollm2, tmp_path / "model")
-    sets = [part for change in SHORT for part in ("--set", change)]
-    typed = ("--corpus", corpus.name, "--model", str(model))
-    run = killed_in_training(desk, *typed, *sets)
+KINDS = {"alpaca": alpaca, "sharegpt": sharegpt, "table": table, "parquet": parquet, "tools": tools}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """In an empty folder, which is the one that the commands start in."""
+    found = Desk(tmp_path / "我的 folder")
+    found.folder.mkdir()
+    monkeypatch.chdir(found.folder)
+    return found
+
+
+def started(desk: Desk, kind: str, model: Path) -> tuple[str, ...]:
+    """What is typed behind `train`: a file of this kind, the model, and four steps."""
+    changes = [part for change in SHORT for part in ("--set", change)]
+    return ("--corpus", KINDS[kind](desk.folder).name, "--model", str(model), *changes)
+
+
+def prove_rows(run: Path, model: Path, kind: str) -> None:
+    """The run learned from every row, by the model's own turns and no others."""
     origin = json.loads((run / "origin.json").read_text(encoding="utf-8"))
     assert origin["prompt"]["template"] == "model", "its own turns"
-    assert desk.run("resume", "last")["step"] == 4
     prove_ids(run, model, chats_of(kind), [TOOL] if kind == "tools" else None)
     ledger = json.loads((run / "ledger.json").read_text(encoding="utf-8"))
     assert [ledger[name]["trained"] for name in ("客服", "sql")] == [EACH - 2, EACH - 2]
+
+
+@pytest.mark.parametrize("kind", ["table", "parquet"])
+def test_columns_are_rows_like_any(smollm2: Path, desk: Desk, kind: str) -> None:
+    assert desk.run("train", *started(desk, kind, smollm2))["step"] == 4
+    (run,) = desk.folder.glob("runs/*/*")
+    prove_rows(run, smollm2, kind)
+
+
+@pytest.mark.parametrize("kind", ["alpaca", "sharegpt", "tools"])
+def test_a_new_users_hour(smollm2: Path, tmp_path: Path, desk: Desk, kind: str) -> None:
+    model = that_knows_tools(smollm2, tmp_path / "model") if kind == "tools" else smollm2
+    run = killed_in_training(desk, *started(desk, kind, model))
+    assert desk.run("resume", "last")["step"] == 4
+    prove_rows(run, model, kind)
     evaluations = desk.run("eval", "last")["evaluations"]
     assert [one["checkpoint"] == "base" for one in evaluations] == [True, False]
     assert all(
