@@ -24,26 +24,25 @@ MODELS = {
         "ray",
         "starlette",
         "uvicorn",
-        "pydantic",
     ),
 }
 NETWORK = {"http.client", "ssl", "asyncio"}
-RECIPES = {"yaml"}
+RECIPES = {"pydantic", "yaml"}
 
 COMMANDS: dict[str, tuple[tuple[str, ...], set[str], int]] = {
-    "alone": ((), MODELS | NETWORK | RECIPES, 195),
-    "--help": (("--help",), MODELS | NETWORK | RECIPES, 195),
-    "--version": (("--version",), MODELS | NETWORK | RECIPES, 225),
-    "train --help": (("train", "--help"), MODELS | NETWORK | RECIPES, 175),
-    "init --help": (("init", "--help"), MODELS | NETWORK | RECIPES, 175),
-    "report --help": (("report", "--help"), MODELS | NETWORK | RECIPES, 175),
-    "grow show --help": (("grow", "show", "--help"), MODELS | NETWORK | RECIPES, 175),
-    "chat --help": (("chat", "--help"), MODELS | NETWORK | RECIPES, 175),
-    "runs list": (("runs", "list"), MODELS | NETWORK | RECIPES, 280),
-    "recipes list": (("recipes", "list"), MODELS | NETWORK, 330),
-    "recipes show": (("recipes", "show", "demo"), MODELS | NETWORK, 320),
-    "plan": (("plan", "reconstruct", "--model", "33b", "--card", "24gb"), MODELS | NETWORK, 385),
-    "completion": ((), MODELS | NETWORK | RECIPES, 175),
+    "alone": ((), MODELS | NETWORK | RECIPES, 210),
+    "--help": (("--help",), MODELS | NETWORK | RECIPES, 210),
+    "--version": (("--version",), MODELS | NETWORK | RECIPES, 240),
+    "train --help": (("train", "--help"), MODELS | NETWORK | RECIPES, 190),
+    "init --help": (("init", "--help"), MODELS | NETWORK | RECIPES, 190),
+    "report --help": (("report", "--help"), MODELS | NETWORK | RECIPES, 190),
+    "grow show --help": (("grow", "show", "--help"), MODELS | NETWORK | RECIPES, 190),
+    "chat --help": (("chat", "--help"), MODELS | NETWORK | RECIPES, 190),
+    "runs list": (("runs", "list"), MODELS | NETWORK | RECIPES, 300),
+    "recipes list": (("recipes", "list"), MODELS | NETWORK, 450),
+    "recipes show": (("recipes", "show", "demo"), MODELS | NETWORK, 440),
+    "plan": (("plan", "reconstruct", "--model", "33b", "--card", "24gb"), MODELS | NETWORK, 500),
+    "completion": ((), MODELS | NETWORK | RECIPES, 210),
 }
 """What is typed, what it may not load, and how many modules it may load in all (Python's own among them)."""
 

@@ -535,4 +535,4 @@ def test_installed_recipes_lie_in_the_package(monkeypatch, tmp_path):
     package = tmp_path / "doitune"
     (package / "recipes").mkdir(parents=True)
     monkeypatch.setattr(files, "__file__", str(package / "recipe" / "files.py"))
-    assert recipes_folder.__wrapped__() == package.resolve() / "recipes"
+    assert recipes_folder() == package.resolve() / "recipes"

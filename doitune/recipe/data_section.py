@@ -1,13 +1,14 @@
 """The recipe's `data`: which examples are learnt from, and how many of each ability."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, create_model
 
 from doitune.ability import GENERAL, INSTRUCTIONS, NAMES, is_ability_name
 from doitune.data.other_formats import OwnForm
 from doitune.data.sources import SMALL
 from doitune.recipe.budget import Budget, Leftover, Select, Share, Shortfall
-from doitune.recipe.field import Field, Limits
 from doitune.recipe.section import (
     Contradiction,
     Count,
@@ -71,7 +72,15 @@ class BudgetSection(Section):
                 )
 
 
-class CorpusEntry(Section, first={"from": (Location, Field(description="a name or path, as data.corpus"))}):
+if TYPE_CHECKING:
+    _From = Section
+else:  # `from` is no name that Python allows in a class
+    _From = create_model(
+        "_From", __base__=Section, **{"from": (Location, Field(description="a name or path, as data.corpus"))}
+    )
+
+
+class CorpusEntry(_From):
     """One of several corpora: `from`, and how its rows are read; what is left out is as for all of them."""
 
     ability: Token = Field(default="", description="the ability of every row of this corpus")
@@ -110,7 +119,7 @@ def _names_that_fail(section: "CorpusEntry | DataSection", ability: str) -> Iter
 class DataSection(Section):
     """Which examples are learnt from."""
 
-    corpus: Location | Annotated[tuple[CorpusEntry, ...], Limits(min_length=1)] = Field(
+    corpus: Location | Annotated[tuple[CorpusEntry, ...], Field(min_length=1)] = Field(
         description="where rows come from: doit, demo, a fetched corpus's name, or a path; or a list of "
         "these, each alone or as {from: PATH, ability: NAME, budget: ROWS}"
     )
@@ -171,5 +180,4 @@ class DataSection(Section):
 
 def entry_of(place: str) -> CorpusEntry:
     """The corpus at a place, of which nothing else is said."""
-    said: dict[str, Any] = {"from": place}
-    return CorpusEntry(**said)
+    return CorpusEntry(**{"from": place})

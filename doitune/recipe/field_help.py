@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from doitune.recipe.field import NOTHING
+from pydantic_core import PydanticUndefined
+
 from doitune.recipe.fields import BUDGET_NAMES, BudgetSection, Recipe, Section
 from doitune.recipe.values import AMOUNT, describe
 
@@ -32,11 +33,11 @@ def field_help(section: type[Section] = Recipe, prefix: str = "") -> tuple[Field
         elif get_origin(inner) is dict and section is not BudgetSection:
             found += field_help(get_args(inner)[1], f"{prefix}{name}.NAME.")
         elif section is BudgetSection and name == "abilities":
-            meaning = info.description
+            meaning = info.description or ""
             found += [FieldHelp(prefix + ability, AMOUNT, "unset", meaning) for ability in BUDGET_NAMES]
         else:
             found.append(
-                FieldHelp(prefix + name, describe(inner), _default_text(info.default), info.description)
+                FieldHelp(prefix + name, describe(inner), _default_text(info.default), info.description or "")
             )
             if entry := entry_kind(inner):
                 found += field_help(entry, f"{prefix}{name}.N.")
@@ -53,18 +54,18 @@ def entry_kind(kind: Any) -> type[Section] | None:
 
 
 def default_of(name: str) -> Any:
-    """The default of a field by its dotted name; NOTHING where it has none, or is no field."""
+    """The default of a field by its dotted name; PydanticUndefined where it has none, or is no field."""
     section: Any = Recipe
     *parts, last = name.split(".")
     for part in parts:
         section = getattr(section.model_fields.get(part), "annotation", None)
         if not (isinstance(section, type) and issubclass(section, Section)):
-            return NOTHING
-    return section.model_fields[last].default if last in section.model_fields else NOTHING
+            return PydanticUndefined
+    return section.model_fields[last].default if last in section.model_fields else PydanticUndefined
 
 
 def _default_text(default: Any) -> str:
-    if default is NOTHING:
+    if default is PydanticUndefined:
         return ""
     if isinstance(default, tuple):
         return f"[{', '.join(map(str, default))}]"

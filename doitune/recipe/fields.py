@@ -10,10 +10,11 @@ here.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
+from pydantic import Field
+
 from doitune.ability import Form
 from doitune.data.suites import DEFAULT_SUITE, SUITES
 from doitune.recipe.data_section import BUDGET_NAMES, BudgetSection, DataSection
-from doitune.recipe.field import Field, Limits
 from doitune.recipe.model_section import ArchitectureSection, ModelSection
 from doitune.recipe.section import (
     Contradiction,
@@ -61,7 +62,7 @@ class LoraSection(Section):
         le=1024,
         description="rank of the adapter; memory grows with it (33b on 24 GB: at most 32)",
     )
-    alpha: float = Field(default=32.0, gt=0.0, description="the adapter's output is scaled by alpha / rank")
+    alpha: float = Field(default=32.0, gt=0, description="the adapter's output is scaled by alpha / rank")
     dropout: Share01 = Field(
         default=0.0,
         description="share of the adapter's inputs dropped while training; above 0 the fast kernels are off",
@@ -117,10 +118,10 @@ class PromptSection(Section):
 class EvalSection(Section):
     """What the result is asked, unless the command line says otherwise."""
 
-    suite: Annotated[tuple[Suite, ...], Limits(min_length=1), Distinct] = Field(
+    suite: Annotated[tuple[Suite, ...], Field(min_length=1), Distinct] = Field(
         default=(DEFAULT_SUITE,), description=f"sets of questions: {', '.join(SUITES)}"
     )
-    shots: Annotated[tuple[Count, ...], Limits(min_length=1), Distinct] = Field(
+    shots: Annotated[tuple[Count, ...], Field(min_length=1), Distinct] = Field(
         default=(0,),
         description="solved examples shown before a question; each number is an evaluation of its own",
     )

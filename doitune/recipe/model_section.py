@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from doitune.recipe.field import Field
+from pydantic import Field
+
 from doitune.recipe.section import Commit, Contradiction, Count, Location, Natural, Section, Text
 
 

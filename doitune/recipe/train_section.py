@@ -6,7 +6,8 @@ In a file the section is flat; here its fields stand in groups by what they are 
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from doitune.recipe.field import Field, Limits
+from pydantic import Field
+
 from doitune.recipe.section import Contradiction, Count, Distinct, Natural, Rate, Section, Seed, Share01
 
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]
@@ -32,7 +33,7 @@ class Learning(Section):
         description="the peak rate; QLoRA's authors use 2e-4 up to 13b and 1e-4 for 33b and 65b "
         "(arXiv 2305.14314)",
     )
-    end_rate: Annotated[float, Limits(ge=0.0, le=1.0)] = Field(
+    end_rate: Annotated[float, Field(ge=0, le=1)] = Field(
         default_factory=lambda data: data.get("learning_rate", 1.0) / 10,
         description="the rate at the end; unless written, a tenth of learning_rate (the paper: 1e-5 to 1e-6)",
     )
@@ -44,7 +45,7 @@ class Learning(Section):
     schedule: Literal["linear", "cosine", "polynomial", "constant"] = Field(
         default="linear", description="the way from learning_rate to end_rate"
     )
-    polynomial_power: Annotated[float, Limits(gt=0.0)] = Field(
+    polynomial_power: Annotated[float, Field(gt=0)] = Field(
         default=1.0, description="the power of the polynomial schedule"
     )
     warmup_steps: Count = Field(
@@ -56,13 +57,13 @@ class Learning(Section):
     )
     beta1: Share01 = Field(default=0.9, description="decay of the gradient's mean")
     beta2: Share01 = Field(default=0.999, description="decay of the gradient's square")
-    eps: Annotated[float, Limits(gt=0.0, le=1.0)] = Field(
+    eps: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1e-8, description="added to the root of the gradient's square"
     )
-    weight_decay: Annotated[float, Limits(ge=0.0, le=1.0)] = Field(
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.0, description="decoupled weight decay, of the adapter's weights"
     )
-    clip_norm: Annotated[float, Limits(ge=0.0)] = Field(
+    clip_norm: Annotated[float, Field(ge=0)] = Field(
         default=1.0, description="largest norm of a step's gradient; 0: no clipping"
     )
 
@@ -110,7 +111,7 @@ class Validation(Section):
 class TrainSection(Validation, MicroBatches, Learning, Length):
     """The optimiser's steps, validation and checkpoints. (The fields of the last base come first.)"""
 
-    checkpoint_minutes: Annotated[float, Limits(gt=0.0)] = Field(
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         default=10.0, description="minutes between checkpoints within an epoch"
     )
     keep_checkpoints: Natural = Field(default=2, description="newest checkpoints kept beside the best one")

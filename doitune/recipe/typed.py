@@ -10,16 +10,25 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args, get_origin
 
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
 from doitune.ability import BY_NAME, is_ability_name, known_near, place_of
 from doitune.errors import Problem
 from doitune.recipe.field_help import entry_kind, field_help
 from doitune.recipe.fields import BUDGET_NAMES, BudgetSection, Recipe, Section
 from doitune.recipe.nodes import Fields, Items, Node, Scalar, quote
-from doitune.recipe.section import Broken, Invalid
 from doitune.recipe.values import Unreadable, amount_of, value_of
 from doitune.recipe.yaml_text import MAX_PROBLEMS, raise_all
 
 T = TypeVar("T", bound=Section)
+
+_LIMITS = {
+    "greater_than": ("must be above {}", "gt"),
+    "greater_than_equal": ("must be at least {}", "ge"),
+    "less_than": ("must be below {}", "lt"),
+    "less_than_equal": ("must be at most {}", "le"),
+}
 
 
 @dataclass
@@ -90,11 +99,13 @@ def _section(reading: _Reading, part: _Part) -> Section:
     broken = len(reading.problems) > before
     try:
         return part.kind(**values)
-    except Invalid as error:
-        for one in error.broken:
-            _report_invalid(reading, part, one)
-        _report_contradictions(reading, part, () if broken else error.contradictions)
-    return part.kind.stand_in()
+    except ValidationError as error:
+        for detail in _one_for_each_field(error):
+            if detail["type"] == "contradiction":
+                _report_contradictions(reading, part, () if broken else detail["ctx"]["found"])
+            else:
+                _report_invalid(reading, part, detail)
+    return part.kind.model_construct()
 
 
 def _value(reading: _Reading, part: _Part, key: str, node: Node) -> Any:
@@ -108,8 +119,8 @@ def _value(reading: _Reading, part: _Part, key: str, node: Node) -> Any:
             return _section(reading, _Part(kind, node, name))
         problem = f"`{name}` is {_shown(node)}; it is a section with fields of its own"
         reading.report(node.place, problem, f"its fields: {', '.join(_names(kind))}")
-        return kind.stand_in()
-    if isinstance(node, Items) and (entry := entry_kind(kind)):
+        return kind.model_construct()
+    if (entry := entry_kind(kind)) and isinstance(node, Items):
         return _entries(reading, _Part(entry, Fields({}), name), node)
     try:
         return amount_of(node) if kind is None else value_of(kind, node)
@@ -191,16 +202,47 @@ def _report_contradictions(reading: _Reading, part: _Part, found: Any) -> None:
         reading.report(place, f"`{part.name(one.field)}`: {one.problem}", one.hint)
 
 
-def _report_invalid(reading: _Reading, part: _Part, broken: Broken) -> None:
+def _report_invalid(reading: _Reading, part: _Part, detail: ErrorDetails) -> None:
     """A limit that a value breaks, or a missing field."""
-    node, name = part.tree.entries.get(broken.field), part.name(broken.field)
-    if not broken.limit:
+    key = str(detail["loc"][0])
+    node, name = part.tree.entries.get(key), part.name(key)
+    place = node.place if node else reading.shown
+    if detail["type"] == "default_factory_not_called":
+        return  # it needs a field that is broken and reported
+    if detail["type"] == "missing":
         hint = _meaning(reading, name) or "write it, or extend a recipe that has it"
         reading.report(reading.shown, f"`{name}` is missing", hint)
-    elif broken.value is not None:  # None: reported already as unreadable
-        place = node.place if node else reading.shown
-        written = _shown(node) if node else quote(str(broken.value))
-        reading.report(place, f"`{name}` is {written}; it {broken.limit}", _meaning(reading, name))
+    elif detail["input"] is not None:  # None: reported already as unreadable
+        written = _shown(node) if node else quote(str(detail["input"]))
+        reading.report(place, f"`{name}` is {written}; it {_limit(detail)}", _meaning(reading, name))
+
+
+def _one_for_each_field(error: ValidationError) -> list[ErrorDetails]:
+    """A field of several types fails once for each; the broken limit says more than `is not the other
+    type`."""
+    chosen: dict[Any, ErrorDetails] = {}
+    for detail in error.errors():
+        key = detail["loc"][0] if detail["loc"] else ""
+        if key not in chosen or chosen[key]["type"].endswith(("_type", "literal_error")):
+            chosen[key] = detail
+    return list(chosen.values())
+
+
+def _limit(detail: ErrorDetails) -> str:
+    """What a value breaks, in words."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in _LIMITS:
+        words, bound = _LIMITS[kind]
+        return words.format(context[bound])
+    if kind in ("too_short", "string_too_short"):
+        return "must not be empty"
+    if kind == "string_pattern_mismatch":
+        return (
+            "must be 40 hex digits"
+            if "{40}" in context["pattern"]
+            else "must be a name of letters, digits, `_` and `.`"
+        )
+    return str(context.get("error", detail["msg"]))
 
 
 def _nearest(word: str, known: list[str]) -> str:

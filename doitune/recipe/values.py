@@ -9,10 +9,9 @@ import math
 import re
 import types
 from contextlib import suppress
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from doitune.recipe.budget import Share
-from doitune.recipe.field import UNIONS
 from doitune.recipe.nodes import Items, Node, Scalar
 
 AMOUNT = "a number, all, share or share+K"
@@ -22,6 +21,7 @@ _INT = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[+-]?((0|[1-9][0-9]{0,17})(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,4})?")
 _SHARE = re.compile(r"share(\+([1-9][0-9]{0,8}))?")
 _TRUTH = {"true": True, "false": False}
+_UNIONS = (Union, types.UnionType)
 
 
 class Unreadable(Exception):
@@ -37,7 +37,7 @@ def value_of(kind: Any, node: Node) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return value_of(inner[0], node)
-    if origin in UNIONS:
+    if origin in _UNIONS:
         for one in inner:
             with suppress(Unreadable):
                 if one is not types.NoneType:
@@ -87,7 +87,7 @@ def describe(kind: Any) -> str:
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return describe(inner[0])
-    if origin in UNIONS:
+    if origin in _UNIONS:
         return " or ".join(describe(one) for one in inner if one is not types.NoneType)
     if origin is Literal:
         return " or ".join((", ".join(inner[:-1]), inner[-1])) if len(inner) > 1 else str(inner[0])
@@ -109,4 +109,4 @@ def _words(kind: Any) -> list[str]:
         return list(inner)
     if kind is bool:
         return list(_TRUTH)
-    return [word for one in inner for word in _words(one)] if origin in (*UNIONS, Annotated) else []
+    return [word for one in inner for word in _words(one)] if origin in (*_UNIONS, Annotated) else []

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
+from pydantic import Field
+
 from doitune.data.suites import SUITES
 from doitune.errors import Problem, RecipeError
-from doitune.recipe.field import Field, Limits
 from doitune.recipe.files import Source, is_there, recipes_folder, unknown
 from doitune.recipe.nodes import Fields, Items, Node
 from doitune.recipe.section import (
@@ -119,12 +120,12 @@ class PlanSection(Section):
     abilities: Annotated[tuple[Token, ...], Distinct] = Field(
         default=(), description="those that get rows; empty: all that the corpus has"
     )
-    seeds: Annotated[tuple[Seed, ...], Limits(min_length=1), Distinct] = Field(
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), Distinct] = Field(
         default=(0,), description="each draws other rows, another adapter and another order"
     )
     set: Settings = Field(default=(), description="changes to the recipe of every run, as after --set")
     designs: Designs = Field(default_factory=Designs, description="which runs there are")
-    suites: Annotated[tuple[Suite, ...], Limits(min_length=1), Distinct] = Field(
+    suites: Annotated[tuple[Suite, ...], Field(min_length=1), Distinct] = Field(
         default=("doit-valid", "doit-test"),
         description="what each run's best checkpoint is asked",
     )
@@ -207,8 +208,7 @@ def read_plan(name_or_path: str, *, quick: bool = False) -> Plan:
 
 def text_of(plan: Plan) -> str:
     """The whole plan as text that reads back the same."""
-    tree = plan.section.model_dump()
-    del tree["quick"]
+    tree = plan.section.model_dump(mode="json", exclude={"quick"})
     return f"# from {plan.shown}\n{write_tree(tree)}"
 
 
