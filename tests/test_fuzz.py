@@ -351,8 +351,8 @@ def desk(
     def cut(*_: Any, **__: Any) -> Any:
         raise FitError("this test loads no model and starts no process")
 
-    monkeypatch.setattr("doitune.backends.pick.pick_backend", cut)
-    monkeypatch.setattr("doitune.run.model.pick_backend", cut)
+    for importer in ("doitune.run.model", "doitune.backends.pick"):  # who imports it first, or it keeps what is cut
+        monkeypatch.setattr(f"{importer}.pick_backend", cut)
     monkeypatch.setattr(subprocess, "Popen", cut)
 
     def type_(words: list[str]) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 
 from doitune.base.folder import RECORD, Base, find_whole
 from doitune.base.headers import read_header
-from doitune.data.bring import git_sha1
 from doitune.errors import ModelError
-from doitune.system.disk import file_sha256, write_json
+from doitune.system.disk import file_sha256, git_sha1, write_json
 from doitune.system.doing import counted
 
 SCHEMA = "doitune.base/1"

@@ -6,13 +6,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha1
 from pathlib import Path
 
 from doitune.data.checksums import origin_of
 from doitune.data.hubs import Hub, Listing, RemoteFile
 from doitune.errors import DataError
-from doitune.system.disk import file_sha256
+from doitune.system.disk import file_sha256, git_sha1
 
 
 @dataclass(frozen=True)
@@ -93,12 +92,6 @@ def differs(path: Path, file: RemoteFile) -> str:
     return (
         "" if not file.git_sha1 or git_sha1(path) == file.git_sha1 else "its git digest is not the listed one"
     )
-
-
-def git_sha1(path: Path) -> str:
-    """The digest by which git, and so the hub, names a small file."""
-    data = path.read_bytes()
-    return sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def drop_others(staging: Path, wanted: set[str]) -> None:

@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from doitune.prompt.batch import epoch_order
 from doitune.system.arrays import each
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ class Course:
         """Places of all examples in the order of an epoch (from 0), int64."""
         known = self.__dict__.get("_known")
         if known is None or known[0] != epoch:
+            from doitune.prompt.batch import epoch_order  # not for a plan, which only counts steps
+
             known = (epoch, epoch_order(each(self.ids), self.section.seed, epoch))
             object.__setattr__(self, "_known", known)
         return known[1]

@@ -9,7 +9,6 @@ import difflib
 import os
 import re
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from doitune.errors import RecipeError
@@ -38,7 +37,6 @@ class RecipeCard:
     alias_of: str | None = None
 
 
-@cache
 def recipes_folder() -> Path:
     """The built-in recipes: inside the package when installed, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]

@@ -23,7 +23,7 @@ class Section(BaseModel):
     """A part of a recipe: frozen, no unknown field, no conversion behind the reader's back."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
+        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False, defer_build=True
     )
 
     def contradictions(self) -> Iterator[Contradiction]:

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
+from hashlib import sha1, sha256
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +244,12 @@ def file_sha256(path: Path) -> str:
         while piece := stream.read(MIB):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def git_sha1(path: Path) -> str:
+    """The digest by which git, and so the hub, names a small file."""
+    data = path.read_bytes()
+    return sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 # The primitives. Each reports what it did: write, sync, sync_folder, rename (with the new name), mkdir,
