@@ -351,7 +351,7 @@ def desk(
     def cut(*_: Any, **__: Any) -> Any:
         raise FitError("this test loads no model and starts no process")
 
-    for importer in ("doitune.run.model", "doitune.backends.pick"):  # who imports it first, or it keeps what is cut
+    for importer in ("doitune.run.model", "doitune.backends.pick"):  # first who imports it, or the cut stays
         monkeypatch.setattr(f"{importer}.pick_backend", cut)
     monkeypatch.setattr(subprocess, "Popen", cut)
 
