@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ if not torch.cuda.is_available():
     pytest.skip("this machine has no CUDA card", allow_module_level=True)
 
 from bitsandbytes.nn import Linear4bit
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from doitune.backends import hf
+from doitune.backends.dropout import Places, SteadyDropout
 from doitune.backends.hf_model import HfModel
+from doitune.backends.lean_norm import lean_norms
 from doitune.backends.loaded import LoadRequest
 from doitune.base.find import find_base
 from doitune.errors import Stopped
@@ -85,6 +91,50 @@ def test_a_leak_is_larger_than_what_bf16_rounds(tiny_base: Path, monkeypatch: py
     finally:
         monkeypatch.undo()
         documents.register()
+
+
+class Operations(TorchDispatchMode):
+    """While it is on, hears the operations below autograd."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", [LlamaRMSNorm, Gemma2RMSNorm])
+def test_a_norm_is_one_kernel_that_rounds_as_transformers_does(kind: Any) -> None:
+    """At most the last bit of bf16 apart, as sums of squares are in another order. Trap: torch writes it out here, too."""
+    torch.manual_seed(0)
+    own = kind(1024).to("cuda", torch.bfloat16).requires_grad_(False)
+    own.weight.copy_(torch.randn(1024))
+    lean, found = deepcopy(own), []
+    lean_norms(lean)
+    x, arriving = (torch.randn(2, 100, 1024).to("cuda", torch.bfloat16) for _ in range(2))
+    for norm in (own, lean):
+        given = x.clone().requires_grad_()
+        with Operations() as seen:
+            out = norm(given)
+            out.backward(arriving)
+        found.append((out.detach().float(), given.grad.float(), seen.names))
+    (out, grad, _), (ours, our_grad, names) = found
+    assert {"aten::_fused_rms_norm", "aten::_fused_rms_norm_backward"} <= set(names), names
+    torch.testing.assert_close(ours, out, rtol=2**-7, atol=0)
+    assert float((our_grad - grad).norm() / grad.norm()) < 0.01
+
+
+def test_dropout_drops_the_same_on_a_card_as_on_a_cpu() -> None:
+    """Trap: products of words that do not wrap alike."""
+    places, kept = Places(), []
+    drop = SteadyDropout(0.25, 3, places).train()
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(5)
+        places.put(flatten(ROWS).to(torch.device(device)))
+        kept.append(drop.kept(torch.ones(1, sum(len(row.ids) for row in ROWS), 512, device=device)))
+    assert kept[0].float().mean() < 0.8 and torch.equal(kept[0], kept[1].cpu())
 
 
 def test_layers_lie_in_4_bits_on_the_card(tiny_base: Path) -> None:
