@@ -33,6 +33,8 @@ def _command() -> int:
     # among unlike cards CUDA counts the fastest first, the driver, which a plan asks, by their slots: one
     # order for both
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    # pydantic looks for plugins in the metadata of every package: 10 ms and more, and none has a part here
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     warnings.showwarning = _warn
     try:
         with signals.unchanged():

@@ -14,9 +14,9 @@ from tiny_evals import tiny, tokenizer
 from doitune.data.example import Message
 from doitune.errors import DataError
 from doitune.evals.evaluate import evaluate
+from doitune.evals.evaluation import Evaluation
 from doitune.evals.prompts import counting, prepare
 from doitune.evals.suites import cmmlu
-from doitune.evals.targets import Evaluation
 from doitune.prompt.template import open_template
 
 SIZES = """agronomy 169, anatomy 148, ancient_chinese 164, arts 160, astronomy 165, business_ethics 209, chinese_civil_service_exam 160,

@@ -39,7 +39,7 @@ from doitune.errors import DataError, Problem
 from doitune.train.events import Note
 from doitune.evals.compare import Comparison, Pair
 from doitune.evals.report import Mean, Report, SetScore, Table
-from doitune.evals.targets import Evaluation
+from doitune.evals.evaluation import Evaluation
 from doitune.data.jsonl import Finding
 from doitune.prepare.preview import Piece, Row
 from doitune.recipe.budget import Ledger, Line

@@ -16,10 +16,10 @@ from doitune.errors import CheckpointError
 from doitune.evals.ask import Limits
 from doitune.evals.batching import QUESTIONS, Batching, _alike, compare_batching, read_batching
 from doitune.evals.evaluate import evaluate, score_folder
+from doitune.evals.evaluation import Evaluation
 from doitune.evals.markdown import report_markdown
 from doitune.evals.prompts import prepare
 from doitune.evals.suites import doit
-from doitune.evals.targets import Evaluation
 from doitune.run.layout import BATCHING, OUTCOMES
 
 CAPS = {"math": 6, "tf": 6}

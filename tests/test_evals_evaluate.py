@@ -14,9 +14,9 @@ from doitune.evals import evaluate as ev
 from doitune.evals import saved
 from doitune.evals.ask import Limits
 from doitune.evals.evaluate import evaluate, score_folder
+from doitune.evals.evaluation import Evaluation
 from doitune.evals.report import Report
 from doitune.evals.suites import doit
-from doitune.evals.targets import Evaluation
 from doitune.run.layout import EVALUATION, OUTCOMES, REPORT
 
 CAPS = {"math": 6, "tf": 4}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import doitune.memory.cards
+from doitune.base.named import model_section
 from doitune.base.nf4 import nf4_bytes
 from doitune.errors import FitError, ModelError, UsageError
 from doitune.memory.cards import Card, find_card, read_card, smallest_card
@@ -30,7 +31,7 @@ from doitune.memory.plan import (
 from doitune.memory.setting import WHAT_IFS, Setting
 from doitune.memory.shape import find_shape
 from doitune.memory.terms import count, level
-from doitune.recipe.files import list_models
+from doitune.recipe.files import list_models, model_names
 from doitune.recipe.resolve import resolve
 from doitune.system.cards import InstalledCard
 from doitune.system.units import GIB
@@ -323,11 +324,17 @@ def test_what_is_not_known_is_refused() -> None:
         planned("33b", "24gb", "lora.targets=[W_pack]")
 
 
+@pytest.mark.parametrize("name", model_names())
+def test_a_models_own_file_says_all_of_it(name: str) -> None:
+    """Trap: a list reads the model's file alone, and a recipe brings something to it."""
+    recipes = {resolve(of, model=name, corpus="demo").recipe.model for of in ("own", "baseline", "demo")}
+    assert recipes == {model_section(name)}
+
+
 def test_what_lists_say_is_the_closed_form() -> None:
     """The cards named in a model's summary hold it."""
     needs = {
-        name: expected_gib(resolve("baseline", model=name).recipe)
-        for name in ("7b", "13b", "33b", "qwen1.5-32b", "qwen3-4b")
+        name: expected_gib(model_section(name)) for name in ("7b", "13b", "33b", "qwen1.5-32b", "qwen3-4b")
     }
     assert needs["33b"] == pytest.approx(19.4, abs=0.05)
     for name, gib in needs.items():

@@ -12,8 +12,8 @@ from test_page import make_run
 
 from doitune.console import scores as screen_scores
 from doitune.console.training import show_runs
+from doitune.evals.evaluation import Evaluation
 from doitune.evals.report import Report
-from doitune.evals.targets import Evaluation
 from doitune.report.page import page
 from doitune.run.folder import Run
 from doitune.run.summary import summarise

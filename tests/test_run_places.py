@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from doitune.errors import CheckpointError, DataError, ModelError, UsageError
+from doitune.evals.evaluation import Evaluation
 from doitune.evals.find import find_evaluations
 from doitune.evals.request import Request
-from doitune.evals.targets import Evaluation, evaluate_target
+from doitune.evals.targets import evaluate_target
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run, resolved
 from doitune.run.places import at_its_corpus, its_base

@@ -55,6 +55,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Any:
     def place(*failing: str) -> Nvml:
         stand_in = Nvml(*failing)
         monkeypatch.setitem(sys.modules, "pynvml", stand_in)
+        monkeypatch.setattr("doitune.system.cards._driver_there", lambda: True)
         return stand_in
 
     return place

@@ -105,8 +105,8 @@ def test_free_answers_have_a_table_of_their_measures_and_no_word_twice(
 ) -> None:
     """Trap: a paragraph on chrF for each model, and protocols compared that read a text alike."""
     from doitune.console.scores import show_evaluations
+    from doitune.evals.evaluation import Evaluation
     from doitune.evals.report import Outcome, Report, tabulate
-    from doitune.evals.targets import Evaluation
 
     measures = {"exact": 0.0, "rouge_l": 0.25, "loss": 1.5}
     asked = [Outcome(f"{n}", "客服", 0.5, 0.0, free=True, measures=measures) for n in range(4)]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from doitune.errors import ModelError
 from doitune.recipe.files import find_model, list_models
-from doitune.recipe.resolve import resolve
-
-if TYPE_CHECKING:
-    from doitune.recipe.fields import ModelSection
+from doitune.recipe.model_section import ModelSection
+from doitune.recipe.nodes import Fields
+from doitune.recipe.typed import read_section
+from doitune.recipe.yaml_text import read_file
 
 
 def model_section(name: str) -> ModelSection:
     """The model section of the model recipe `name`. ModelError lists the known names."""
-    if find_model(name) is None:
+    source = find_model(name)
+    if source is None:
         known = ", ".join(card.name for card in list_models())
         raise ModelError(f"there is no model recipe `{name}`", f"known are {known}")
-    return resolve("baseline", model=name).recipe.model
+    said = read_file(source.path, source.shown).entries["model"]
+    assert isinstance(said, Fields)
+    return read_section(ModelSection, said, source.shown)
 
 
 def make_command(model_name: str) -> str:

@@ -176,9 +176,9 @@ def score(
     """
     from doitune.console import progress, scores, screen
     from doitune.evals.evaluate import score_folder
+    from doitune.evals.evaluation import Evaluation
     from doitune.evals.find import evaluations_of
     from doitune.evals.markdown import answers_markdown, wrong_answers
-    from doitune.evals.targets import Evaluation
 
     target, folders = evaluations_of(folder, runs)
     with progress.LiveLine():

@@ -21,16 +21,15 @@ def recipes_list(as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
+    from doitune.base.named import model_section
     from doitune.console import screen
     from doitune.memory.expected import SETTING, expected_gib
     from doitune.recipe.files import list_models, list_recipes
-    from doitune.recipe.resolve import resolve
 
     recipes = list_recipes()
     models: list[dict[str, Any]] = []
     for one in list_models():
-        recipe = resolve("_base", model=one.name, overrides=["data.budget={math: 1}"]).recipe
-        needed = round(expected_gib(recipe), 1)
+        needed = round(expected_gib(model_section(one.name)), 1)
         models.append({"name": one.name, "summary": one.summary, "expected_memory_gib": needed})
     if as_json:
         found = {"recipes": [asdict(one) for one in recipes], "models": models}

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from doitune.evals.compare import Comparison, Pair
+    from doitune.evals.evaluation import Evaluation
     from doitune.evals.judge import Judgement
     from doitune.evals.report import Mean, SetScore, Table
-    from doitune.evals.targets import Evaluation
     from doitune.run.folder import Run
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from doitune.base.adapter import CONFIG, WEIGHTS
 from doitune.base.context import context_of
@@ -21,8 +21,8 @@ from doitune.data.suites import BENCHMARKS, CORPUS_SUITES
 from doitune.errors import CheckpointError, UsageError
 from doitune.evals import saved
 from doitune.evals.evaluate import Progress, evaluate
+from doitune.evals.evaluation import Evaluation
 from doitune.evals.markdown import report_markdown, wrong_answers
-from doitune.evals.report import Report
 from doitune.evals.request import Request, as_asked, requested_tasks
 from doitune.recipe.resolve import resolve
 from doitune.run.find import find_run
@@ -54,47 +54,6 @@ OnProgress = Callable[[str, Progress], None]
 
 _OF_CONTENT = re.compile(r"#([0-9a-f]{16})(?:-[0-9]+)?$")
 """The end of a row's id that is a digest of what it says; a row with an `idx` has another."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One target's report: `checkpoint` is `step-000320` or `base`. `leaks`: rows learnt from that give
-    away a judged row. `stopped_at`: the last step of a run that is not whole yet."""
-
-    target: str
-    checkpoint: str
-    report: Report
-    leaks: int = 0
-    stopped_at: int | None = None
-
-    def entries(self, protocols: Sequence[str]) -> list[dict[str, Any]]:
-        """Its entries of `doitune eval --json`, one for each protocol asked for."""
-        report = self.report
-        return [
-            {
-                "target": self.target,
-                "checkpoint": self.checkpoint,
-                "suite": report.suite,
-                "shots": report.shots,
-                "protocol": table.protocol,
-                "mean": asdict(table.mean),
-                "mean_all": asdict(table.mean_all),
-                "micro": asdict(table.micro),
-                "mean_as_released": table.mean_as_released,
-                "groups": {name: asdict(one) for name, one in table.groups.items()},
-                "n": report.n,
-                "partial": report.partial,
-                "identity": dict(report.identity),
-                "fingerprint": report.fingerprint,
-                "document": report.document,
-                "batching": report.batching,
-                "sets": [asdict(one) for one in table.sets],
-                "leaks": self.leaks,
-                "stopped_at": self.stopped_at,
-            }
-            for table in report.tables
-            if table.protocol in protocols
-        ]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from doitune.memory.terms import count
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:
-    from doitune.recipe.fields import Recipe
+    from doitune.recipe.fields import ModelSection
 
 SETTING = (
     f"rank {Setting.rank}, micro-batches of {Setting.tokens:,} tokens; by unsloth where it has kernels for "
@@ -19,8 +19,8 @@ SETTING = (
 """What it is stated for, in words."""
 
 
-def expected_gib(recipe: Recipe) -> float:
-    """The nominal need of the recipe's model under SETTING, all terms included. Errors: ModelError."""
-    shape = find_shape(recipe.model).architecture
+def expected_gib(model: ModelSection) -> float:
+    """The nominal need of a recipe's model under SETTING, all terms included. Errors: ModelError."""
+    shape = find_shape(model).architecture
     setting = Setting(shape, backend="unsloth" if shape.family.unsloth else "hf")
     return sum(term.nominal for term in count(setting)) / GIB

@@ -47,7 +47,7 @@ def fitting(recipe: str, card: Card | None) -> list[Suggestion]:
         if resolved.recipe.model.name.startswith(ASSEMBLED):
             continue
         if card is None or (planned := planned_for(resolved, card)) is None or planned.fits:
-            found.append(Suggestion(one.name, expected_gib(resolved.recipe), one.summary))
+            found.append(Suggestion(one.name, expected_gib(resolved.recipe.model), one.summary))
     return sorted(found, key=lambda one: one.gib, reverse=card is not None)
 
 

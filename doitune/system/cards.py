@@ -3,6 +3,7 @@ and no torch."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -48,6 +49,8 @@ def installed_card(wanted: str) -> InstalledCard | None:
 
 def _with_driver(question: Callable[[Any], Answer], without: Answer) -> Answer:
     """The answer of the driver; `without` where there is none, or it fails."""
+    if not _driver_there():
+        return without
     import pynvml as nvml
 
     def begun() -> Answer:
@@ -58,6 +61,15 @@ def _with_driver(question: Callable[[Any], Answer], without: Answer) -> Answer:
             nvml.nvmlShutdown()
 
     return _asked(nvml, begun, without)
+
+
+def _driver_there() -> bool:
+    """Whether there is the library that pynvml, which takes 10 ms to load, would ask."""
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _asked(nvml: Any, question: Callable[[], Answer], without: Answer) -> Answer:
