@@ -35,6 +35,7 @@ case "$*" in
 *query-gpu=name*) echo "NVIDIA Stand-in" ;;
 *memory.total*) echo 24576 ;;
 *-lms*) while :; do echo 2048; sleep 0.1; done ;;
+*memory.used*) echo 2048 ;;
 esac
 """
 PYTHON = r"""#!/usr/bin/env bash

@@ -34,6 +34,8 @@ is_done() {
   return 1
 }
 
+TAKEN=(nvidia-smi -i 0 --query-gpu=memory.used --format=csv,noheader,nounits) # MiB of the card, as the driver sees it
+
 # step NAME LIMIT COMMANDS: a process group of its own that ends at LIMIT seconds; begun only where that is left
 step() {
   local name=$1 limit=$(($2 < MOST ? $2 : MOST)) sampler rc
@@ -41,7 +43,8 @@ step() {
   if is_done "$name"; then echo "### $name: done before"; return 0; fi
   if [ $((BUDGET - SECONDS + began)) -lt "$limit" ]; then later+=("$name"); return 0; fi
   echo "### $name at $((SECONDS - began)) s, at most $limit s"
-  nvidia-smi -i 0 --query-gpu=memory.used --format=csv,noheader,nounits -lms 250 >"$OUT/$name.driver_mib" 2>/dev/null & sampler=$!
+  "${TAKEN[@]}" >"$OUT/$name.driver_mib" 2>/dev/null # before it begins, however short it is
+  "${TAKEN[@]}" -lms 250 >>"$OUT/$name.driver_mib" 2>/dev/null & sampler=$!
   timeout -k 5 "$limit" bash -c "$3" >"$OUT/$name.log" 2>&1
   rc=$?
   kill "$sampler" 2>/dev/null
