@@ -30,20 +30,20 @@ NETWORK = {"http.client", "ssl", "asyncio"}
 RECIPES = {"pydantic", "yaml"}
 
 COMMANDS: dict[str, tuple[tuple[str, ...], set[str], int]] = {
-    "alone": ((), MODELS | NETWORK | RECIPES, 210),
-    "--help": (("--help",), MODELS | NETWORK | RECIPES, 210),
-    "--version": (("--version",), MODELS | NETWORK | RECIPES, 240),
-    "train --help": (("train", "--help"), MODELS | NETWORK | RECIPES, 190),
-    "init --help": (("init", "--help"), MODELS | NETWORK | RECIPES, 190),
-    "report --help": (("report", "--help"), MODELS | NETWORK | RECIPES, 190),
-    "grow show --help": (("grow", "show", "--help"), MODELS | NETWORK | RECIPES, 190),
-    "chat --help": (("chat", "--help"), MODELS | NETWORK | RECIPES, 190),
-    "runs list": (("runs", "list"), MODELS | NETWORK | RECIPES, 300),
-    "recipes list": (("recipes", "list"), MODELS | NETWORK, 450),
-    "recipes show": (("recipes", "show", "demo"), MODELS | NETWORK, 440),
-    "plan": (("plan", "reconstruct", "--model", "33b", "--card", "24gb"), MODELS | NETWORK, 500),
+    "alone": ((), MODELS | NETWORK | RECIPES, 200),
+    "--help": (("--help",), MODELS | NETWORK | RECIPES, 200),
+    "--version": (("--version",), MODELS | NETWORK | RECIPES, 230),
+    "train --help": (("train", "--help"), MODELS | NETWORK | RECIPES, 180),
+    "init --help": (("init", "--help"), MODELS | NETWORK | RECIPES, 180),
+    "report --help": (("report", "--help"), MODELS | NETWORK | RECIPES, 180),
+    "grow show --help": (("grow", "show", "--help"), MODELS | NETWORK | RECIPES, 180),
+    "chat --help": (("chat", "--help"), MODELS | NETWORK | RECIPES, 180),
+    "runs list": (("runs", "list"), MODELS | NETWORK | RECIPES, 285),
+    "recipes list": (("recipes", "list"), MODELS | NETWORK, 425),
+    "recipes show": (("recipes", "show", "demo"), MODELS | NETWORK, 415),
+    "plan": (("plan", "reconstruct", "--model", "33b", "--card", "24gb"), MODELS | NETWORK, 465),
     "score": (("score", "last"), MODELS | NETWORK | RECIPES, 360),
-    "completion": ((), MODELS | NETWORK | RECIPES, 210),
+    "completion": ((), MODELS | NETWORK | RECIPES, 180),
 }
 """What is typed, what it may not load, and how many modules it may load in all (Python's own among them)."""
 
