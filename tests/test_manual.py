@@ -58,7 +58,13 @@ def test_a_commands_options() -> None:
 
 @pytest.mark.parametrize(
     "typed, near",
-    [("evalution", "help evaluation"), ("trian", "help train"), ("data chek", "help data check")],
+    [
+        ("evalution", "help evaluation"),
+        ("trian", "help train"),
+        ("data chek", "help data check"),
+        ("gguf", "`doitune help export` speaks of it"),
+        ("qqqq", "`doitune help` lists the pages"),
+    ],
 )
 def test_a_near_miss_is_named(typed: str, near: str) -> None:
     with pytest.raises(UsageError) as found:

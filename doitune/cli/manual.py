@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from doitune.cli.options import Json
 from doitune.errors import UsageError
 
 if TYPE_CHECKING:
-    from doitune.console.manual import Language
+    from doitune.console.manual import Language, Topic
 
 Words = Annotated[
     list[str] | None,
@@ -44,7 +45,7 @@ def manual(
     elif not words:
         manual.show_topics(found)
     elif page is None:
-        screen.say(_options(ctx, words, [one.name for one in found]))
+        screen.say(_options(ctx, words, found))
     elif as_json:
         screen.show_json({"schema": "doitune.help/1", "name": page.name, "text": manual.text_of(page)})
     else:
@@ -62,7 +63,7 @@ def _language(asked: str | None) -> Language:
     return "zh" if asked.startswith("zh") else "en"
 
 
-def _options(ctx: typer.Context, words: list[str], pages: list[str]) -> str:
+def _options(ctx: typer.Context, words: list[str], pages: Sequence[Topic]) -> str:
     """The help of the command that words name. UsageError with the nearest name."""
     above: Any = ctx.find_root()
     command: Any = above.command
@@ -70,8 +71,10 @@ def _options(ctx: typer.Context, words: list[str], pages: list[str]) -> str:
         known = getattr(command, "commands", {})
         if word not in known:
             said = " ".join(words[: depth + 1])
-            near = _nearest(said, [" ".join((*words[:depth], one)) for one in known] + pages)
-            raise UsageError(f"no page and no command {said!r}", near)
+            names = [*(" ".join((*words[:depth], one)) for one in known), *(page.name for page in pages)]
+            raise UsageError(
+                f"no page and no command {said!r}", _nearest(said, names) or _telling(said, pages)
+            )
         command = known[word]
         above = command.make_context(word, [], parent=above, resilient_parsing=True)
     return str(command.get_help(above))
@@ -81,4 +84,11 @@ def _nearest(word: str, names: list[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(word.lower()[:80], names, 1, 0.5)
-    return f"did you mean `doitune help {near[0]}`?" if near else "`doitune help` lists the pages"
+    return f"did you mean `doitune help {near[0]}`?" if near else ""
+
+
+def _telling(word: str, pages: Sequence[Topic]) -> str:
+    """The page that says a word most often."""
+    times = {page.name: page.path.read_text(encoding="utf-8").lower().count(word.lower()) for page in pages}
+    most = max(times, key=lambda name: times[name])
+    return f"`doitune help {most}` speaks of it" if times[most] else "`doitune help` lists the pages"
