@@ -14,7 +14,7 @@ from tiny_evals import examples, tiny
 from doitune.data.example import Message
 from doitune.errors import CheckpointError
 from doitune.evals.ask import Limits
-from doitune.evals.batching import QUESTIONS, Batching, _alike, compare_batching, read_batching
+from doitune.evals.batching import QUESTIONS, Batching, _alike, _choose, compare_batching, read_batching
 from doitune.evals.evaluate import evaluate, score_folder
 from doitune.evals.evaluation import Evaluation
 from doitune.evals.markdown import report_markdown
@@ -223,6 +223,20 @@ def test_scores_that_depend_on_their_neighbours_are_found_in_every_way_of_asking
     _reads_its_neighbours(model, name)
     found = compare_batching(model, template, prompts, 4096)
     assert set(found.parted) == {one.item.id for one in prompts}
+
+
+def test_scored_questions_are_compared_where_that_is_little_work() -> None:
+    """Trap: eight rows as wide as the longest question take longer than the rest of a small evaluation; and
+    one short question leaves too few near it."""
+    template = tiny()[1]
+    letters = [one for one in prepare(_task().items, template) if one.item.way == "letters"]
+    made = [replace(letters[0], length=100 + place) for place in range(60)] + [
+        replace(letters[0], length=500) for _ in range(40)
+    ]
+    chosen = _choose(made, "letters", 100_000)
+    assert [chosen[0].length, chosen[-1].length] == [100, 150] and len(chosen) == QUESTIONS
+    short = _choose([replace(letters[0], length=10), *made], "letters", 100_000)
+    assert len(short) == QUESTIONS and short[-1].length == 106
 
 
 def test_a_start_that_letters_share_is_compared_with_whole_questions() -> None:

@@ -19,6 +19,7 @@ from doitune.evals.letters import bare_ids, one_each
 from doitune.evals.prompts import prepare
 from doitune.evals.suites import doit
 from doitune.evals.task import Item, Reply, Task
+from doitune.prompt.batch import MICRO_BATCH_COST_TOKENS
 from doitune.prompt.encode import encode_question, option_ids
 from doitune.prompt.template import open_template
 
@@ -160,6 +161,37 @@ def test_little_is_not_shared_and_sets_are_then_asked_together(loaded):
         for batch in cut(prepare(with_examples(12), loaded[1]), Limits(), shares=False)
         for prompt in batch
     )
+
+
+def test_sets_too_small_for_a_start_of_their_own_go_on_from_what_all_begin_with(loaded, tmp_path):
+    """Trap: `--limit 1` of CMMLU asks 67 sets, each of which starts like no other but for the template."""
+    model, template = loaded
+    sets = tuple("甲乙丙丁戊己庚辛")
+    items = [
+        replace(one, question=(Message("user", "以下是单项选择题，请直接给出正确答案。" + one.to_read),))
+        for one in with_examples(1, sets=sets, shots=0)
+    ]
+    batches = cut(prepare(items, template), Limits(), cost_tokens=model.batch_cost_tokens)
+    prompts = [prompt for batch in batches for prompt in batch]
+    (shared,) = {prompt.shared for prompt in prompts}
+    assert len(prompts) == len(sets) and shared > 0
+    assert (
+        len({prompt.ids[:shared] for prompt in prompts})
+        == 1
+        < len({prompt.ids[: shared + 1] for prompt in prompts})
+    )
+    one = Limits(exact=True)
+    alone, together = replies(model, template, items, one), replies(model, template, items, Limits())
+    for key, reply in together.items():
+        assert reply.option_scores == pytest.approx(alone[key].option_scores, abs=1e-4)
+
+
+def test_a_batch_costs_a_cpu_less_and_is_then_padded_less(loaded):
+    prompts = prepare(with_examples(12, shots=0), loaded[1])
+    few, many = (cut(prompts, Limits(), cost_tokens=cost) for cost in (1, MICRO_BATCH_COST_TOKENS))
+    positions = [sum(_positions(batch) for batch in batches) for batches in (few, many)]
+    assert positions[0] < positions[1] and len(few) > len(many)
+    assert loaded[0].device.type == "cpu" and loaded[0].batch_cost_tokens < MICRO_BATCH_COST_TOKENS
 
 
 def test_a_ranking_runs_its_question_once(loaded, monkeypatch):

@@ -8,7 +8,7 @@ from bitsandbytes import functional
 from bitsandbytes.nn import Params4bit
 
 from doitune.backends import four_bits
-from doitune.backends.four_bits import quantising_in_pieces
+from doitune.backends.four_bits import counted_places, quantising_in_pieces
 from doitune.base import nf4
 
 
@@ -63,12 +63,30 @@ def test_values_rounded_in_pieces_are_those_of_the_whole(
         assert torch.equal(codes.rows(first, last), whole[first:last]), "some rows, wherever blocks begin"
 
 
+def test_places_among_few_bounds_are_those_of_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traps: a number that is a bound itself, NaN, infinities; and a search that is not replaced at all."""
+    bounds = torch.linspace(-0.85, 0.86, 15)
+    edges = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -1, 1])
+    numbers = torch.cat([torch.randn(4096), bounds, bounds.nextafter(torch.tensor(1.0)), edges])
+    own = torch.bucketize(numbers, bounds, out_int32=True)
+    found = counted_places(numbers, bounds)
+    assert torch.equal(found, own) and found.dtype == own.dtype and set(own.tolist()) == set(range(16))
+    counted = []
+    monkeypatch.setattr(
+        four_bits, "counted_places", lambda *both: counted.append(len(both[1])) or counted_places(*both)
+    )
+    with quantising_in_pieces():
+        functional.quantize_4bit(torch.randn(64, 64), quant_type="nf4", compress_statistics=True)
+        assert torch.equal(torch.bucketize(numbers, bounds), own)
+    assert counted == [15]
+
+
 def test_bitsandbytes_has_its_own_again() -> None:
-    own = functional.quantize_4bit
+    own, search = functional.quantize_4bit, torch.bucketize
     with pytest.raises(ZeroDivisionError), quantising_in_pieces():
         assert functional.quantize_4bit is not own
         raise ZeroDivisionError
-    assert functional.quantize_4bit is own
+    assert functional.quantize_4bit is own and torch.bucketize is search
 
 
 def test_experts_that_stay_in_16_bits_are_counted() -> None:

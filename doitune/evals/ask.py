@@ -33,7 +33,7 @@ values of one layer at a time."""
 
 WORTH_TOKENS = 2 * MICRO_BATCH_COST_TOKENS
 """A prefix is shared where that saves more than this: it costs a forward of its own, and a set's batches
-have no other set's questions."""
+have no other set's questions. Letters' starts are, where a batch costs less, from as much less on."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,21 @@ Asked = tuple[Item, Reply]
 Ask = Callable[[Sequence[Prompt]], list[Reply]]
 
 
-def cut(prompts: Sequence[Prompt], limits: Limits, *, shares: bool = True) -> list[list[Prompt]]:
+def cut(
+    prompts: Sequence[Prompt],
+    limits: Limits,
+    *,
+    shares: bool = True,
+    cost_tokens: int = MICRO_BATCH_COST_TOKENS,
+) -> list[list[Prompt]]:
     """Batches of prompts that can be asked together, longest first: the same way, options and cap, and under
     the token budget.
 
     `shares`: whether the model can go on from a prefix. The prompts of a batch share the same ones.
+    `cost_tokens`: what a batch costs the model besides its positions.
     """
     groups: dict[tuple[object, ...], list[Prompt]] = {}
-    for prompt in with_prefixes(prompts) if shares and not limits.exact else prompts:
+    for prompt in with_prefixes(prompts, cost_tokens) if shares and not limits.exact else prompts:
         item = prompt.item
         kind: tuple[object, ...] = (
             (item.way, item.options, item.max_new_tokens) if item.way != "rank" else (item.way,)
@@ -94,49 +101,55 @@ def cut(prompts: Sequence[Prompt], limits: Limits, *, shares: bool = True) -> li
         places = (
             [[place] for place in range(len(waiting))]
             if limits.exact
-            else cut_sorted(sizes, limits.batch_tokens)
+            else cut_sorted(sizes, limits.batch_tokens, cost_tokens)
         )
         batches += [[waiting[place] for place in part] for part in places]
     return batches
 
 
-def with_prefixes(prompts: Sequence[Prompt]) -> list[Prompt]:
+def with_prefixes(prompts: Sequence[Prompt], cost_tokens: int) -> list[Prompt]:
     """The prompts with `shared` set: the start that a set's letter questions (of as many shots) have in
-    common; a ranking's whole question."""
-    groups: dict[tuple[object, ...], list[Prompt]] = {}
-    for place, prompt in enumerate(prompts):
-        item = prompt.item
-        kind = (
-            (item.set, item.options, prompt.shots, prompt.released_shots)
-            if item.way == "letters"
-            else (place,)
+    common, or where that is not worth it, all sets' that have none; a ranking's whole question."""
+    letters, found = [], []
+    alone: list[Prompt] = []
+    for prompt in prompts:
+        if prompt.item.way == "letters":
+            letters.append(prompt)
+            continue
+        rows = [row.ids for row in prompt.rows] if prompt.item.way == "rank" else []
+        found.append(replace(prompt, shared=_worth_sharing(rows, WORTH_TOKENS, len(prompt.ids) - 1)))
+    worth = cost_tokens * WORTH_TOKENS // MICRO_BATCH_COST_TOKENS
+    for group in _of_a_kind(letters, of_set=True):
+        shared = _worth_sharing([prompt.ids for prompt in group], worth)
+        released = _worth_sharing([prompt.rows[1].ids for prompt in group if len(prompt.rows) > 1], worth)
+        (found if shared else alone).extend(
+            replace(prompt, shared=shared, released_shared=released) for prompt in group
         )
-        groups.setdefault((item.way, *kind), []).append(prompt)
-    found = []
-    for (way, *_), group in groups.items():
-        if way == "letters":
-            shared = _worth_sharing([prompt.ids for prompt in group])
-            released = _worth_sharing([prompt.rows[1].ids for prompt in group if len(prompt.rows) > 1])
-            found += [replace(prompt, shared=shared, released_shared=released) for prompt in group]
-        else:
-            rows = [row.ids for prompt in group for row in prompt.rows] if way == "rank" else []
-            found += [replace(prompt, shared=_worth_sharing(rows, len(prompt.ids) - 1)) for prompt in group]
+    for group in _of_a_kind(alone, of_set=False):
+        shared = _worth_sharing([prompt.ids for prompt in group], worth)
+        found += [replace(prompt, shared=shared) for prompt in group]
     return found
 
 
-def _worth_sharing(rows: Sequence[tuple[int, ...]], at_most: int | None = None) -> int:
-    """How many first ids all rows have in common, a token of each row left over; 0 where too little would
-    be saved."""
+def _of_a_kind(prompts: Sequence[Prompt], *, of_set: bool) -> list[list[Prompt]]:
+    """The prompts by options and shots, and by set."""
+    groups: dict[tuple[object, ...], list[Prompt]] = {}
+    for prompt in prompts:
+        kind = (prompt.item.set if of_set else "", prompt.item.options, prompt.shots, prompt.released_shots)
+        groups.setdefault(kind, []).append(prompt)
+    return list(groups.values())
+
+
+def _worth_sharing(rows: Sequence[tuple[int, ...]], worth: int, at_most: int | None = None) -> int:
+    """How many first ids all rows have in common, a token of each row left over; 0 where no more than
+    `worth` positions would be saved."""
     if len(rows) < 2:
         return 0
     first, last = min(rows), max(rows)  # what the ends of the sorted rows share, all of them do
-    top = (
-        min(len(row) - 1 for row in rows)
-        if at_most is None
-        else min(at_most, *(len(row) - 1 for row in rows))
-    )
+    top = min(len(row) - 1 for row in rows)
+    top = top if at_most is None else min(top, at_most)
     shared = next((place for place in range(top) if first[place] != last[place]), top)
-    return shared if shared * (len(rows) - 1) > WORTH_TOKENS else 0
+    return shared if shared * (len(rows) - 1) > worth else 0
 
 
 def _positions(prompts: Sequence[Prompt]) -> float:
@@ -173,9 +186,8 @@ def ask(
     if refused:
         yield [(prompt.item, prompt.reply()) for prompt in refused]
     kept = Kept()
-    for batch in cut(
-        [prompt for prompt in prompts if not prompt.too_long], limits, shares=model.shares_prefix
-    ):
+    asked = [prompt for prompt in prompts if not prompt.too_long]
+    for batch in cut(asked, limits, shares=model.shares_prefix, cost_tokens=model.batch_cost_tokens):
         yield ask_batch(model, template, batch, kept)
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "doitune.batching/1"
 QUESTIONS, TOKENS = 8, 32
+SPREAD = 1.5
+"""The longest scored question over the shortest: padding up to a third of a row, and little work."""
 TIE_NATS = {"float32": 1e-3}
 TIE_NATS_HALF = 0.25
 """Two tokens whose losses are no further apart are a tie, by the dtype of the products; so are two options by
@@ -152,7 +154,7 @@ def _compare_scored(model: LoadedModel, template: Template, chosen: Sequence[Pro
 def _both_ways(model: LoadedModel, template: Template, chosen: Sequence[Prompt]) -> Batching:
     doing(_SAYING)
     parts: dict[tuple[object, ...], list[Prompt]] = {}
-    for prompt in with_prefixes(chosen) if model.shares_prefix else chosen:
+    for prompt in with_prefixes(chosen, model.batch_cost_tokens) if model.shares_prefix else chosen:
         start = (prompt.ids[: prompt.shared], prompt.rows[-1].ids[: prompt.released_shared])
         parts.setdefault(start, []).append(prompt)
     together = {item.id: reply for part in parts.values() for item, reply in ask_batch(model, template, part)}
@@ -187,7 +189,8 @@ def _alike(one: list[tuple[float, ...]], other: list[tuple[float, ...]], dtype: 
 
 def _choose(prompts: Sequence[Prompt], way: str, batch_tokens: int) -> list[Prompt]:
     """Questions of one way, of a kind that can be asked together, from the shortest to the longest that all
-    fit a batch of the evaluation: of one set, whose start may be shared, where it has enough."""
+    fit a batch of the evaluation, of scored ones to SPREAD times the shortest: of one set, whose start may be
+    shared, where it has enough."""
     sets: dict[tuple[object, ...], list[Prompt]] = {}
     kinds: dict[tuple[object, ...], list[Prompt]] = {}
     for one in prompts:
@@ -204,6 +207,9 @@ def _choose(prompts: Sequence[Prompt], way: str, batch_tokens: int) -> list[Prom
     if len(fitting) < QUESTIONS:
         most = max((one.length for one in some), default=0)
         return some[:QUESTIONS] if rows * len(some) * most <= batch_tokens else fitting
+    if way != "write":
+        near = sum(one.length <= SPREAD * fitting[0].length for one in fitting)
+        fitting = fitting[: max(near, QUESTIONS)]
     return [fitting[place * (len(fitting) - 1) // (QUESTIONS - 1)] for place in range(QUESTIONS)]
 
 

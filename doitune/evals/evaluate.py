@@ -170,7 +170,8 @@ def _batches(
 
     refused = [prompt for prompt in prompts if prompt.too_long]
     batches = [refused] if refused else []
-    batches += cut([prompt for prompt in prompts if not prompt.too_long], limits, shares=model.shares_prefix)
+    asked = [prompt for prompt in prompts if not prompt.too_long]
+    batches += cut(asked, limits, shares=model.shares_prefix, cost_tokens=model.batch_cost_tokens)
     return [batch for batch in batches if any(prompt.item.id not in answered for prompt in batch)]
 
 

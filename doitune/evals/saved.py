@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class Manifest:
     def of(cls, task: Task, identity: Mapping[str, str], fingerprint: str, moment: str = "") -> Manifest:
         """The manifest of `task` asked to the model that `identity` names, through the encoder with
         `fingerprint`."""
-        totals = {name: sum(item.set == name for item in task.items) for name in task.sets}
+        totals = Counter(item.set for item in task.items)
         return cls(
             task.suite,
             task.shots,

@@ -79,12 +79,14 @@ def pack(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
     return bins
 
 
-def cut_sorted(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
+def cut_sorted(
+    lengths: Sequence[int], budget_tokens: int, cost_tokens: int = MICRO_BATCH_COST_TOKENS
+) -> list[list[int]]:
     """Places of `lengths`, sorted, cut into padded micro-batches so that positions plus fixed costs are
     least.
 
     Dynamic programme over the sorted lengths: best[j] = min over i of best[i] + (j - i) * longest(i..j) +
-    MICRO_BATCH_COST_TOKENS, where (j - i) * longest fits the budget or j - i is 1. Longest first, so that a
+    cost_tokens, where (j - i) * longest fits the budget or j - i is 1. Longest first, so that a
     lack of memory shows in the first micro-batch.
     """
     order = sorted(range(len(lengths)), key=lambda p: (-lengths[p], p))
@@ -95,7 +97,7 @@ def cut_sorted(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
             area = (end - start) * lengths[order[start]]
             if area > budget_tokens and end - start > 1:
                 break
-            cost = best[start] + area + MICRO_BATCH_COST_TOKENS
+            cost = best[start] + area + cost_tokens
             if cost < best[end]:
                 best[end], cut_before[end] = cost, start
     groups: list[list[int]] = []

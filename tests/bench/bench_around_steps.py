@@ -140,11 +140,11 @@ def theirs(root: Path, given: argparse.Namespace) -> None:
     )
 
 
-def measured(python: str, root: Path, *words: str) -> dict[str, float]:
+def measured(command: list[str], root: Path) -> dict[str, float]:
     """A process of its own: its wall and CPU seconds and its peak, in MiB."""
     began = time.perf_counter()
     with (root / "said.txt").open("w") as said:
-        process = subprocess.Popen([python, __file__, *words], stdout=said, stderr=said)
+        process = subprocess.Popen(command, stdout=said, stderr=said)
         _, status, used = os.wait4(process.pid, 0)
     if status:
         sys.exit((root / "said.txt").read_text()[-3000:])
@@ -191,11 +191,11 @@ def show(name: str, one: dict[str, Any], tokens: int) -> None:
 def main(given: argparse.Namespace) -> int:
     """Run the pairs and print medians; 1 where a target is missed."""
     found: dict[str, list[dict[str, Any]]] = {"doitune": [], "trl": []}
-    again = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_work(root, given)
-        measured(sys.executable, root, *again, "--child", "prepare", "--root", folder)
+        child = [__file__, *sys.argv[1:], "--root", folder, "--child"]
+        measured([sys.executable, *child, "prepare"], root)
         rows = json.loads((root / "rows.json").read_text())
         tokens = sum(len(row["input_ids"]) for row in rows)
         trained = sum(label != -100 for row in rows for label in row["labels"])
@@ -204,7 +204,7 @@ def main(given: argparse.Namespace) -> int:
             names = ["doitune", "trl"] if given.peer_python else ["doitune"]
             for name in names if pair % 2 else names[::-1]:
                 python = given.peer_python if name == "trl" else sys.executable
-                took = measured(python, root, *again, "--child", name, "--root", folder)
+                took = measured([python, *child, name], root)
                 one = (read_theirs if name == "trl" else read_ours)(root, took)
                 found[name].append(one)
                 show(name, one, tokens)
