@@ -4,6 +4,7 @@ the report says so."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from tiny_evals import examples, tiny
 
 from doitune.data.example import Message
 from doitune.errors import CheckpointError
-from doitune.evals.ask import Limits
+from doitune.evals.ask import Limits, ask_batch
 from doitune.evals.batching import QUESTIONS, Batching, _alike, _choose, compare_batching, read_batching
 from doitune.evals.evaluate import evaluate, score_folder
 from doitune.evals.evaluation import Evaluation
@@ -118,7 +119,7 @@ def test_a_tie_is_no_fault():
         ]
 
     model.generate = generate
-    found = compare_batching(model, template, prompts, 4096)
+    found, _ = compare_batching(model, template, prompts, 4096)
     assert (found.asked, found.same, found.ties, found.parted) == (ASKED, 2 * EACH, QUESTIONS, ())
     assert (
         found.text == f"{ASKED} questions asked together and one at a time: {2 * EACH} replies are the same, "
@@ -143,7 +144,7 @@ def test_a_reply_that_goes_on_where_the_other_ends_is_a_fault():
         )
 
     model.generate = generate
-    assert len(compare_batching(model, template, prompts, 4096).parted) == QUESTIONS
+    assert len(compare_batching(model, template, prompts, 4096)[0].parted) == QUESTIONS
 
 
 def test_the_questions_fit_a_batch_of_the_evaluation_and_are_of_all_lengths():
@@ -161,7 +162,7 @@ def test_the_questions_fit_a_batch_of_the_evaluation_and_are_of_all_lengths():
     assert (
         compare_batching(model, template, prompts, 10)
         == compare_batching(model, template, [], 10_000)
-        == Batching(0, 0, 0)
+        == (Batching(0, 0, 0), [])
     )
 
 
@@ -219,9 +220,9 @@ def test_scores_that_depend_on_their_neighbours_are_found_in_every_way_of_asking
     model, template = tiny()
     prompts = [one for one in prepare(_task().items, template) if one.item.way == way]
     assert len(prompts) == EACH
-    assert compare_batching(model, template, prompts, 4096) == Batching(EACH, EACH, 0)
+    assert compare_batching(model, template, prompts, 4096)[0] == Batching(EACH, EACH, 0)
     _reads_its_neighbours(model, name)
-    found = compare_batching(model, template, prompts, 4096)
+    found, _ = compare_batching(model, template, prompts, 4096)
     assert set(found.parted) == {one.item.id for one in prompts}
 
 
@@ -249,10 +250,10 @@ def test_a_start_that_letters_share_is_compared_with_whole_questions() -> None:
         if one.way == "letters"
     ]
     prompts = prepare(items, template)
-    assert compare_batching(model, template, prompts, 100_000) == Batching(EACH, EACH, 0)
+    assert compare_batching(model, template, prompts, 100_000)[0] == Batching(EACH, EACH, 0)
     real = model.read
     model.read = lambda ids: real((*ids[1:], ids[0]))  # type: ignore[method-assign]
-    assert len(compare_batching(model, template, prompts, 100_000).parted) == EACH
+    assert len(compare_batching(model, template, prompts, 100_000)[0].parted) == EACH
 
 
 def test_letters_of_sets_with_a_question_each_are_compared() -> None:
@@ -260,9 +261,9 @@ def test_letters_of_sets_with_a_question_each_are_compared() -> None:
     model, template = tiny()
     letters = [one for one in prepare(_task().items, template) if one.item.way == "letters"]
     apart = [replace(one, item=replace(one.item, set=f"set {place}")) for place, one in enumerate(letters)]
-    assert compare_batching(model, template, apart, 4096) == Batching(EACH, EACH, 0)
+    assert compare_batching(model, template, apart, 4096)[0] == Batching(EACH, EACH, 0)
     _reads_its_neighbours(model, "logits")
-    assert len(compare_batching(model, template, apart, 4096).parted) == EACH
+    assert len(compare_batching(model, template, apart, 4096)[0].parted) == EACH
 
 
 def test_in_half_precision_the_best_option_decides() -> None:
@@ -272,3 +273,36 @@ def test_in_half_precision_the_best_option_decides() -> None:
     assert _alike([(1.0, 0.2)], [(0.3, 0.9)], "bfloat16") == "parted"
     assert _alike([(1.0, 0.2)], [(1.4, 0.3)], "float32") == "parted"
     assert _alike([(1.0, 0.2)], [(float("nan"), 0.2)], "float32") == "parted"
+
+
+def test_what_the_proof_asked_together_is_not_asked_again(tmp_path, monkeypatch):
+    """Of scored questions the replies are whole; those of an older version's proof were not kept."""
+    model, template = tiny()
+    times: Counter[str] = Counter()
+
+    def counting(model_: Any, template_: Any, batch: Any, *more: Any) -> Any:
+        times.update(one.item.id for one in batch)
+        return ask_batch(model_, template_, batch, *more)
+
+    monkeypatch.setattr("doitune.evals.batching.ask_batch", counting)
+    monkeypatch.setattr("doitune.evals.ask.ask_batch", counting)
+    scored = [one.id for one in _task().items if one.way != "write"]
+    _run(model, template, tmp_path / "new")
+    assert len(scored) == 2 * EACH and all(times[name] == 2 for name in scored), "together and alone"
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / BATCHING).write_bytes((tmp_path / "new" / BATCHING).read_bytes())
+    times.clear()
+    _run(model, template, tmp_path / "old")
+    assert set(times) == {one.id for one in _task().items} and set(times.values()) == {1}
+
+
+def test_an_evaluation_that_is_killed_after_its_proof_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    model, template = tiny()
+    _run(model, template, tmp_path / "whole")
+    with monkeypatch.context() as until_then:
+        until_then.setattr("doitune.evals.evaluate._batches", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            _run(model, template, tmp_path / "cut")
+    (tmp_path / "cut" / BATCHING).unlink()  # the replies are written first
+    _run(model, template, tmp_path / "cut")
+    assert (tmp_path / "cut" / OUTCOMES).read_bytes() == (tmp_path / "whole" / OUTCOMES).read_bytes()

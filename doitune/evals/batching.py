@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from doitune.backends.out_of_memory import in_parts, once_more
 from doitune.errors import CheckpointError, FitError
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.backends.written import Written
     from doitune.evals.prompts import Prompt
-    from doitune.evals.task import Reply
+    from doitune.evals.task import Item, Reply
     from doitune.prompt.template import Template
 
+Asked: TypeAlias = "list[tuple[Item, Reply]]"
 SCHEMA = "doitune.batching/1"
+SCORED = ("letters", "rank")
 QUESTIONS, TOKENS = 8, 32
 SPREAD = 1.5
 """The longest scored question over the shortest: padding up to a third of a row, and little work."""
@@ -66,15 +68,29 @@ class Batching:
 
 
 def proved_batching(
-    folder: Path, model: LoadedModel, template: Template, prompts: Sequence[Prompt], batch_tokens: int
+    folder: Path,
+    model: LoadedModel,
+    template: Template,
+    prompts: Sequence[Prompt],
+    batch_tokens: int,
+    keep: Callable[[Asked], None] = lambda asked: None,
 ) -> Batching:
-    """What the folder's evaluation found at its start; found now where it has found nothing yet. Leaves the
-    model in evaluation mode."""
+    """What the folder's evaluation found at its start; found now where it has found nothing yet. `keep` is
+    given the whole replies of those asked together, where batches can be trusted. Leaves the model in
+    evaluation mode."""
     found = read_batching(folder)
     if found is None:
-        found = compare_batching(model, template, prompts, batch_tokens)
+        found, together = compare_batching(model, template, prompts, batch_tokens)
+        if not found.parted:
+            keep(together)
         write_json(folder / BATCHING, {"schema": SCHEMA, **asdict(found)})
     return found
+
+
+def whole_replies(prompts: Sequence[Prompt], batch_tokens: int) -> set[str]:
+    """The ids of the questions that `proved_batching` keeps the replies of: scored ones."""
+    chosen = [one for way in SCORED for one in _choose(prompts, way, batch_tokens)]
+    return {one.item.id for one in chosen}
 
 
 def read_batching(folder: Path) -> Batching | None:
@@ -95,21 +111,24 @@ def read_batching(folder: Path) -> Batching | None:
 
 def compare_batching(
     model: LoadedModel, template: Template, prompts: Sequence[Prompt], batch_tokens: int
-) -> Batching:
+) -> tuple[Batching, Asked]:
     """Up to QUESTIONS questions of each way of asking, of different lengths, together and one at a time:
-    greedy replies of at most TOKENS tokens, the options' scores, the candidates' losses. Leaves the model in
-    evaluation mode."""
+    greedy replies of at most TOKENS tokens, the options' scores, the candidates' losses; and the replies of
+    the scored ones, together. Leaves the model in evaluation mode."""
     model.training(False)
     found = [_compare_written(model, template, _choose(prompts, "write", batch_tokens))]
-    found += [
-        _compare_scored(model, template, _choose(prompts, way, batch_tokens)) for way in ("letters", "rank")
-    ]
-    return Batching(
+    replies: Asked = []
+    for way in SCORED:
+        one, together = _compare_scored(model, template, _choose(prompts, way, batch_tokens))
+        found.append(one)
+        replies += together
+    whole = Batching(
         sum(one.asked for one in found),
         sum(one.same for one in found),
         sum(one.ties for one in found),
         tuple(name for one in found for name in one.parted),
     )
+    return whole, replies
 
 
 _SAYING = "asking a few questions together and one at a time"
@@ -141,30 +160,33 @@ def _compare_written(model: LoadedModel, template: Template, chosen: Sequence[Pr
     return Batching(len(chosen), same, ties, tuple(parted))
 
 
-def _compare_scored(model: LoadedModel, template: Template, chosen: Sequence[Prompt]) -> Batching:
+def _compare_scored(
+    model: LoadedModel, template: Template, chosen: Sequence[Prompt]
+) -> tuple[Batching, Asked]:
     """The chosen as an evaluation asks them, from the start that they share, and each whole by itself."""
     if len(chosen) < 2:
-        return Batching(0, 0, 0)
+        return Batching(0, 0, 0), []
     try:
         return _both_ways(model, template, chosen)
     except FitError:  # of one question: the evaluation says it, once what fits is answered
-        return Batching(0, 0, 0)
+        return Batching(0, 0, 0), []
 
 
-def _both_ways(model: LoadedModel, template: Template, chosen: Sequence[Prompt]) -> Batching:
+def _both_ways(model: LoadedModel, template: Template, chosen: Sequence[Prompt]) -> tuple[Batching, Asked]:
     doing(_SAYING)
     parts: dict[tuple[object, ...], list[Prompt]] = {}
     for prompt in with_prefixes(chosen, model.batch_cost_tokens) if model.shares_prefix else chosen:
         start = (prompt.ids[: prompt.shared], prompt.rows[-1].ids[: prompt.released_shared])
         parts.setdefault(start, []).append(prompt)
-    together = {item.id: reply for part in parts.values() for item, reply in ask_batch(model, template, part)}
+    asked = [pair for part in parts.values() for pair in ask_batch(model, template, part)]
+    together = {item.id: reply for item, reply in asked}
     counts, parted = Counter[str](), []
     for prompt in counted(_SAYING, chosen):
         [(item, alone)] = ask_batch(model, template, [prompt])
         verdict = _alike(_scores(together[item.id]), _scores(alone), model.compute_dtype)
         counts[verdict] += 1
         parted += [item.id] if verdict == "parted" else []
-    return Batching(len(chosen), counts["same"], counts["tie"], tuple(parted))
+    return Batching(len(chosen), counts["same"], counts["tie"], tuple(parted)), asked
 
 
 def _scores(reply: Reply) -> list[tuple[float, ...]]:

@@ -82,21 +82,25 @@ def evaluate(
             if _answers(lines.get(prompt.item.id), prompt, manifest.model)
         }
         model.training(False)
-        if not limits.exact and any(prompt.item.id not in answered for prompt in prompts):
-            limits = replace(
-                limits,
-                exact=bool(proved_batching(folder, model, template, prompts, limits.batch_tokens).parted),
-            )
-        doing(f"asking the questions of {task.suite}", len(answered), len(prompts))
-        for batch in _batches(prompts, limits, answered, model):
+
+        def keep(asked: Iterable[tuple[Item, Reply]]) -> None:
             fresh = {
                 item.id: _line(item, reply, item.document, manifest.model)
-                for item, reply in _replies(model, template, batch, kept)
+                for item, reply in asked
                 if item.id not in answered
             }
             saved.append_lines(folder, fresh.values())
-            lines |= fresh
-            answered |= set(fresh)
+            lines.update(fresh)
+            answered.update(fresh)
+
+        rest: Sequence[Prompt] = prompts
+        if not limits.exact and any(prompt.item.id not in answered for prompt in prompts):
+            found = proved_batching(folder, model, template, prompts, limits.batch_tokens, keep)
+            limits = replace(limits, exact=bool(found.parted))
+            rest = prompts if found.parted else _unproved(prompts, limits, answered)
+        doing(f"asking the questions of {task.suite}", len(answered), len(prompts))
+        for batch in _batches(rest, limits, answered, model):
+            keep(_replies(model, template, batch, kept))
             if on_progress is not None:
                 on_progress(Progress(len(answered), len(prompts), batch[0].item.set))
         return _finish(folder, manifest, [line for line in lines.values() if line.model == manifest.model])
@@ -159,6 +163,15 @@ def _answers(line: saved.Line | None, prompt: Prompt, model: str) -> bool:
         and line.reply.prompt == prompt.reply().prompt
         and line.reply.too_long == prompt.too_long
     )
+
+
+def _unproved(prompts: Sequence[Prompt], limits: Limits, answered: set[str]) -> Sequence[Prompt]:
+    """What is asked where the proof of batches has answered some: the rest. All, where an older version made
+    the proof and kept no reply."""
+    from doitune.evals.batching import whole_replies
+
+    proof = whole_replies(prompts, limits.batch_tokens)
+    return [one for one in prompts if one.item.id not in proof] if proof <= answered else prompts
 
 
 def _batches(

@@ -30,9 +30,10 @@ def bare_ids(letters: Sequence[str], template: Template) -> tuple[int, ...]:
     Source: DoIT evaluate/{cmmlu,agieval}/run_prediction_llama.py scores `A`, although an answer starts with
     another token, `▁A`.
     """
-    known = template.tokenizer.get_vocab()
-    found = tuple(known[letter] for letter in letters if letter in known)
-    return found if len(set(found)) == len(letters) else ()
+    tokenizer = template.tokenizer
+    numbers = [tokenizer.convert_tokens_to_ids(letter) for letter in letters]  # `<unk>`'s of others
+    own = [number is not None and tokenizer.convert_ids_to_tokens(number) for number in numbers]
+    return tuple(numbers) if own == [*letters] and len(set(numbers)) == len(letters) else ()
 
 
 def scored_ids(item: Item, template: Template) -> tuple[Sequences, tuple[int, ...]]:
