@@ -306,3 +306,20 @@ def test_an_evaluation_that_is_killed_after_its_proof_ends_with_the_same_bytes(t
     (tmp_path / "cut" / BATCHING).unlink()  # the replies are written first
     _run(model, template, tmp_path / "cut")
     assert (tmp_path / "cut" / OUTCOMES).read_bytes() == (tmp_path / "whole" / OUTCOMES).read_bytes()
+
+
+def test_progress_counts_what_the_proof_answers(tmp_path):
+    """Trap: an evaluation that the proof answers whole, and nobody hears of it."""
+    model, template = tiny()
+    letters = replace(_task(), items=tuple(one for one in _task().items if one.way == "letters"))
+    heard: list[int] = []
+    evaluate(
+        model,
+        template,
+        letters,
+        tmp_path,
+        identity={"base": "tiny"},
+        limits=LIMITS,
+        on_progress=lambda progress: heard.append(progress.done),
+    )
+    assert heard == [EACH]

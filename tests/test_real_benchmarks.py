@@ -16,9 +16,9 @@ from doitune.evals.targets import evaluate_target
 
 pytestmark = pytest.mark.real
 
-SUBJECTS = ("ancient_chinese", "high_school_biology")
+SUBJECTS = ("ancient_chinese", "elementary_chinese", "high_school_biology")
 SETS = ("gaokao-history",)
-LIMIT = 2
+LIMIT = 3
 
 
 class Interrupted(BaseException):
@@ -27,7 +27,7 @@ class Interrupted(BaseException):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The two benchmarks cut down to two subjects and a set, outside the project."""
+    """The two benchmarks cut down to three subjects and a set, outside the project."""
     root = tmp_path_factory.mktemp("基准")
     for split in ("dev", "test"):
         (root / "cmmlu" / split).mkdir(parents=True)

@@ -83,7 +83,7 @@ def evaluate(
         }
         model.training(False)
 
-        def keep(asked: Iterable[tuple[Item, Reply]]) -> None:
+        def keep(asked: Sequence[tuple[Item, Reply]]) -> None:
             fresh = {
                 item.id: _line(item, reply, item.document, manifest.model)
                 for item, reply in asked
@@ -92,6 +92,8 @@ def evaluate(
             saved.append_lines(folder, fresh.values())
             lines.update(fresh)
             answered.update(fresh)
+            if fresh and on_progress is not None:
+                on_progress(Progress(len(answered), len(prompts), asked[0][0].set))
 
         rest: Sequence[Prompt] = prompts
         if not limits.exact and any(prompt.item.id not in answered for prompt in prompts):
@@ -101,8 +103,6 @@ def evaluate(
         doing(f"asking the questions of {task.suite}", len(answered), len(prompts))
         for batch in _batches(rest, limits, answered, model):
             keep(_replies(model, template, batch, kept))
-            if on_progress is not None:
-                on_progress(Progress(len(answered), len(prompts), batch[0].item.set))
         return _finish(folder, manifest, [line for line in lines.values() if line.model == manifest.model])
 
 
