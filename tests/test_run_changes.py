@@ -239,6 +239,16 @@ def test_another_world_is_refused(key: str, stopped: Run) -> None:
     assert stopped.done() is None
 
 
+def test_a_run_whose_dropout_chose_otherwise_is_refused(tiny_recipe: Path, tmp_path: Path) -> None:
+    """Trap: a run that an earlier version began goes on with other masks, and nobody is told."""
+    run = _stopped(tiny_recipe, tmp_path / "runs", "lora.dropout=0.1")
+    origin = run.read_json("origin.json")
+    del origin["adapter"]["dropout"]
+    run.write_json("origin.json", origin)
+    with pytest.raises(CheckpointError, match=r"adapter\.dropout: was None, is multiply-shift"):
+        resume(run, scorer=None, on_event=_quiet)
+
+
 def test_another_device_can_be_allowed(stopped: Run) -> None:
     origin = stopped.read_json("origin.json")
     origin["device"] = "cuda: another"

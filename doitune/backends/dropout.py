@@ -18,6 +18,9 @@ from torch import nn
 
 from doitune.prompt.batch import Batch, sent
 
+KIND = "multiply-shift"
+"""What a run records of its masks: one with others is another training."""
+
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B
 WORD = 0xFFFFFFFF
 

@@ -73,7 +73,7 @@ def proved_batching(
     template: Template,
     prompts: Sequence[Prompt],
     batch_tokens: int,
-    keep: Callable[[Asked], None] = lambda asked: None,
+    keep: Callable[[Asked], None],
 ) -> Batching:
     """What the folder's evaluation found at its start; found now where it has found nothing yet. `keep` is
     given the whole replies of those asked together, where batches can be trusted. Leaves the model in

@@ -91,7 +91,7 @@ def origin(
         "device": _device(model),
         "wide_gib": _wide_gib(recipe, model),
         "compute": {"dtype": model.compute_dtype, "quantise": recipe.model.quantise},
-        "adapter": {"first_sha256": weights_sha256(model)},
+        "adapter": {"first_sha256": weights_sha256(model), **_masks(recipe)},
         "rows": asdict(count_rows(material.ledger, material.encoded)),
         "rates": dict(
             zip(("first", "highest", "last"), rates(recipe.train, material.course.total_steps), strict=True)
@@ -114,6 +114,13 @@ def origin(
         },
     }
     return dict(redacted(record))
+
+
+def _masks(recipe: Recipe) -> dict[str, str]:
+    """How dropout chooses, where anything is dropped."""
+    from doitune.backends.dropout import KIND
+
+    return {"dropout": KIND} if recipe.lora.dropout else {}
 
 
 def _wide_gib(recipe: Recipe, model: LoadedModel) -> float:
