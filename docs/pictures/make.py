@@ -1,9 +1,10 @@
 """The pictures of the manual, from real runs: a terminal as SVG by rich, the report's page by Chromium.
 
-    doitune train demo && doitune eval last && doitune grow demo --quick
+    doitune grow demo --quick && doitune train demo && doitune eval last
     python docs/pictures/make.py
 
-in the folder that has `runs/`. Nothing in a picture is fetched: rich's SVG names a font of another server.
+in the folder that has `runs/`; the demo after the family, as `last` is the newest run. Nothing in a picture is fetched:
+rich's SVG names a font of another server.
 """
 
 from __future__ import annotations
