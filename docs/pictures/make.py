@@ -3,8 +3,8 @@
     doitune grow demo --quick && doitune train demo && doitune eval last
     python docs/pictures/make.py
 
-in the folder that has `runs/`; the demo after the family, as `last` is the newest run. Nothing in a picture is fetched:
-rich's SVG names a font of another server.
+in the folder that has `runs/`; the demo after the family, as `last` is the newest run. Nothing in a picture
+is fetched: rich's SVG names a font of another server.
 """
 
 from __future__ import annotations
