@@ -85,6 +85,7 @@ def export(
     from doitune.export.measure import Listener
     from doitune.export.merged import Wish
     from doitune.run.find import find_run
+    from doitune.run.model import one_checkpoint
 
     given = {
         "--into": into != "trained",
@@ -94,8 +95,9 @@ def export(
         "--llama-cpp": llama_cpp,
     }
     formats = _formats(to, [name for name, value in given.items() if value])
-    wish = Wish(find_run(run, runs), out, checkpoint, into, dtype, questions, model)
-    with progress.LiveLine() as line:
+    found = find_run(run, runs)
+    with one_checkpoint(found, checkpoint) as step, progress.LiveLine() as line:
+        wish = Wish(found, out, step, into, dtype, questions, model)
         made = _made(formats, wish, base, (quant, llama_cpp), Listener(line.note, line.file, line.questions))
     for one in made if not as_json else ():
         show_any(one)

@@ -36,11 +36,12 @@ def push(
     from doitune.export.push import Parcel
     from doitune.export.push import push as send
     from doitune.run.find import find_run
+    from doitune.run.model import one_checkpoint
 
-    parcel = Parcel(find_run(run, runs), repository, checkpoint, base, public)
-    with progress.LiveLine() as line:
+    pushed = find_run(run, runs)
+    with one_checkpoint(pushed, checkpoint) as step, progress.LiveLine() as line:
         found = send(
-            parcel,
+            Parcel(pushed, repository, step, base, public),
             dry_run=dry_run,
             on_files=lambda files: None if as_json else show_files(files),
             on_note=line.note,

@@ -37,7 +37,6 @@ from doitune.run.layout import (
     REPORT_TEXT,
     evaluation_folder,
     in_run,
-    resume_command,
     step_of,
 )
 from doitune.run.places import at_its_corpus, moved_corpus
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from doitune.evals.task import Task
     from doitune.prompt.template import Template
     from doitune.recipe.fields import Recipe
+    from doitune.run.checkpoint import Checkpoint
 
 OnProgress = Callable[[str, Progress], None]
 
@@ -130,7 +130,7 @@ def _names_run(target: str, runs: Path) -> bool:
 
 
 def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Evaluation]:
-    from doitune.run.model import load_model, open_encoder, take_checkpoint
+    from doitune.run.model import load_model, open_encoder, still_there, take_checkpoint
 
     steps = _steps(run, request.checkpoints)
     # before a model is loaded, so that what is missing shows at once
@@ -144,7 +144,14 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
     trained, recipe = recipe, as_asked(recipe, request)
     same = recipe.model.quantise == trained.model.quantise
     _, model = load_model(recipe, base, template.new_rows, training=False)
-    now = take_checkpoint(run, steps[0], model, template, same_base=same).step
+
+    def taken(step: int) -> tuple[Checkpoint, str]:
+        """Hashed at once: a run that is still training may delete it while its base is asked."""
+        found = take_checkpoint(run, step, model, template, same_base=same)
+        with still_there(run, step):
+            return found, file_sha256(found.folder / WEIGHTS)
+
+    now, adapter = taken(steps[0])
     loaded = _Loaded(run.name, recipe, base, model, template, request, on_progress)
     leaks = int(run.read_json(ORIGIN).get("data", {}).get("leaks", 0))
     stopped = None if run.done() else run.checkpoints.all()[-1].step
@@ -155,12 +162,9 @@ def _run_target(run: Run, request: Request, on_progress: OnProgress) -> list[Eva
             with model.without_adapter():
                 found.append(_evaluated(loaded, task, _folder(run.folder, suite, BASE, task, loaded)))
         for step in steps:
-            checkpoint = run.checkpoints.of_step(step).folder
-            if step != now:
-                take_checkpoint(run, step, model, template, same_base=same)
-                now = step
-            adapter = file_sha256(checkpoint / WEIGHTS)
-            folder = _folder(run.folder, suite, checkpoint.name, task, loaded)
+            if step != now.step:
+                now, adapter = taken(step)
+            folder = _folder(run.folder, suite, now.folder.name, task, loaded)
             one = _evaluated(loaded, task, folder, adapter)
             found.append(replace(one, leaks=told, stopped_at=stopped))
     return found
@@ -339,13 +343,9 @@ def limits_of(recipe: Recipe, base: Base, exact: bool) -> Limits:
 
 def _steps(run: Run, wanted: Sequence[str]) -> list[int]:
     """Steps of the checkpoints asked for, each once, in the order asked."""
-    from doitune.run.model import checkpoint_step
+    from doitune.run.model import checkpoint_step, checkpoint_steps
 
     steps: list[int] = []
     for name in wanted:
-        steps += (
-            [found.step for found in run.checkpoints.all()] if name == "all" else [checkpoint_step(run, name)]
-        )
-    if not steps:
-        raise CheckpointError(f"{run.name} has no checkpoint", f"go on with it: {resume_command(run.folder)}")
+        steps += checkpoint_steps(run) if name == "all" else [checkpoint_step(run, name)]
     return list(dict.fromkeys(steps))

@@ -3,6 +3,7 @@ run's checkpoint."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,19 +13,22 @@ from doitune.backends.pick import begin, pick_backend
 from doitune.backends.probe import prove_adapter
 from doitune.backends.tokenizer import tokenizer_template
 from doitune.base.folder import Base
-from doitune.errors import CheckpointError
+from doitune.errors import CheckpointError, DoituneError
 from doitune.prompt.encode import fingerprint
 from doitune.run.checkpoint import Checkpoint
 from doitune.run.encoder import moment_of, refuse_other_encoder
 from doitune.run.folder import Run, resolved
-from doitune.run.layout import resume_command
+from doitune.run.layout import RECIPE, resume_command
 from doitune.run.places import its_base
 from doitune.system.doing import doing
+from doitune.system.paths import as_argument
 
 if TYPE_CHECKING:
     from doitune.backends.loaded import Backend, LoadedModel
     from doitune.prompt.template import Template
     from doitune.recipe.fields import Recipe
+
+WAIT = "wait for its end, or name another run: `doitune runs list` shows which are done"
 
 
 def load_model(recipe: Recipe, base: Base, new_rows: int, *, training: bool) -> tuple[str, LoadedModel]:
@@ -131,23 +135,59 @@ def take_checkpoint(
 
     The model is left in evaluation mode.
     """
-    found = run.checkpoints.of_step(step)
-    wrong = found.verify()
-    if wrong:
-        raise CheckpointError(
-            f"{found.folder} is damaged: {'; '.join(wrong)}", "use another checkpoint: --checkpoint last"
-        )
-    doing(f"taking up the checkpoint of step {step}")
-    model.load_adapter(found.folder)
-    prove_adapter(model, found.folder, fingerprint(template), same_base=same_base)
-    return found
+    with still_there(run, step):
+        found = run.checkpoints.of_step(step)
+        wrong = found.verify()
+        if wrong:
+            raise CheckpointError(
+                f"{found.folder} is damaged: {'; '.join(wrong)}", "use another checkpoint: --checkpoint last"
+            )
+        doing(f"taking up the checkpoint of step {step}")
+        model.load_adapter(found.folder)
+        prove_adapter(model, found.folder, fingerprint(template), same_base=same_base)
+        return found
+
+
+@contextmanager
+def still_there(run: Run, step: int) -> Iterator[None]:
+    """Inside, what fails since the checkpoint of `step` was deleted meanwhile says that: a training that goes
+    on deletes older ones. CheckpointError."""
+    try:
+        yield
+    except (DoituneError, OSError) as error:
+        if any(one.step == step for one in run.checkpoints.all()):
+            raise
+        if run.is_locked():
+            problem = f"{run.name} is still training, and has deleted its checkpoint of step {step} meanwhile"
+            raise CheckpointError(problem, WAIT) from error
+        problem = f"the checkpoint of step {step} of {run.name} was deleted while it was read"
+        raise CheckpointError(problem, "run the same command again") from error
+
+
+def checkpoint_steps(run: Run) -> list[int]:
+    """The steps of its checkpoints, at least one. CheckpointError says why there is none."""
+    if steps := [found.step for found in run.checkpoints.all()]:
+        return steps
+    if run.is_locked():
+        raise CheckpointError(f"{run.name} is still training and has no checkpoint yet", WAIT)
+    if run.done():
+        again = shlex.join(["doitune", "train", as_argument(run.folder / RECIPE)])
+        raise CheckpointError(f"the checkpoints of {run.name} are gone", f"train it again: {again}")
+    raise CheckpointError(f"{run.name} has no checkpoint", f"go on with it: {resume_command(run.folder)}")
+
+
+@contextmanager
+def one_checkpoint(run: Run, wanted: str) -> Iterator[str]:
+    """The step that `wanted` names now, as text: the same one for all that is done inside. Errors: those of
+    `checkpoint_step` and `still_there`."""
+    step = checkpoint_step(run, wanted)
+    with still_there(run, step):
+        yield str(step)
 
 
 def checkpoint_step(run: Run, wanted: str) -> int:
     """The step that "best", "last" or a number names in this run."""
-    steps = [found.step for found in run.checkpoints.all()]
-    if not steps:
-        raise CheckpointError(f"{run.name} has no checkpoint", f"go on with it: {resume_command(run.folder)}")
+    steps = checkpoint_steps(run)
     if wanted == "last":
         return steps[-1]
     if wanted == "best":
