@@ -20,9 +20,11 @@ from doitune.evals.request import Request
 from doitune.evals.targets import evaluate_target
 from doitune.export.adapter import export_adapter
 from doitune.export.card.card import CARD, model_card
-from doitune.export.card.handed import GGUF, GGUF_ADAPTER, Handed, NamedBase, named_base
+from doitune.export.card.handed import GGUF, GGUF_ADAPTER, MERGED, Handed, NamedBase, named_base
+from doitune.export.card.use import use
 from doitune.export.licences import base_licence
 from doitune.export.merged import Wish, export_merged
+from doitune.export.room import MOST_TOKENS, room_tokens
 from doitune.export.source import Source, open_source
 from doitune.export.tokenizer import CHATS
 from doitune.prompt.encode import encode, encode_question
@@ -196,7 +198,8 @@ def test_the_lines_of_a_merged_folders_card_can_be_pasted(
     assert shell and subprocess.run(["bash", "-n"], input=shell[1], text=True, check=False).returncode == 0
     lines = shell[1].replace("\\\n", " ").splitlines()
     vllm, sglang, tgi = (shlex.split(line) for line in lines if not line.startswith("#"))
-    most, kind = "64", json.loads((merged / "config.json").read_text())["dtype"]
+    config = json.loads((merged / "config.json").read_text())
+    most, kind = str(config["max_position_embeddings"]), config["dtype"]
     assert vllm[:3] == ["vllm", "serve", "./my model"] and json.loads(vllm[-1]) == {"temperature": 0}
     for words, flags in (
         (vllm, {"--served-model-name": "my model", "--max-model-len": most, "--dtype": kind}),
@@ -205,6 +208,42 @@ def test_the_lines_of_a_merged_folders_card_can_be_pasted(
     ):
         for flag, value in flags.items():
             assert words[words.index(flag) + 1] == value, (words, flag)
+
+
+@pytest.mark.parametrize(
+    ("config", "learned", "room", "in_gguf"),
+    [
+        ({"max_position_embeddings": 2048}, 512, 2048, 2048),
+        ({"max_position_embeddings": 131_072}, 512, MOST_TOKENS, MOST_TOKENS),
+        ({"max_position_embeddings": 131_072}, 8192, 8192, 8192),
+        ({"max_position_embeddings": 32_768, "model_type": "mistral", "sliding_window": 1024}, 512, MOST_TOKENS, 1024),
+        ({"max_position_embeddings": None}, 512, 512, 512),
+    ],
+)  # fmt: skip
+def test_every_program_is_asked_for_the_room_that_the_base_has(
+    source: Source, config: dict[str, Any], learned: int, room: int, in_gguf: int, tmp_path: Path
+) -> None:
+    """Trap: the longest row that was trained, as if a conversation ended there; the Modelfile beside it said otherwise."""
+    (tmp_path / "config.json").write_text(json.dumps({**source.base.config, **config}))
+    train = source.recipe.train.model_copy(update={"max_tokens": learned})
+    other = replace(
+        source,
+        base=replace(source.base, folder=tmp_path),
+        recipe=source.recipe.model_copy(update={"train": train}),
+    )
+    assert (room_tokens(other, in_gguf=False), room_tokens(other, in_gguf=True)) == (room, in_gguf)
+    merged = {"to": MERGED, "dtype": "bfloat16"}
+    text = use(Handed(other, named_base(other), "mine", merged))
+    for flag in ("--max-model-len", "--context-length", "--max-total-tokens"):
+        assert f"{flag} {room} " in text.replace("\n", " "), flag
+    assert f"No row that it learned from had more than {learned:,}." in text
+    stated = config["max_position_embeddings"]
+    assert ("The base reads up to" in text) == bool(stated) and (
+        not stated or f"reads up to {stated:,}." in text
+    )
+    for to in (GGUF, GGUF_ADAPTER):
+        document = gguf_document(to=to, files={"a.gguf": {}, "b.gguf": {}})
+        assert f" -c {in_gguf} --temp 0" in use(Handed(other, ON_HUB, "mine", document))
 
 
 def test_other_programs_read_the_turns_and_stops_of_training(merged: Path, source: Source) -> None:

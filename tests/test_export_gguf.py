@@ -4,6 +4,7 @@ otherwise takes no name. The tests of llama.cpp itself are slow and need the pac
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -363,6 +364,10 @@ def test_an_export_is_measured_and_recognised(run: Any, tmp_path: Path) -> None:
     )
     there = sorted(path.name for path in found.folder.iterdir())
     assert there == ["Modelfile", "README.md", "export.json", "model-f16.gguf", "model-q8_0.gguf"]
+    asked = re.search(r"PARAMETER num_ctx (\d+)\n", (found.folder / "Modelfile").read_text("utf-8"))
+    merged = (found.folder.parent / "merged" / "README.md").read_text("utf-8")
+    assert asked and f" -c {asked[1]} " in (found.folder / "README.md").read_text("utf-8")
+    assert f"--max-model-len {asked[1]} " in merged, "one export, one room"
     assert not [path for path in (tmp_path / "o").iterdir() if path.name not in ("gguf", "merged")]
     assert str(tmp_path) not in (found.folder / "export.json").read_text("utf-8")
     before = (found.folder / "model-f16.gguf").stat().st_mtime_ns

@@ -11,6 +11,7 @@ from doitune.data.corpus import KNOWN
 from doitune.data.hub_rows import hub_rows
 from doitune.data.hubs import REPOSITORY
 from doitune.evals.markdown import escape
+from doitune.export.room import room_tokens
 from doitune.run.layout import ORIGIN
 
 if TYPE_CHECKING:
@@ -55,11 +56,9 @@ class Handed:
         return datasets(self.source)
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest example that it can have learned from, or of a text that it can take."""
-        context = self.source.base.size("positions")
-        most = self.source.recipe.train.max_tokens
-        return min(most, context) if context else most
+    def room_tokens(self) -> int:
+        """What a server of it is asked to have room for."""
+        return room_tokens(self.source, in_gguf=self.to in (GGUF, GGUF_ADAPTER))
 
 
 def named_base(source: Source) -> NamedBase:

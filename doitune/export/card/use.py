@@ -129,10 +129,17 @@ def _merged(handed: Handed) -> str:
         ),
         "The port is vLLM's; SGLang has 30000, the lines of TGI 8080. It was judged by its likeliest tokens: "
         "say `temperature: 0`, since servers draw where a request says nothing. "
-        f"{handed.longest:,} tokens are the longest example that it learned from; its positions go to "
-        f"{handed.source.base.size('positions'):,}. Ask it by chats: raw prompts lack the turns.",
+        "Ask it by chats: raw prompts lack the turns.",
+        _room(handed),
     ]
     return "\n\n".join(parts)
+
+
+def _room(handed: Handed) -> str:
+    context = handed.source.base.size("positions")
+    reads = f" The base reads up to {context:,}." if context else ""
+    learned = f"No row that it learned from had more than {handed.source.recipe.train.max_tokens:,}."
+    return f"Room is for {handed.room_tokens:,} tokens, a conversation with its reply.{reads} {learned}"
 
 
 def _request(name: str) -> str:
@@ -145,7 +152,7 @@ def _request(name: str) -> str:
 def _servers(handed: Handed, dtype: str) -> list[str]:
     """A command for each server."""
     place, name = shlex.quote(f"./{handed.title}"), shlex.quote(handed.title)
-    most, of_vllm, of_sglang = handed.longest, "", ""
+    most, of_vllm, of_sglang = handed.room_tokens, "", ""
     if parsers := _parsers(handed):
         of_vllm = f" --enable-auto-tool-choice --tool-call-parser {parsers[0]}"
         of_sglang = f" --tool-call-parser {parsers[1]}"
@@ -183,12 +190,13 @@ def _gguf(handed: Handed) -> str:
     parts = [
         f"It was trained under {_turns(handed).replace('this tokenizer', 'each file')}. With llama.cpp, from "
         "this folder:",
-        _block("bash", f"llama-server -m {file}{lora} --jinja -c {handed.longest} --temp 0"),
+        _block("bash", f"llama-server -m {file}{lora} --jinja -c {handed.room_tokens} --temp 0"),
         _block(
             "bash",
             f"curl -s localhost:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
             f"  -d {shlex.quote(_request(handed.title))}",
         ),
+        _room(handed),
     ]
     if (ollama := handed.document.get("ollama")) is not None:
         parts += [

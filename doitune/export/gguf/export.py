@@ -23,10 +23,10 @@ from doitune.export.gguf.measure import Bench, measure_file
 from doitune.export.gguf.modelfile import MODELFILE, count_unlike, modelfile, read_frame
 from doitune.export.gguf.place import Place, held, refuse_foreign
 from doitune.export.gguf.quantise import K_QUANTS, find_quantiser, quantise
-from doitune.export.gguf.sizes import context_length
 from doitune.export.measure import Listener
 from doitune.export.merged import Wish, export_merged, resolved_out
 from doitune.export.report import NOT_MEASURED, SCHEMA, Export, work_folder
+from doitune.export.room import room_tokens
 from doitune.export.source import open_source
 from doitune.export.tokenizer import exported_template
 from doitune.export.trial import choose_trial
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from doitune.export.trial import Trial
 
 QUANTS = (*TYPES, *K_QUANTS)
-MOST_CONTEXT = 4096
-"""Tokens that a Modelfile asks room for, at most: room is memory."""
 
 MERGED, GGUF = "merged", "gguf"
 """Folders below --out."""
@@ -190,7 +188,7 @@ def _modelfile(job: _Job) -> dict[str, Any]:
     template = exported_template(plan.folder, job.source.template)
     frame = read_frame(template)
     stops = [plan.vocabulary.texts[number] for number in template.stop_ids]
-    context = min(context_length(plan.config), MOST_CONTEXT)
-    write_whole(job.place.folder / MODELFILE, modelfile(_name(kind), frame, stops, context))
+    room = room_tokens(job.source, in_gguf=True)
+    write_whole(job.place.folder / MODELFILE, modelfile(_name(kind), frame, stops, room))
     unlike = count_unlike(frame, template, job.trial.chats)
     return {"modelfile_of": _name(kind), "chats": len(job.trial.chats), "otherwise": unlike, "tried": False}
