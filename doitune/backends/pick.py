@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 ORDER = ("unsloth", "hf")
 """Backends by preference; each is a module of this folder."""
+
+OFF = "TORCHDYNAMO_DISABLE"
+"""torch's own switch of its compiler, read as a function is decorated and as it is called."""
 
 
 def begin(wanted: str, base: Base) -> None:
@@ -42,9 +47,34 @@ def pick_backend(wanted: str = "auto", base: Base | None = None) -> tuple[str, B
     FitError lists every reason."""
     reasons = []
     for name in ORDER if wanted == "auto" else (wanted,):
-        backend = cast(Backend, import_module(f"doitune.backends.{name}"))
+        backend = _imported(name)
         reason = backend.why_not(base)
         if reason is None:
             return name, backend
         reasons.append(f"{name}: {reason}")
     raise FitError("no backend can load a model here: " + "; ".join(reasons), "`doitune doctor` says more")
+
+
+def _imported(name: str) -> Backend:
+    if name == "hf":
+        with uncompiled():
+            import_module("bitsandbytes")
+    return cast(Backend, import_module(f"doitune.backends.{name}"))
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Inside, `torch.compile` gives a function back as it is: bitsandbytes hands it four, for machines
+    without kernels of its own, and torch imports its compiler for them, which takes two seconds.
+
+    Unsloth's kernels need the compiler: where it serves, it has imported bitsandbytes before.
+    """
+    before = os.environ.get(OFF)
+    os.environ[OFF] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OFF]
+        else:
+            os.environ[OFF] = before

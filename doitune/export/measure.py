@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doitune.base.weights import open_weights
-from doitune.doctor.machine import ram
 from doitune.errors import FitError, ModelError
 from doitune.evals import saved
 from doitune.evals.evaluate import evaluate
@@ -20,6 +19,7 @@ from doitune.export.tokenizer import exported_template
 from doitune.export.trial import SUITE
 from doitune.run.model import load_model, open_trained
 from doitune.system.doing import counted
+from doitune.system.ram import ram
 from doitune.system.units import GIB
 
 if TYPE_CHECKING:

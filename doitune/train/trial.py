@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from doitune.backends.out_of_memory import OutOfMemory, memory_for
-from doitune.doctor.machine import ram
 from doitune.errors import DoituneError
 from doitune.prompt.batch import cut, positions_of
 from doitune.system.doing import doing
+from doitune.system.ram import ram
 from doitune.system.spent import spent_on
 from doitune.system.units import GIB
 from doitune.train.gradient import Gradients
