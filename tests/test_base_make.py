@@ -341,7 +341,7 @@ def test_a_whole_base_is_left_alone_and_another_is_not_overwritten(
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert make_base(order(parts, out)) == Made(out, first.bytes, 1, 1)
     assert before == {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    with pytest.raises(ModelError, match="is there already"):
+    with pytest.raises(ModelError, match=r"is there already.*: it holds .* in nf4, and not .* in bfloat16$"):
         make_base(order(parts, out, "bf16"))
     assert before == {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
 

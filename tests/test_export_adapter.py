@@ -179,7 +179,7 @@ def test_what_cannot_stand_alone_is_refused(world: Path, run: Run, tmp_path: Pat
         export(run, tmp_path / "mine")
     export(run, tmp_path / "two")
     (tmp_path / "two" / CARD).write_text("my own words")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match=rf"not all of it is as doitune exported it: {CARD}$"):
         export(run, tmp_path / "two")
     for text in ("x", "a/b/c", "./x/y", "a/b@", "/"):
         with pytest.raises(UsageError, match="no repository of the hub"):

@@ -9,7 +9,7 @@ and ends in the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -178,12 +178,33 @@ def _already(order: Order, journal: Journal) -> Made | None:
     record = (read_record(order.out) if order.out.is_dir() else None) or {}
     if record.get("ingredients") != journal.identity:
         raise ModelError(
-            f"{order.out} is there already, and is not what this command makes",
+            f"{order.out} is there already, and is not what this command makes{_instead(order, record)}",
             "delete it, or write elsewhere: --out FOLDER",
         )
     journal.close()
     shards = list(order.out.glob("*.safetensors"))
     return Made(order.out, sum(path.stat().st_size for path in shards), len(shards), len(shards))
+
+
+def _instead(order: Order, record: Mapping[str, Any]) -> str:
+    """What a folder holds and what it would hold, as far as its record says it and they differ."""
+    try:
+        made = record["from"]
+        found = _called(made["to"], made["dtype"], made["parts"])
+    except (KeyError, TypeError, AttributeError):
+        return ""
+    wanted = _called(order.to, order.dtype, order.names)
+    return f": it holds {found}, and not {wanted}" if found != wanted else ""
+
+
+def _called(to: str, dtype: str, parts: Sequence[Mapping[str, str]]) -> str:
+    """A made model in a few words."""
+    names = [f"{one.get('name', one['part'])}{_values(one)}" for one in parts]
+    return f"{' + '.join(names)} in {'nf4' if to == 'nf4' else dtype}"
+
+
+def _values(part: Mapping[str, str]) -> str:
+    return f" ({part['values']} values)" if "values" in part else ""
 
 
 def _write(order: Order, ingredients: dict[str, Any], journal: Journal, report: OnProgress) -> Made:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,8 @@ from doitune.base.make import ROOM
 from doitune.demo.folder import BASE
 from doitune.errors import CheckpointError, DiskError, ModelError, UsageError
 from doitune.export.card.card import write_card
-from doitune.export.card.handed import Handed, NamedBase, named_base
+from doitune.export.card.handed import ADAPTER, Handed, NamedBase, named_base
+from doitune.export.out import read_export, resolved_out, taken
 from doitune.export.parts import open_parts
 from doitune.export.report import SCHEMA
 from doitune.export.source import Source, open_source
@@ -151,36 +152,25 @@ def _base_of(text: str) -> NamedBase:
 
 def _folder(wanted: Path) -> Path:
     """Where to write. UsageError for a folder with something else in it than such an export."""
-    try:
-        out = from_home(wanted).resolve()
-        foreign = out.exists() and not (out.is_dir() and _is_ours(out))
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a null byte
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(
-            f"--out {str(wanted)!r} cannot be written: {reason}", "name a folder of yours"
-        ) from None
-    if foreign:
-        problem = f"{out} is there already, and is not only an adapter that doitune exported"
-        raise UsageError(problem, "name a new or an empty folder: --out DIR")
-    return out
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether nothing is in a folder but what an earlier export wrote, as it wrote it."""
-    there = {path.name: path for path in folder.iterdir()}
+    out = resolved_out(wanted)
+    there = {path.name: path for path in out.iterdir()} if out.exists() else {}
     if not there:
-        return True
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        document = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        known = {name: one["sha256"] for name, one in document["files"].items()}
-        if document["to"] != "adapter" or {*there} - {REPORT} - {*known}:
-            return False
-        return all(
-            path.is_file() and file_sha256(path) == known[name]
-            for name, path in there.items()
-            if name != REPORT
-        )
-    return False
+        return out
+    said = read_export(out) or {}
+    if said.get("to") != ADAPTER:
+        raise taken(out, ADAPTER)
+    try:
+        known = {name: one["sha256"] for name, one in said["files"].items()}
+    except (KeyError, TypeError, AttributeError):
+        raise taken(out, ADAPTER, [REPORT]) from None
+    strange = [
+        name
+        for name, path in sorted(there.items())
+        if name != REPORT and (not path.is_file() or file_sha256(path) != known.get(name))
+    ]
+    if strange:
+        raise taken(out, ADAPTER, strange)
+    return out
 
 
 def _fill(
@@ -212,7 +202,7 @@ def _fill(
             "schema": SCHEMA,
             "same": True,
             "problems": [],
-            "to": "adapter",
+            "to": ADAPTER,
             "run": source.run.name,
             "checkpoint": source.checkpoint.folder.name,
             "base": {"name": base.name, "revision": base.revision, "on_hub": base.on_hub},

@@ -21,8 +21,9 @@ from doitune.base.tensors import EMBEDDING, HEAD
 from doitune.base.weights import open_weights
 from doitune.errors import CheckpointError, DiskError, UsageError
 from doitune.export.card.card import write_card
-from doitune.export.card.handed import Handed, named_base
+from doitune.export.card.handed import MERGED, Handed, named_base
 from doitune.export.measure import Listener, measure
+from doitune.export.out import resolved_out, taken
 from doitune.export.parity import AGREEMENT
 from doitune.export.parts import open_parts
 from doitune.export.report import NOT_MEASURED, SCHEMA, Export, finish, finished, work_folder
@@ -32,7 +33,6 @@ from doitune.export.trial import QUESTIONS, Trial, choose_trial
 from doitune.system.disk import file_sha256, make_folder
 from doitune.system.doing import counted
 from doitune.system.lock import hold
-from doitune.system.paths import from_home
 from doitune.system.publish import sweep
 
 if TYPE_CHECKING:
@@ -104,25 +104,12 @@ def export_merged(wish: Wish, listener: Listener | None = None) -> Export:
 
 
 def _folder(wanted: Path) -> Path:
-    """Where to write. UsageError for a folder with something else in it than an export of doitune; whose
-    export it is, the merge finds out."""
+    """Where to write. UsageError for a folder with something else in it than such an export; whose export it
+    is, the merge finds out."""
     out = resolved_out(wanted)
-    if out.exists() and not (out.is_dir() and ((out / RECORD).is_file() or not any(out.iterdir()))):
-        problem = f"{out} is there already, and is no export of doitune"
-        raise UsageError(problem, "name a new or an empty folder: --out DIR")
+    if out.exists() and not (out / RECORD).is_file() and any(out.iterdir()):
+        raise taken(out, MERGED)
     return out
-
-
-def resolved_out(wanted: Path) -> Path:
-    """`--out` as a whole path. UsageError for what no path can be."""
-    try:
-        out = from_home(wanted).resolve()
-        out.exists()
-        return out
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a null byte
-        reason = getattr(error, "strerror", None) or error
-        problem = f"--out {str(wanted)!r} cannot be written: {reason}"
-        raise UsageError(problem, "name a folder of yours") from None
 
 
 def _order(source: Source, wish: Wish, out: Path, chats: Sequence[Sequence[Message]]) -> Order:
@@ -208,7 +195,7 @@ def _measured(source: Source, order: Order, made: Made, trial: Trial, listener: 
         "same": not problems,
         "problems": problems,
         "cure": _cure(source, order) if problems else "",
-        "to": "merged",
+        "to": MERGED,
         "run": source.run.name,
         "checkpoint": source.checkpoint.folder.name,
         "base": {"name": source.base_name, "revision": source.base.revision},

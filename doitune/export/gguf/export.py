@@ -24,7 +24,8 @@ from doitune.export.gguf.modelfile import MODELFILE, count_unlike, modelfile, re
 from doitune.export.gguf.place import Place, held, refuse_foreign
 from doitune.export.gguf.quantise import K_QUANTS, find_quantiser, quantise
 from doitune.export.measure import Listener
-from doitune.export.merged import Wish, export_merged, resolved_out
+from doitune.export.merged import Wish, export_merged
+from doitune.export.out import resolved_out
 from doitune.export.report import NOT_MEASURED, SCHEMA, Export, work_folder
 from doitune.export.room import room_tokens
 from doitune.export.source import open_source

@@ -27,7 +27,7 @@ from doitune.export.gguf.foresight import write_tokens
 from doitune.export.gguf.measure import Bench, measure_file
 from doitune.export.gguf.place import Place, held, refuse_foreign
 from doitune.export.measure import Listener
-from doitune.export.merged import resolved_out
+from doitune.export.out import resolved_out
 from doitune.export.parity import AGREEMENT
 from doitune.export.parts import open_parts
 from doitune.export.report import NOT_MEASURED, SCHEMA, Export, work_folder

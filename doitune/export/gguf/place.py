@@ -13,7 +13,8 @@ from typing import Any
 
 from doitune.base.folder import RECORD, REPORT
 from doitune.base.make import ROOM
-from doitune.errors import DiskError, DoituneError, UsageError
+from doitune.errors import DiskError, DoituneError
+from doitune.export.out import read_export, taken
 from doitune.system.disk import file_sha256, make_folder, rename, sync_file, sync_folder
 from doitune.system.lock import hold
 
@@ -84,19 +85,14 @@ class Place:
 
 def refuse_foreign(folder: Path, to: str) -> None:
     """UsageError for a folder with something else in it than what doitune exported in the format `to`."""
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or _is_of(folder, to))):
-        raise UsageError(
-            f"{folder} is there already, and is no export of doitune to {to}",
-            "name another folder: --out DIR",
-        )
+    if folder.exists() and any(folder.iterdir()) and not _is_of(folder, to):
+        raise taken(folder, to)
 
 
 def _is_of(folder: Path, to: str) -> bool:
     """Whether export.json says so, or nothing yet; a merged folder has a record, too."""
-    with suppress(OSError, ValueError, AttributeError):
-        said = json.loads((folder / REPORT).read_text("utf-8")).get("to", to)
-        return said == to and not (folder / RECORD).is_file()
-    return False
+    said = read_export(folder)
+    return said is not None and said.get("to", to) == to and not (folder / RECORD).is_file()
 
 
 @contextmanager
