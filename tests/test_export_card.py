@@ -31,7 +31,7 @@ from doitune.prompt.encode import encode, encode_question
 from doitune.recipe.budget import Ledger
 from doitune.recipe.resolve import resolve
 from doitune.run.folder import Run
-from doitune.run.layout import LEDGER
+from doitune.run.layout import LEDGER, ORIGIN
 from doitune.selftest.world import make_world
 from doitune.train.session import start
 
@@ -106,9 +106,11 @@ def test_the_hub_reads_the_card_of_every_format(
         assert results is not None and {one.metric_args["protocol"] for one in results} == {"fixed", "paper"}
         for one in results:
             assert one.metric_args["low"] <= one.metric_value <= one.metric_args["high"] <= 100
-            assert one.dataset_name == "doit-valid" and one.metric_args["questions"] == 4
+            assert one.dataset_name == "doit-valid of its author's rows", "not the questions of DoIT itself"
+            assert one.metric_args["questions"] == 4
         for wanted in (
             "## Use", "## Is it the trained model?", "| biology | 8 | 12 | 8 |", "| `lora.rank` | 4 |", "Validation: loss",
+            "The questions are of its author's rows: every corpus has a `doit-valid` of its own.",
             "Protocol `fixed`", "Protocol `paper`", "| set | n | chance | base | trained | difference |", "p = ",
             "What was not checked", "## Licences",
         ):  # fmt: skip
@@ -134,6 +136,22 @@ def test_rows_that_a_run_never_came_to_are_not_called_learnt(source: Source) -> 
     assert said in model_card(Handed(early, ON_HUB, "gguf", gguf_document()))
     last = replace(source, checkpoint=replace(source.checkpoint, step=-(-given // size)))
     assert "it had passed" not in model_card(Handed(last, ON_HUB, "gguf", gguf_document()))
+
+
+def test_a_card_says_what_trained_it_and_how(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: the version of who exports, and `qlora` for what was trained on whole values."""
+    read, older = Run.read_json, {"versions": {"doitune": "0.0.7"}}
+    monkeypatch.setattr(
+        Run, "read_json", lambda run, name: {**read(run, name), **(older if name == ORIGIN else {})}
+    )
+    text = model_card(Handed(source, ON_HUB, "gguf", gguf_document()))
+    assert "trained with doitune 0.0.7: step" in text
+    tags = ModelCard(text).data.tags
+    assert tags and source.quantised and {*tags} == {"doitune", "qlora", "gguf"}
+    whole = source.recipe.model.model_copy(update={"quantise": "none"})
+    plain = replace(source, recipe=source.recipe.model_copy(update={"model": whole}))
+    tags = ModelCard(model_card(Handed(plain, ON_HUB, "gguf", gguf_document()))).data.tags
+    assert tags and {*tags} == {"doitune", "gguf"}
 
 
 def test_an_adapter_for_llama_cpp_is_used_on_its_own_base_and_says_what_that_is_worth(source: Source) -> None:

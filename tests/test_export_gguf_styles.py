@@ -159,10 +159,10 @@ def test_a_style_is_taken_away_with_its_prompt_and_its_answers(tmp_path: Path, s
             assert ids == tokenizer(text, add_special_tokens=False)["input_ids"], text
     if style == "gemma":
         lora = export_lora(Wish(run, tmp_path / "lora", questions=0))
-        assert lora.same and "15 of 30 answers" in lora.document["warning"]
+        assert lora.same and "sits on other ones here" in lora.document["warning"]
         assert lora.document["files"][ADAPTER]["prompt"]["equal"]
         card = (lora.folder / "README.md").read_text("utf-8")
-        assert f"llama-server -m {BASE} --lora {ADAPTER}" in card and "15 of 30 answers" in card
+        assert f"llama-server -m {BASE} --lora {ADAPTER}" in card and "sits on other ones here" in card
         assert str(tmp_path) not in card
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from doitune import __version__
 from doitune.data.corpus import KNOWN
 from doitune.errors import CheckpointError
 from doitune.export.card.handed import ADAPTER, GGUF, GGUF_ADAPTER, MERGED, Handed, plain, table
@@ -75,7 +74,10 @@ def _what(handed: Handed) -> str:
     }
     recipe = plain(source.run.folder.parent.name)
     step = f"step {source.checkpoint.step} of the recipe {recipe}"
-    return f"{kinds[handed.to]}, trained with doitune {__version__}: {step}."
+    by = (source.run.read_json(ORIGIN).get("versions") or {}).get(
+        "doitune", ""
+    )  # not who exports: who trained
+    return f"{kinds[handed.to]}, trained with doitune{by and f' {plain(str(by))}'}: {step}."
 
 
 def _base(handed: Handed) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from doitune.data.corpus import KNOWN
 from doitune.data.suites import BENCHMARKS
 from doitune.export.card.handed import ADAPTER, GGUF, GGUF_ADAPTER, MERGED, Handed, percent
-from doitune.export.card.scores import Scored
+from doitune.export.card.scores import Scored, questions_of
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -20,12 +20,7 @@ LIBRARIES = {ADAPTER: "peft", MERGED: "transformers", GGUF: LLAMA_CPP, GGUF_ADAP
 """What reads an export, by the hub's names."""
 
 RELATIONS = {ADAPTER: "adapter", MERGED: "finetune", GGUF: "finetune", GGUF_ADAPTER: "adapter"}
-TAGS = {
-    ADAPTER: ["lora", "qlora"],
-    MERGED: ["qlora", "merged"],
-    GGUF: ["qlora", "gguf"],
-    GGUF_ADAPTER: ["lora", "qlora", "gguf"],
-}
+TAGS = {ADAPTER: (), MERGED: ("merged",), GGUF: ("gguf",), GGUF_ADAPTER: ("gguf",)}
 LANGUAGE = "zh"
 """Of the corpora that have a name; what own rows are in is their author's to add."""
 
@@ -35,7 +30,7 @@ def front_matter(handed: Handed, found: Sequence[Scored]) -> str:
     from huggingface_hub import ModelCardData
 
     base = handed.base
-    results = [one for scored in found for one in _results(scored.own)]
+    results = [one for scored in found for one in _results(scored.own, questions_of(handed.source, scored))]
     relation: dict[str, Any] = {"base_model_relation": RELATIONS[handed.to]} if base.on_hub else {}
     data = ModelCardData(
         base_model=base.name if base.on_hub else None,
@@ -47,23 +42,38 @@ def front_matter(handed: Handed, found: Sequence[Scored]) -> str:
         model_name=handed.title if results else None,
         eval_results=results or None,
         pipeline_tag="text-generation",
-        tags=["doitune", *TAGS[handed.to], *(["ollama"] if "ollama" in handed.document else [])],
+        tags=_tags(handed),
     )
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _results(report: Report) -> Iterator[EvalResult]:
-    """The mean of each protocol; each set where some are of free answers and others are not."""
+def _tags(handed: Handed) -> list[str]:
+    adapter = ["lora"] if handed.to in (ADAPTER, GGUF_ADAPTER) else []
+    trained = ["qlora"] if handed.source.quantised else []
+    return [
+        "doitune",
+        *adapter,
+        *trained,
+        *TAGS[handed.to],
+        *(["ollama"] if "ollama" in handed.document else []),
+    ]
+
+
+def _results(report: Report, corpus: str) -> Iterator[EvalResult]:
+    """The mean of each protocol; each set where some are of free answers and others are not. `corpus`: see
+    `questions_of`."""
     for table in report.tables:
         kinds = {one.free == one.n for one in table.sets}
         if len(kinds) == 1 and not any(0 < one.free < one.n for one in table.sets):
-            yield _result(report, table, table.mean, f"mean over {table.mean.sets} sets", kinds.pop())
+            yield _result(report, corpus, table, table.mean, f"mean over {table.mean.sets} sets", kinds.pop())
             continue
         for one in table.sets:
-            yield _result(report, table, one, one.title, one.free == one.n)
+            yield _result(report, corpus, table, one, one.title, one.free == one.n)
 
 
-def _result(report: Report, table: Table, score: Mean | SetScore, what: str, free: bool) -> EvalResult:
+def _result(
+    report: Report, corpus: str, table: Table, score: Mean | SetScore, what: str, free: bool
+) -> EvalResult:
     """One number in %, with its interval and all that a reader needs to ask it again."""
     from huggingface_hub import EvalResult
 
@@ -80,7 +90,7 @@ def _result(report: Report, table: Table, score: Mean | SetScore, what: str, fre
     return EvalResult(
         task_type="text-generation",
         dataset_type=benchmark.repository if benchmark else report.suite,
-        dataset_name=benchmark.title if benchmark else report.suite,
+        dataset_name=benchmark.title if benchmark else f"{report.suite} of {corpus}",
         metric_type="chrf" if free else "accuracy",
         metric_name=f"{what}, protocol {table.protocol}, {report.shots} shots, "
         f"95 % interval {percent(score.low)}-{percent(score.high)}",

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doitune.data.corpus import KNOWN
+from doitune.data.suites import CORPUS_SUITES
 from doitune.errors import DoituneError
 from doitune.evals.compare import MEAN, Pair, compare, read_side
 from doitune.evals.markdown import escape, notes
 from doitune.evals.report import Mean, Report, SetScore, Table
 from doitune.export.card.handed import percent, plain, table
-from doitune.run.layout import BASE, reports
+from doitune.run.layout import BASE, OF_CORPUS, reports
 from doitune.run.log import VALIDATION
 from doitune.system.json_records import read_object
 
@@ -60,7 +62,7 @@ def read_scores(source: Source) -> list[Scored]:
 
 def scores(source: Source, found: Sequence[Scored]) -> list[str]:
     """A part for each suite, then the validation."""
-    parts = [part for one in found for part in _suite(one)]
+    parts = [part for one in found for part in _suite(source, one)]
     if parts:
         parts.insert(
             0,
@@ -77,10 +79,21 @@ def scores(source: Source, found: Sequence[Scored]) -> list[str]:
     return parts
 
 
-def _suite(scored: Scored) -> list[str]:
+def questions_of(source: Source, scored: Scored) -> str:
+    """The corpus whose rows a suite asks; "" for a benchmark, which has its own."""
+    if scored.own.suite not in CORPUS_SUITES:
+        return ""
+    _, _, named = scored.name.partition(OF_CORPUS)
+    places = [one.place for one in source.recipe.data.corpora]
+    return named or (" and ".join(places) if {*places} <= {*KNOWN} else "its author's rows")
+
+
+def _suite(source: Source, scored: Scored) -> list[str]:
     own = scored.own
     shots = f", {own.shots} shots" if own.shots else ""
     parts = [f"### {plain(scored.name)}{shots}"]
+    if corpus := questions_of(source, scored):
+        parts.append(f"The questions are of {plain(corpus)}: every corpus has a `{own.suite}` of its own.")
     if own.partial:
         parts.append(f"Partial: {own.n} of {own.total} questions.")
     for one in own.tables:

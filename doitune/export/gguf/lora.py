@@ -47,10 +47,9 @@ if TYPE_CHECKING:
 BASE, ADAPTER = "base-f16.gguf", "adapter-f32.gguf"
 
 OTHER_BASE = (
-    "the adapter was trained on the base's 4-bit values and sits on other ones here: on the former demo 15 "
-    "of 30 answers were those of the merged model. --to gguf merges it into the values that it was trained on"
+    "the adapter was trained on the base's 4-bit values and sits on other ones here, so it may answer "
+    "otherwise than the trained model: --to gguf merges it into the values that it was trained on"
 )
-"""Measured: llama.cpp with the adapter on the base's 16-bit file, beside the model merged into NF4 values."""
 
 
 def export_lora(wish: Wish, listener: Listener | None = None) -> Export:
