@@ -4,11 +4,22 @@ steps, tokens a second within them, and memory; doitune's seconds of each part f
         [--pairs 3] [--examples 16] [--steps 4] [--tokens 130]
 
 MODEL_FOLDER: SmolLM2-135M, as the project's script makes it. PYTHON: one with trl (1.16); without it doitune runs
-alone. Both train the same ids in the same order from the same first adapter (NF4, rank 16, AdamW, a constant rate),
-and their losses are compared. `short`: a long question and a word for an answer, about one token in a hundred is
-trained; `long`: nearly every token is. trl's micro-batches: eight padded rows, or `packed`, a step's rows in one
-(`padding_free`). Wall and CPU seconds; on a busy machine read the latter.
-Targets: at most 25 s of CPU outside the steps; tokens a second of the steps as many as trl's; losses 1e-3 apart.
+alone. Both train the same ids in the same order from the same first adapter (NF4, rank 16, AdamW, a constant rate).
+`short`: a long question and a word for an answer, about one token in a hundred is trained; `long`: nearly every token
+is. trl's micro-batches: eight padded rows, or `packed`, a step's rows in one (`padding_free`). Wall and CPU seconds;
+on a busy machine read the latter.
+Targets: at most 25 s of CPU outside the steps; tokens a second of the steps as many as trl's; the same steps, that is
+losses and gradient norms (before clipping) within 3e-4 of trl's, as parts of them.
+
+trl makes the adapter of a base in 4 bits bf16, and with it its gradient and Adam's moments, where doitune's are fp32;
+here trl gets its fp32 values back: bf16 is another training, and its products are slow on a CPU. With 24 short rows in
+3 steps (--examples 8 --tokens 100), apart from doitune by these parts of loss and norm in steps 1, 2, 3:
+    trl, adapter in bf16 (as it comes)       losses 1e-6, 1.2e-4, 9.4e-4; norms 2.0e-3, 1.7e-3, 2.0e-3
+    trl, adapter in fp32                     losses 1e-6, 2e-6, 1.0e-5; norms 9e-7, 1.1e-5, 9e-6
+    doitune, sorted instead of packed rows   losses 1e-7, 1e-6, 2e-6; norms 5e-7, 8e-7, 3e-6
+In step 1 the gradient is 3.0e-3 apart with bf16, and 1,981 of 2.5 million elements move the other way (fp32: 9.9e-6
+and 9; sorted rows: 1.6e-6 and none). So it is the dtype, not rounding in the products, though AdamW's first moves are
+as large for the smallest gradients. With 8 long packed rows in 2 steps rounding takes more: norms 3e-5 and 7e-5.
 """
 
 from __future__ import annotations
@@ -30,7 +41,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 WORDS = ["the", "of", "and", "to", "in", "is", "that", "for", "it", "as", "was", "with", "be", "by"]
 SIGMA, SHORTEST, LONGEST = 0.85, 24, 800
 RATE = 1e-3
-TARGET_SECONDS, CLOSE = 25, 1e-3
+TARGET_SECONDS, CLOSE = 25, 3e-4
 
 
 def make_work(root: Path, given: argparse.Namespace) -> None:
@@ -92,7 +103,7 @@ def ours(root: Path) -> None:
 
 
 def theirs(root: Path, given: argparse.Namespace) -> None:
-    """The same training by trl; leaves the losses and the seconds of its steps in `peer.json`."""
+    """The same training by trl; leaves what is compared of its steps in `peer.json`."""
     import torch
     from datasets import Dataset
     from peft import PeftModel
@@ -100,7 +111,7 @@ def theirs(root: Path, given: argparse.Namespace) -> None:
     from trl import SFTConfig, SFTTrainer
 
     class Watch(TrainerCallback):  # type: ignore[misc]
-        wall, cpu, losses = 0.0, 0.0, []
+        wall, cpu, losses, norms = 0.0, 0.0, [], []
 
         def on_step_begin(self, *args: Any, **words: Any) -> None:
             self.wall, self.cpu = self.wall - time.perf_counter(), self.cpu - time.process_time()
@@ -109,7 +120,9 @@ def theirs(root: Path, given: argparse.Namespace) -> None:
             self.wall, self.cpu = self.wall + time.perf_counter(), self.cpu + time.process_time()
 
         def on_log(self, *args: Any, logs: dict[str, float], **words: Any) -> None:
-            self.losses += [logs["loss"]] if "loss" in logs else []
+            if "loss" in logs:
+                self.losses.append(logs["loss"])
+                self.norms.append(logs["grad_norm"])
 
     class InOrder(SFTTrainer):  # type: ignore[misc]
         def _get_train_sampler(self, dataset: Any = None) -> Any:
@@ -133,11 +146,15 @@ def theirs(root: Path, given: argparse.Namespace) -> None:
     watch = Watch()
     data = Dataset.from_list(json.loads((root / "rows.json").read_text()))
     model = PeftModel.from_pretrained(base, str(root / "adapter"), is_trainable=True)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    first = [parameter.data for parameter in trained]
     tokenizer = AutoTokenizer.from_pretrained(given.model)
-    InOrder(model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=[watch]).train()
-    (root / "peer.json").write_text(
-        json.dumps({"wall": watch.wall, "cpu": watch.cpu, "losses": watch.losses})
-    )
+    trainer = InOrder(model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=[watch])
+    for parameter, values in zip(trained, first, strict=True):  # trl has made them bf16
+        parameter.data = values
+    trainer.train()
+    said = {"wall": watch.wall, "cpu": watch.cpu, "losses": watch.losses, "gradient norms": watch.norms}
+    (root / "peer.json").write_text(json.dumps(said))
 
 
 def measured(command: list[str], root: Path) -> dict[str, float]:
@@ -168,13 +185,14 @@ def read_ours(root: Path, took: dict[str, float]) -> dict[str, Any]:
         "steps": (wall, parts.pop("steps")),
         "parts": parts,
         "losses": [line["loss"] for line in steps],
+        "gradient norms": [line["grad_norm"] for line in steps],
     }
 
 
 def read_theirs(root: Path, took: dict[str, float]) -> dict[str, Any]:
     """The same of trl's process."""
     said = json.loads((root / "peer.json").read_text())
-    return {**took, "steps": (said["wall"], said["cpu"]), "losses": said["losses"]}
+    return {**took, "steps": (said.pop("wall"), said.pop("cpu")), **said}
 
 
 def show(name: str, one: dict[str, Any], tokens: int) -> None:
@@ -211,20 +229,29 @@ def main(given: argparse.Namespace) -> int:
     return conclude(found, tokens)
 
 
+def are_close(mine: list[dict[str, Any]], peers: list[dict[str, Any]]) -> bool:
+    """Whether both made the same steps: the worst pair of each step, as a share of trl's value."""
+    close = True
+    for name in ("losses", "gradient norms"):
+        steps = [
+            max(abs(one[name][step] / other[name][step] - 1) for one, other in zip(mine, peers, strict=True))
+            for step in range(len(mine[0][name]))
+        ]
+        said = ", ".join(f"{apart:.1e}" for apart in steps)
+        print(f"{name}: {mine[0][name]} and {peers[0][name]}; apart, as parts of them: {said}")
+        close = close and all(apart <= CLOSE for apart in steps)
+    return close
+
+
 def conclude(found: dict[str, list[dict[str, Any]]], tokens: int) -> int:
     """Medians of each part, and of the pairs' ratios."""
     mine, peers = found["doitune"], found["trl"]
     for name in mine[0]["parts"]:
         print(f"  {name:32}{statistics.median(one['parts'][name] for one in mine):8.2f} s of CPU")
     outside = [one["cpu"] - one["steps"][1] for one in mine]
-    good = statistics.median(outside) <= TARGET_SECONDS
+    missed = ["seconds outside the steps"] * (statistics.median(outside) > TARGET_SECONDS)
     print(f"outside the steps: median {statistics.median(outside):.1f} s of CPU")
     if peers:
-        apart = max(
-            abs(a - b)
-            for one, other in zip(mine, peers)
-            for a, b in zip(one["losses"], other["losses"], strict=True)
-        )
         for name, ratios in {
             "outside the steps, doitune / trl (CPU)": [
                 a / (one["cpu"] - one["steps"][1]) for a, one in zip(outside, peers)
@@ -237,11 +264,10 @@ def conclude(found: dict[str, list[dict[str, Any]]], tokens: int) -> int:
             print(
                 f"{name}: median {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}"
             )
-            good = good and (not name.startswith("tokens") or statistics.median(ratios) >= 1)
-        print(f"losses: {mine[0]['losses']} and {peers[0]['losses']}, at most {apart:.1e} apart")
-        good = good and apart <= CLOSE
-    print("target met" if good else "TARGET MISSED")
-    return int(not good)
+            missed += ["tokens a second"] * (name.startswith("tokens") and statistics.median(ratios) < 1)
+        missed += ["the same steps"] * (not are_close(mine, peers))
+    print(f"TARGET MISSED: {', '.join(missed)}" if missed else "target met")
+    return int(bool(missed))
 
 
 if __name__ == "__main__":
