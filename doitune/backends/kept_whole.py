@@ -1,8 +1,8 @@
 """The matrices of a base in 4 bits as they are multiplied, kept while a model on a CPU only answers.
 
-Every product makes its matrix anew out of 4 bits. On a CPU that is three fifths of a written token
-(SmolLM2-135M: 0.28 s, 0.11 s where they are kept), and as much as 30 positions of a batch. The values are the
-same to the bit.
+Every product makes its matrix anew out of 4 bits. On a CPU that is half of a written token's time, and as
+much as 30 positions of a batch (SmolLM2-135M, `tests/bench/bench_kept_whole.py`). The values are the same to
+the bit.
 """
 
 from __future__ import annotations
