@@ -363,12 +363,12 @@ def test_a_damaged_or_hostile_file_ends_quickly(kind: str, chinese: bytes, tmp_p
 
 @pytest.fixture(scope="module")
 def world(base: Path, chinese: bytes, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Its sums are lessons of the demo that tokenizer.json cuts otherwise."""
+    """Its sentences are lessons of the demo that tokenizer.json cuts otherwise."""
     found = make_world(tmp_path_factory.mktemp("exact"))
     fast = fast_ids(template_of(base).tokenizer.backend_tokenizer, LESSONS)
     exact = [processor(chinese).encode(text) for text in LESSONS]
     otherwise = iter([text for text, one, other in zip(LESSONS, fast, exact) if one != other])
-    for path in sorted(found.recipe.parent.glob("corpus/curated/*/math_*.json")):
+    for path in sorted(found.recipe.parent.glob("corpus/curated/*/history_*.json")):
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         for row in rows:
             row["messages"][0]["content"] = next(otherwise)

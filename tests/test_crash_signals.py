@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -57,12 +58,20 @@ def _finish(desk: Desk, runs: str, wanted: Traces) -> None:
 
 
 SITES = [
-    ("step.forward:9:sigterm", 143),  # the second micro-batch of a step: half a gradient is forgotten
+    ("step.forward:10:sigterm", 143),  # the second micro-batch of a step: half a gradient is forgotten
     ("ckpt.before_rename:3:sigint", 130),  # while saving
     ("validate.begin:1:sighup", 129),
     ("start.origin:1:sigusr1", 143),  # before the first step
     ("resume.restored:1:sigusr2", 143),
 ]
+
+
+def test_faults_in_the_middle_of_a_step_are_there(desk: Desk) -> None:
+    """`step.forward:10` and `step.backward:7`: trap: other rows, and a step begins or ends where they are."""
+    run = desk.run("whole")
+    assert run is not None
+    done = set(accumulate(line["micro_batches"] for line in run.log.lines() if line["event"] == "step"))
+    assert {7, 10} < done and not {6, 9} & done
 
 
 @pytest.mark.parametrize(("fault", "code"), SITES)
@@ -142,7 +151,7 @@ def test_a_further_signal_does_not_disturb_the_last_words(
 ) -> None:
     """Trap: Ctrl-C pressed twice, the second time between the loop's end and the words about it."""
     runs = f"{place}-{len(names)}"
-    ended = desk.do(*desk.train(runs), fault="step.forward:9:sigint", before=_signals_before(place, *names))
+    ended = desk.do(*desk.train(runs), fault="step.forward:10:sigint", before=_signals_before(place, *names))
     _assert_stopped(desk, runs, ended, 130)
     _finish(desk, runs, wanted)
 
@@ -203,7 +212,7 @@ def test_a_kill_between_the_last_validation_and_its_tidying(desk: Desk) -> None:
 def test_the_last_boundary_is_saved_and_nothing_is_trained_twice(desk: Desk, wanted: Traces) -> None:
     """Mid-accumulation: the checkpoint is of the step before, with a checkpoint interval of an hour."""
     slow = desk.train("boundary", "--set", "train.checkpoint_minutes=60")
-    assert desk.do(*slow, fault="step.backward:8:sigint").code == 130
+    assert desk.do(*slow, fault="step.backward:7:sigint").code == 130
     run = desk.run("boundary")
     assert run is not None
     logged = [line["step"] for line in run.log.lines() if line["event"] == "step"]
@@ -351,6 +360,7 @@ def test_sixty_signals_at_random_times(desk: Desk, wanted: Traces) -> None:
     whole = time.monotonic() - began
     names = [*CODES, "INT twice"]
     seen: dict[int, int] = {}
+    stopped: list[str] = []
     for number in range(200):
         name, runs = names[number % len(names)], f"random-{number}"
         began = time.monotonic()
@@ -366,12 +376,18 @@ def test_sixty_signals_at_random_times(desk: Desk, wanted: Traces) -> None:
         if ended.code == 0:
             run = desk.run(runs)
             assert run is not None and run.done() is not None, "0 only for a run that is whole"
+            assert_same(wanted, desk.traces(runs))
             whole = min(whole, time.monotonic() - began)  # on a machine that was busier when it was measured
         else:
             assert ended.seconds < 5, "a micro-batch and a save"
             _assert_stopped(desk, runs, ended, CODES.get(name, 130))
-        _finish(desk, runs, wanted)
+            stopped.append(runs)
         seen[ended.code] = seen.get(ended.code, 0) + 1
         if sum(seen.values()) - seen.get(0, 0) == 60:
             break  # those that came too late for a run do not count
     assert set(CODES.values()) <= set(seen) and sum(seen.values()) - seen.get(0, 0) == 60, seen
+    # no signal comes into what the resumes import
+    for room in ("cli.training", "train.session", "evals.suites.doit"):
+        importlib.import_module(f"doitune.{room}")
+    for runs in stopped:
+        _finish(desk, runs, wanted)

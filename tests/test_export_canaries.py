@@ -77,7 +77,7 @@ def _recipe(base: Path, rows: Path) -> str:
     note = f"from https://{USER_INFO}@example.org/{SECRETS['MY_SERVICE_TOKEN']}"
     return (
         f"summary: {json.dumps(note)}\nmodel:\n  name: {json.dumps(str(base))}\n  note: {json.dumps(note)}\n"
-        f"lora:\n  rank: 4\n  alpha: 8\ndata:\n  corpus: {json.dumps(str(rows))}\n  budget:\n    biology: 8\n    math: 8\n"
+        f"lora:\n  rank: 4\n  alpha: 8\ndata:\n  corpus: {json.dumps(str(rows))}\n  budget:\n    biology: 8\n    history: 8\n"
         "train:\n  examples_per_step: 4\n  epochs: 2\n  learning_rate: 1e-2\n  max_tokens: 256\n"
         "  validation_rows_per_ability: 2\n  trackers: [tensorboard]\n"
     )

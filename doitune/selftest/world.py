@@ -26,7 +26,7 @@ data:
   corpus: {corpus}
   budget:
     biology: 8
-    math: 8
+    history: 8
 train:
   examples_per_step: 4
   epochs: 2
@@ -86,9 +86,10 @@ def _write_base(folder: Path) -> None:
 
 
 def _write_corpus(folder: Path) -> None:
-    """Two abilities, rows of different lengths."""
+    """Two abilities, rows of different lengths. What is written is true or false, 8 tokens at most: random
+    weights end no reply."""
     for split, first, count in (("1000", 0, 12), ("valid", 100, 2)):
-        for ability in ("biology", "math"):
+        for ability in ("biology", "history"):
             path = folder / "curated" / split / f"{ability}_{split}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = [_row(ability, number, split) for number in range(first, first + count)]
@@ -104,10 +105,10 @@ def _row(ability: str, number: int, split: str) -> dict[str, object]:
             "ABCD"[number % 4],
         )
     else:
-        question, answer = f"{number}+{number % 7}=?", f"答案是{number + number % 7}"
+        question, answer = f"{number}>{number % 7}对吗？", "对" if number > number % 7 else "错"
     row: dict[str, object] = {
         "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
         "type": ability,
         "idx": number,
     }
-    return row | ({"question_format": 0, "answer": answer.removeprefix("答案是")} if split == "valid" else {})
+    return row | ({"question_format": 0} if split == "valid" else {})
