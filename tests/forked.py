@@ -3,13 +3,16 @@ codes and output are a real process's."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -35,6 +38,85 @@ class Ended:
         return self.said.strip().splitlines()[-1] if self.said.strip() else ""
 
 
+def begun(
+    arguments: Sequence[str],
+    out: Path,
+    error: Path,
+    *,
+    fault: str = "",
+    before: Callable[[], None] | None = None,
+) -> int:
+    """Start a command, whose streams are these files; its process, once it obeys signals: before that a busy
+    machine decides what one does."""
+    obeys, tell = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(tell)
+        os.read(obeys, 1)  # nothing comes: it ends when the child closes its side, or dies
+        os.close(obeys)
+        return child
+    code = 99
+    obey = signals.obey
+
+    def obeyed() -> None:
+        obey()
+        os.close(tell)
+
+    signals.obey = obeyed
+    try:
+        _stream_to(out, error)
+        os.environ.update({"NO_COLOR": "1", faults.VARIABLE: fault, "CUDA_VISIBLE_DEVICES": ""})
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        if before is not None:
+            before()
+        sys.argv = ["doitune", *arguments]
+        main()
+    except SystemExit as leave:
+        code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _stream_to(out: Path, error: Path) -> None:
+    how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    os.dup2(os.open(out, how, 0o600), 1)
+    os.dup2(1 if error == out else os.open(error, how, 0o600), 2)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False, buffering=1)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
+
+
+def asked(*arguments: str, seconds: float = 1500.0) -> dict[str, Any]:
+    """The document of a command that ends well, begun in this folder."""
+    import doitune.backends.hf  # noqa: F401  # loaded for the children to come
+
+    with TemporaryDirectory() as place:
+        out, error = Path(place) / "out", Path(place) / "error"
+        code = ended(begun((*arguments, "--json"), out, error), seconds)
+        said = out.read_text(encoding="utf-8")
+        assert code == 0, (arguments, code, said, error.read_text(encoding="utf-8", errors="replace"))
+    return dict(json.loads(said))
+
+
+def ended(child: int, seconds: float) -> int | None:
+    """A child's exit code (-n: signal n); None where it had to be killed after so many seconds."""
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
 class Desk:
     """Commands in a folder of their own, on the crash lab's tiny world."""
 
@@ -43,64 +125,18 @@ class Desk:
         self.recipe = make_world(folder / "world").recipe
 
     def begin(self, *arguments: str, fault: str = "", before: Callable[[], None] | None = None) -> int:
-        """Start a command; its process, once it obeys signals: before that a busy machine decides what one
-        does."""
+        """Start a command; its process, once it obeys signals."""
         log = self.folder / "said.log"
-        obeys, tell = os.pipe()
-        child = os.fork()
-        if child:
-            os.close(tell)
-            os.read(obeys, 1)  # nothing comes: it ends when the child closes its side, or dies
-            os.close(obeys)
-            return child
-        code = 99
-        obey = signals.obey
-
-        def obeyed() -> None:
-            obey()
-            os.close(tell)
-
-        signals.obey = obeyed
-        try:
-            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.dup2(descriptor, 1)
-            os.dup2(descriptor, 2)
-            sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False, buffering=1)
-            sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
-            os.environ.update({"NO_COLOR": "1", faults.VARIABLE: fault, "CUDA_VISIBLE_DEVICES": ""})
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-                signal.signal(
-                    number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-                )
-            if before is not None:
-                before()
-            sys.argv = ["doitune", *arguments]
-            main()
-        except SystemExit as leave:
-            code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+        return begun(arguments, log, log, fault=fault, before=before)
 
     def wait(self, child: int, seconds: float = 120.0) -> Ended:
         """The end of a command."""
         began = time.monotonic()
-        while time.monotonic() - began < seconds:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                said = (self.folder / "said.log").read_text(encoding="utf-8", errors="replace")
-                return Ended(os.waitstatus_to_exitcode(status), said, time.monotonic() - began)
-            time.sleep(0.002)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        pytest.fail(
-            f"a command did not end in {seconds} s: {(self.folder / 'said.log').read_text(encoding='utf-8', errors='replace')[-2000:]}"
-        )
+        code = ended(child, seconds)
+        said = (self.folder / "said.log").read_text(encoding="utf-8", errors="replace")
+        if code is None:
+            pytest.fail(f"a command did not end in {seconds} s: {said[-2000:]}")
+        return Ended(code, said, time.monotonic() - began)
 
     def do(self, *arguments: str, fault: str = "", before: Callable[[], None] | None = None) -> Ended:
         """A command from its beginning to its end."""

@@ -13,17 +13,16 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import asked, begun, ended
 
 pytestmark = pytest.mark.real
 
-CHECKOUT = Path(__file__).parents[1]
 EACH = 24
 """Rows of each ability: 2 of each are kept out, one to validate on and one to be asked."""
 
@@ -52,12 +51,10 @@ THINGS = [
 
 
 def pairs() -> list[tuple[str, str, str]]:
-    """Ability, question, answer."""
+    """Ability, question, answer: a short one, as replies are given twice its tokens."""
     found = []
     for number, (noun, thing) in enumerate(zip(NOUNS, THINGS, strict=True)):
-        found.append(
-            ("客服", f"我买的{thing}坏了，怎么办？", f"{thing}七天内可以退换，请寄回第{number + 1}号仓库。")
-        )
+        found.append(("客服", f"我买的{thing}坏了，怎么办？", f"{thing}退到{number + 1}号仓。"))
         other = NOUNS[(7 * number + 3) % EACH]
         found.append(("sql", f"List {noun} with their {other}.", f"SELECT * FROM {noun} JOIN {other};"))
     return found
@@ -128,51 +125,24 @@ SHORT = (
 )  # fmt: skip
 
 
-class Desk:
-    """The desk in a folder of a user's own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1"}
-
-    def started(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "doitune", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.folder,
-            env=self.environment,
-        )
-
-    def run(self, *arguments: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "doitune", *arguments, "--json"],
-            capture_output=True,
-            text=True,
-            cwd=self.folder,
-            env=self.environment,
-            timeout=900,
-            check=False,
-        )
-        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return dict(json.loads(done.stdout))
-
-
-def killed_in_training(desk: Desk, *arguments: str) -> Path:
+def killed_in_training(*arguments: str) -> Path:
     """Train until a checkpoint is followed by another step, and kill; the run's folder."""
-    process = desk.started("train", *arguments)
+    import doitune.backends.hf  # noqa: F401  # loaded for the child to come
+
+    said = Path("killed.log")
+    child = begun(("train", *arguments), said, said)
     deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and process.poll() is None:
-        for log in desk.folder.glob("runs/*/*/metrics.jsonl"):
+    while time.monotonic() < deadline and os.waitpid(child, os.WNOHANG) == (0, 0):
+        for log in Path.cwd().glob("runs/*/*/metrics.jsonl"):
             steps = log.read_text(encoding="utf-8").count('"event": "step"')
             if steps >= 3 and any(log.parent.glob("checkpoints/step-*/MANIFEST.json")):
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+                os.kill(child, signal.SIGKILL)
+                assert ended(child, 60) == -signal.SIGKILL
                 return log.parent
         time.sleep(0.1)
-    process.kill()
-    raise AssertionError(process.communicate()[0])
+    with suppress(ProcessLookupError):
+        ended(child, 0)
+    raise AssertionError(said.read_text(encoding="utf-8"))
 
 
 def chats_of(kind: str) -> list[list[Row]]:
@@ -243,18 +213,18 @@ KINDS = {"alpaca": alpaca, "sharegpt": sharegpt, "table": table, "parquet": parq
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """In an empty folder, which is the one that the commands start in."""
-    found = Desk(tmp_path / "我的 folder")
-    found.folder.mkdir()
-    monkeypatch.chdir(found.folder)
-    return found
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the one that the commands start in."""
+    folder = tmp_path / "我的 folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
 
 
-def started(desk: Desk, kind: str, model: Path) -> tuple[str, ...]:
+def typed(desk: Path, kind: str, model: Path) -> tuple[str, ...]:
     """What is typed behind `train`: a file of this kind, the model, and four steps."""
     changes = [part for change in SHORT for part in ("--set", change)]
-    return ("--corpus", KINDS[kind](desk.folder).name, "--model", str(model), *changes)
+    return ("--corpus", KINDS[kind](desk).name, "--model", str(model), *changes)
 
 
 def prove_rows(run: Path, model: Path, kind: str) -> None:
@@ -267,32 +237,30 @@ def prove_rows(run: Path, model: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["table", "parquet"])
-def test_columns_are_rows_like_any(smollm2: Path, desk: Desk, kind: str) -> None:
-    assert desk.run("train", *started(desk, kind, smollm2))["step"] == 4
-    (run,) = desk.folder.glob("runs/*/*")
+def test_columns_are_rows_like_any(smollm2: Path, desk: Path, kind: str) -> None:
+    assert asked("train", *typed(desk, kind, smollm2), "--set", "train.max_steps=1")["step"] == 1
+    (run,) = desk.glob("runs/*/*")
     prove_rows(run, smollm2, kind)
 
 
 @pytest.mark.parametrize("kind", ["alpaca", "sharegpt", "tools"])
-def test_a_new_users_hour(smollm2: Path, tmp_path: Path, desk: Desk, kind: str) -> None:
+def test_a_new_users_hour(smollm2: Path, tmp_path: Path, desk: Path, kind: str) -> None:
     model = that_knows_tools(smollm2, tmp_path / "model") if kind == "tools" else smollm2
-    run = killed_in_training(desk, *started(desk, kind, model))
-    assert desk.run("resume", "last")["step"] == 4
+    run = killed_in_training(*typed(desk, kind, model))
+    assert asked("resume", "last")["step"] == 4
     prove_rows(run, model, kind)
-    evaluations = desk.run("eval", "last")["evaluations"]
+    evaluations = asked("eval", "last")["evaluations"]
     assert [one["checkpoint"] == "base" for one in evaluations] == [True, False]
     assert all(
         {line["name"]: line["n"] for line in one["sets"]} == {"客服": 1, "sql": 1} for one in evaluations
     )
-    assert {pair["set"] for pair in desk.run("compare", "last")["pairs"]} == {"mean", "客服", "sql"}
-    desk.run("report", "last", "--out", "page.html")
-    assert "客服" in (desk.folder / "page.html").read_text(encoding="utf-8")
-    said = desk.run("chat", "last", "--prompt", "你好", "--max-new-tokens", "4")
+    assert {pair["set"] for pair in asked("compare", "last")["pairs"]} == {"mean", "客服", "sql"}
+    asked("report", "last", "--out", "page.html")
+    assert "客服" in (desk / "page.html").read_text(encoding="utf-8")
+    said = asked("chat", "last", "--prompt", "你好", "--max-new-tokens", "4")
     assert [reply["tokens"] for reply in said["replies"]] != [0], said
-    desk.run("export", "last", "--to", "adapter", "--out", "adapter")
-    assert {"README.md", "adapter_model.safetensors"} <= {
-        path.name for path in (desk.folder / "adapter").iterdir()
-    }
+    asked("export", "last", "--to", "adapter", "--out", "adapter")
+    assert {"README.md", "adapter_model.safetensors"} <= {path.name for path in (desk / "adapter").iterdir()}
     # in bf16 near ties of so small a model turn over, more than the 2 % of its tokens that an export may lose
-    done = desk.run("export", "last", "--out", "merged", "--dtype", "fp32")
-    assert (desk.folder / "merged" / "chat_template.jinja").is_file(), done
+    done = asked("export", "last", "--out", "merged", "--dtype", "fp32")
+    assert (desk / "merged" / "chat_template.jinja").is_file(), done
