@@ -8,14 +8,15 @@ The golden cases lie outside the project (they quote the released code's results
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from soon import soon
 
 from doitune.data.example import Message
 from doitune.errors import UsageError
@@ -287,9 +288,7 @@ NASTY = ["A" * 60 + "1", "A" + " " * 3000, "A、" * 1500 + "1", "选" * 2000 + "
 def test_no_reply_takes_long_or_breaks_a_reader(form):
     for reply in NASTY:
         for protocol in ("fixed", "paper"):
-            start = time.process_time()
-            judge(form, reply, "A", protocol=protocol)
-            assert time.process_time() - start < 2, reply[:20]
+            soon(partial(judge, form, reply, "A", protocol=protocol), 5, reply[:20])
 
 
 @settings(max_examples=300, deadline=None)

@@ -15,13 +15,13 @@ or 40 or more single questions, it is 93 to 98 %.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import pytest
+from soon import soon
 
 from doitune.evals.compare import Side, compare
 from doitune.evals.intervals import Estimate, difference, rate
@@ -225,6 +225,4 @@ def test_twelve_thousand_questions_are_compared_at_once():
     """A whole CMMLU, some passages included, in a second or two."""
     dice = np.random.default_rng(4)
     world = [("1", 170, 0.5, 0.0)] * 60 + [("5", 60, 0.5, 0.3)] * 6
-    began = time.process_time()
-    compared(world, 0.6, dice)
-    assert time.process_time() - began < 4, "about one second"
+    soon(lambda: compared(world, 0.6, dice), 4)

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import json
 import random
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+from soon import soon
 
 from doitune.evals.reading.answers import judge
 from doitune.evals.reading.equality import equal, is_math
@@ -252,11 +253,4 @@ def test_ten_thousand_random_replies_are_read():
 def test_a_reply_of_a_hundred_thousand_characters_is_read_at_once(piece):
     reply = (piece * 100_000)[:100_000]
     for form in FORMS:
-        taken = []
-        for _ in range(2):
-            start = time.process_time()
-            judge(form, reply, "A", protocol="fixed")
-            taken.append(time.process_time() - start)
-            if taken[-1] < 0.2:
-                break
-        assert min(taken) < 0.2, form
+        soon(partial(judge, form, reply, "A", protocol="fixed"), 2, form)

@@ -11,13 +11,14 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from soon import soon
 
 from doitune.backends import pick
 from doitune.base import pins, trust
@@ -615,9 +616,7 @@ def test_ten_thousand_chats_take_seconds() -> None:
         )
         for n in range(10_000)
     ]
-    started = time.process_time()
-    assert len(renderer.texts(chats)) == 10_000
-    assert time.process_time() - started < 5
+    assert len(soon(lambda: renderer.texts(chats), 5)) == 10_000
 
 
 # Paths and archives
@@ -675,6 +674,13 @@ def test_an_archive_that_would_fill_the_disk_is_refused(
 # Recipes as bombs
 
 
+def _problem(path: Path) -> str:
+    """Why a recipe is refused."""
+    with pytest.raises(DoituneError) as caught:
+        resolve(str(path))
+    return caught.value.problem
+
+
 def test_yaml_bombs_do_not_go_off(tmp_path: Path) -> None:
     levels = "\n".join(
         f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" if n else "l0: &l0 [x, x, x, x]" for n in range(8)
@@ -691,10 +697,7 @@ def test_yaml_bombs_do_not_go_off(tmp_path: Path) -> None:
     ):
         path = tmp_path / f"{number}.yaml"
         path.write_text(text)
-        started = time.process_time()
-        with pytest.raises(DoituneError) as caught:
-            resolve(str(path))
-        assert time.process_time() - started < 0.5 and str(path) in caught.value.problem
+        assert str(path) in soon(partial(_problem, path), 0.5, number)
 
 
 # Secrets
@@ -752,12 +755,8 @@ def test_answers_are_read_not_run(form: Any, tmp_path: Path, monkeypatch: pytest
     def all_of_them() -> None:
         for program in PROGRAMS:
             for protocol in ("fixed", "paper"):
-                started = time.process_time()
-                assert (
-                    not judge(form, program, label, protocol=protocol, options=("A", "B", "C", "D")).correct
-                    or label in program
-                )
-                assert time.process_time() - started < 2
+                read = partial(judge, form, program, label, protocol=protocol, options=("A", "B", "C", "D"))
+                assert not soon(read, 2, program).correct or label in program
 
     all_of_them()
     sys.addaudithook(_hook)
