@@ -254,3 +254,9 @@ def test_a_reply_of_a_hundred_thousand_characters_is_read_at_once(piece):
     reply = (piece * 100_000)[:100_000]
     for form in FORMS:
         soon(partial(judge, form, reply, "A", protocol="fixed"), 2, form)
+
+
+def test_what_takes_long_is_said_to_take_long():
+    """Trap: a helper that forgives every machine everything."""
+    with pytest.raises(AssertionError, match="of CPU"):
+        soon(lambda: sum(number % 7 for number in range(2_000_000)), 0.001)
