@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from patience import HANGS
 
 import doitune.demo
 
@@ -168,7 +169,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not ready.is_file() and importlib.util.find_spec("gguf") is None:
         target = tmp_path_factory.mktemp("gguf")
         install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target), "gguf"]
-        done = subprocess.run(install, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(install, capture_output=True, text=True, timeout=HANGS, check=False)
         if done.returncode:
             pytest.skip(
                 f"gguf, which reads the real model's file, cannot be installed: {done.stderr.strip()[-200:]}"
@@ -179,7 +180,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=900,
+        timeout=HANGS,
         check=False,
     )
     if done.returncode:

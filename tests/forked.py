@@ -8,13 +8,15 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+from patience import HANGS
 
 from doitune.__main__ import main
 from doitune.run.find import list_runs
@@ -49,21 +51,14 @@ def begun(
     """Start a command, whose streams are these files; its process, once it obeys signals: before that a busy
     machine decides what one does."""
     obeys, tell = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(tell)
-        os.read(obeys, 1)  # nothing comes: it ends when the child closes its side, or dies
-        os.close(obeys)
-        return child
-    code = 99
     obey = signals.obey
 
     def obeyed() -> None:
         obey()
         os.close(tell)
 
-    signals.obey = obeyed
-    try:
+    def run() -> None:
+        signals.obey = obeyed
         _stream_to(out, error)
         os.environ.update({"NO_COLOR": "1", faults.VARIABLE: fault, "CUDA_VISIBLE_DEVICES": ""})
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -72,11 +67,26 @@ def begun(
             before()
         sys.argv = ["doitune", *arguments]
         main()
+
+    child = os.fork()
+    if not child:
+        leave_after(run)
+    os.close(tell)
+    os.read(obeys, 1)  # nothing comes: it ends when the child closes its side, or dies
+    os.close(obeys)
+    return child
+
+
+def leave_after(work: Callable[[], object]) -> NoReturn:
+    """The end of a forked child: its exit code is what `work` exits with, 0 where it returns, 99 for a
+    traceback."""
+    code = 99
+    try:
+        work()
+        code = 0
     except SystemExit as leave:
         code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -129,7 +139,7 @@ class Desk:
         log = self.folder / "said.log"
         return begun(arguments, log, log, fault=fault, before=before)
 
-    def wait(self, child: int, seconds: float = 120.0) -> Ended:
+    def wait(self, child: int, seconds: float = HANGS) -> Ended:
         """The end of a command."""
         began = time.monotonic()
         code = ended(child, seconds)

@@ -9,10 +9,11 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from forked import leave_after
 
 from doitune.__main__ import main
 
@@ -40,19 +41,7 @@ def limited(work: Callable[[], object], *, memory_bytes: int = MEMORY_BYTES) -> 
         began = time.monotonic()
         child = os.fork()
         if child == 0:
-            code = 99
-            try:
-                _prepare(log.fileno(), memory_bytes)
-                work()
-                code = 0
-            except SystemExit as leave:
-                code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
+            leave_after(lambda: (_prepare(log.fileno(), memory_bytes), work()))
         before = _resident()
         while time.monotonic() - began < SECONDS * PATIENCE:
             ended, status, used = os.wait4(child, os.WNOHANG)

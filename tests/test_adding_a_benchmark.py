@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANGS
 
 ROOT = Path(__file__).parents[1]
 
@@ -112,7 +113,7 @@ def commands(house: Path, tmp_path: Path) -> Commands:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANGS,
             check=False,
         )
         assert done.returncode == 0, done.stderr

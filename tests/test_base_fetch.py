@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANGS
 from safetensors.torch import save
 from small_hub import COMMIT, SmallHub, serving
 
@@ -52,7 +53,7 @@ def run(
         text=True,
         env=env,
         cwd=folder,
-        timeout=120,
+        timeout=HANGS,
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr

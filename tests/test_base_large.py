@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from patience import HANGS
 from safetensors.torch import save_file
 
 HIDDEN, INTERMEDIATE, LAYERS, ROWS, OWN_ROWS, RANK = 4096, 11008, 4, 32000, 49953, 8
@@ -84,7 +85,7 @@ def measured(program: str, *arguments: Path) -> dict[str, float]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=900,
+        timeout=HANGS,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import typer
+from patience import HANGS
 
 from doitune.cli.app import app
 from doitune.selftest import gpu_part
@@ -85,7 +86,7 @@ def rehearse(folder: Path, **given: str) -> str:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=HANGS,
         check=True,
     )
     return done.stdout + done.stderr
@@ -182,7 +183,7 @@ def test_a_slim_wheel_is_one_that_an_installer_takes(tmp_path: Path) -> None:
         for name in names:
             whole.writestr(name, f"content of {name}")
     words = [str(tmp_path / "whole.whl"), str(tmp_path / "small.whl"), "libcuda", "+libcuda130"]
-    subprocess.run([sys.executable, str(SCRIPTS / "slim.py"), *words], check=True, timeout=60)
+    subprocess.run([sys.executable, str(SCRIPTS / "slim.py"), *words], check=True, timeout=HANGS)
     with zipfile.ZipFile(tmp_path / "small.whl") as small:
         assert sorted(small.namelist()) == sorted(name for name in names if "118" not in name)
         lines = list(csv.reader(small.read("pkg-1.dist-info/RECORD").decode().splitlines()))

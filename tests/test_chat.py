@@ -22,6 +22,7 @@ import torch
 from hostile import TERMINAL
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import HANGS
 from test_cli import Command, run  # noqa: F401  # a fixture
 from test_prompt import byte_tokenizer, level_tokenizer, piece_tokenizer
 from transformers import RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
@@ -450,7 +451,7 @@ class Terminal:
 
     def until(self, text: str, times: int = 1) -> str:
         """What is shown once `text` is there that often, codes of the terminal as well."""
-        end = time.monotonic() + 90
+        end = time.monotonic() + HANGS
         while self.shown.count(text) < times:
             assert time.monotonic() < end, self.plain()
             self.look(0.1)
@@ -497,7 +498,7 @@ def test_on_a_terminal_control_c_ends_a_reply_and_control_d_the_chat() -> None:
     terminal.type("\x03")
     assert "Ctrl-D or /exit leaves" in terminal.read(4)
     terminal.type("\x04")
-    assert terminal.child.wait(timeout=30) == 0
+    assert terminal.child.wait(timeout=HANGS) == 0
     assert "Traceback" not in terminal.plain()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from patience import HANGS
 from test_house import PACKAGE, PROGRAM, WATCHED, loaded_by
 
 from doitune import __version__
@@ -36,7 +37,7 @@ def offered(shell: str, line: str, folder: Path) -> tuple[list[str], set[str]]:
         text=True,
         env={**os.environ, **environment},
         cwd=folder,
-        timeout=120,
+        timeout=HANGS,
         check=True,
     )
     text = done.stdout.strip()
@@ -94,7 +95,7 @@ def test_each_shell_is_given_its_script(shell: str) -> None:
         env={**os.environ, "PYTHONPATH": str(PACKAGE.parent), "_DOITUNE_COMPLETE": f"source_{shell}"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
         check=True,
     )
     assert f"_DOITUNE_COMPLETE=complete_{shell}" in done.stdout
@@ -109,7 +110,7 @@ def typed(*words: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
         check=False,
     )
 

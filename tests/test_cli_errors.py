@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 
 from doitune.__main__ import main
 
@@ -348,7 +349,7 @@ def test_a_real_process_says_the_same(world: World) -> None:
             capture_output=True,
             text=True,
             env=environment,
-            timeout=120,
+            timeout=HANGS,
             check=False,
         )
         assert done.returncode == 65, done.stderr

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from patience import HANGS, wait_for
 
 from doitune.base.adapter import WEIGHTS
 from doitune.evals.suites import doit
@@ -52,7 +53,7 @@ def grow(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS,
         check=False,
     )
 
@@ -66,13 +67,6 @@ def begun(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-
-
-def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "nothing happens"
-        time.sleep(0.02)
 
 
 def results(growth: Path) -> list[tuple[Measured, str]]:
@@ -113,7 +107,7 @@ def test_a_family_stops_at_a_signal_and_goes_on_to_its_end(plan: Path, tmp_path:
     first = begun(plan, "--at-once", "1", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob(f"runs/small/*/{METRICS}")))
     first.send_signal(signal.SIGINT)
-    _, said = first.communicate(timeout=120)
+    _, said = first.communicate(timeout=HANGS)
     assert first.returncode == 130, said
     command = shlex.split(said.strip().splitlines()[-1])
     assert command[:2] == ["doitune", "grow"] and "is saved" in said
@@ -138,22 +132,22 @@ def test_a_family_whose_processes_are_killed_goes_on_to_the_same_bytes(plan: Pat
     growth, dice = tmp_path / "runs" / "small", random.Random(0)
     for kill in range(5):
         leader = begun(plan, "--at-once", "2", cwd=tmp_path)
-        wait_for(lambda pid=leader.pid: _workers(pid), 60)  # type: ignore[misc]
+        wait_for(lambda pid=leader.pid: _workers(pid))  # type: ignore[misc]
         time.sleep(dice.uniform(0, 9))
         if kill % 2:
             for worker in _workers(leader.pid):
                 os.kill(worker, signal.SIGKILL)
         leader.kill()
-        leader.communicate(timeout=300)
+        leader.communicate(timeout=HANGS)
         if not read_growth(growth).unfinished:
             break
     # other threads than before would round otherwise: those of the first command are kept
     last = begun(plan, "--at-once", "1", cwd=tmp_path)
-    wait_for(lambda: _workers(last.pid) or last.poll() is not None, 60)
+    wait_for(lambda: _workers(last.pid) or last.poll() is not None)
     time.sleep(3)
     for worker in _workers(last.pid):
         os.kill(worker, signal.SIGKILL)
-    _, said = last.communicate(timeout=300)
+    _, said = last.communicate(timeout=HANGS)
     assert last.returncode == 0, said
     assert results(growth) == results(tmp_path / "runs" / "quiet")
 

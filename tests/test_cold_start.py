@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 from test_house import PACKAGE
 
 MODELS = {
@@ -68,7 +69,7 @@ def test_a_light_command_loads_few_modules(name: str, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(PACKAGE.parent), **(shell if name == "completion" else {})},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
         check=False,
     )
     if name == "score":  # there is no run to score, which it finds with all that scores

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from hostile import TERMINAL
+from patience import HANGS
 from terminal import until_closed
 
 OWN = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[lh]|2K|1A|K)|\r")
@@ -145,7 +146,7 @@ def typed(way: str, texts: list[str]) -> tuple[str, int]:
     said: list[bytes] = []
     reader = threading.Thread(target=lambda: said.append(until_closed(master)))
     reader.start()
-    child.communicate(json.dumps(texts).encode("ascii"), timeout=120)
+    child.communicate(json.dumps(texts).encode("ascii"), timeout=HANGS)
     reader.join(timeout=10)
     os.close(master)
     return b"".join(said).decode("utf-8", "strict"), child.returncode

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANGS
 
 from doitune.selftest.child import Blow, live
 from doitune.system import faults
@@ -106,7 +107,7 @@ def test_a_lab_that_cannot_write_says_so(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=120,
+        timeout=HANGS,
         check=False,
     )
     assert done.returncode == 74 and "cannot write in" in done.stderr and "Traceback" not in done.stderr

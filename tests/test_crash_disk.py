@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from forked import Desk, assert_same
+from patience import HANGS
 
 from doitune.errors import DiskError
 from doitune.run.full_disk import Patience
@@ -66,7 +67,7 @@ def _all_whole(desk: Desk) -> int:
 
 def _until_saved(desk: Desk, checkpoints: int) -> None:
     """Wait for a run that has so many checkpoints."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + HANGS
     while time.monotonic() < until:
         run = desk.run("small")
         if run is not None and len(run.checkpoints.all()) >= checkpoints:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from forked import Desk, Ended, assert_same
+from patience import HANGS
 
 from doitune.errors import Stopped
 from doitune.run.layout import evaluation_folder
@@ -183,7 +184,7 @@ def test_a_signal_while_the_desk_is_being_loaded() -> None:
         "from doitune.__main__ import main\n"
         "main()\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=HANGS)
     assert (
         ended.returncode == 130
         and "Traceback" not in ended.stderr
@@ -261,7 +262,7 @@ def test_an_evaluation_stops_and_goes_on(desk: Desk) -> None:
     )
     child = desk.begin(*arguments)
     lines = evaluation_folder(run.folder, "doit-valid-exact", "base") / "outcomes.jsonl"
-    until = time.monotonic() + 60
+    until = time.monotonic() + HANGS
     while time.monotonic() < until and not lines.exists():
         time.sleep(0.002)
     os.kill(child, signal.SIGTERM)
@@ -313,7 +314,7 @@ def test_a_signal_while_python_takes_itself_apart_leaves_the_exit_code(name: str
         [sys.executable, "-c", DYING.format(name=f"SIG{name}", code=CODES[name])],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS,
         check=False,
     )
     assert (left.returncode, left.stderr) == (CODES[name], "")
@@ -335,7 +336,7 @@ def test_an_interrupt_inside_of_an_exec_leaves_the_exit_code() -> None:
     """Libraries exec while they are imported (dataclasses do). Python remembers a KeyboardInterrupt that
     passed through one, and dies of SIGINT."""
     left = subprocess.run(
-        [sys.executable, "-c", INSIDE], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", INSIDE], capture_output=True, text=True, timeout=HANGS, check=False
     )
     assert (left.returncode, left.stderr) == (130, "")
 

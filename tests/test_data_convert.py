@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 
 from doitune.data.convert import convert
 from doitune.data.corpus import Corpus, open_corpus
@@ -160,7 +161,7 @@ def test_a_command_reads_stdin_and_its_recipe_names_the_file(tmp_path: Path) -> 
 
     def doitune(words: str, data: bytes = LINE) -> subprocess.CompletedProcess[bytes]:
         script = f"{sys.executable} -m doitune {words}"
-        return subprocess.run(["bash", "-c", script], env=env, input=data, capture_output=True, timeout=60)
+        return subprocess.run(["bash", "-c", script], env=env, input=data, capture_output=True, timeout=HANGS)
 
     shown = doitune("recipes show own --corpus - --json")
     path = Path(json.loads(shown.stdout)["recipe"]["data"]["corpus"])

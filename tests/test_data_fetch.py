@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 from small_hub import COMMIT, SmallHub, serving
 
 from doitune.data import hubs as corpus_hubs
@@ -80,7 +81,7 @@ def fetch_from_hub(hub: SmallHub, offline: bool = False, revision: str = "") -> 
         "no_proxy": "127.0.0.1,localhost",
     }
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=HANGS, check=False
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1

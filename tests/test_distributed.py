@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANGS
 
 from doitune.run.folder import Run
 from doitune.train.exchange import add_up, pool
@@ -30,7 +31,6 @@ SETTINGS = (
     "train.examples_per_step=8",
     "train.validation_rows_per_ability=1",
 )
-WAIT_SECONDS = 90
 PROGRAM = str(Path(__file__).with_name("two_processes.py"))
 
 
@@ -74,7 +74,7 @@ def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=WAIT_SECONDS,
+        timeout=HANGS,
         check=False,
     )
 
@@ -141,7 +141,7 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
         if one.poll() is None:
             one.send_signal(signal.SIGTERM)
             try:
-                one.communicate(timeout=40)
+                one.communicate(timeout=HANGS)
             except subprocess.TimeoutExpired:
                 one.kill()
                 one.communicate()
@@ -151,7 +151,7 @@ def test_two_processes_learn_what_one_learns(single: Run, recipe: Path, tmp_path
     """Weights within 1e-6, dropout included; the same steps and losses; one voice. Traps: a loss averaged
     over processes, a mask for each process."""
     process = torchrun(*train(recipe, tmp_path), "--json")
-    out, err = process.communicate(timeout=WAIT_SECONDS)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 0, err
     run = only_run(tmp_path)
     assert difference(single, run) < 1e-6
@@ -174,7 +174,7 @@ def test_a_process_without_memory_makes_all_of_them_start_the_step_again(
     """The second process runs out in the forward of its third micro-batch. Trap: it leaves the others
     waiting in a sum that it never joins."""
     process = torchrun(*train(recipe, tmp_path), FAULT="oom:1:3")
-    _, err = process.communicate(timeout=WAIT_SECONDS)
+    _, err = process.communicate(timeout=HANGS)
     assert process.returncode == 0, err
     run = only_run(tmp_path)
     (lack,) = lines(run, "out_of_memory")
@@ -192,8 +192,8 @@ def test_a_process_that_dies_ends_a_run_that_can_be_resumed(
     process = torchrun(*train(recipe, tmp_path), FAULT=f"kill:{rank}:6")
     started.append(process)
     began = time.monotonic()
-    _, err = process.communicate(timeout=WAIT_SECONDS)
-    assert time.monotonic() - began < 60 and process.returncode != 0
+    _, err = process.communicate(timeout=HANGS)
+    assert time.monotonic() - began < 300 and process.returncode != 0
     run = only_run(tmp_path)
     assert run.done() is None and not run.is_locked()
     if rank == 1:
@@ -213,13 +213,13 @@ def test_a_stop_of_one_process_stops_all_at_the_same_boundary_and_two_go_on(
     """SIGTERM to the process that follows; the run says so once, exits not with 0, and is resumed by two
     processes."""
     process = torchrun(*train(recipe, tmp_path), FAULT="term:1:4")
-    _, err = process.communicate(timeout=WAIT_SECONDS)
+    _, err = process.communicate(timeout=HANGS)
     assert process.returncode != 0
     run = only_run(tmp_path)
     assert run.checkpoints.all()[-1].step == 3
     assert err.count("stopped: ") == 1 and "stopped after step 3, everything is saved" in err
     again = torchrun("resume", str(run.folder))
-    _, err = again.communicate(timeout=WAIT_SECONDS)
+    _, err = again.communicate(timeout=HANGS)
     assert again.returncode == 0, err
     assert difference(single, run) < 1e-6
 
@@ -229,10 +229,10 @@ def test_a_problem_of_one_process_is_said_once_and_by_the_leader(recipe: Path, t
     """Of a bad recipe all know, of a card that is too small only its own process. Trap: N copies of an
     error, or none."""
     process = torchrun(*train(recipe, tmp_path, "train.no_such=1"))
-    _, err = process.communicate(timeout=WAIT_SECONDS)
+    _, err = process.communicate(timeout=HANGS)
     assert process.returncode != 0 and err.count("error: ") == 1 and "no_such" in err
     process = torchrun(*train(recipe, tmp_path), FAULT="fit:1:1")
-    _, err = process.communicate(timeout=WAIT_SECONDS)
+    _, err = process.communicate(timeout=HANGS)
     assert (
         process.returncode != 0
         and err.count("error: ") == 1
@@ -245,7 +245,7 @@ def test_a_problem_of_one_process_is_said_once_and_by_the_leader(recipe: Path, t
 def test_a_whole_run_is_no_work_for_two(single: Run) -> None:
     """Trap: the leader leaves and the other waits for it."""
     process = torchrun("resume", str(single.folder))
-    _, err = process.communicate(timeout=WAIT_SECONDS)
+    _, err = process.communicate(timeout=HANGS)
     assert process.returncode == 0 and "already whole" in err
 
 

@@ -146,7 +146,7 @@ def test_a_hub_that_hangs_is_left_in_seconds_and_a_mirror_that_answers_is_named(
         monkeypatch.setattr(hub, "OTHERS", ("http://127.0.0.1:9", mirror))
         started = time.monotonic()
         found = hub.hub_check(network=True)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
         assert found.state == "warning" and "does not answer" in found.text and mirror in found.text
         assert found.commands == (f"export HF_ENDPOINT={mirror}",)
         monkeypatch.setattr(hub, "OTHERS", ("http://127.0.0.1:9",))

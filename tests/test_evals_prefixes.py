@@ -11,6 +11,7 @@ from tiny_evals import examples, tiny
 
 from doitune.backends.hf import load
 from doitune.backends.loaded import LoadRequest
+from doitune.backends.tokenizer import load_tokenizer
 from doitune.base.find import find_base
 from doitune.data.example import Message
 from doitune.evals.ask import Kept, Limits, _positions, ask, ask_batch, cut
@@ -83,7 +84,7 @@ def from_disk(request, tiny_base):
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
     model.training(False)
     template = open_template(
-        model.tokenizer, kind="doit", tokens="reuse", vocabulary_rows=model.head.vocabulary_rows
+        load_tokenizer(tiny_base), kind="doit", tokens="reuse", vocabulary_rows=model.head.vocabulary_rows
     )
     return model, template
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from bitsandbytes.nn import Linear4bit
+from patience import HANGS
 from peft import AutoPeftModelForCausalLM
 from small_hub import COMMIT, SmallHub, serving
 from test_own_template import TUNED, base_with, rows_of
@@ -143,7 +144,7 @@ def test_the_card_is_read_by_the_hub_and_its_example_runs(run: Run, tmp_path: Pa
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli_grow import PROGRAM, grow, plan, results, wait_for
+from patience import HANGS, wait_for
+from test_cli_grow import PROGRAM, grow, plan, results
 
 from doitune.growth.folder import GROWTH
 from doitune.run.layout import METRICS
@@ -48,7 +49,7 @@ def test_a_worker_that_is_lost_midway_changes_no_byte(cluster: Any, plan: Path, 
     growth = tmp_path / "runs" / "small"
     wait_for(lambda: len([*growth.glob(f"*/{METRICS}")]) > 1 or there.poll() is not None)  # both at work
     cluster.remove_node(workers[0], allow_graceful=False)
-    out, said = there.communicate(timeout=400)
+    out, said = there.communicate(timeout=HANGS)
     assert there.returncode == 0, said
     assert "will be retried" in said, "no task was lost"
     assert not json.loads(out)["unfinished"]
@@ -63,7 +64,7 @@ def test_without_ray_it_says_what_to_install(plan: Path, tmp_path: Path) -> None
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
         check=False,
     )
     assert done.returncode == 78 and "doitune[cluster]" in done.stderr, done.stderr

@@ -16,6 +16,7 @@ from conftest import make_tiny_base
 from doitune.backends import chunks, hf
 from doitune.backends.hf_model import HfModel
 from doitune.backends.loaded import LoadRequest
+from doitune.backends.tokenizer import load_tokenizer
 from doitune.base.find import find_base
 from doitune.errors import CheckpointError, FitError, ModelError
 from doitune.prompt.batch import Batch, flatten, pad, trained_tokens
@@ -571,7 +572,7 @@ def test_the_template_of_a_loaded_model_trains_end_to_end(tiny_base: Path) -> No
 
     loaded = model_of(tiny_base)
     template = open_template(
-        loaded.tokenizer, kind="doit", tokens="reuse", vocabulary_rows=loaded.head.vocabulary_rows
+        load_tokenizer(tiny_base), kind="doit", tokens="reuse", vocabulary_rows=loaded.head.vocabulary_rows
     )
     one = encode((Message("user", "问"), Message("assistant", "答")), template)
     assert float(loaded.loss(pad([one]), one.trained).value.detach()) > 0

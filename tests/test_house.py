@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 
 PACKAGE = Path(__file__).parents[1] / "doitune"
 HOUSE = PACKAGE.parent / "ARCHITECTURE.md"
@@ -357,7 +358,7 @@ def loaded_by(*arguments: str) -> set[str]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=120,
+        timeout=HANGS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 from small_hub import COMMIT, SmallHub, serving
 
 from doitune.data import hubs
@@ -201,7 +202,7 @@ def test_a_recipe_draws_from_the_hub_at_one_commit(hub: SmallHub, tmp_path: Path
 
     def doitune(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "doitune", *words]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=HANGS)
 
     ended = doitune("data", "draw", "--corpus", "some/rows@validation", "--set", "data.holdout=0", "--json")
     assert ended.returncode == 0, ended.stderr

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 from test_cli import Command, run  # noqa: F401  # a fixture
 
 from doitune.memory.cards import read_card
@@ -123,8 +124,8 @@ def test_five_questions_are_asked_and_wrong_answers_are_asked_again(rows: Path) 
         if answer or shown:
             os.write(terminal, f"{answer}\n".encode())
         before = shown.count("]: ") + shown.count("them: ")
-        end = time.monotonic() + 60
-        while time.monotonic() < end and select.select([terminal], [], [], 60)[0]:
+        end = time.monotonic() + HANGS
+        while time.monotonic() < end and select.select([terminal], [], [], HANGS)[0]:
             try:
                 shown += os.read(terminal, 1 << 16).decode("utf-8", "replace")
             except OSError:  # it has ended

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANGS
 
 from doitune.prepare import kept, material
 from doitune.recipe.resolve import resolve
@@ -150,7 +151,7 @@ def test_two_processes_that_prepare_the_same_rows_at_once_both_end_right(
         )
         for pair in (marks, marks[::-1])
     ]
-    printed = {one.communicate(timeout=120)[0] for one in both}
+    printed = {one.communicate(timeout=HANGS)[0] for one in both}
     assert [one.returncode for one in both] == [0, 0] and len(printed) == 1
     (folder,) = folders(tmp_path)
     assert (folder / kept.MANIFEST).is_file()

@@ -14,6 +14,7 @@ from threading import Thread
 
 import pytest
 from hostile import XSS
+from patience import HANGS
 
 from doitune.errors import CheckpointError
 from doitune.report.html import CONTENT_POLICY, tag, text
@@ -340,7 +341,7 @@ def browse(address: str, profile: Path) -> tuple[str, str]:
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--enable-logging=stderr", "--v=0",
          "--virtual-time-budget=2000", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--dump-dom", address],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=HANGS, check=False,
     )  # fmt: skip
     return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANGS
 from test_page import CHROMIUM, make_run, served
 from test_report_growth import confirming, contrast_of, family
 
@@ -155,7 +156,7 @@ def look(address: str, folder: Path, width: int, scheme: str) -> dict[str, Any]:
          "--disable-component-update", "--disable-sync", f"--user-data-dir={folder / f'profile-{width}'}", "--virtual-time-budget=4000",
          f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", "--window-size=1400,1000",
          "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--dump-dom", f"{address}/look.html"],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=HANGS, check=False,
     )  # fmt: skip
     found = re.search(r"<pre>(.+?)</pre>", done.stdout, re.DOTALL)
     assert found, done.stderr[-500:]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import HANGS
 
 import doitune.memory.start
 from doitune.errors import FitError
@@ -37,7 +38,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=120,
+        timeout=HANGS,
         check=False,
     )
 

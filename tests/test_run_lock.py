@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 from tiny_runs import make
 
 from doitune.errors import LockedError
@@ -91,7 +92,7 @@ def test_of_eight_at_once_exactly_one_works(tmp_path: Path) -> None:
     for one in several:
         one.stdin.write("go\n")
         one.stdin.flush()
-    said = [one.communicate(timeout=60)[0] for one in several]
+    said = [one.communicate(timeout=HANGS)[0] for one in several]
     codes = sorted(one.returncode for one in several)
     assert codes == [0] + [75] * 7, said
     owner = next(one.pid for one in several if one.returncode == 0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANGS
 
 WATCH = """
 import json, os, pickle, sys
@@ -140,7 +141,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, tiny_corp
             env={**environment, **ASKED.get(name, {}), "SEEN_HERE": str(where)},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANGS,
             check=False,
         )
         assert done.returncode == {"mistake": 65, "crash": 70, "stopped": 143}.get(name, 0), (

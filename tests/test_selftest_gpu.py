@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANGS
 
 from doitune.base.architecture import Architecture
 from doitune.doctor.diagnosis import Diagnosis
@@ -65,7 +66,11 @@ def test_unsloth_is_begun_before_transformers_in_every_part(tmp_path: Path) -> N
     """Trap: a helper that imports transformers before `begin`: Unsloth refuses to come second, and no part
     of it would run on any card."""
     done = subprocess.run(
-        [sys.executable, "-c", FIRST, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", FIRST, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=HANGS,
+        check=True,
     )
     assert done.stdout.splitlines() == ["unsloth []", "unsloth []"]
 

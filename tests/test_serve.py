@@ -17,6 +17,7 @@ from typing import Any
 import openai
 import pytest
 from conftest import make_tiny_base
+from patience import HANGS
 from safetensors.torch import load_file, save_file
 
 from doitune.backends.written import Sampling
@@ -55,13 +56,13 @@ class Served:
 
     def client(self, **more: Any) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
-            base_url=self.url, max_retries=0, timeout=60, **{"api_key": self.token, **more}
+            base_url=self.url, max_retries=0, timeout=HANGS, **{"api_key": self.token, **more}
         )
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """The exit code, and what was said on stderr."""
         self.process.send_signal(number)
-        said = self.process.communicate(timeout=60)[1]
+        said = self.process.communicate(timeout=HANGS)[1]
         return self.process.returncode, said
 
 
@@ -174,7 +175,7 @@ def test_what_cannot_be_had_is_said_in_openais_form(served: Served, name: str) -
 def raw(served: Served, request: str, *headers: str, body: str = "") -> tuple[int, dict[str, str], str]:
     """Status, headers and body of an answer, by a bare connection."""
     host, port = served.url.split("/")[2].split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as line:
+    with socket.create_connection((host, int(port)), timeout=HANGS) as line:
         called = [] if any(one.lower().startswith("host:") for one in headers) else ["host: localhost"]
         lines = [f"{request} HTTP/1.1", *called, "connection: close", *headers]
         lines += [f"content-length: {len(body.encode())}"] if body else []
@@ -190,7 +191,7 @@ def test_who_hangs_up_before_all_is_sent_is_no_bug() -> None:
     made = Served("demo")
     host, port = made.url.split("/")[2].split(":")
     lines = ["POST /v1/chat/completions HTTP/1.1", "host: localhost", f"authorization: Bearer {made.token}"]
-    with socket.create_connection((host, int(port)), timeout=30) as line:
+    with socket.create_connection((host, int(port)), timeout=HANGS) as line:
         line.sendall("\r\n".join([*lines, "content-length: 100", "", "{"]).encode())
     assert raw(made, "GET /health")[0] == 200
     code, said = made.end()
@@ -300,8 +301,8 @@ def test_who_hangs_up_makes_room_and_a_signal_ends_all(tmp_path: Path) -> None:
         await client.chat.completions.create(stream=True, **asked)
         await asyncio.to_thread(made.process.send_signal, signal.SIGINT)
 
-    asyncio.run(asyncio.wait_for(ask(), 60))
-    out, said = made.process.communicate(timeout=60)
+    asyncio.run(asyncio.wait_for(ask(), HANGS))
+    out, said = made.process.communicate(timeout=HANGS)
     assert made.process.returncode == 130 and "no longer serving" in said and not out
     assert said.count("broken off") >= 3 and secret not in said and "Traceback" not in said, said
 

@@ -445,10 +445,12 @@ def test_the_closed_form_agrees_for_33b() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("backend", "name"), list(product(("hf", "unsloth"), LLAMAS)))
 def test_the_closed_form_agrees_at_real_size(backend: str, name: str) -> None:
-    """Within 1 % of the model part, 2.5 % at 512 tokens."""
+    """Within 1 % of the model part, 2.5 % at 512 tokens. A Latin square: the three models share the nine pairs of
+    rank and tokens."""
+    ranks, lengths, first = (8, 16, 64), (512, 2048, 8192), list(LLAMAS).index(name)
     errors = {
         (rank, tokens): compared(backend, name, rank, tokens)
-        for rank, tokens in product((8, 16, 64), (512, 2048, 8192))
+        for rank, tokens in zip(ranks, lengths[first:] + lengths[:first], strict=True)
     }
     print(f"{backend} {name}: largest {max(errors.values(), key=abs):+.2%}")
     assert not {

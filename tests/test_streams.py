@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from forked import Desk
+from patience import HANGS
 
 from doitune.system.disk import append_line, read_lines, write_json
 
@@ -31,7 +32,7 @@ def shell(script: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
         **variables,
     }
     return subprocess.run(
-        ["bash", "-c", script], env=environment, capture_output=True, timeout=120, check=False
+        ["bash", "-c", script], env=environment, capture_output=True, timeout=HANGS, check=False
     )
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 from test_data_fetch import lines
 
 from doitune.data.checksums import CHECKSUMS
@@ -190,7 +191,7 @@ def test_two_fetches_at_once_publish_a_whole_corpus(tmp_path: Path) -> None:
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             for _ in range(2)
         ]
-        ended = [(one.communicate(timeout=60)[1].decode(), one.returncode)[::-1] for one in both]
+        ended = [(one.communicate(timeout=HANGS)[1].decode(), one.returncode)[::-1] for one in both]
         assert {code for code, _ in ended} <= {0, 75} and 0 in {code for code, _ in ended}, ended
         corpora = tmp_path / f"cache{turn}" / "doitune" / "corpora"
         assert len(json.loads((corpora / "doit" / CHECKSUMS).read_text(encoding="utf-8"))["files"]) == 4

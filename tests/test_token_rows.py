@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,7 +51,7 @@ def kinds() -> list[str]:
 def test_a_new_row_is_read_as_a_row_of_the_base(kind: str) -> None:
     """Trap: Gemma multiplies its rows by the root of the width and left the new ones 8 times too small."""
     model = model_of(kind)
-    rows = add_rows(model, 3, SimpleNamespace(eos_token_id=2))
+    rows = add_rows(model, 3, 2)
     with torch.no_grad():
         rows.embedding.rows.copy_(rows.embedding.base.weight[5:8])
         rows.head.rows.copy_(rows.head.base.weight[5:8])
@@ -68,7 +67,7 @@ def test_a_new_row_is_read_as_a_row_of_the_base(kind: str) -> None:
 def test_every_new_row_has_the_gradient_of_a_row_of_the_base(kind: str) -> None:
     """Trap: the base's padding token is number 0; looked up as the base's own, new row 0 would never learn."""
     model = model_of(kind)
-    rows = add_rows(model, 3, SimpleNamespace(eos_token_id=2))
+    rows = add_rows(model, 3, 2)
     rows.train()
     with torch.no_grad():
         rows.embedding.rows.copy_(rows.embedding.base.weight[5:8])
@@ -87,7 +86,7 @@ def test_every_new_row_has_the_gradient_of_a_row_of_the_base(kind: str) -> None:
 def test_new_rows_are_rounded_as_the_exported_matrix_is() -> None:
     """In 16 bits the scale is applied to the rounded row, as the base does it to its own."""
     model = model_of("gemma", torch.bfloat16)
-    rows = add_rows(model, 1, SimpleNamespace(eos_token_id=2))
+    rows = add_rows(model, 1, 2)
     embed = model.get_input_embeddings()
     with torch.no_grad():
         rows.embedding.rows.copy_(torch.randn(1, 64) / 3)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_tiny_base
+from patience import HANGS
 
 from doitune.backends import unsloth
 from doitune.backends.loss import FrozenHead, HeadLoss
@@ -189,7 +190,7 @@ def run(program: str, *arguments: str, environment: dict[str, str]) -> subproces
         capture_output=True,
         text=True,
         env=environment,
-        timeout=300,
+        timeout=HANGS,
         check=False,
     )
 

@@ -55,7 +55,7 @@ def tiny(seed: int = 0) -> tuple[HfModel, Template]:
     )
     adapted.eval()
     template = open_template(fast, kind="doit", tokens="reuse", vocabulary_rows=config.vocab_size)
-    model = HfModel("tiny", Adapter(adapted, None), fast, torch.device("cpu"))
+    model = HfModel("tiny", Adapter(adapted, None), torch.device("cpu"))
     model.compute_dtype = "float32"
     return model, template
 

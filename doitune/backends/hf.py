@@ -22,7 +22,6 @@ from doitune.backends.loaded import LoadRequest
 from doitune.backends.lora import adapt
 from doitune.backends.precision import compute_dtype
 from doitune.backends.refusals import first_line, refusals
-from doitune.backends.tokenizer import load_tokenizer
 from doitune.backends.unread import refuse_other_head, refuse_unread
 from doitune.base.context import context_of, window_of
 from doitune.errors import FitError, ModelError
@@ -49,10 +48,9 @@ def load(request: LoadRequest) -> HfModel:
     dtype = compute_dtype(request.compute_dtype, device)
     doing("loading the base")
     base = _load_base(request, device, dtype)
-    tokenizer = load_tokenizer(request.base.folder)
     doing("putting an adapter on the base")
     _keep_fp32_kernels(base)
-    model = HfModel(request.base.name, adapt(base, request, tokenizer), tokenizer, device)
+    model = HfModel(request.base.name, adapt(base, request), device)
     model.compute_dtype = str(dtype).removeprefix("torch.")
     context = context_of(request.base.config)
     model.context_tokens = context.tokens if context else None

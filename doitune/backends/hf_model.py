@@ -28,8 +28,8 @@ from doitune.prompt.encoded import IGNORED
 class HfModel(LoadedModel):
     """A model whose decoder transformers runs. UnslothModel runs the decoder in its own way."""
 
-    def __init__(self, name: str, adapter: Adapter, tokenizer: Any, device: torch.device) -> None:
-        self.name, self.adapter, self.tokenizer, self.device = name, adapter, tokenizer, device
+    def __init__(self, name: str, adapter: Adapter, device: torch.device) -> None:
+        self.name, self.adapter, self.device = name, adapter, device
         self.base = adapter.peft.base_model.model
         self.decoder = self.base.get_decoder()
         self.head = Head(self.base, adapter.rows)
@@ -88,8 +88,8 @@ class HfModel(LoadedModel):
 def _renewed(spent: HfModel, request: LoadRequest) -> HfModel | None:
     if request.new_rows or spent.adapter.rows is not None:
         return None  # added rows stand in the base's own embedding and head
-    adapter = again(spent.adapter, request, spent.tokenizer)
-    model = type(spent)(spent.name, adapter, spent.tokenizer, spent.device)
+    adapter = again(spent.adapter, request)
+    model = type(spent)(spent.name, adapter, spent.device)
     model.compute_dtype = spent.compute_dtype
     model.context_tokens, model.window_tokens = spent.context_tokens, spent.window_tokens
     prove_head(model)
@@ -147,7 +147,8 @@ def _left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.
 @torch.no_grad()
 def prove_head(model: HfModel) -> None:
     """ModelError for a base whose logits are not finite, or an architecture whose logits are not
-    head(hidden): the loss here would be another than the model's own."""
+    head(hidden): the loss here would be another than the model's own. Leaves the model in evaluation mode."""
+    model.training(False)
     ids = torch.arange(1, 9, device=model.device)[None] % model.head.vocabulary_rows
     own = model.base(input_ids=ids, use_cache=False).logits.float()
     silent = Batch(ids, torch.full_like(ids, IGNORED), (8,), (0,), packed=False)

@@ -13,14 +13,15 @@ from doitune.backends.lean_lora import lean
 from doitune.backends.lean_norm import lean_norms
 from doitune.backends.loaded import LoadRequest
 from doitune.backends.token_rows import TokenRows, add_rows
+from doitune.backends.tokenizer import load_tokenizer
 from doitune.errors import ModelError
 from doitune.system.doing import doing
 
 
-def adapt(model: Any, request: LoadRequest, tokenizer: Any) -> Adapter:
+def adapt(model: Any, request: LoadRequest) -> Adapter:
     """Put peft's layers into `model`, in fp32; everything else is frozen. The request's seed fixes their
     first values. ModelError as `lora_targets`."""
-    rows = freeze(model, request, tokenizer)
+    rows = freeze(model, request)
     config = LoraConfig(
         r=request.rank,
         lora_alpha=request.alpha,  # type: ignore[arg-type]
@@ -44,14 +45,14 @@ def adapt(model: Any, request: LoadRequest, tokenizer: Any) -> Adapter:
     return Adapter(adapted, rows)
 
 
-def again(adapter: Adapter, request: LoadRequest, tokenizer: Any) -> Adapter:
+def again(adapter: Adapter, request: LoadRequest) -> Adapter:
     """A fresh adapter in the place of another, as on a base that was just loaded; neither may have token
     rows of its own."""
     doing("putting an adapter on the base")
-    return adapt(adapter.peft.unload(), request, tokenizer)
+    return adapt(adapter.peft.unload(), request)
 
 
-def freeze(model: Any, request: LoadRequest, tokenizer: Any) -> TokenRows | None:
+def freeze(model: Any, request: LoadRequest) -> TokenRows | None:
     """Freeze the base, take away what its files say of caches and sampling, and give it the token rows
     asked for."""
     model.requires_grad_(False)
@@ -60,7 +61,9 @@ def freeze(model: Any, request: LoadRequest, tokenizer: Any) -> TokenRows | None
     model.name_or_path = request.base.name if request.base.revision else str(request.base.folder)
     # the base's own sampling defaults must not reach an evaluation
     model.generation_config = GenerationConfig()
-    return add_rows(model, request.new_rows, tokenizer) if request.new_rows else None
+    if not request.new_rows:
+        return None
+    return add_rows(model, request.new_rows, load_tokenizer(request.base.folder).eos_token_id)
 
 
 def beside_text(model: Any) -> list[str]:

@@ -126,22 +126,18 @@ class TokenRows:
         return torch.stack([row.float() for row in rows])
 
 
-def add_rows(model: Any, count: int, tokenizer: Any) -> TokenRows:
+def add_rows(model: Any, count: int, end_id: int | None) -> TokenRows:
     """Give `model` `count` trained token rows behind its vocabulary.
 
-    First values: the mean row of the vocabulary; the last row (the end of a turn) starts as the tokenizer's
-    own end token, if it has one.
+    First values: the mean row of the vocabulary; the last row (the end of a turn) starts as
+    `end_id`, the tokenizer's own end token, if it has one.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     patched_embedding = PatchedEmbedding(
-        embedding, nn.Parameter(_first_rows(embedding.weight, count, tokenizer.eos_token_id))
+        embedding, nn.Parameter(_first_rows(embedding.weight, count, end_id))
     )
     tied = embedding.weight.data_ptr() == head.weight.data_ptr()
-    head_rows = (
-        patched_embedding.rows
-        if tied
-        else nn.Parameter(_first_rows(head.weight, count, tokenizer.eos_token_id))
-    )
+    head_rows = patched_embedding.rows if tied else nn.Parameter(_first_rows(head.weight, count, end_id))
     patched_head = PatchedHead(head, head_rows)
     model.set_input_embeddings(patched_embedding)
     model.set_output_embeddings(patched_head)

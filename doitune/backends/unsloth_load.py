@@ -17,7 +17,6 @@ from doitune.backends.lora import freeze, lora_targets, train_alone
 from doitune.backends.precision import compute_dtype
 from doitune.backends.refusals import first_line, refusals
 from doitune.backends.token_rows import TokenRows
-from doitune.backends.tokenizer import load_tokenizer
 from doitune.backends.unread import refuse_other_head, refuse_unread, unread_by
 from doitune.backends.unsloth_model import UnslothModel
 from doitune.base.context import context_of
@@ -30,18 +29,17 @@ def load_base_and_adapter(request: LoadRequest) -> UnslothModel:
     """The base as Unsloth loads it, with a fresh adapter; nothing but the adapter (and token rows of their
     own) is trained. Errors: FitError, ModelError."""
     dtype = compute_dtype(request.compute_dtype, torch.device("cuda"))
-    tokenizer = load_tokenizer(request.base.folder)
     doing("loading the base")
     with quiet():
         base = _load_base(request, dtype)
-        rows = freeze(base, request, tokenizer)
+        rows = freeze(base, request)
         adapted = FastLanguageModel.get_peft_model(
             base, **adapter_options(request, lora_targets(request, base))
         )
     train_alone(adapted, rows)
     refuse_other_training(adapted, rows)
     device = base.get_input_embeddings().weight.device
-    model = UnslothModel(request.base.name, Adapter(adapted, rows), tokenizer, device)
+    model = UnslothModel(request.base.name, Adapter(adapted, rows), device)
     model.compute_dtype = str(dtype).removeprefix("torch.")
     context = context_of(request.base.config)
     model.context_tokens = context.tokens if context else None

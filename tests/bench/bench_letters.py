@@ -89,7 +89,7 @@ def random_model(rows: int, fast: PreTrainedTokenizerFast) -> HfModel:
     adapted = get_peft_model(
         base, LoraConfig(r=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     )
-    model = HfModel("random", Adapter(adapted.eval(), None), fast, torch.device("cpu"))
+    model = HfModel("random", Adapter(adapted.eval(), None), torch.device("cpu"))
     model.compute_dtype = "float32"
     return model
 

@@ -66,7 +66,7 @@ def hf_model(
         gradient_checkpointing=case.gradient_checkpointing,
     )
     try:
-        adapter = adapt(model, request, None)
+        adapter = adapt(model, request)
     except refusals() as error:
         raise ModelError(
             f"{place}: peft cannot adapt this model: {first_line(error)[:160]}",
@@ -76,7 +76,7 @@ def hf_model(
         _give_storage(adapter.peft, dtype)
     if dtype != torch.float32:  # which is a CPU's
         fuse_norms(model)
-    loaded = HfModel(place, adapter, None, torch.device("cpu"))
+    loaded = HfModel(place, adapter, torch.device("cpu"))
     loaded.training(True)
     layers = blocks(loaded.decoder)
     _name_phases(loaded.decoder, layers, live.tally)
