@@ -2,7 +2,7 @@
 `train` to `chat` and `export`, typed as README has them. Marked `real`: skipped, saying why, without the model.
 
 Each file has two abilities of its own names. The ids that are trained are those of the model's own chat
-template, row by row, computed here by transformers alone. Files of columns are trained on and no more: in what
+template, row by row, computed here by transformers alone. Files of single turns are trained on and no more: in what
 comes after nothing is left of a file's form.
 """
 
@@ -236,14 +236,14 @@ def prove_rows(run: Path, model: Path, kind: str) -> None:
     assert [ledger[name]["trained"] for name in ("客服", "sql")] == [EACH - 2, EACH - 2]
 
 
-@pytest.mark.parametrize("kind", ["table", "parquet"])
-def test_columns_are_rows_like_any(smollm2: Path, desk: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["table", "parquet", "alpaca"])
+def test_rows_are_rows_whatever_their_file(smollm2: Path, desk: Path, kind: str) -> None:
     assert asked("train", *typed(desk, kind, smollm2), "--set", "train.max_steps=1")["step"] == 1
     (run,) = desk.glob("runs/*/*")
     prove_rows(run, smollm2, kind)
 
 
-@pytest.mark.parametrize("kind", ["alpaca", "sharegpt", "tools"])
+@pytest.mark.parametrize("kind", ["sharegpt", "tools"])
 def test_a_new_users_hour(smollm2: Path, tmp_path: Path, desk: Path, kind: str) -> None:
     model = that_knows_tools(smollm2, tmp_path / "model") if kind == "tools" else smollm2
     run = killed_in_training(*typed(desk, kind, model))
