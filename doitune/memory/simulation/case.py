@@ -30,7 +30,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Simulation:
-    """Bytes of the second optimiser step (in the first the optimiser has no state yet).
+    """Bytes of an optimiser step, any but the first (in which the optimiser has no state yet).
 
     `peak_bytes`: the most alive at once. `static_bytes`: alive between two steps, but for an engine's
     buffers; `terms` says of what. `gradient_bytes`: the adapter's gradients, in the peak and not in

@@ -1,5 +1,5 @@
-"""What a training step needs, from the model's real code: a second step under fake tensors, every byte
-counted, nothing allocated.
+"""What a training step needs, from the model's real code: a step under fake tensors, every byte counted,
+nothing allocated.
 
 hf: transformers' model for the config, bitsandbytes' 4-bit layers, peft's LoRA, this project's loss and
 optimiser, as `hf.load` puts them together. unsloth: `unsloth_block`, a model of that engine's block (its own
@@ -29,7 +29,7 @@ from doitune.errors import ModelError, UsageError
 from doitune.memory.simulation.case import Case, Simulation
 from doitune.memory.simulation.fake_model import blocks, hf_model, lean_model, meta_model
 from doitune.memory.simulation.live_bytes import FakeLiveBytes
-from doitune.memory.simulation.step import Run, two_steps
+from doitune.memory.simulation.step import Run, later_step
 
 SHALLOW, DEEP = 3, 4
 """Depths that are run; the rest is a straight line through both: with three layers, top, middle and bottom
@@ -89,7 +89,7 @@ def _hf_run(config: Mapping[str, Any], place: str, case: Case) -> Run:
     fake, live = FakeTensorMode(), FakeLiveBytes()
     kind = repr(config.get("model_type"))
     try:
-        return two_steps(hf_model(config, place, case, fake, live), case, fake, live)
+        return later_step(hf_model(config, place, case, fake, live), case, fake, live)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise ModelError(
             f"{place}: the shapes in a {kind} model depend on the values in it ({error})",
@@ -104,7 +104,7 @@ def _hf_run(config: Mapping[str, Any], place: str, case: Case) -> Run:
 
 def _lean_run(architecture: Architecture, case: Case) -> Run:
     fake, live = FakeTensorMode(), FakeLiveBytes()
-    return two_steps(lean_model(architecture, case, fake, live), case, fake, live)
+    return later_step(lean_model(architecture, case, fake, live), case, fake, live)
 
 
 def _at_depth(layers: int, run: Callable[[int], Run]) -> Simulation:

@@ -1,5 +1,5 @@
-"""Two optimiser steps of a model under fake tensors, every byte counted; the figures are the second one's, as
-in the first the optimiser has no state yet."""
+"""An optimiser step of a model under fake tensors, every byte counted: any but a run's first, in which the
+optimiser has no state yet."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class Run:
     layers: int
 
 
-def two_steps(model: FakeModel, case: Case, fake: FakeTensorMode, live: LiveBytes) -> Run:
-    """Two optimiser steps; the figures are the second one's."""
+def later_step(model: FakeModel, case: Case, fake: FakeTensorMode, live: LiveBytes) -> Run:
+    """A step's last micro-batch and its update, with what the steps and micro-batches before leave: the
+    optimiser's state, and gradients."""
     parameters = model.engine.trainable()
     optimiser = build_optimiser(parameters, TrainSection(optimizer=case.optimizer), torch.device("cpu"))  # type: ignore[arg-type]
     gc.collect()  # what building the model left
@@ -42,16 +43,19 @@ def two_steps(model: FakeModel, case: Case, fake: FakeTensorMode, live: LiveByte
                 group["foreach"] = True  # torch's own choice on CUDA
         ids = torch.zeros(1, case.tokens, dtype=torch.long)
         batch = Batch(ids, ids.clone(), (case.tokens,), (0,), packed=False)
-        for micro_batches in (1, case.micro_batches):
-            live.tally.restart("forward")
-            for _ in range(micro_batches):
-                model.engine.loss(batch, case.tokens).value.backward()
-            live.tally.enter("step")
-            gradients = sum(one.grad.nbytes for _, one in parameters if one.grad is not None)
-            torch.nn.utils.clip_grad_norm_([one for _, one in parameters], 1.0)
-            optimiser.step()
-            for _, one in parameters:
-                one.grad = None
+        for _, one in parameters:
+            one.grad = torch.zeros_like(one)
+        optimiser.step()
+        if case.micro_batches == 1:
+            optimiser.zero_grad()
+        live.tally.restart("forward")
+        model.engine.loss(batch, case.tokens).value.backward()
+        live.tally.enter("step")
+        gradients = sum(one.grad.nbytes for _, one in parameters if one.grad is not None)
+        torch.nn.utils.clip_grad_norm_([one for _, one in parameters], 1.0)
+        optimiser.step()
+        for _, one in parameters:
+            one.grad = None
     terms = _terms(model, parameters, optimiser)
     static = live.tally.now - sum(buffer.nbytes for buffer in model.buffers())
     return Run(
