@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
@@ -24,6 +25,15 @@ from doitune.run.folder import Run
 from doitune.selftest.traces import Traces, traces_of
 from doitune.selftest.world import make_world
 from doitune.system import faults, signals
+
+LIBRARIES = (
+    "doitune.backends.hf",
+    "doitune.cli.evaluation",
+    "doitune.cli.training",
+    "doitune.train.session",
+    "transformers.models.llama.modeling_llama",
+)
+"""What most commands load, once for all children."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +114,8 @@ def _stream_to(out: Path, error: Path) -> None:
 
 def asked(*arguments: str, seconds: float = 1500.0) -> dict[str, Any]:
     """The document of a command that ends well, begun in this folder."""
-    import doitune.backends.hf  # noqa: F401  # loaded for the children to come
-
+    for name in LIBRARIES:
+        import_module(name)
     with TemporaryDirectory() as place:
         out, error = Path(place) / "out", Path(place) / "error"
         code = ended(begun((*arguments, "--json"), out, error), seconds)
