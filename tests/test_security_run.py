@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from patience import HANGS
 
+pytestmark = pytest.mark.slow
+
 WATCH = """
 import json, os, pickle, sys
 
@@ -151,7 +153,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, tiny_corp
     return Watched(folder, seen, said)
 
 
-@pytest.mark.slow
 def test_no_secret_is_printed_or_written(watched: Watched) -> None:
     """Trap: a token on the command line lands in the run record; a crash shows the environment."""
     everything = watched.everything()
