@@ -250,10 +250,25 @@ def test_a_start_that_letters_share_is_compared_with_whole_questions() -> None:
         if one.way == "letters"
     ]
     prompts = prepare(items, template)
+    run = _positions_run(model)
     assert compare_batching(model, template, prompts, 100_000)[0] == Batching(EACH, EACH, 0)
+    assert sum(run) < 4 * max(len(one.ids) for one in prompts), "each long start was run again"
     real = model.read
     model.read = lambda ids: real((*ids[1:], ids[0]))  # type: ignore[method-assign]
-    assert len(compare_batching(model, template, prompts, 100_000)[0].parted) == EACH
+    assert len(compare_batching(model, template, prompts, 100_000)[0].parted) == 1
+    model.compute_dtype = "bfloat16"
+    run.clear()
+    compare_batching(model, template, prompts, 100_000)
+    assert sum(run) > EACH * min(len(one.ids) for one in prompts), "a best option alone proves no start"
+
+
+def _positions_run(model: Any) -> list[int]:
+    """Filled with the positions of every batch that the decoder runs."""
+    run: list[int] = []
+    model.decoder.register_forward_pre_hook(
+        lambda module, args, words: run.append(words["input_ids"].numel()), with_kwargs=True
+    )
+    return run
 
 
 def test_letters_of_sets_with_a_question_each_are_compared() -> None:

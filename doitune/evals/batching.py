@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from doitune.backends.out_of_memory import in_parts, once_more
 from doitune.errors import CheckpointError, FitError
-from doitune.evals.ask import ask_batch, with_prefixes
+from doitune.evals.ask import Kept, ask_batch, with_prefixes
 from doitune.prompt.batch import pad
 from doitune.prompt.encoded import IGNORED, Encoded
 from doitune.run.layout import BATCHING
@@ -163,7 +163,8 @@ def _compare_written(model: LoadedModel, template: Template, chosen: Sequence[Pr
 def _compare_scored(
     model: LoadedModel, template: Template, chosen: Sequence[Prompt]
 ) -> tuple[Batching, Asked]:
-    """The chosen as an evaluation asks them, from the start that they share, and each whole by itself."""
+    """The chosen as an evaluation asks them, from the start that they share, and each by itself: whole; in
+    fp32, where every score tells, only the first of a start whole, and the others from there."""
     if len(chosen) < 2:
         return Batching(0, 0, 0), []
     try:
@@ -174,15 +175,22 @@ def _compare_scored(
 
 def _both_ways(model: LoadedModel, template: Template, chosen: Sequence[Prompt]) -> tuple[Batching, Asked]:
     doing(_SAYING)
-    parts: dict[tuple[object, ...], list[Prompt]] = {}
+    starts: dict[tuple[object, ...], list[Prompt]] = {}
     for prompt in with_prefixes(chosen, model.batch_cost_tokens) if model.shares_prefix else chosen:
         start = (prompt.ids[: prompt.shared], prompt.rows[-1].ids[: prompt.released_shared])
-        parts.setdefault(start, []).append(prompt)
-    asked = [pair for part in parts.values() for pair in ask_batch(model, template, part)]
+        starts.setdefault(start, []).append(prompt)
+    kept = Kept()
+    asked = [pair for part in starts.values() for pair in ask_batch(model, template, part, kept)]
     together = {item.id: reply for item, reply in asked}
+    exact = model.compute_dtype in TIE_NATS
+    ones = [
+        prompt if place and exact else replace(prompt, shared=0, released_shared=0)
+        for part in starts.values()
+        for place, prompt in enumerate(part)
+    ]
     counts, parted = Counter[str](), []
-    for prompt in counted(_SAYING, chosen):
-        [(item, alone)] = ask_batch(model, template, [prompt])
+    for prompt in counted(_SAYING, ones):
+        [(item, alone)] = ask_batch(model, template, [prompt], kept)
         verdict = _alike(_scores(together[item.id]), _scores(alone), model.compute_dtype)
         counts[verdict] += 1
         parted += [item.id] if verdict == "parted" else []
