@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import csv
 import random
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from soon import soon
 
 from doitune.data import leaks
 from doitune.data.example import Example, Message
@@ -197,8 +197,6 @@ def test_public_questions_planted_in_a_train_set_are_found(request: pytest.Fixtu
     train = some(dice, "t", 2_000)
     planted = dice.sample([row for row in judged if len(row.messages[0].content) > 60], 50)
     train += [replace(row, id=f"copy of {row.id}") for row in planted]
-    started = time.perf_counter()
-    found = leaks_of(train, judged, suite="cmmlu")
+    found = soon(lambda: leaks_of(train, judged, suite="cmmlu"), 20)
     assert {row.id for row in planted} <= {leak.other_id for leak in found}
     assert all(leak.train_id.startswith("copy of") for leak in found)
-    assert time.perf_counter() - started < 20
