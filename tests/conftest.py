@@ -180,7 +180,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=HANGS,
+        timeout=3 * HANGS,
         check=False,
     )
     if done.returncode:

@@ -85,7 +85,7 @@ def measured(program: str, *arguments: Path) -> dict[str, float]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=HANGS,
+        timeout=3 * HANGS,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

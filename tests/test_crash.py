@@ -41,7 +41,7 @@ def lab(tmp_path: Path, *arguments: str) -> dict[str, Any]:
         *arguments,
     ]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=1800, check=False
+        command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=3 * HANGS, check=False
     )
     assert done.returncode == 0, (done.stdout[-3000:], done.stderr[-3000:])
     report = json.loads(done.stdout)
