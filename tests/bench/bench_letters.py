@@ -32,6 +32,7 @@ from doitune.backends import hf
 from doitune.backends.adapter import Adapter
 from doitune.backends.hf_model import HfModel
 from doitune.backends.loaded import LoadRequest
+from doitune.backends.tokenizer import load_tokenizer
 from doitune.base.find import find_base
 from doitune.evals.ask import Limits, ask
 from doitune.evals.letters import bare_ids
@@ -76,7 +77,7 @@ def tokenizer(kind: str) -> PreTrainedTokenizerFast:
     return fast
 
 
-def random_model(rows: int, fast: PreTrainedTokenizerFast) -> HfModel:
+def random_model(rows: int) -> HfModel:
     """A LLaMA of about 76M weights with a LoRA adapter; its head is scaled so that logits are as far apart
     as a real model's."""
     torch.manual_seed(0)
@@ -110,7 +111,7 @@ def peer(model: HfModel, template: Template, prompts: list[Prompt]) -> dict[str,
     from lm_eval.models.huggingface import HFLM
 
     letters = list(bare_ids("ABCD", template))
-    asks = HFLM(pretrained=model.base, tokenizer=model.tokenizer, batch_size=8)
+    asks = HFLM(pretrained=model.base, tokenizer=template.tokenizer, batch_size=8)
     asked = [(("", ""), list(prompt.rows[-1].ids), [letter]) for prompt in prompts for letter in letters]
     found = [score for score, _ in asks._loglikelihood_tokens(asked, disable_tqdm=True)]
     return {prompt.item.id: found[4 * place : 4 * place + 4] for place, prompt in enumerate(prompts)}
@@ -203,13 +204,14 @@ def main() -> None:
     if not DATA.is_dir():
         sys.exit(f"{DATA} is not here: there are no real questions")
     if chosen.model:
-        model, kind = hf.load(LoadRequest(find_base(chosen.model))), "model"
+        base = find_base(chosen.model)
+        fast, model, kind = load_tokenizer(base.folder), hf.load(LoadRequest(base)), "model"
     else:
         fast = tokenizer(chosen.tokenizer)
-        model, kind = random_model(len(fast), fast), "doit"
+        model, kind = random_model(len(fast)), "doit"
     model.training(False)
     rows = model.head.vocabulary_rows
-    template = open_template(model.tokenizer, kind=kind, tokens="reuse", vocabulary_rows=rows)
+    template = open_template(fast, kind=kind, tokens="reuse", vocabulary_rows=rows)
     weights = sum(parameter.numel() for parameter in model.base.parameters())
     print(
         f"{weights / 1e6:.0f}M weights, vocabulary {rows:,}, {torch.get_num_threads()} threads, torch {torch.__version__}"
