@@ -4,8 +4,7 @@ copy of this checkout, the others in a folder of one's own.
     python tests/newcomer.py [--quick]
 
 `.ci/run` runs it with `--quick`. A block that cannot be run says why in `LEFT_OUT`, one that a quick run leaves out in
-`LONG`. Prints each block's seconds; ends with
-the exit code of the first that fails.
+`LONG`. Prints each block's seconds; ends with the exit code of the first that fails.
 """
 
 from __future__ import annotations

@@ -15,4 +15,4 @@ def wait_for(what: Callable[[], object]) -> None:
     end = time.monotonic() + HANGS
     while not what():
         assert time.monotonic() < end, "nothing happens"
-        time.sleep(0.02)
+        time.sleep(0.005)

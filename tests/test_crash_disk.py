@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from forked import Desk, assert_same
-from patience import HANGS
+from patience import wait_for
 
 from doitune.errors import DiskError
 from doitune.run.full_disk import Patience
@@ -67,13 +67,7 @@ def _all_whole(desk: Desk) -> int:
 
 def _until_saved(desk: Desk, checkpoints: int) -> None:
     """Wait for a run that has so many checkpoints."""
-    until = time.monotonic() + HANGS
-    while time.monotonic() < until:
-        run = desk.run("small")
-        if run is not None and len(run.checkpoints.all()) >= checkpoints:
-            return
-        time.sleep(0.001)
-    pytest.fail("the run has not come to its checkpoints")
+    wait_for(lambda: (run := desk.run("small")) is not None and len(run.checkpoints.all()) >= checkpoints)
 
 
 def test_a_disk_that_is_full_in_the_middle(desk: Desk, small: Path, wanted: Traces) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from forked import Desk, Ended, assert_same
-from patience import HANGS
+from patience import HANGS, wait_for
 
 from doitune.errors import Stopped
 from doitune.run.layout import evaluation_folder
@@ -262,9 +262,7 @@ def test_an_evaluation_stops_and_goes_on(desk: Desk) -> None:
     )
     child = desk.begin(*arguments)
     lines = evaluation_folder(run.folder, "doit-valid-exact", "base") / "outcomes.jsonl"
-    until = time.monotonic() + HANGS
-    while time.monotonic() < until and not lines.exists():
-        time.sleep(0.002)
+    wait_for(lines.exists)
     os.kill(child, signal.SIGTERM)
     ended = desk.wait(child)
     assert ended.code == 143, ended.said
