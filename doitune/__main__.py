@@ -8,7 +8,7 @@ import warnings
 from typing import Any, NoReturn
 
 from doitune.errors import BROKEN_PIPE, INTERRUPTED, DoituneError, ModelError, UsageError
-from doitune.system import signals, streams
+from doitune.system import garbage, signals, streams
 from doitune.system.paths import bad_name
 
 
@@ -17,6 +17,7 @@ def main() -> None:
     try:
         signals.obey()
         streams.fit()
+        garbage.none_at_exit()
         code = _command()
     except (signals.StopAsked, KeyboardInterrupt) as stop:
         again = "run the same command again: it goes on or begins anew"

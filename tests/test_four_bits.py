@@ -8,8 +8,10 @@ from bitsandbytes import functional
 from bitsandbytes.nn import Params4bit
 
 from doitune.backends import four_bits
-from doitune.backends.four_bits import counted_places, quantising_in_pieces
+from doitune.backends.four_bits import quantising_in_pieces, table_places
 from doitune.base import nf4
+
+NF4 = functional.get_4bit_type("nf4", "cpu")
 
 
 @pytest.mark.parametrize(("outputs", "inputs"), [(64, 64), (130, 64), (97, 131), (257, 64 * 64)])
@@ -63,17 +65,23 @@ def test_values_rounded_in_pieces_are_those_of_the_whole(
         assert torch.equal(codes.rows(first, last), whole[first:last]), "some rows, wherever blocks begin"
 
 
-def test_places_among_few_bounds_are_those_of_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traps: a number that is a bound itself, NaN, infinities; and a search that is not replaced at all."""
-    bounds = torch.linspace(-0.85, 0.86, 15)
-    edges = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -1, 1])
-    numbers = torch.cat([torch.randn(4096), bounds, bounds.nextafter(torch.tensor(1.0)), edges])
+@pytest.mark.parametrize("bounds", [torch.linspace(-0.85, 0.86, 15), (NF4[1:] + NF4[:-1]) / 2])
+def test_places_among_few_bounds_are_those_of_a_search(
+    monkeypatch: pytest.MonkeyPatch, bounds: torch.Tensor
+) -> None:
+    """Traps: a number that is a bound itself, or is rounded to one as a float16; NaN, infinities; and a search
+    that is not replaced at all."""
+    edges = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0, -1, 1, 1e-30, -1e-30, 65519, 1e9])
+    up, down = (bounds.nextafter(torch.tensor(end)) for end in (1.0, -1.0))
+    numbers = torch.cat([torch.randn(4096), bounds, up, down, bounds.half().float(), edges])
+    numbers = numbers[: len(numbers) // 2 * 2].reshape(2, -1)
     own = torch.bucketize(numbers, bounds, out_int32=True)
-    found = counted_places(numbers, bounds)
-    assert torch.equal(found, own) and found.dtype == own.dtype and set(own.tolist()) == set(range(16))
+    found = table_places(numbers, bounds)
+    assert torch.equal(found, own) and found.dtype == own.dtype
+    assert set(own.flatten().tolist()) == set(range(16))
     counted = []
     monkeypatch.setattr(
-        four_bits, "counted_places", lambda *both: counted.append(len(both[1])) or counted_places(*both)
+        four_bits, "table_places", lambda *both: counted.append(len(both[1])) or table_places(*both)
     )
     with quantising_in_pieces():
         functional.quantize_4bit(torch.randn(64, 64), quant_type="nf4", compress_statistics=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from bitsandbytes import functional
 from bitsandbytes.functional import QuantState
@@ -24,6 +26,9 @@ PIECE = 1 << 18
 """Numbers that a CPU quantises at once: a multiple of every block of NF4."""
 
 FEW_BOUNDS = 16
+
+HALVES, SEARCHED = 1 << 16, 255
+"""How many values a float16 has; the mark of one beside which the full number decides."""
 
 
 def quantisation(request: LoadRequest, dtype: torch.dtype) -> dict[str, Any]:
@@ -106,7 +111,7 @@ def quantising_in_pieces() -> Iterator[None]:
 
     def places(numbers: torch.Tensor, bounds: torch.Tensor, **words: Any) -> torch.Tensor:
         few = len(bounds) < FEW_BOUNDS and words == {"out_int32": True} and numbers.device.type == "cpu"
-        return counted_places(numbers, bounds) if few else search(numbers, bounds, **words)
+        return table_places(numbers, bounds) if few else search(numbers, bounds, **words)
 
     def in_pieces(
         A: torch.Tensor, *more: Any, compress_statistics: bool = False, **words: Any
@@ -141,15 +146,29 @@ def quantising_in_pieces() -> Iterator[None]:
         functional.quantize_4bit, torch.bucketize = whole, search
 
 
-def counted_places(numbers: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
-    """What torch.bucketize gives, int32, by a comparison with each of a few sorted bounds: a CPU makes eight
-    or sixteen of those at once, and searches one number after another."""
-    found = torch.full(numbers.shape, len(bounds), dtype=torch.uint8)
-    reached = torch.empty(numbers.shape, dtype=torch.bool)
-    for bound in bounds.tolist():
-        torch.le(numbers, bound, out=reached)  # never true of NaN, which the search puts last
-        found -= reached.view(torch.uint8)
-    return found.to(torch.int32)
+def table_places(numbers: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+    """What torch.bucketize gives, int32, of a number by a table of its place as a float16: rounding keeps an
+    order, so only a number that is rounded to what a bound is rounded to has to be searched for."""
+    table = _places_of_halves(tuple(bounds.tolist()))
+    bits = numbers.half().view(torch.int16).to(torch.int32).reshape(-1)
+    bits &= HALVES - 1
+    found = table.index_select(0, bits)
+    unknown = torch.from_numpy(
+        np.flatnonzero(found.numpy() == SEARCHED)
+    )  # torch's own takes ten times as long
+    found[unknown] = torch.bucketize(numbers.reshape(-1)[unknown], bounds).to(torch.uint8)
+    return found.to(torch.int32).reshape(numbers.shape)
+
+
+@cache
+def _places_of_halves(bounds: tuple[float, ...]) -> torch.Tensor:
+    """uint8 [HALVES]: the place of each float16 by its bits, SEARCHED of those that a bound is rounded to; NaN
+    comes last."""
+    halves = torch.from_numpy(np.arange(HALVES, dtype=np.uint16).view(np.float16))
+    rounded = torch.tensor(bounds).half()
+    places = len(bounds) - (halves[:, None] <= rounded).sum(1).to(torch.uint8)
+    places[(halves[:, None] == rounded).any(1)] = SEARCHED
+    return places
 
 
 def wide_bytes(base: Any) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from doitune.backends.loaded import Backend
 from doitune.base.pickled import refuse_old_torch
 from doitune.errors import FitError
+from doitune.system.garbage import importing
 
 if TYPE_CHECKING:
     from doitune.base.folder import Base
@@ -56,10 +57,11 @@ def pick_backend(wanted: str = "auto", base: Base | None = None) -> tuple[str, B
 
 
 def _imported(name: str) -> Backend:
-    if name == "hf":
-        with uncompiled():
-            import_module("bitsandbytes")
-    return cast(Backend, import_module(f"doitune.backends.{name}"))
+    with importing():
+        if name == "hf":
+            with uncompiled():
+                import_module("bitsandbytes")
+        return cast(Backend, import_module(f"doitune.backends.{name}"))
 
 
 @contextmanager

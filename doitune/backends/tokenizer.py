@@ -20,6 +20,7 @@ from doitune.base.folder import Base
 from doitune.errors import ModelError
 from doitune.prompt.template import Template, open_template
 from doitune.system.doing import doing
+from doitune.system.garbage import importing
 
 if TYPE_CHECKING:
     from doitune.recipe.fields import PromptSection, Recipe
@@ -29,7 +30,8 @@ def load_tokenizer(folder: Path) -> Any:
     """The fast tokenizer of a base, from its folder alone and without any code from there. ModelError
     where it cannot be read."""
     doing("reading the tokenizer")
-    from transformers import AutoTokenizer  # here: Unsloth has to be imported before it
+    with importing():
+        from transformers import AutoTokenizer  # here: Unsloth has to be imported before it
 
     refuse_wild(folder)
     try:

@@ -9,6 +9,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from doitune.system.garbage import importing
+
 HELP = "-h", "--help"
 
 
@@ -32,7 +34,8 @@ class Later(UserDict[str, Any]):
 
 def _made(name: str, place: str) -> Any:
     module, _, noun = place.partition(":")
-    found = getattr(import_module(f"doitune.cli.{module}"), noun)
+    with importing():
+        found = getattr(import_module(f"doitune.cli.{module}"), noun)
     if isinstance(found, typer.Typer):  # also one with a single command in it
         made: Any = typer.main.get_group(found)
     else:

@@ -39,7 +39,7 @@ MOST_ALLOWED = 0.2
 """Never more than this: a leak is of the order of 1."""
 
 PROBED_EXAMPLES, PROBED_TOKENS = 6, 1024
-FEWER_EXAMPLES, FEWER_TOKENS = 3, 120
+FEWER_EXAMPLES, FEWER_TOKENS = 3, 54
 """At most so many are compared, the second pair on the CPU, where 1,024 tokens cost as much as a step: a
 first, a middle and a last document are every bound that a packed row can have. There a document is the end of
 a row."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from doitune.backends.loaded import LoadedModel
     from doitune.prepare.material import Material
 
-SHORTEST, UNEVEN = 13, 11
+SHORTEST, UNEVEN = 7, 3
 """Tokens of the first row's end that is probed, and how many more each further one has."""
 
 
