@@ -478,6 +478,26 @@ def test_new_token_rows_leave_the_vocabulary_as_it_was(
     assert len(reply.first_scores) == 1
 
 
+@pytest.mark.parametrize("new_rows", [0, 3])
+def test_a_fresh_adapter_answers_as_the_base_and_a_trained_one_is_not_fresh(
+    tiny_base: Path, new_rows: int
+) -> None:
+    """What is trained first is a second matrix, or rows alone. Trap: a base's losses that are the adapter's."""
+    model = model_of(tiny_base, new_rows=new_rows)
+    model.training(False)
+    with torch.no_grad():
+        assert model.adapter.is_fresh()
+        adapted = model.loss(pad(ROWS), 1).sums
+        with model.without_adapter():
+            assert torch.equal(adapted, model.loss(pad(ROWS), 1).sums)
+        for name, parameter in model.trainable():
+            kept = parameter.clone()
+            parameter[-1, -1] += 1e-6
+            assert model.adapter.is_fresh() == ("lora_A" in name), name
+            parameter.copy_(kept)
+        assert model.adapter.is_fresh()
+
+
 def test_a_run_with_rows_of_its_own_ends_and_is_asked(tiny_recipe: Path, tmp_path: Path) -> None:
     from doitune.run.model import open_trained
 

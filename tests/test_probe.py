@@ -66,7 +66,7 @@ def test_what_was_saved_is_proved_and_stands_as_it_was(saved) -> None:
     assert probe == take_probe(model, [(row.id, row.row) for row in probe.rows], encoder)
 
 
-def test_a_later_probe_measures_the_adapter_and_not_the_base_again(saved, monkeypatch) -> None:
+def test_a_probe_with_known_losses_of_the_base_measures_the_adapter_alone(saved, monkeypatch) -> None:
     """Trap: the adapter's losses of the probe before."""
     model, folder, encoder = saved
     first, calls, real = read_probe(folder), [], type(model).loss
@@ -75,7 +75,7 @@ def test_a_later_probe_measures_the_adapter_and_not_the_base_again(saved, monkey
         for _, parameter in model.trainable():
             parameter.mul_(1.5)
     rows = [(row.id, row.row) for row in first.rows]
-    later = take_probe(model, rows, encoder, first)
+    later = take_probe(model, rows, encoder, [row.base for row in first.rows])
     measured, calls[:] = len(calls), []
     assert later == take_probe(model, rows, encoder) and len(calls) == 2 * measured > 0
     assert [row.adapter for row in later.rows] != [row.adapter for row in first.rows]
@@ -263,6 +263,25 @@ def test_an_evaluation_refuses_an_adapter_that_does_not_answer_as_it_did(trained
         path.write_bytes(before[0])
         (last.folder / "MANIFEST.json").write_bytes(before[1])
     open_trained(trained, "last")
+
+
+def test_the_base_is_asked_once_before_it_is_trained_on(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Its losses are those of the start, where the adapter adds nothing; each checkpoint asks for its own, and
+    the next load proves both."""
+    from doitune.backends.hf_model import HfModel
+
+    removed, own = [], HfModel.without_adapter
+    monkeypatch.setattr(HfModel, "without_adapter", lambda model: removed.append(1) or own(model))
+    recipe = resolve(str(tiny_recipe), overrides=["train.max_steps=2"])
+    run = start(recipe, runs=tmp_path / "runs", scorer=None, on_event=_quiet)
+    assert not removed
+    first, last = (read_probe(found.folder) for found in run.checkpoints.all())
+    assert [row.base for row in first.rows] == [row.base for row in last.rows]
+    assert last.distance > first.distance > 0
+    open_trained(run, "last")
+    assert removed
 
 
 def test_a_resume_proves_the_adapter_that_it_takes_up(trained: Run, tmp_path: Path) -> None:

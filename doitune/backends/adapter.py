@@ -49,6 +49,12 @@ class Adapter:
         found = [pair for pair in self.peft.named_parameters() if pair[1].requires_grad]
         return sorted(found, key=lambda pair: pair[0])
 
+    def is_fresh(self) -> bool:
+        """Whether the model answers as the base alone does: nothing is trained yet, so that the second matrix
+        of each pair is zero and added rows are at their first values."""
+        zero = all(not matrix.any() for name, matrix in self.trainable() if "lora_B" in name)
+        return zero and (self.rows is None or self.rows.are_first())
+
     def _matrices(self) -> dict[str, torch.Tensor]:
         """The LoRA matrices under the names that peft gives them in a file."""
         state = get_peft_model_state_dict(self.peft, save_embedding_layers=False)

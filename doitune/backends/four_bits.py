@@ -162,8 +162,7 @@ def table_places(numbers: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _places_of_halves(bounds: tuple[float, ...]) -> torch.Tensor:
-    """uint8 [HALVES]: the place of each float16 by its bits, SEARCHED of those that a bound is rounded to; NaN
-    comes last."""
+    """uint8 [HALVES]: the place of each float16 by its bits; SEARCHED where a bound is rounded to it."""
     halves = torch.from_numpy(np.arange(HALVES, dtype=np.uint16).view(np.float16))
     rounded = torch.tensor(bounds).half()
     places = len(bounds) - (halves[:, None] <= rounded).sum(1).to(torch.uint8)

@@ -103,21 +103,19 @@ def take_probe(
     model: LoadedModel,
     rows: Sequence[tuple[str, Encoded]],
     encoder: str,
-    before: Probe | None = None,
+    base: Sequence[float] | None = None,
 ) -> Probe:
     """The losses of `rows` (ids and encodings) now; leaves the model in evaluation mode. DivergedError where
     one is not finite.
 
-    `before`: a probe of the same rows and model, whose base has not changed since: its losses are taken.
+    `base`: the rows' losses without the adapter, where they are known.
     """
     model.training(False)
     encoded = [row for _, row in rows]
     adapter = _losses(model, encoded)
-    if before is None:
+    if base is None:
         with model.without_adapter():
             base = _losses(model, encoded)
-    else:
-        base = [row.base for row in before.rows]
     probed = tuple(
         ProbedRow(name, row, *losses) for (name, row), *losses in zip(rows, adapter, base, strict=True)
     )
@@ -128,9 +126,9 @@ def take_probe(
     return Probe(encoder, place_of(model), _trainable(model), weights_sha256(model), probed)
 
 
-def prove_batches(model: LoadedModel, rows: Sequence[tuple[str, Encoded]]) -> None:
-    """ModelError unless rows of different lengths have the losses in one padded batch that they have alone,
-    but for rounding.
+def prove_batches(model: LoadedModel, rows: Sequence[tuple[str, Encoded]]) -> list[float]:
+    """The losses of `rows` in one padded batch, in nats a token; ModelError unless rows of different lengths
+    have them alone, too, but for rounding.
 
     A step's loss is a sum over its micro-batches: where this fails, it would depend on how the step is cut.
     Leaves the model in evaluation mode.
@@ -149,6 +147,7 @@ def prove_batches(model: LoadedModel, rows: Sequence[tuple[str, Encoded]]) -> No
             "so a step would depend on how it is cut",
             "use another backend or other library versions: --set model.backend=hf",
         )
+    return together
 
 
 def _losses(model: LoadedModel, rows: Sequence[Encoded]) -> list[float]:

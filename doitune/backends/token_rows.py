@@ -94,6 +94,10 @@ class TokenRows:
             "head": self.head.rows.detach().cpu().clone(),
         }
 
+    def are_first(self) -> bool:
+        """Whether the rows are as before any training."""
+        return all(torch.equal(rows, self.first[name]) for name, rows in self.state().items())
+
     def load(self, state: dict[str, torch.Tensor]) -> None:
         """Take saved rows; CheckpointError unless the shapes are these."""
         if set(state) != {"embedding", "head"} or any(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doitune.backends.probe import (
-    Probe,
     choose_rows,
     prove_adapter,
     prove_batches,
@@ -32,16 +31,19 @@ class Probes:
         rows = choose_rows(material.examples, material.encoded)
         self.rows = [(name, row.end(SHORTEST + UNEVEN * place)) for place, (name, row) in enumerate(rows)]
         self.encoder = fingerprint(material.template)
-        self._last: Probe | None = None
+        self._base: list[float] | None = None
 
     def prove_batches(self) -> None:
         """ModelError where a row's loss depends on what is beside it in a padded micro-batch."""
-        prove_batches(self.model, self.rows)
+        losses = prove_batches(self.model, self.rows)
+        if self.model.adapter.is_fresh():
+            self._base = losses
 
     def save(self, folder: Path) -> None:
         """Put the probe of the model as it is into a checkpoint's folder."""
-        self._last = take_probe(self.model, self.rows, self.encoder, self._last)
-        save_probe(folder, self._last)
+        probe = take_probe(self.model, self.rows, self.encoder, self._base)
+        self._base = [row.base for row in probe.rows]
+        save_probe(folder, probe)
 
     def prove(self, folder: Path) -> None:
         """CheckpointError unless the model answers as the checkpoint in `folder` did when it was saved."""
