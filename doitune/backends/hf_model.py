@@ -14,7 +14,7 @@ from doitune.backends import documents
 from doitune.backends.adapter import Adapter
 from doitune.backends.finite import refuse_not_finite
 from doitune.backends.head import Head
-from doitune.backends.kept_whole import keep_whole, let_go
+from doitune.backends.kept_whole import ANSWERING, TRAINING, keep_whole
 from doitune.backends.loaded import LoadedModel, LoadRequest, Loss, Prefix, Tokens
 from doitune.backends.lora import again
 from doitune.backends.loss import batch_loss
@@ -41,7 +41,7 @@ class HfModel(LoadedModel):
     def training(self, on: bool) -> None:
         super().training(on)
         if self.device.type == "cpu":
-            (let_go if on else keep_whole)(self.base)
+            keep_whole(self.base, TRAINING if on else ANSWERING)
 
     def hidden(self, batch: Batch, prefix: Prefix | None = None) -> torch.Tensor:
         """Last hidden states [rows, T, H] of a padded or packed batch, or of what follows `prefix`."""

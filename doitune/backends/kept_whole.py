@@ -1,8 +1,8 @@
-"""The matrices of a base in 4 bits as they are multiplied, kept while a model on a CPU only answers.
+"""The matrices of a base in 4 bits as they are multiplied, kept by a model on a CPU.
 
-Every product makes its matrix anew out of 4 bits. On a CPU that is half of a written token's time, and as
-much as 30 positions of a batch (SmolLM2-135M, `tests/bench/bench_kept_whole.py`). The values are the same to
-the bit.
+Every product makes its matrix anew out of 4 bits, in a step on the way forward and back. On a CPU that is half
+of a written token's time, and as much as 30 positions of a batch (SmolLM2-135M,
+`tests/bench/bench_kept_whole.py`). Values and gradients are the same to the bit.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from doitune.backends.lean_lora import whole
 from doitune.system.ram import ram
 from doitune.system.units import GIB
 
-ROOM = 0.25
-"""The most that is taken of the main memory that is free."""
+ANSWERING, TRAINING = 0.25, 0.1
+"""The most that is taken of the main memory that is free: a step needs more beside it than an answer."""
 
 
-def keep_whole(model: torch.nn.Module) -> None:
-    """Let the 4-bit layers of `model`, on a CPU, multiply with matrices that are made once, where there is
-    room for all of them, until `let_go`."""
-    layers = [one for one in _layers(model) if _multiplies_as_it_is(one) and "forward" not in vars(one)]
-    if sum(_whole_bytes(one) for one in layers) > ROOM * ram()[1] * GIB:
+def keep_whole(model: torch.nn.Module, share: float) -> None:
+    """Let the 4-bit layers of `model`, on a CPU, multiply with matrices that are made once, where all of them
+    take at most `share` of the free memory; else none is kept."""
+    layers = [one for one in _layers(model) if _multiplies_as_it_is(one)]
+    made = {one for one in layers if "forward" in vars(one)}
+    free = ram()[1] * GIB + sum(_whole_bytes(one) for one in made)
+    if sum(_whole_bytes(one) for one in layers) > share * free:
+        let_go(model)
         return
     for layer in layers:
-        layer.forward = partial(_product, layer, whole(layer))
+        if layer not in made:
+            layer.forward = partial(_product, layer, whole(layer))
 
 
 def let_go(model: torch.nn.Module) -> None:
