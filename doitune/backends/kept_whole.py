@@ -1,7 +1,7 @@
 """The matrices of a base in 4 bits as they are multiplied, kept by a model on a CPU.
 
-Every product makes its matrix anew out of 4 bits, in a step on the way forward and back. On a CPU that is half
-of a written token's time, and as much as 30 positions of a batch (SmolLM2-135M,
+Every product makes its matrix anew out of 4 bits, in a step on the way forward and back. On a CPU that is
+half of a written token's time, and as much as 30 positions of a batch (SmolLM2-135M,
 `tests/bench/bench_kept_whole.py`). Values and gradients are the same to the bit.
 """
 
