@@ -78,10 +78,16 @@ def test_places_among_few_bounds_are_those_of_a_search(
     own = torch.bucketize(numbers, bounds, out_int32=True)
     found = table_places(numbers, bounds)
     assert torch.equal(found, own) and found.dtype == own.dtype
+    four_bits._places_of_halves.cache_clear()
+    torch.set_default_dtype(torch.bfloat16)  # as transformers does while it builds a model
+    try:
+        assert torch.equal(table_places(numbers, bounds), own)
+    finally:
+        torch.set_default_dtype(torch.float32)
     assert set(own.flatten().tolist()) == set(range(16))
     counted = []
     monkeypatch.setattr(
-        four_bits, "table_places", lambda *both: counted.append(len(both[1])) or table_places(*both)
+        four_bits, "table_places", lambda *given: counted.append(len(given[1])) or table_places(*given)
     )
     with quantising_in_pieces():
         functional.quantize_4bit(torch.randn(64, 64), quant_type="nf4", compress_statistics=True)

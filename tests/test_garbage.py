@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from doitune.system.garbage import importing
+from doitune.system.garbage import MODELS, importing
 
 ENDING = """
 import sys
@@ -57,6 +57,7 @@ def test_nothing_is_searched_while_something_is_imported(
     process no longer wants."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "a_new_module.py").write_text("held = [[] for _ in range(1000)]", encoding="utf-8")
+    monkeypatch.delitem(sys.modules, MODELS, raising=False)
     before = gc.get_freeze_count()
     with importing():
         assert not gc.isenabled()
@@ -74,6 +75,19 @@ def test_who_has_turned_the_search_off_finds_it_off(searching: None) -> None:
     with importing(), importing():
         assert not gc.isenabled()
     assert not gc.isenabled()
+
+
+def test_where_a_model_may_be_in_memory_nothing_is_frozen(
+    searching: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: a base that is let go of and never freed, since another backend was imported while it was there."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "another_module.py").write_text("held = [[] for _ in range(1000)]", encoding="utf-8")
+    monkeypatch.setitem(sys.modules, MODELS, sys)
+    before = gc.get_freeze_count()
+    with importing():
+        import another_module  # type: ignore[import-not-found]  # noqa: F401
+    assert gc.isenabled() and gc.get_freeze_count() == before
 
 
 @pytest.mark.parametrize(("how", "said"), [("plain", "searched"), ("spared", "")])

@@ -4,6 +4,7 @@ wrong in silence is refused."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -282,12 +283,15 @@ def test_the_base_is_asked_once_before_it_is_trained_on(
     assert last.distance > first.distance > 0
     open_trained(run, "last")
     assert removed
+    (run.folder / "done.json").unlink()
+    shutil.rmtree(run.checkpoints.all()[-1].folder)
+    measured = len(removed)
+    resume(run, scorer=None, on_event=_quiet)
+    assert len(removed) > measured and read_probe(run.checkpoints.all()[-1].folder) == last
 
 
 def test_a_resume_proves_the_adapter_that_it_takes_up(trained: Run, tmp_path: Path) -> None:
     """Trap: a resume that restarts from a fresh adapter and never says so."""
-    import shutil
-
     from doitune.backends.hf_model import HfModel
 
     copy = tmp_path / "tiny" / "copy"

@@ -52,7 +52,8 @@ class Adapter:
     def is_fresh(self) -> bool:
         """Whether the model answers as the base alone does: nothing is trained yet, so that the second matrix
         of each pair is zero and added rows are at their first values."""
-        zero = all(not matrix.any() for name, matrix in self.trainable() if "lora_B" in name)
+        second = [matrix for name, matrix in self.trainable() if "lora_B" in name]
+        zero = bool(second) and not any(matrix.any() for matrix in second)
         return zero and (self.rows is None or self.rows.are_first())
 
     def _matrices(self) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@ written them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,13 @@ from doitune.system.doing import doing
 if TYPE_CHECKING:
     from doitune.backends.loaded import LoadRequest
 
+Search = Callable[..., torch.Tensor]
+
 PIECE = 1 << 18
 """Numbers that a CPU quantises at once: a multiple of every block of NF4."""
 
 FEW_BOUNDS = 16
+"""NF4 has 15, the scales of scales 255: there are few scales, and no place may be SEARCHED."""
 
 HALVES, SEARCHED = 1 << 16, 255
 """How many values a float16 has; the mark of one beside which the full number decides."""
@@ -111,7 +114,7 @@ def quantising_in_pieces() -> Iterator[None]:
 
     def places(numbers: torch.Tensor, bounds: torch.Tensor, **words: Any) -> torch.Tensor:
         few = len(bounds) < FEW_BOUNDS and words == {"out_int32": True} and numbers.device.type == "cpu"
-        return table_places(numbers, bounds) if few else search(numbers, bounds, **words)
+        return table_places(numbers, bounds, search) if few else search(numbers, bounds, **words)
 
     def in_pieces(
         A: torch.Tensor, *more: Any, compress_statistics: bool = False, **words: Any
@@ -146,9 +149,11 @@ def quantising_in_pieces() -> Iterator[None]:
         functional.quantize_4bit, torch.bucketize = whole, search
 
 
-def table_places(numbers: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
-    """What torch.bucketize gives, int32, of a number by a table of its place as a float16: rounding keeps an
-    order, so only a number that is rounded to what a bound is rounded to has to be searched for."""
+def table_places(
+    numbers: torch.Tensor, bounds: torch.Tensor, search: Search = torch.bucketize
+) -> torch.Tensor:
+    """What `search` gives, int32, of a number by a table of its place as a float16: rounding keeps an order,
+    so only a number that is rounded to what a bound is rounded to has to be searched for."""
     table = _places_of_halves(tuple(bounds.tolist()))
     bits = numbers.half().view(torch.int16).to(torch.int32).reshape(-1)
     bits &= HALVES - 1
@@ -156,7 +161,7 @@ def table_places(numbers: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
     unknown = torch.from_numpy(
         np.flatnonzero(found.numpy() == SEARCHED)
     )  # torch's own takes ten times as long
-    found[unknown] = torch.bucketize(numbers.reshape(-1)[unknown], bounds).to(torch.uint8)
+    found[unknown] = search(numbers.reshape(-1)[unknown], bounds).to(torch.uint8)
     return found.to(torch.int32).reshape(numbers.shape)
 
 
@@ -164,7 +169,7 @@ def table_places(numbers: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
 def _places_of_halves(bounds: tuple[float, ...]) -> torch.Tensor:
     """uint8 [HALVES]: the place of each float16 by its bits; SEARCHED where a bound is rounded to it."""
     halves = torch.from_numpy(np.arange(HALVES, dtype=np.uint16).view(np.float16))
-    rounded = torch.tensor(bounds).half()
+    rounded = torch.tensor(bounds, dtype=torch.float32, device="cpu").half()
     places = len(bounds) - (halves[:, None] <= rounded).sum(1).to(torch.uint8)
     places[(halves[:, None] == rounded).any(1)] = SEARCHED
     return places

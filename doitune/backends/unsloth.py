@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from doitune.backends.refusals import first_line
 from doitune.base.families import families
 from doitune.errors import FitError
+from doitune.system.garbage import importing
 from doitune.system.streams import quiet
 from doitune.system.versions import release_of, version_of
 
@@ -95,7 +96,7 @@ def begin() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
-        with quiet():
+        with quiet(), importing():
             import unsloth  # noqa: F401
     except (ImportError, NotImplementedError, RuntimeError, AttributeError, OSError) as error:
         raise FitError(

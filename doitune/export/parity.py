@@ -30,7 +30,7 @@ ROWS = 200
 """Rows whose answers are compared, at most."""
 
 TOKENS_AT_ONCE = 1024
-"""Positions of a forward pass: a base in 4 bits is made anew for each one."""
+"""Positions of a forward pass: a base in 4 bits is made anew for each one, unless it is kept whole."""
 
 
 @dataclass(frozen=True)

@@ -39,14 +39,15 @@ MOST_ALLOWED = 0.2
 """Never more than this: a leak is of the order of 1."""
 
 PROBED_EXAMPLES, PROBED_TOKENS = 6, 1024
-FEWER_EXAMPLES, FEWER_TOKENS = 3, 54
+FEWER_EXAMPLES, MIDDLE = 3, 18
+FEWER_TOKENS = FEWER_EXAMPLES * MIDDLE
 """At most so many are compared, the second pair on the CPU, where 1,024 tokens cost as much as a step: a
 first, a middle and a last document are every bound that a packed row can have. There a document is the end of
 a row."""
 
 UNEVEN, BEYOND = 11, 16
-"""By how many tokens the ends of long rows differ in length; how much of a row is taken beyond the model's
-window."""
+"""By how many tokens the ends of long rows, the middle one of MIDDLE, differ in length; how much of a row is
+taken beyond the model's window."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,8 @@ def _chosen(model: LoadedModel, encoded: Sequence[Encoded]) -> list[Encoded]:
     window = model.window_tokens
     if model.device.type != "cpu":
         return _choose(encoded, PROBED_EXAMPLES, PROBED_TOKENS, window)
-    middle = FEWER_TOKENS // FEWER_EXAMPLES
-    chosen = _choose(encoded, FEWER_EXAMPLES, FEWER_TOKENS, window, middle)
-    most = [middle + UNEVEN * (place - 1) for place in range(len(chosen))]
+    chosen = _choose(encoded, FEWER_EXAMPLES, FEWER_TOKENS, window, MIDDLE)
+    most = [MIDDLE + UNEVEN * (place - 1) for place in range(len(chosen))]
     if window and chosen and len(chosen[-1].ids) > window:
         most[-1] = window + BEYOND
     ends = [row.end(tokens) for row, tokens in zip(chosen, most, strict=True)]

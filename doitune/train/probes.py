@@ -34,7 +34,8 @@ class Probes:
         self._base: list[float] | None = None
 
     def prove_batches(self) -> None:
-        """ModelError where a row's loss depends on what is beside it in a padded micro-batch."""
+        """ModelError where a row's loss depends on what is beside it in a padded micro-batch. Under a fresh
+        adapter these losses are the base's: no checkpoint's probe has to measure them."""
         losses = prove_batches(self.model, self.rows)
         if self.model.adapter.is_fresh():
             self._base = losses

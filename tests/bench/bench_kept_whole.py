@@ -30,6 +30,11 @@ POSITIONS = (1, 32, 200)
 TARGET = 2.0
 
 
+def are_kept(model: LoadedModel) -> bool:
+    """Whether its matrices are."""
+    return any("forward" in vars(module) for module in model.adapter.peft.modules())
+
+
 def answered(model: LoadedModel, batch: Batch) -> torch.Tensor:
     """The hidden states of a batch."""
     with torch.no_grad():
@@ -51,12 +56,17 @@ def compared(
     """How many times as fast `work` is with matrices that are kept (the median), and whether its bits are the
     same."""
     ids = tuple(range(10, 10 + positions))
-    batch = pad([Encoded(ids, ids if work is stepped else (IGNORED,) * positions)])
+    if work is stepped:  # rows of two lengths: a padded batch's gradients lie otherwise than a single row's
+        half = positions // 2
+        batch = pad([Encoded(row, row) for row in (ids[:half], ids[half + 3 :])])
+    else:
+        batch = pad([Encoded(ids, (IGNORED,) * positions)])
     took: dict[str, list[float]] = {"anew": [], "kept": []}
     found = {}
     for _ in range(repeats + 1):
         for way, share in (("anew", 0.0), ("kept", 1.0)):
             keep_whole(model.base, share)
+            assert are_kept(model) is (way == "kept"), "there is no room to keep them"
             started = time.process_time()
             found[way] = work(model, batch)
             took[way].append(time.process_time() - started)
@@ -75,8 +85,6 @@ def main(model_name: str, repeats: int) -> int:
     """Print the ratio for each width; 1 where the target is missed or the values differ."""
     model = hf.load(LoadRequest(find_base(model_name)))
     model.training(False)
-    kept = any("forward" in vars(module) for module in model.base.modules())
-    assert kept, "there is no room to keep them"
     found = [compared(model, answered, positions, repeats) for positions in POSITIONS]
     found += [compared(model, stepped, positions, repeats) for positions in POSITIONS[1:]]
     print(f"load {os.getloadavg()[0]:.1f}")

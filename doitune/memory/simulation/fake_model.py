@@ -77,7 +77,7 @@ def hf_model(
     if dtype != torch.float32:  # which is a CPU's
         fuse_norms(model)
     loaded = HfModel(place, adapter, torch.device("cpu"))
-    loaded.training(True)
+    adapter.peft.train(True)  # a model's own switch would keep matrices whole, where this machine has room
     layers = blocks(loaded.decoder)
     _name_phases(loaded.decoder, layers, live.tally)
     ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
