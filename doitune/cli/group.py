@@ -9,8 +9,6 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from doitune.system.garbage import importing
-
 HELP = "-h", "--help"
 
 
@@ -34,8 +32,7 @@ class Later(UserDict[str, Any]):
 
 def _made(name: str, place: str) -> Any:
     module, _, noun = place.partition(":")
-    with importing():
-        found = getattr(import_module(f"doitune.cli.{module}"), noun)
+    found = getattr(import_module(f"doitune.cli.{module}"), noun)
     if isinstance(found, typer.Typer):  # also one with a single command in it
         made: Any = typer.main.get_group(found)
     else:
