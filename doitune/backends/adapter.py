@@ -50,8 +50,7 @@ class Adapter:
         return sorted(found, key=lambda pair: pair[0])
 
     def is_fresh(self) -> bool:
-        """Whether the model answers as the base alone does: nothing is trained yet, so that the second matrix
-        of each pair is zero and added rows are at their first values."""
+        """Whether the model answers as the base alone does, since nothing is trained yet."""
         second = [matrix for name, matrix in self.trainable() if "lora_B" in name]
         zero = bool(second) and not any(matrix.any() for matrix in second)
         return zero and (self.rows is None or self.rows.are_first())
