@@ -92,13 +92,13 @@ def test_where_a_model_may_be_in_memory_nothing_is_frozen(
 
 @pytest.mark.parametrize(("how", "said"), [("plain", "searched"), ("spared", "")])
 def test_a_process_ends_without_a_search(how: str, said: str) -> None:
-    """Trap: two seconds after the last line of a training, for memory that ends with the process."""
+    """Trap: a prompt that comes late, for memory that ends with the process."""
     ended = subprocess.run([sys.executable, "-c", ENDING, how], capture_output=True, text=True, check=True)
     assert ended.stdout == said
 
 
 def test_libraries_are_imported_without_a_thousand_searches(tiny_base: Path) -> None:
-    """Some 1,300 of them otherwise: a fifth of the time."""
+    """Far more of them otherwise (the count is in the message of a failure)."""
     counted = subprocess.run(
         [sys.executable, "-c", COUNTING, str(tiny_base)], capture_output=True, text=True, check=True
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from test_hf import ROWS, STOPS, gradient, model_of, stir
 from doitune.backends import kept_whole
 from doitune.prompt.batch import pad, trained_tokens
 from doitune.recipe.resolve import resolve
-from doitune.train.session import start
+from doitune.train.session import resume, start
 
 BATCH = pad(ROWS)
 
@@ -112,6 +113,11 @@ def test_a_training_ends_in_the_same_bytes_where_there_is_no_room(
         saved = [one.folder / "state.safetensors" for one in run.checkpoints.all()]
         found.append([path.read_bytes() for path in saved])
     assert found[0] == found[1] and len(found[0]) > 1
+    (run.folder / "done.json").unlink()
+    shutil.rmtree(saved[-1].parent)
+    free(0)
+    resume(run, scorer=None, on_event=lambda event: None)
+    assert saved[-1].read_bytes() == found[0][-1]
 
 
 def test_a_base_in_16_bits_stays_as_it_is(tiny_base: Path) -> None:

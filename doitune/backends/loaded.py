@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CPU_COST_TOKENS = 32
 """What a batch costs a CPU besides its positions, as MICRO_BATCH_COST_TOKENS says it of a card: a batch of
-one position took as long as 32 more in a long one, with 4-bit matrices kept whole
+one position took as long as about 30 more in a long one, with 4-bit matrices kept whole
 (`tests/bench/bench_kept_whole.py`)."""
 
 Tokens = Sequence[int] | None

@@ -15,7 +15,7 @@ MODELS = "transformers.modeling_utils"
 @contextmanager
 def importing() -> Iterator[None]:
     """Inside, nothing is searched, and what then lives never is: torch and transformers make half a million
-    objects that live as long as the process, and a thousand searches among them took a fifth of the time.
+    objects that live as long as the process, and searches among them find next to nothing.
 
     Where a model may be in memory, it and all else is searched as before once this is over.
     """
